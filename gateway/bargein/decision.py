@@ -1,0 +1,28 @@
+"""When probabilities mean an interruption: the one rule, for the server and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def first_detection(
+    probabilities: Sequence[float] | npt.NDArray[np.float32], threshold: float, min_frames: int
+) -> int | None:
+    """The index of the frame that completes the first run of `min_frames` consecutive frames at
+    or above `threshold`, or None. `probabilities` has one value for each 25 ms frame."""
+    reached = np.asarray(probabilities) >= threshold
+    if min_frames <= 1:
+        hits = reached
+        offset = 0
+    else:
+        if reached.size < min_frames:
+            return None
+        sums = np.cumsum(reached, dtype=np.int32)
+        sums[min_frames:] -= sums[:-min_frames].copy()
+        hits = sums[min_frames - 1 :] == min_frames
+        offset = min_frames - 1
+    first = int(np.argmax(hits)) if hits.size else 0
+    return first + offset if hits.size and hits[first] else None

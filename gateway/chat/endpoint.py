@@ -1,0 +1,254 @@
+"""POST /chat/completions and GET /models: authenticate, build the session, drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+import orjson
+
+from gateway.chat.messages import SSE_TYPE, read_request
+from gateway.chat.session import (
+    Action,
+    Begin,
+    BreakOff,
+    ChatSession,
+    Drop,
+    Event,
+    Finish,
+    Open,
+    Refuse,
+    Reply,
+    Report,
+    Start,
+    Write,
+)
+from gateway.chat.upstream import ChatUpstream
+from gateway.config import Config
+from gateway.connect import Connector
+from gateway.door import Door, Visit
+from gateway.drive import Inbox, drive
+from gateway.errors import Failure, Kind
+from gateway.events import Left
+from gateway.metrics import Metrics
+from gateway.provider import find
+from gateway.routes import ChatRoutes
+from gateway.wire import (
+    JSON_TYPE,
+    BodyTooLargeError,
+    ClientLeftError,
+    Header,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    header,
+    read_body,
+    refuse,
+)
+
+EVENTS_MAX: Final = 16
+"""Upstream pieces that wait for the client to read; then the upstream waits."""
+
+PRIORITIES: Final = ("priority", "standard", "low")
+
+
+class ChatEndpoint:
+    """The route. One for each process; holds what is the same for every request."""
+
+    def __init__(self, config: Config, door: Door, connector: Connector, metrics: Metrics) -> None:
+        self._config = config
+        self._door = door
+        self._connector = connector
+        self._metrics = metrics
+        self.routes = ChatRoutes(config)
+        self._upstreams: dict[str, ChatUpstream] = {}
+        for name, account in config.accounts().items():
+            make_chat = find(account.type).chat
+            if make_chat is not None:
+                self._upstreams[name] = make_chat(account)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = self._door.admit(scope, "chat")
+        if isinstance(visit, Failure):
+            await refuse(scope, send, visit)
+            return
+        with visit:
+            session = await self._session(scope, receive, visit)
+            if session is None:
+                visit.outcome = "left"
+                return
+            if isinstance(session, Failure):
+                visit.fail(session)
+                await refuse(scope, send, session)
+                return
+            began = time.monotonic()
+            try:
+                await _Exchange(session, self._connector, self._config, receive, send, visit).run()
+            finally:
+                self._account(session.report, visit, began)
+
+    async def _session(
+        self, scope: Scope, receive: Receive, visit: Visit
+    ) -> ChatSession | Failure | None:
+        """The session for this request; None if the client left while it was read."""
+        try:
+            body = await read_body(receive, self._config.limits.chat_body_bytes)
+        except ClientLeftError:
+            return None
+        except BodyTooLargeError:
+            return Failure(
+                Kind.TOO_LARGE,
+                f"the body is larger than {self._config.limits.chat_body_bytes} bytes",
+            )
+        self._metrics.bytes.labels("chat", "in").inc(len(body))
+        request = read_request(body)
+        if isinstance(request, Failure):
+            return request
+        priority = header(scope, b"x-livekit-inference-priority")
+        if priority is not None and priority not in PRIORITIES:
+            return Failure(
+                Kind.BAD_REQUEST,
+                f"X-LiveKit-Inference-Priority: expected one of {', '.join(PRIORITIES)}",
+                param="X-LiveKit-Inference-Priority",
+            )
+        plan = self.routes.plan(request.model, header(scope, b"x-livekit-inference-provider"))
+        if isinstance(plan, Failure):
+            return plan
+        visit.note(model=request.model)
+        return ChatSession(request, plan, self._upstreams, self._config.chat, time.monotonic())
+
+    def _account(self, report: Report, visit: Visit, began: float) -> None:
+        """Metrics and log fields of a finished session."""
+        metrics = self._metrics
+        for i, one in enumerate(report.tries):
+            outcome = one.failure.kind.value if one.failure else "left" if report.left else "ok"
+            metrics.attempts.labels("chat", one.provider, outcome).inc()
+            if one.failure is not None:
+                metrics.errors.labels("chat", one.failure.kind.value).inc()
+                if i + 1 < len(report.tries):
+                    metrics.fallbacks.labels("chat", one.provider).inc()
+        metrics.bytes.labels("chat", "out").inc(report.bytes_out)
+        last = report.tries[-1] if report.tries else None
+        if last is not None:
+            visit.note(provider=last.provider, attempts=len(report.tries))
+            if report.first_content_at is not None:
+                first_s = report.first_content_at - began
+                metrics.first_byte.labels("chat", last.provider).observe(first_s)
+                visit.note(first_token_s=round(first_s, 4))
+            if (usage := report.usage) is not None:
+                model = self.routes.model_label(str(visit.notes.get("model")))
+                for kind, count in (
+                    ("prompt", usage.prompt),
+                    ("cached", usage.cached),
+                    ("completion", usage.completion),
+                    ("reasoning", usage.reasoning),
+                ):
+                    if count:
+                        metrics.tokens.labels(last.provider, model, kind).inc(count)
+                visit.note(prompt_tokens=usage.prompt, completion_tokens=usage.completion)
+        if report.failure is not None:
+            # counted with its attempt already
+            visit.outcome = report.failure.kind.value
+            visit.note(error=report.failure.message)
+        elif report.left:
+            visit.outcome = "left"
+
+
+class _Exchange:
+    """One request's I/O: performs what its session decides."""
+
+    def __init__(
+        self,
+        session: ChatSession,
+        connector: Connector,
+        config: Config,
+        receive: Receive,
+        send: Send,
+        visit: Visit,
+    ) -> None:
+        self._session = session
+        self._connector = connector
+        self._connect_timeout_s = config.chat.connect_timeout_s
+        self._receive = receive
+        self._send = send
+        self._visit = visit
+        self._inbox: Inbox[Event] = Inbox(EVENTS_MAX)
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        watch = asyncio.create_task(self._watch())
+        self._inbox.post(Begin())
+        try:
+            await drive(self._session, self._inbox, self._perform)
+        finally:
+            watch.cancel()
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(watch, *self._tasks.values(), return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Wait for the client to leave."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._inbox.post(Left())
+
+    async def _perform(self, action: Action) -> bool:
+        match action:
+            case Write(data):
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            case Open(attempt, dial):
+                self._tasks[attempt] = asyncio.create_task(
+                    self._connector.request(dial, attempt, self._inbox, self._connect_timeout_s)
+                )
+            case Drop(attempt):
+                self._tasks[attempt].cancel()
+            case Start():
+                await self._send(
+                    {"type": "http.response.start", "status": 200, "headers": self._headers()}
+                )
+            case Finish():
+                await self._send({"type": "http.response.body", "body": b""})
+                return False
+            case Reply(body):
+                await answer(self._send, 200, body, (JSON_TYPE, self._request_id()))
+                return False
+            case Refuse(failure):
+                await refuse({"type": "http"}, self._send, failure)
+                return False
+            case BreakOff():
+                # returning without a last body message makes the server close the connection
+                return False
+        return True
+
+    def _headers(self) -> list[Header]:
+        return [
+            (b"content-type", SSE_TYPE),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            self._request_id(),
+        ]
+
+    def _request_id(self) -> Header:
+        return (b"x-request-id", self._visit.id.encode())
+
+
+class ModelsEndpoint:
+    """GET /models: an OpenAI list of what can be served now."""
+
+    def __init__(self, door: Door, routes: ChatRoutes) -> None:
+        self._door = door
+        data: list[dict[str, Any]] = [
+            {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
+            for name, plan in routes.names().items()
+        ]
+        self._body = orjson.dumps({"object": "list", "data": data})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = self._door.admit(scope, "models")
+        if isinstance(visit, Failure):
+            await refuse(scope, send, visit)
+            return
+        with visit:
+            await answer(send, 200, self._body)

@@ -1,0 +1,175 @@
+"""Readers for upstreams that speak OpenAI's protocol cleanly: bytes in, the same bytes out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from gateway.chat.failures import kind_of, read_error_object
+from gateway.chat.upstream import Heard, Usage
+from gateway.errors import Failure, Kind
+
+LINE_BYTES_MAX: Final = 1 << 20
+"""A longer line of a stream is nonsense: OpenAI's are some hundred bytes."""
+
+ANSWER_BYTES_MAX: Final = 32 << 20
+"""A longer answer that is not streamed is nonsense."""
+
+_NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"|"finish_reason"\s*:\s*"|\[DONE\]')
+"""What a line must hold to be looked at once content flows. A quote inside a JSON string is
+escaped, so a caller's text cannot look like one of these keys."""
+
+
+class StreamRelay:
+    """Relays a stream line by line. Lines are parsed only until the first content, and after that
+    only where they name usage, an error or the end."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._content = False
+        self._finish_seen = False
+        self._done = False
+
+    def feed(self, data: bytes) -> Heard:
+        if self._tail:
+            data = self._tail + data
+        end = data.rfind(b"\n") + 1
+        self._tail = data[end:]
+        heard = Heard()
+        if len(self._tail) > LINE_BYTES_MAX:
+            heard.failure = Failure(
+                Kind.NONSENSE, f"the provider sent a line longer than {LINE_BYTES_MAX} bytes"
+            )
+            return heard
+        if not end:
+            return heard
+        lines = data[:end]
+        if self._done:  # nothing counts after [DONE]
+            return heard
+        if self._content and _NOTABLE.search(lines) is None:
+            heard.forward = lines
+            return heard
+        return self._read(lines, heard)
+
+    def finish(self) -> Heard:
+        heard = self.feed(b"\n") if self._tail else Heard()
+        if heard.failure is not None:
+            return heard
+        if self._finish_seen or self._done:
+            heard.finished = True
+            if not self._done:  # llm.md, section 9: a finish without [DONE] is a success
+                heard.forward += b"data: [DONE]\n\n"
+        else:
+            heard.failure = Failure(Kind.BROKEN_OFF, "the provider's stream ended early")
+        return heard
+
+    def _read(self, lines: bytes, heard: Heard) -> Heard:
+        position = 0
+        for line in lines.splitlines(keepends=True):
+            position += len(line)
+            if not line.startswith(b"data:"):
+                continue
+            payload = line[5:].strip()
+            if payload == b"[DONE]":
+                self._done = True
+                heard.forward = lines[:position] + b"\n"
+                heard.finished = True
+                return heard
+            if self._content and _NOTABLE.search(line) is None:
+                continue
+            try:
+                chunk = orjson.loads(payload)
+            except orjson.JSONDecodeError:
+                heard.failure = Failure(Kind.NONSENSE, "the provider sent an event that is no JSON")
+                heard.forward = lines[: position - len(line)]
+                return heard
+            if (failure := _failure_in(chunk)) is not None:
+                heard.failure = failure
+                heard.forward = lines[: position - len(line)]
+                return heard
+            self._note(chunk, heard)
+        heard.forward = lines
+        return heard
+
+    def _note(self, chunk: dict[str, Any], heard: Heard) -> None:
+        if (usage := read_usage(chunk.get("usage"))) is not None:
+            heard.usage = usage
+        for choice in chunk.get("choices") or ():
+            if not isinstance(choice, dict):
+                continue
+            if choice.get("finish_reason"):
+                self._finish_seen = True
+            if not self._content and has_content(choice.get("delta")):
+                self._content = heard.content = True
+
+
+class WholeRelay:
+    """Collects an answer that is not streamed."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Heard:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > ANSWER_BYTES_MAX:
+            return Heard(
+                failure=Failure(
+                    Kind.NONSENSE,
+                    f"the provider sent an answer longer than {ANSWER_BYTES_MAX} bytes",
+                )
+            )
+        return Heard()
+
+    def finish(self) -> Heard:
+        body = b"".join(self._parts)
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return Heard(failure=Failure(Kind.NONSENSE, "the provider's answer is no JSON"))
+        if (failure := _failure_in(answer)) is not None:
+            return Heard(failure=failure)
+        return Heard(
+            forward=body, content=True, finished=True, usage=read_usage(answer.get("usage"))
+        )
+
+
+def has_content(delta: object) -> bool:
+    """Whether a chunk's delta holds what a caller hears or acts on: text or a tool call."""
+    return isinstance(delta, dict) and bool(
+        delta.get("content") or delta.get("tool_calls") or delta.get("refusal")
+    )
+
+
+def read_usage(usage: object) -> Usage | None:
+    """OpenAI's usage object, or None."""
+    if not isinstance(usage, dict):
+        return None
+    prompt_details = usage.get("prompt_tokens_details")
+    completion_details = usage.get("completion_tokens_details")
+    return Usage(
+        prompt=_count(usage, "prompt_tokens"),
+        completion=_count(usage, "completion_tokens"),
+        cached=_count(prompt_details, "cached_tokens"),
+        reasoning=_count(completion_details, "reasoning_tokens"),
+    )
+
+
+def _count(values: object, name: str) -> int:
+    value = values.get(name) if isinstance(values, dict) else None
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _failure_in(chunk: object) -> Failure | None:
+    if not isinstance(chunk, dict):
+        return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON object")
+    if not chunk.get("error"):
+        return None
+    error = read_error_object(chunk)
+    status = int(error.code) if error.code.isdecimal() and 400 <= int(error.code) < 600 else 500
+    return Failure(
+        kind_of(status, error), error.message or "the provider reported an error in its stream"
+    )

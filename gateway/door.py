@@ -1,0 +1,177 @@
+"""Who may come in: token, limits, shutting down. Every inference route goes through it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Final
+
+from gateway.auth import Authenticator, Caller
+from gateway.config import LimitsConfig
+from gateway.errors import Failure, Kind
+from gateway.metrics import Metrics
+from gateway.wire import LABEL_CHARS_MAX, Scope, header
+
+_logger = logging.getLogger("gateway.request")
+
+_IDS: Final = {
+    b"x-livekit-room-id": "room_id",
+    b"x-livekit-job-id": "job_id",
+    b"x-livekit-agent-id": "agent_id",
+    b"x-livekit-session-id": "client_session_id",
+    b"user-agent": "user_agent",
+}
+"""Identification headers (contract, section 2) and their names in the log."""
+
+_prefix = os.urandom(6).hex()
+_numbers = itertools.count(1)
+
+
+def new_id(kind: str) -> str:
+    """An id unique to this process's life, e.g. "req_5f3a9c01d2e4_17"."""
+    return f"{kind}_{_prefix}_{next(_numbers)}"
+
+
+class Leases:
+    """Places for open sessions, over all and for each key; a place is held until it is returned."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._held: Counter[str] = Counter()
+        self.open = 0
+
+    def take(self, key: str) -> Failure | None:
+        """Take a place for `key`, or say why there is none."""
+        if self.open >= self._limits.sessions:
+            return Failure(
+                Kind.TOO_MANY_SESSIONS,
+                f"this server serves {self._limits.sessions} sessions already",
+                retry_after_s=1,
+            )
+        if self._held[key] >= self._limits.sessions_per_key:
+            return Failure(
+                Kind.TOO_MANY_SESSIONS,
+                f"this API key has {self._limits.sessions_per_key} sessions open already",
+                retry_after_s=1,
+            )
+        self._held[key] += 1
+        self.open += 1
+        return None
+
+    def give_back(self, key: str) -> None:
+        self.open -= 1
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+
+
+class Visit:
+    """One admitted request or session. As a context manager it returns its place and writes its
+    line in the log; `note` adds fields to that line, `outcome` is "ok", "left" or an error kind."""
+
+    def __init__(self, door: Door, route: str, caller: Caller, scope: Scope, began: float) -> None:
+        self._door = door
+        self.route = route
+        self.caller = caller
+        self.id = new_id("req")
+        self.began = began
+        self.outcome = "ok"
+        self.ids: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            field = _IDS.get(name)
+            if field is not None:
+                self.ids[field] = str(value[:LABEL_CHARS_MAX], "latin-1")
+        self.notes: dict[str, object] = {}
+
+    def note(self, **fields: object) -> None:
+        """Add `fields` to this visit's line in the log."""
+        self.notes.update(fields)
+
+    def fail(self, failure: Failure) -> None:
+        """The visit ends in `failure`."""
+        self.outcome = failure.kind.value
+        self.notes["error"] = failure.message
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc, Exception):
+            self.outcome = Kind.INTERNAL.value
+        self._door.leave(self)
+
+
+class Door:
+    """Admits callers. `draining` is set once the server is shutting down."""
+
+    def __init__(
+        self, authenticator: Authenticator, limits: LimitsConfig, metrics: Metrics
+    ) -> None:
+        self._authenticator = authenticator
+        self._leases = Leases(limits)
+        self._metrics = metrics
+        self.draining = False
+
+    @property
+    def open_visits(self) -> int:
+        return self._leases.open
+
+    def admit(self, scope: Scope, route: str) -> Visit | Failure:
+        """A visit for `route` (one of metrics.ROUTES), or why not (401, 403, 429, 503)."""
+        began = time.perf_counter()
+        admitted = self._admit(scope)
+        if isinstance(admitted, Failure):
+            self._metrics.refusals.labels(route, admitted.kind.value).inc()
+            _logger.info(
+                "refused",
+                extra={
+                    "route": route,
+                    "kind": admitted.kind.value,
+                    "reason": admitted.message,
+                    "client": (scope.get("client") or ("",))[0],
+                },
+            )
+            return admitted
+        self._metrics.open_sessions.labels(route).inc()
+        return Visit(self, route, admitted, scope, began)
+
+    def _admit(self, scope: Scope) -> Caller | Failure:
+        caller = self._authenticator.authenticate(header(scope, b"authorization"))
+        if isinstance(caller, Failure):
+            return caller
+        if self.draining:
+            return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
+        if (failure := self._leases.take(caller.key)) is not None:
+            return failure
+        return caller
+
+    def leave(self, visit: Visit) -> None:
+        """Return the visit's place, count it and write its line."""
+        route, duration_s = visit.route, time.perf_counter() - visit.began
+        self._leases.give_back(visit.caller.key)
+        self._metrics.open_sessions.labels(route).dec()
+        self._metrics.requests.labels(route, visit.outcome).inc()
+        self._metrics.duration.labels(route).observe(duration_s)
+        if visit.outcome not in ("ok", "left"):
+            self._metrics.errors.labels(route, visit.outcome).inc()
+        if _logger.isEnabledFor(logging.INFO):
+            _logger.info(
+                route,
+                extra={
+                    "request_id": visit.id,
+                    "key": visit.caller.key,
+                    "outcome": visit.outcome,
+                    "duration_s": round(duration_s, 4),
+                    **visit.ids,
+                    **visit.notes,
+                },
+            )

@@ -1,0 +1,139 @@
+"""Every metric and its labels, in one place. The table in README.md is made from this file.
+
+Label values are bounded: `route` is one of ROUTES, `key` never appears, `provider` and `model` come
+from the configuration or the built-in names (anything else is "other"), `kind` from errors.Kind.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from gateway import __version__
+
+ROUTES: Final = ("chat", "models", "stt", "tts", "bargein", "eot")
+"""Values of the label `route`."""
+
+_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+_DURATION_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+_ENGINE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        Info("parley_build", "Version of this server.", registry=registry).info(
+            {"version": __version__}
+        )
+        self.requests = Counter(
+            "parley_requests",
+            "Requests and WebSocket sessions that ended; outcome: ok, left (the client went "
+            "away) or a kind of error.",
+            ["route", "outcome"],
+            registry=registry,
+        )
+        self.errors = Counter(
+            "parley_errors",
+            "Failures, both those that callers saw and those an upstream caused.",
+            ["route", "kind"],
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "parley_refusals",
+            "Requests refused before any work: token, limits, shutting down.",
+            ["route", "kind"],
+            registry=registry,
+        )
+        self.open_sessions = Gauge(
+            "parley_open_sessions",
+            "Requests and WebSocket sessions open now.",
+            ["route"],
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "parley_duration_seconds",
+            "From request to end of answer, or the life of a WebSocket session.",
+            ["route"],
+            buckets=_DURATION_S,
+            registry=registry,
+        )
+        self.first_byte = Histogram(
+            "parley_time_to_first_byte_seconds",
+            "From request to the first content sent to the caller (chat: first token; tts: first "
+            "audio of an utterance).",
+            ["route", "provider"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.attempts = Counter(
+            "parley_upstream_attempts",
+            "Tries at a provider; outcome: ok or a kind of error.",
+            ["route", "provider", "outcome"],
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "parley_fallbacks",
+            "Moves to the next provider after the labelled one failed.",
+            ["route", "provider"],
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "parley_tokens",
+            "Tokens as the provider counted them; kind: prompt, cached, completion, reasoning.",
+            ["provider", "model", "kind"],
+            registry=registry,
+        )
+        self.bytes = Counter(
+            "parley_bytes",
+            "Payload bytes; direction: in (from callers) or out (to callers).",
+            ["route", "direction"],
+            registry=registry,
+        )
+        self.audio_seconds = Counter(
+            "parley_audio_seconds",
+            "Seconds of audio; direction: in (from callers) or out (to callers).",
+            ["route", "direction"],
+            registry=registry,
+        )
+        self.detections = Counter(
+            "parley_bargein_answers",
+            "Answers of /bargein; verdict: interruption, none, or stale (overtaken by a newer "
+            "window and answered from what was known).",
+            ["verdict"],
+            registry=registry,
+        )
+        self.engine_queue = Histogram(
+            "parley_engine_queue_seconds",
+            "From the arrival of a window to the start of its batch.",
+            ["model"],
+            buckets=_ENGINE_S,
+            registry=registry,
+        )
+        self.engine_run = Histogram(
+            "parley_engine_inference_seconds",
+            "One run of a batch.",
+            ["model"],
+            buckets=_ENGINE_S,
+            registry=registry,
+        )
+        self.engine_batch = Histogram(
+            "parley_engine_batch_size",
+            "Windows in one run.",
+            ["model"],
+            buckets=_BATCH,
+            registry=registry,
+        )
+        self.engine_waiting = Gauge(
+            "parley_engine_waiting",
+            "Windows that wait for the engine now.",
+            ["model"],
+            registry=registry,
+        )

@@ -1,0 +1,19 @@
+"""OpenAI: https://platform.openai.com/docs/api-reference/chat."""
+
+from gateway.provider import Provider
+from gateway.providers._openai_dialect import OpenAIChat
+
+_CHAT_MODELS = (
+    "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 "
+    "gpt-5.1-chat-latest gpt-5.2 gpt-5.2-chat-latest gpt-5.3-chat-latest gpt-5.4 gpt-5.4-mini "
+    "gpt-5.4-nano gpt-5.5 gpt-5.6-luna gpt-5.6-sol gpt-5.6-terra gpt-6-luna gpt-6-sol gpt-6.1-sol "
+    "chat-latest"
+).split()
+
+PROVIDER = Provider(
+    title="OpenAI",
+    base_url="https://api.openai.com/v1",
+    key_variable="OPENAI_API_KEY",
+    chat=OpenAIChat,
+    chat_models={f"openai/{name}": name for name in _CHAT_MODELS},
+)
