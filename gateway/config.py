@@ -19,6 +19,8 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from gateway import provider as vendors
+from gateway.bargein.settings import BargeinConfig
+from gateway.chat.settings import ChatConfig
 from gateway.provider import Account, ProviderSettings
 from gateway.section import Section
 
@@ -61,8 +63,9 @@ class LimitsConfig(Section):
     """Largest body of a chat request (images travel inside it)."""
     message_bytes: int = Field(1 << 20, ge=128 << 10)
     """Largest WebSocket message; a larger one closes the connection with code 1009."""
-    session_idle_s: float = Field(3600.0, ge=1)
-    """A WebSocket session on which nothing moves for so long is closed."""
+    session_idle_s: float = Field(21600.0, ge=1)
+    """A WebSocket session on which nothing moves for so long is closed. Generous, because an agent
+    that is never interrupted says nothing on /bargein; dead peers are found by TCP keepalive."""
 
 
 class Deployment(Section):
@@ -74,35 +77,6 @@ class Deployment(Section):
     """The provider's own name of the model."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Parameters merged over what the client sent (null removes one)."""
-
-
-class ChatConfig(Section):
-    """Time-outs of `/chat/completions`."""
-
-    connect_timeout_s: float = Field(3.0, gt=0)
-    """To open a connection to an upstream."""
-    first_token_timeout_s: float = Field(8.0, gt=0)
-    """From the request to the first content of one upstream; then the next is tried."""
-    idle_timeout_s: float = Field(10.0, gt=0)
-    """Between two pieces of an answer that has begun."""
-    total_timeout_s: float = Field(300.0, gt=0)
-    """The whole answer, all upstreams together; a non-streaming answer has only this one."""
-    keepalive_s: float = Field(3.0, gt=0, le=9)
-    """A comment is sent when nothing else was for so long: the clients give up after 10 s."""
-
-
-class BargeinConfig(Section):
-    """The interruption model and how it is run."""
-
-    model: Path | None = None
-    """Path of an ONNX file with the interface of models/interruption/README.md.
-    Default: the one that ships with Parley."""
-    threshold: float | None = Field(None, gt=0, lt=1)
-    """Default threshold told to clients. Default: the model's own."""
-    threads: int = Field(1, ge=1, le=64)
-    """Threads of ONNX Runtime for one batch."""
-    batch: int = Field(32, ge=1, le=1024)
-    """Most windows in one run of the model."""
 
 
 class LogConfig(Section):

@@ -1,7 +1,8 @@
 """What a vendor's file offers, and how it is found.
 
-A vendor is one module under `gateway/providers/` with a constant `PROVIDER`. Its type name is the
-module's name with dashes (`openai_compatible.py` is `openai-compatible`). Naming a type in the
+A vendor is one module under `gateway/providers/` with a constant `PROVIDER`; one that takes part in
+several conversations is a package with a file for each (`chat.py`, `stt.py`, `tts.py`). Its type
+name is the module's name with dashes (`openai_compatible` is `openai-compatible`). Naming a type in the
 configuration, or setting its environment variable, loads it: there is no list to extend.
 """
 
@@ -13,12 +14,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
 from gateway import providers
 from gateway.chat.upstream import ChatUpstream
 from gateway.section import Section
+
+Conversation = Literal["chat", "stt", "tts"]
+"""What a provider can be asked for."""
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -74,6 +79,15 @@ class Provider:
     settings: type[ProviderSettings] = ProviderSettings
     chat: Callable[[Account], ChatUpstream] | None = None
     chat_models: Mapping[str, str] = _NONE
+
+    def serves(self, conversation: Conversation) -> bool:
+        """Whether it has an adapter for this conversation."""
+        return getattr(self, conversation, None) is not None
+
+    def models(self, conversation: Conversation) -> Mapping[str, str]:
+        """The built-in catalogue for this conversation."""
+        models: Mapping[str, str] = getattr(self, f"{conversation}_models", _NONE)
+        return models
 
 
 def type_names() -> tuple[str, ...]:

@@ -8,21 +8,22 @@ from gateway import provider as vendors
 from gateway.config import Config
 from gateway.errors import Failure, Kind
 from gateway.plan import Attempt, Plan, only
+from gateway.provider import Conversation
 
 
-class ChatRoutes:
-    """Plans for chat models, made once for each name.
+class Routes:
+    """Plans for the models of one conversation, made once for each name.
 
     A name of `models:` in the configuration has the deployments given there. Another name goes to
     every provider whose catalogue has it, in the configuration's order; else to the provider
     whose configured name it starts with.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, conversation: Conversation) -> None:
         self._accounts = {
             name: account
             for name, account in config.accounts().items()
-            if vendors.find(account.type).chat is not None
+            if vendors.find(account.type).serves(conversation)
         }
         self._plans: dict[str, Plan] = {}
         for model, deployments in config.models.items():
@@ -34,7 +35,7 @@ class ChatRoutes:
             if plan:
                 self._plans[model] = plan
         for name, account in self._accounts.items():
-            for model, upstream_model in vendors.find(account.type).chat_models.items():
+            for model, upstream_model in vendors.find(account.type).models(conversation).items():
                 if model not in config.models:
                     attempt = Attempt(name, upstream_model)
                     self._plans[model] = (*self._plans.get(model, ()), attempt)

@@ -33,7 +33,7 @@ from gateway.errors import Failure, Kind
 from gateway.events import Left
 from gateway.metrics import Metrics
 from gateway.provider import find
-from gateway.routes import ChatRoutes
+from gateway.routes import Routes
 from gateway.wire import (
     JSON_TYPE,
     BodyTooLargeError,
@@ -62,7 +62,7 @@ class ChatEndpoint:
         self._door = door
         self._connector = connector
         self._metrics = metrics
-        self.routes = ChatRoutes(config)
+        self.routes = Routes(config, "chat")
         self._upstreams: dict[str, ChatUpstream] = {}
         for name, account in config.accounts().items():
             make_chat = find(account.type).chat
@@ -237,7 +237,7 @@ class _Exchange:
 class ModelsEndpoint:
     """GET /models: an OpenAI list of what can be served now."""
 
-    def __init__(self, door: Door, routes: ChatRoutes) -> None:
+    def __init__(self, door: Door, routes: Routes) -> None:
         self._door = door
         data: list[dict[str, Any]] = [
             {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}

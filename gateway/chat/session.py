@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.chat.messages import KEEPALIVE, error_event
 from gateway.chat.upstream import ChatRequest, ChatUpstream, Heard, Reader, Usage
-from gateway.config import ChatConfig
+from gateway.chat.settings import ChatConfig
 from gateway.dial import Dial
 from gateway.errors import Failure, Kind
 from gateway.events import Broke, End, Head, HttpEvent, Left, Piece, Woken

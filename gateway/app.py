@@ -1,0 +1,150 @@
+"""The only module that knows all others: what is built, and which route leads to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+
+from gateway import __version__
+from gateway.auth import Authenticator
+from gateway.bargein.endpoint import BargeinEndpoint
+from gateway.bargein.engine import BargeinEngine
+from gateway.chat.endpoint import ChatEndpoint, ModelsEndpoint
+from gateway.config import Config
+from gateway.connect import Connector
+from gateway.door import Door
+from gateway.errors import TREATMENT, Failure, Kind, error_body
+from gateway.metrics import Metrics
+from gateway.wire import Receive, Scope, Send
+
+_logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Everything one process serves with. Raises ModelError if a model cannot be loaded."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.door = Door(
+            Authenticator(
+                {key: secret.get_secret_value() for key, secret in config.keys.items()},
+                config.server.token_leeway_s,
+            ),
+            config.limits,
+            self.metrics,
+        )
+        self.connector = Connector()
+        self.bargein = BargeinEngine(config.bargein, self.metrics)
+        self.chat_endpoint = ChatEndpoint(config, self.door, self.connector, self.metrics)
+        self.bargein_endpoint = BargeinEndpoint(
+            config.limits, self.door, self.bargein, self.metrics
+        )
+
+    def readiness(self) -> dict[str, Any]:
+        """What /readyz says: whether new callers are welcome, and what they would find."""
+        card = self.bargein.card
+        return {
+            "ready": not self.door.draining,
+            "bargein": {"model": card.name, "version": card.version},
+            "chat": {"models": len(self.chat_endpoint.routes.names())},
+        }
+
+    async def close(self) -> None:
+        self.bargein.close()
+        await self.connector.close()
+
+
+class OneName:
+    """Gives every route one name: `/v1/x` and `//x` (a base URL with a slash at its end, put
+    before a path by the clients) are `/x`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if "//" in path or path.startswith("/v1/"):
+            parts = [part for part in path.split("/") if part]
+            if parts and parts[0] == "v1":
+                del parts[0]
+            scope["path"] = "/" + "/".join(parts)
+        await self._app(scope, receive, send)
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The ASGI application that serves `gateway`."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await gateway.close()
+
+    app = FastAPI(
+        title="Parley",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+    )
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        readiness = gateway.readiness()
+        status = 200 if readiness["ready"] else 503
+        return Response(orjson.dumps(readiness), status, media_type="application/json")
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(
+            generate_latest(gateway.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST}
+        )
+
+    # The inference routes are plain ASGI: nothing stands between a socket and its session.
+    app.router.routes += [
+        Route("/chat/completions", gateway.chat_endpoint, methods=["POST"]),
+        Route("/models", ModelsEndpoint(gateway.door, gateway.chat_endpoint.routes)),
+        Route("/bargein", gateway.bargein_endpoint, methods=["POST"]),
+        WebSocketRoute("/bargein", gateway.bargein_endpoint),
+    ]
+    app.add_middleware(OneName)
+    return app
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """No such route or method, in OpenAI's form."""
+    assert isinstance(error, HTTPException)
+    messages = {404: "there is no such route", 405: "this route has no such method"}
+    message = messages.get(error.status_code, str(error.detail))
+    body = {
+        "error": {
+            "message": message,
+            "type": TREATMENT[Kind.BAD_REQUEST].type,
+            "param": None,
+            "code": "not_found" if error.status_code == 404 else Kind.BAD_REQUEST.value,
+        }
+    }
+    return Response(
+        orjson.dumps(body), error.status_code, headers=error.headers, media_type="application/json"
+    )
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """A fault of ours: the caller learns that, the log has the rest."""
+    failure = Failure(Kind.INTERNAL, "internal error")
+    return Response(orjson.dumps(error_body(failure)), 500, media_type="application/json")

@@ -1,0 +1,232 @@
+"""The command `gateway`."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from gateway import __version__, auth, log
+from gateway.config import Config, ConfigError, load
+
+EXIT_USAGE = 2
+"""Status for a mistake of the operator's: configuration, arguments, a busy port."""
+
+_NO_KEY = """\
+no API key is configured, and nobody may enter without one.
+Make a pair:                gateway keys new
+then set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or list it under `keys:` in the configuration.
+Only trying it out?         gateway serve --dev"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 (something failed) or 2 (a mistake of the caller's)."""
+    args = _parser().parse_args(argv)
+    try:
+        sys.exit(args.run(args))
+    except ConfigError as error:
+        print("the configuration has mistakes:", file=sys.stderr)
+        for mistake in error.mistakes:
+            print(f"  {mistake}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway",
+        description="Parley: the inference layer of LiveKit voice agents, self-hosted.",
+        epilog="Start with: gateway serve --dev",
+    )
+    parser.add_argument("--version", action="version", version=f"parley-gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    serve = command("serve", _serve, "run the server")
+    _add_config(serve)
+    serve.add_argument("--host", help="address to listen on (default: server.host, 0.0.0.0)")
+    serve.add_argument("--port", type=int, help="port to listen on (default: server.port, 8080)")
+    serve.add_argument(
+        "--dev",
+        action="store_true",
+        help="try it out: makes and prints an API key where none is configured, "
+        "listens on this machine alone, logs for people",
+    )
+
+    token = command("token", _token, "mint a client token, to try a route by hand")
+    _add_config(token)
+    token.add_argument("--key", help="API key to sign with (default: the first one configured)")
+    token.add_argument("--identity", default="agent", help="claim 'sub' (default: agent)")
+    token.add_argument("--ttl", type=int, default=600, help="seconds it is valid (default: 600)")
+
+    keys = commands.add_parser("keys", help="make API keys", description="Make API keys.")
+    keys_commands = keys.add_subparsers(required=True, metavar="COMMAND")
+    new = keys_commands.add_parser(
+        "new",
+        help="make a key pair",
+        description="Make a key pair and print it, as YAML for `keys:` and as variables.",
+    )
+    new.set_defaults(run=_keys_new)
+
+    check = command(
+        "check", _check, "validate the configuration and show who can serve which model"
+    )
+    _add_config(check)
+    check.add_argument("--live", action="store_true", help="also try every provider's credentials")
+
+    models = command("models", _models, "list the models that can be served, and by whom")
+    _add_config(models)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML configuration (default: $GATEWAY_CONFIG; the environment alone suffices)",
+    )
+
+
+def _serve(args: argparse.Namespace) -> int:
+    config = load(args.config, dev=args.dev)
+    server = config.server
+    host = args.host or ("127.0.0.1" if args.dev else server.host)
+    port = server.port if args.port is None else args.port
+    if args.dev:
+        if not _is_loopback(host):
+            print("--dev listens on this machine alone; leave --host out", file=sys.stderr)
+            return EXIT_USAGE
+        config = _for_trying(config)
+    elif not config.keys:
+        print(_NO_KEY, file=sys.stderr)
+        return EXIT_USAGE
+    log.configure(config.log.level, config.log.format)
+    # late: the other commands need none of this
+    from gateway.inference.onnx import ModelError
+    from gateway.serve import listen, serve
+
+    try:
+        sock = listen(host, port)
+    except OSError as error:
+        print(f"cannot listen on {host} port {port}: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
+    if args.dev:
+        _print_dev(config, sock.getsockname()[1])
+    try:
+        serve(config, sock)
+    except ModelError as error:
+        print(f"bargein.model: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+def _for_trying(config: Config) -> Config:
+    """`config` with a fresh key pair if it has none, and logs for people."""
+    key, secret = _new_pair()
+    keys = config.keys or {key: SecretStr(secret)}
+    console = config.log.model_copy(update={"format": "console"})
+    return config.model_copy(update={"keys": keys, "log": console})
+
+
+def _print_dev(config: Config, port: int) -> None:
+    key, secret = next(iter(config.keys.items()))
+    configured = os.environ.get("LIVEKIT_API_KEY") == key
+    print("Parley, for trying out. Give your agent these variables:\n")
+    print(f"export LIVEKIT_INFERENCE_URL=http://127.0.0.1:{port}/v1")
+    print(f"export LIVEKIT_API_KEY={key}")
+    shown = "<the secret that is configured>" if configured else secret.get_secret_value()
+    print(f"export LIVEKIT_API_SECRET={shown}\n", flush=True)
+
+
+def _token(args: argparse.Namespace) -> int:
+    config = load(args.config, dev=True)
+    key = args.key or next(iter(config.keys), None)
+    if key is None:
+        print(_NO_KEY, file=sys.stderr)
+        return EXIT_USAGE
+    if key not in config.keys:
+        print(f"the API key {key!r} is not configured", file=sys.stderr)
+        return EXIT_USAGE
+    secret = config.keys[key].get_secret_value()
+    print(auth.mint(key, secret, identity=args.identity, ttl_s=args.ttl))
+    return 0
+
+
+def _keys_new(args: argparse.Namespace) -> int:
+    key, secret = _new_pair()
+    print(f"keys:\n  {key}: {secret}\n")
+    print(f"export LIVEKIT_API_KEY={key}\nexport LIVEKIT_API_SECRET={secret}")
+    return 0
+
+
+def _new_pair() -> tuple[str, str]:
+    return f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32)
+
+
+def _check(args: argparse.Namespace) -> int:
+    config = load(args.config)
+    from gateway.bargein.engine import load_model
+    from gateway.inference.onnx import ModelError
+
+    failed = False
+    print(f"keys        {', '.join(config.keys) or 'none (gateway keys new makes a pair)'}")
+    failed |= not config.keys
+    try:
+        card = load_model(config.bargein).card
+        print(f"bargein     {card.name} {card.version}, threshold {card.default_threshold:g}")
+    except ModelError as error:
+        print(f"bargein     FAILED: {error}")
+        failed = True
+    accounts = config.accounts()
+    print(f"providers   {len(accounts)}")
+    for name, account in accounts.items():
+        print(f"  {name:20} {account.type:20} {account.base_url}")
+    print("models")
+    _print_models(config)
+    if args.live:
+        from gateway.live import try_credentials
+
+        print("credentials")
+        for name, account in accounts.items():
+            problem = try_credentials(account)
+            print(f"  {name:20} {problem or 'ok'}")
+            failed |= problem is not None
+    print("\nnot ready: see above" if failed else "\nready to serve")
+    return 1 if failed else 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    _print_models(load(args.config, dev=True))
+    return 0
+
+
+def _print_models(config: Config) -> None:
+    from gateway.routes import Routes
+
+    names = Routes(config, "chat").names()
+    for name, plan in names.items():
+        served_by = ", then ".join(f"{attempt.provider} ({attempt.model})" for attempt in plan)
+        print(f"  {name:40} {served_by}")
+    if not names:
+        print("  none: set a provider's key (for example OPENAI_API_KEY), or list providers")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
