@@ -124,7 +124,9 @@ class PairCache:
             return known[0], known[1]
         samples = window.astype(np.float32) / 32768
         frames = speech_probabilities(samples) >= 0.5
-        seconds = [float(frames[: end // VAD_FRAME].sum()) * VAD_FRAME / SAMPLE_RATE for end in ends]
+        seconds = [
+            float(frames[: end // VAD_FRAME].sum()) * VAD_FRAME / SAMPLE_RATE for end in ends
+        ]
         unfinished = [1 - turn_complete(samples[:end]) for end in ends]
         np.save(path, np.array([seconds, unfinished]))
         return np.array(seconds), np.array(unfinished)

@@ -1,0 +1,224 @@
+"""Scores an interruption model on people and voices that training never met.
+
+    python -m models.interruption.evaluate --model models/interruption/interruption.onnx --out DIR
+
+Prints every table, writes them with the plots to DIR, and with `--card` also between the markers
+of the model card. `--conversations FILE.csv` scores two-channel recordings with labelled events
+instead (the form is in `conversations.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.interruption import conversations, plots, report, scoring, trials
+from models.interruption.baselines import PairCache
+from models.interruption.cache import cache_folder
+from models.interruption.scoring import Model, Scored
+from models.interruption.trials import Trial
+
+NOISE_DB = (20.0, 10.0, 5.0, 0.0)
+
+
+def scored(
+    items: Iterable[Trial],
+    models: dict[int | None, Model],
+    pair: PairCache | None,
+    threshold: float,
+) -> list[Scored]:
+    """Each clip by the model of its fold, where there is one, else by the model under test."""
+    ends = tuple(round((trials.BEFORE_S + t) * scoring.SAMPLE_RATE) for t in scoring.PAIR_TIMES_S)
+    out = []
+    for trial in items:
+        model = models.get(trial.fold) or models[None]
+        probabilities = model.streamed(trial.samples)
+        out.append(
+            Scored(
+                trial=trial,
+                probabilities=probabilities,
+                decided_s=scoring.decided_after_s(probabilities, threshold, scoring.MIN_FRAMES),
+                pair=None if pair is None else np.array(pair.features(trial.samples, ends)),
+            )
+        )
+    return out
+
+
+def stream_difference(model: Model, items: Sequence[Trial]) -> float:
+    """The largest difference between a clip in one piece and in steps with state carried."""
+    return max(
+        float(np.abs(model.whole(trial.samples) - model.streamed(trial.samples)).max())
+        for trial in items
+    )
+
+
+def tables(
+    arguments: argparse.Namespace, model: Model, folds: dict[int | None, Model]
+) -> dict[str, list[Scored]]:
+    audio: Path = arguments.audio
+    pair = None if arguments.no_baselines else PairCache(cache_folder().parent / "eval-pair")
+    threshold = model.threshold if arguments.threshold is None else arguments.threshold
+    meetings = list(trials.ami(audio))
+    recorded = list(trials.recorded(audio, arguments.per_source))
+    made = list(trials.made(arguments.voices, arguments.made)) if arguments.voices else []
+    groups: dict[str, list[Trial]] = {
+        "ami": [c for c in meetings if c.table == "ami" and c.held_out],
+        "ami_crosstalk": [c for c in meetings if c.table == "ami_crosstalk" and c.held_out],
+        "recorded": recorded,
+    }
+    if made:
+        groups["made"] = made
+    groups["ami, telephone"] = [trials.over_telephone(c) for c in groups["ami"]]
+    groups["recorded, telephone"] = [trials.over_telephone(c) for c in recorded]
+    if made:
+        groups["made, telephone"] = [trials.over_telephone(c) for c in made]
+    beds = trials.noise_beds(audio)
+    out = {}
+    for name, items in groups.items():
+        print(f"{name}: {len(items)} clips", flush=True)
+        of_model: dict[int | None, Model] = {None: model}
+        out[name] = scored(items, of_model, pair if "telephone" not in name else None, threshold)
+    if len(folds) > 1:
+        for table in ("ami", "ami_crosstalk"):
+            everyone = [c for c in meetings if c.table == table]
+            print(f"{table}, all folds: {len(everyone)} clips", flush=True)
+            out[f"{table}, all folds"] = scored(everyone, folds, pair, threshold)
+    for snr_db in NOISE_DB:
+        for name in ("ami", "recorded", "made"):
+            if name in groups:
+                noisy = [trials.in_noise(c, beds, snr_db) for c in groups[name]]
+                out[f"{name}, noise {snr_db:g} dB"] = scored(noisy, {None: model}, None, threshold)
+    return out
+
+
+def figures(found: dict[str, list[Scored]], model: Model, threshold: float) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "model": model.metadata,
+        "bytes": model.bytes,
+        "threshold": threshold,
+        "milliseconds": scoring.milliseconds(model),
+        "stream_difference": stream_difference(
+            model, [item.trial for item in next(iter(found.values()))[:20]]
+        ),
+        "tables": {name: scoring.summary(items, threshold) for name, items in found.items()},
+        "groups": {},
+        "details": {},
+    }
+    for name in ("ami", "ami, all folds", "recorded", "made"):
+        if name not in found:
+            continue
+        items = found[name]
+        out["groups"][name] = {
+            group: report.group_row([item for item in items if item.trial.group == group])
+            for group in sorted({item.trial.group for item in items})
+        }
+        out["details"][name] = {
+            detail: report.group_row([item for item in items if item.trial.detail == detail])
+            for detail in sorted({item.trial.detail for item in items} - {""})
+        }
+    return out
+
+
+def plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def write_failures(found: dict[str, list[Scored]], folder: Path) -> list[str]:
+    """The worst clips as sound, to be listened to, and a line on each."""
+    import soundfile
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    lines = []
+    for name in ("ami", "recorded", "made"):
+        items = found.get(name, [])
+        wrong = [i for i in items if i.trial.positive == (not i.decided_by(1.0))]
+        wrong.sort(
+            key=lambda i: (
+                scoring.decision_score(i.probabilities, 1.0) * (1 if i.trial.positive else -1)
+            )
+        )
+        for item in wrong[:40]:
+            score = scoring.decision_score(item.probabilities, 1.0)
+            label = f"{name}-{item.trial.kind}-{score:.2f}-{item.trial.name}".replace(" ", "_")
+            soundfile.write(folder / f"{label[:120]}.wav", item.trial.samples, scoring.SAMPLE_RATE)
+            lines.append(
+                f"{name}: {item.trial.kind} of {item.trial.group}, {item.trial.name} "
+                f"({item.trial.detail}), highest pair of frames within 1 s {score:.2f}"
+            )
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m models.interruption.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, default=Path("models/interruption/interruption.onnx"))
+    parser.add_argument("--out", type=Path, required=True, help="folder for tables, plots, sounds")
+    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    parser.add_argument("--voices", type=Path, help="made speech; by default that in the cache")
+    parser.add_argument("--threshold", type=float, help="instead of the model's default")
+    parser.add_argument("--per-source", type=int, default=120, help="clips of each folder at most")
+    parser.add_argument("--made", type=int, default=400, help="made utterances at most")
+    parser.add_argument("--no-baselines", action="store_true", help="minutes faster")
+    parser.add_argument(
+        "--folds",
+        help="models that each left out one AMI group, as a path with {fold}: adds a table of all "
+        "AMI recordings, each scored by the model that never met its people",
+    )
+    parser.add_argument("--card", type=Path, help="model card whose marked part is rewritten")
+    parser.add_argument("--conversations", type=Path, help="CSV of two-channel conversations")
+    arguments = parser.parse_args(argv)
+    model = Model(arguments.model)
+    threshold = model.threshold if arguments.threshold is None else arguments.threshold
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.conversations:
+        text = conversations.scored_table(arguments.conversations, model, threshold)
+        (arguments.out / "conversations.md").write_text(text, encoding="utf-8")
+        print(text)
+        return
+    if arguments.voices is None:
+        made = sorted(cache_folder().glob("voices-*"))
+        arguments.voices = made[0] if made else None
+        if not made:
+            print("no made speech in the cache (models.interruption.voices): left out")
+    folds: dict[int | None, Model] = {None: model}
+    if arguments.folds:
+        for fold in range(trials.splits.AMI_FOLDS):
+            folds[fold] = Model(Path(arguments.folds.format(fold=fold)))
+    found = tables(arguments, model, folds)
+    result = figures(found, model, threshold)
+    (arguments.out / "figures.json").write_text(
+        json.dumps(plain(result), indent=1), encoding="utf-8"
+    )
+    text = report.markdown(result)
+    (arguments.out / "report.md").write_text(text, encoding="utf-8")
+    plots.draw(found, result, arguments.out / "plots")
+    failures = write_failures(found, arguments.out / "failures")
+    (arguments.out / "failures.txt").write_text("\n".join(failures) + "\n", encoding="utf-8")
+    if arguments.card:
+        report.write_into_card(arguments.card, text)
+        beside = arguments.card.parent / "plots"
+        beside.mkdir(exist_ok=True)
+        for plot in (arguments.out / "plots").glob("*.png"):
+            shutil.copy(plot, beside / plot.name)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,371 @@
+"""The trials that are scored: one caller's onset each, with a room before it, and what it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.interruption import eval_channels as channels
+from models.interruption import splits
+from models.interruption.baselines import VAD_FRAME, speech_probabilities
+from models.interruption.eval_channels import SAMPLE_RATE, Samples
+
+BEFORE_S, AFTER_S = 1.0, 2.0  # a window of the client: at most 3 s
+CLEAN_S = 1.2  # of a turn's start must be free of other voices to be scored
+SAID_S = 0.6  # a turn with less after its onset says too little to count
+TAIL_OF_ANOTHER_S = 0.2  # an overlap this short is an echo, not a second talker
+
+BACKCHANNEL_WORDS = frozenset(
+    "yeah yep yes yup okay ok mm hmm mhm mm-hmm uh-huh uh huh right sure wow oh ah great ha".split()
+)
+# Where the automatic label and the automatic words disagree, nobody knows: not scored.
+UNCERTAIN = {("tst01", "4.773")}  # "No." labelled backchannel
+
+TURN, BACKCHANNEL = "interruption", "backchannel"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`samples` hold BEFORE_S before the onset and AFTER_S after it, at 16 kHz."""
+
+    table: str  # positives and negatives are compared only inside one
+    kind: str
+    source: str  # what the bootstrap draws: a speaker, else a recording
+    group: str  # speaker group or language
+    samples: NDArray[np.int16]
+    name: str
+    held_out: bool = True
+    fold: int | None = None
+    detail: str = ""  # which kind of interruption
+
+    @property
+    def positive(self) -> bool:
+        return self.kind == TURN
+
+
+def read(path: Path) -> Samples:
+    import soundfile
+
+    samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
+    return channels.resampled(samples[:, 0], rate, SAMPLE_RATE)
+
+
+def manifest(audio: Path) -> list[dict[str, str]]:
+    with (audio / "train/manifest.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def only_backchannel_words(text: str) -> bool:
+    words = text.lower().replace(".", " ").replace(",", " ").replace("?", " ").split()
+    return bool(words) and all(word in BACKCHANNEL_WORDS for word in words)
+
+
+def window_around(event: Samples, onset_s: float, tone: Samples) -> Samples:
+    """The event from `onset_s` on, alone, with the room's tone before, under and after it."""
+    wanted = round((BEFORE_S + AFTER_S) * SAMPLE_RATE)
+    bed = looped(tone, wanted)
+    lead = min(round(onset_s * SAMPLE_RATE), round(BEFORE_S * SAMPLE_RATE))
+    begin = round(BEFORE_S * SAMPLE_RATE) - lead
+    heard = event[round(onset_s * SAMPLE_RATE) - lead :][: wanted - begin]
+    fade = min(160, len(heard) // 4)
+    ramp = np.ones(len(heard))
+    ramp[:fade] = np.linspace(0, 1, fade)
+    ramp[len(heard) - fade :] = np.linspace(1, 0, fade)
+    window = bed.copy()
+    window[begin : begin + len(heard)] = heard * ramp + bed[begin : begin + len(heard)] * (1 - ramp)
+    return window
+
+
+def looped(tone: Samples, length: int) -> Samples:
+    """Tone to and fro, so that its joints do not click."""
+    there_and_back = np.concatenate([tone, tone[::-1]])
+    return np.tile(there_and_back, -(-length // len(there_and_back)))[:length]
+
+
+def found_onset(samples: Samples, around_s: float, back_s: float, ahead_s: float) -> float:
+    """Where Silero first hears speech near an annotated start, as the client's onset does."""
+    offset = max(0, round((around_s - back_s - 0.3) * SAMPLE_RATE))
+    part = samples[offset : round((around_s + ahead_s) * SAMPLE_RATE)]
+    level = max(channels.speech_level(part), 1e-6)
+    heard = speech_probabilities((part * 0.05 / level).astype(np.float32)) >= 0.5
+    for frame in np.flatnonzero(heard):
+        at = (offset + int(frame) * VAD_FRAME) / SAMPLE_RATE
+        if at >= around_s - back_s:
+            return at
+    return around_s
+
+
+# --- AMI: turns and backchannels of the same people over the same headsets
+
+
+@dataclass(frozen=True)
+class Segment:
+    speaker: str
+    start: float
+    end: float
+    label: str
+    text: str
+    key: str
+
+
+def ami_segments(audio: Path) -> dict[str, list[Segment]]:
+    found: dict[str, list[Segment]] = defaultdict(list)
+    path = audio / "train/conversation_ami/segments.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found[Path(row["path"]).stem].append(
+                Segment(
+                    row["speaker"],
+                    float(row["start_s"]),
+                    float(row["end_s"]),
+                    row["label"],
+                    row["auto_text"],
+                    row["start_s"],
+                )
+            )
+    return found
+
+
+def ami_kind(stem: str, segment: Segment) -> str | None:
+    if (stem, segment.key) in UNCERTAIN:
+        return None
+    if segment.label == "backchannel":
+        return BACKCHANNEL
+    if segment.label in ("turn", "other_short") and not only_backchannel_words(segment.text):
+        return TURN
+    return None
+
+
+def quiet_tone(samples: Samples, segments: list[Segment]) -> Samples:
+    """The quietest 0.4 s in which nobody is annotated; where all talk, of the whole recording."""
+    length = round(0.4 * SAMPLE_RATE)
+    free = np.ones(len(samples), bool)
+    for segment in segments:
+        begin = max(0, round((segment.start - 0.1) * SAMPLE_RATE))
+        free[begin : round((segment.end + 0.15) * SAMPLE_RATE)] = False
+    starts = range(0, len(samples) - length, 800)
+    level = {s: float((samples[s : s + length] ** 2).mean()) for s in starts}
+    candidates = [s for s in starts if free[s : s + length].all()] or list(starts)
+    best = min(candidates, key=lambda s: max(level[s], 1e-9))
+    return samples[best : best + length]
+
+
+def free_until(segment: Segment, start: float, everyone: list[Segment]) -> float:
+    """How far after `start` no other annotated voice is heard (short tails do not count)."""
+    until = segment.end
+    for other in everyone:
+        if other.speaker == segment.speaker or other.end <= start:
+            continue
+        if other.start <= start:
+            if other.end - start > TAIL_OF_ANOTHER_S:
+                return start
+            continue
+        until = min(until, other.start)
+    return until
+
+
+def starts_in(samples: Samples, segment: Segment) -> list[float]:
+    """The start of a turn, and where its speaker goes on after a silence of 0.4 s or more."""
+    part = samples[round(segment.start * SAMPLE_RATE) : round(segment.end * SAMPLE_RATE)]
+    level = max(channels.speech_level(part), 1e-6)
+    heard = speech_probabilities((part * 0.05 / level).astype(np.float32)) >= 0.5
+    resumed, silent = [], 0
+    for frame, speech in enumerate(heard):
+        if speech and silent >= 13 and frame > 30:
+            resumed.append(segment.start + frame * VAD_FRAME / SAMPLE_RATE)
+        silent = 0 if speech else silent + 1
+    return [segment.start, *resumed[:2]]
+
+
+def ami(audio: Path) -> Iterator[Trial]:
+    """One voice at a time (table `ami`), and as the microphones heard it (`ami_crosstalk`)."""
+    for stem, segments in sorted(ami_segments(audio).items()):
+        path = f"train/conversation_ami/{stem}.flac"
+        samples = channels.scaled_to(read(audio / path), -26)  # one gain for all of a recording
+        tone = quiet_tone(samples, segments)
+        row = {"path": path, "speaker": "", "text": ""}
+        held_out = splits.side(row) is splits.Side.EVAL
+        for segment in segments:
+            kind = ami_kind(stem, segment)
+            if kind is None or segment.start < 0.05:
+                continue
+            starts = starts_in(samples, segment) if segment.label == "turn" else [segment.start]
+            for number, start in enumerate(starts):
+                back_s, ahead_s = (0.05 if number == 0 else 0.0), min(1.0, segment.end - start)
+                onset = found_onset(samples, start, back_s, ahead_s)
+                if kind == TURN and segment.end - onset < SAID_S:
+                    continue  # cut off by the end of the recording or of the turn
+                about = Trial(
+                    table="ami",
+                    kind=kind,
+                    source=segment.speaker,
+                    group="woman" if segment.speaker.startswith("F") else "man",
+                    samples=channels.as_int16(raw_window(samples, onset)),
+                    name=f"{stem}@{start:.2f}",
+                    held_out=held_out,
+                    fold=splits.ami_group(stem),
+                )
+                if number == 0:
+                    yield replace(about, table="ami_crosstalk")
+                until = free_until(segment, start, segments)
+                if until - onset >= CLEAN_S or (until >= segment.end - 1e-6 and until > onset):
+                    begin = max(0.0, onset - 0.05)
+                    alone = samples[round(begin * SAMPLE_RATE) : round(until * SAMPLE_RATE)]
+                    window = window_around(alone, onset - begin, tone)
+                    yield replace(about, samples=channels.as_int16(window))
+
+
+def raw_window(samples: Samples, onset_s: float) -> Samples:
+    begin = round((onset_s - BEFORE_S) * SAMPLE_RATE)
+    end = begin + round((BEFORE_S + AFTER_S) * SAMPLE_RATE)
+    cut = samples[max(0, begin) : min(end, len(samples))]
+    return np.pad(cut, (max(0, -begin), max(0, end - len(samples))))
+
+
+# --- recordings of many sources, all sent through the same simulated channels
+
+
+KIND_OF_LABEL: Mapping[str, str] = {
+    "cough": "cough",
+    "baby_cry": "baby cry",
+    "noise": "noise",
+    "music": "music",
+    "background_speech": "background speech",
+}
+GROUP_OF_FOLDER: Mapping[str, str] = {
+    "speech_libri": "English, read",
+    "speech_ocean": "English, Mandarin speakers",
+    "short_calls": "single words and calls",
+}
+
+
+def recorded(audio: Path, at_most: int) -> Iterator[Trial]:
+    """Held-out rows of the manifest; `at_most` of each label in a folder, by a hash of the name."""
+    chosen: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in manifest(audio):
+        folder = Path(row["path"]).parent.name
+        if folder in ("conversation_ami", "rir") or splits.side(row) is not splits.Side.EVAL:
+            continue
+        chosen[f"{folder}/{row['label']}"].append(row)
+    for rows in chosen.values():
+        rows.sort(key=lambda row: crc32(row["path"].encode()))
+        for row in rows[:at_most]:
+            yield recorded_trial(audio, row)
+
+
+def recorded_trial(audio: Path, row: Mapping[str, str]) -> Trial:
+    folder = Path(row["path"]).parent.name
+    kind = KIND_OF_LABEL.get(row["label"], TURN)
+    rng = np.random.default_rng(crc32(row["path"].encode()))
+    samples = read(audio / row["path"])
+    onset = float(row["onset_s"]) if row["onset_s"] else 0.0
+    if kind == TURN:
+        onset = found_onset(samples, onset, onset, 2.0)
+    lead = min(onset, 0.03)
+    event = samples[round((onset - lead) * SAMPLE_RATE) :]
+    tone = channels.coloured_noise(SAMPLE_RATE, rng, 4) * channels.speech_level(samples) * 0.003
+    window = window_around(event, lead, tone)
+    channel = channels.drawn_channel(rng)
+    if kind == "background speech":  # from across the room: twice its echo, 12 dB less of it
+        for _ in range(2):
+            window = channels.convolved(window, channels.made_room(rng))
+        channel = replace(
+            channel,
+            level_dbfs=channel.level_dbfs - 12,
+            noise_below_speech_db=channel.noise_below_speech_db - 12,
+        )
+    group = GROUP_OF_FOLDER.get(folder, kind)
+    if folder == "short_calls":
+        group += f", {row['text'].rpartition('/')[2]}"
+    return Trial(
+        table="recorded",
+        kind=kind,
+        source=splits.group(row),
+        group=group,
+        samples=channels.as_int16(channels.through(window, channel, rng)),
+        name=Path(row["path"]).stem,
+    )
+
+
+# --- made speech of voices that training never met, through the same simulated channels
+
+
+def made(voices: Path, at_most: int) -> Iterator[Trial]:
+    """Utterances of `voices.py` whose voice is held out; the same channels as `recorded`."""
+    rows = []
+    for path in sorted(voices.glob("*.json")):
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if note["side"] == splits.Side.EVAL:
+            rows.append((path.with_suffix(".flac"), note))
+    for path, note in rows[:at_most]:
+        rng = np.random.default_rng(crc32(f"made{path.stem}".encode()))
+        onset = float(note["part_starts_s"][0])
+        begin = max(0.0, onset - 0.03)
+        event = read(path)[round(begin * SAMPLE_RATE) :]
+        tone = channels.coloured_noise(SAMPLE_RATE, rng, 4) * 3e-4
+        window = window_around(event, onset - begin, tone)
+        alone = list(note["kinds"]) == [BACKCHANNEL]
+        heard = channels.through(window, channels.drawn_channel(rng), rng)
+        yield Trial(
+            table="made",
+            kind=BACKCHANNEL if alone else TURN,
+            source="+".join(note["voices"]),
+            group=str(note["language"]),
+            samples=channels.as_int16(heard),
+            name=path.stem,
+            detail="" if alone else " + ".join(note["kinds"]),
+        )
+
+
+# --- the same trials over worse lines
+
+
+def over_telephone(trial: Trial) -> Trial:
+    heard = channels.through_mu_law(trial.samples / 32768.0)
+    return replace(trial, table=f"{trial.table}, telephone", samples=channels.as_int16(heard))
+
+
+def in_noise(trial: Trial, beds: Mapping[str, Samples], snr_db: float) -> Trial:
+    """`beds` are held-out noises; which one is drawn by the trial's name, not by its class."""
+    rng = np.random.default_rng(crc32(f"{trial.name}{snr_db}".encode()))
+    name = sorted(beds)[int(rng.integers(len(beds)))]
+    bed = np.roll(beds[name], int(rng.integers(len(beds[name]))))
+    heard = channels.with_noise(trial.samples / 32768.0, bed, snr_db)
+    peak = float(np.abs(heard).max())
+    return replace(
+        trial,
+        table=f"{trial.table}, noise {snr_db:g} dB",
+        samples=channels.as_int16(heard / max(1.0, peak / 0.98)),
+    )
+
+
+def noise_beds(audio: Path) -> dict[str, Samples]:
+    """Babble of held-out readers, a held-out studio voice as television, and hiss."""
+    rng = np.random.default_rng(11)
+    length = 6 * SAMPLE_RATE
+    readers, television = [], []
+    for row in manifest(audio):
+        if splits.side(row) is not splits.Side.EVAL:
+            continue
+        folder = Path(row["path"]).parent.name
+        if folder == "speech_libri":
+            readers.append(row["path"])
+        elif folder == "ivr_speech":
+            television.append(row["path"])
+    readers.sort(key=lambda path: crc32(b"babble" + path.encode()))
+    babble = np.zeros(length)
+    for path in readers[:6]:
+        babble += looped(channels.scaled_to(read(audio / path), -20), length)
+    beds = {"babble": babble, "hiss": channels.coloured_noise(length, rng, 4)}
+    if television:
+        voice = read(audio / sorted(television)[0])
+        beds["television"] = channels.convolved(looped(voice, length), channels.made_room(rng))
+    return beds
