@@ -2,8 +2,8 @@
 
 A vendor is one module under `gateway/providers/` with a constant `PROVIDER`; one that takes part in
 several conversations is a package with a file for each (`chat.py`, `stt.py`, `tts.py`). Its type
-name is the module's name with dashes (`openai_compatible` is `openai-compatible`). Naming a type in the
-configuration, or setting its environment variable, loads it: there is no list to extend.
+name is the module's name with dashes (`openai_compatible` is `openai-compatible`). Naming a type
+in the configuration, or setting its environment variable, loads it: there is no list to extend.
 """
 
 from __future__ import annotations

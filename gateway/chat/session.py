@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.chat.messages import KEEPALIVE, error_event
-from gateway.chat.upstream import ChatRequest, ChatUpstream, Heard, Reader, Usage
 from gateway.chat.settings import ChatConfig
+from gateway.chat.upstream import ChatRequest, ChatUpstream, Heard, Reader, Usage
 from gateway.dial import Dial
 from gateway.errors import Failure, Kind
 from gateway.events import Broke, End, Head, HttpEvent, Left, Piece, Woken

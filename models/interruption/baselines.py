@@ -1,4 +1,4 @@
-"""The two scores a trained model has to beat: speech seconds, and speech seconds + (1 - smart-turn).
+"""The scores to beat: speech seconds, and speech seconds + (1 - smart-turn).
 
 Both networks come as ONNX files inside PyPI wheels (`silero-vad`, `pipecat-ai`). The wheels are
 installed with `--no-deps` and never imported: only the files inside them are opened.
@@ -71,7 +71,7 @@ def speech_seconds(samples: NDArray[np.float32]) -> float:
 
 @cache
 def _mel_filters() -> NDArray[np.float64]:
-    """Triangles of unit area, evenly spaced on Slaney's scale: linear to 1 kHz, then logarithmic."""
+    """Triangles of unit area, even on Slaney's scale: linear to 1 kHz, then logarithmic."""
     linear_step, break_hz, log_step = 200 / 3, 1000.0, np.log(6.4) / 27
     break_mel = break_hz / linear_step
     top_mel = break_mel + np.log(SAMPLE_RATE / 2 / break_hz) / log_step
@@ -107,7 +107,7 @@ def turn_complete(samples: NDArray[np.float32]) -> float:
 
 
 class PairCache:
-    """(speech seconds, 1 - smart-turn) of a clip at each asked time, kept on disk by its samples."""
+    """(speech seconds, 1 - smart-turn) of a trial at asked times, kept on disk by its samples."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -116,7 +116,7 @@ class PairCache:
     def features(
         self, window: NDArray[np.int16], ends: tuple[int, ...]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """At each of `ends` (samples into `window`): seconds of speech so far, and 1 - P(complete)."""
+        """At each of `ends` (samples): seconds of speech so far, and 1 - P(complete)."""
         key = hashlib.sha256(window.tobytes() + repr(ends).encode()).hexdigest()[:24]
         path = self._folder / f"{key}.npy"
         if path.exists():
@@ -124,9 +124,8 @@ class PairCache:
             return known[0], known[1]
         samples = window.astype(np.float32) / 32768
         frames = speech_probabilities(samples) >= 0.5
-        seconds = [
-            float(frames[: end // VAD_FRAME].sum()) * VAD_FRAME / SAMPLE_RATE for end in ends
-        ]
+        counts = [float(frames[: end // VAD_FRAME].sum()) for end in ends]
+        seconds = [count * VAD_FRAME / SAMPLE_RATE for count in counts]
         unfinished = [1 - turn_complete(samples[:end]) for end in ends]
         np.save(path, np.array([seconds, unfinished]))
         return np.array(seconds), np.array(unfinished)

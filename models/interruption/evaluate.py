@@ -34,7 +34,7 @@ def scored(
     pair: PairCache | None,
     threshold: float,
 ) -> list[Scored]:
-    """Each clip by the model of its fold, where there is one, else by the model under test."""
+    """Each trial by the model of its fold, where there is one, else by the model under test."""
     ends = tuple(round((trials.BEFORE_S + t) * scoring.SAMPLE_RATE) for t in scoring.PAIR_TIMES_S)
     out = []
     for trial in items:
@@ -51,12 +51,16 @@ def scored(
     return out
 
 
-def stream_difference(model: Model, items: Sequence[Trial]) -> float:
-    """The largest difference between a clip in one piece and in steps with state carried."""
-    return max(
-        float(np.abs(model.whole(trial.samples) - model.streamed(trial.samples)).max())
-        for trial in items
-    )
+def differences(model: Model, items: Sequence[Scored]) -> dict[str, float]:
+    """How far the evaluated stream is from one run over all, and from the server's own answers."""
+    whole, server = 0.0, 0.0
+    for item in items:
+        samples, found = item.trial.samples, item.probabilities
+        whole = max(whole, float(np.abs(model.whole(samples) - found).max()))
+        for step, answer in enumerate(scoring.served(model, samples), start=1):
+            known = scoring.frames_at(step * scoring.STEP_S)
+            server = max(server, float(np.abs(found[known - len(answer) : known] - answer).max()))
+    return {"whole": whole, "server": server}
 
 
 def tables(
@@ -104,9 +108,7 @@ def figures(found: dict[str, list[Scored]], model: Model, threshold: float) -> d
         "bytes": model.bytes,
         "threshold": threshold,
         "milliseconds": scoring.milliseconds(model),
-        "stream_difference": stream_difference(
-            model, [item.trial for item in next(iter(found.values()))[:20]]
-        ),
+        "differences": differences(model, found["recorded"][:30]),
         "tables": {name: scoring.summary(items, threshold) for name, items in found.items()},
         "groups": {},
         "details": {},

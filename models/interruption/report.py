@@ -214,8 +214,9 @@ def markdown(result: dict[str, Any]) -> str:
         f"Model version `{metadata.get('version', '?')}`, {result['bytes'] / 1e6:.2f} MB, default "
         f"threshold {result['threshold']:g} ({metadata.get('threshold_origin', 'origin not said')})"
         f". One core: {cost['3 s window']:.2f} ms for a 3 s window, {cost['100 ms step']:.2f} ms "
-        "for 100 ms with state carried (on the machine of this run). Largest difference between "
-        f"streaming and whole windows: {result['stream_difference']:.1e}. In brackets: 95 % "
+        "for 100 ms with state carried (on the machine of this run). The stream that is scored here "
+        f"differs from whole windows by at most {result['differences']['whole']:.1e} and from the "
+        f"server's own answers by at most {result['differences']['server']:.1e}. In brackets: 95 % "
         "intervals, drawing whole speakers or sources with replacement 1,000 times (Wilson's "
         "bound where all or none fired).",
     ]
@@ -237,5 +238,6 @@ def write_into_card(card: Path, text: str) -> None:
     whole = card.read_text(encoding="utf-8")
     before, begun, rest = whole.partition(BEGIN)
     _, ended, after = rest.partition(END)
-    assert begun and ended, f"{card} lacks {BEGIN} ... {END}"
+    if not (begun and ended):
+        raise ValueError(f"{card} lacks {BEGIN} ... {END}")
     card.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")

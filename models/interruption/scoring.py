@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.bargein.decision import first_detection
+from gateway.bargein.model import INTERFACE, BargeinModel, Question
+from gateway.inference.onnx import FrameModel
 from models.interruption.trials import AFTER_S, BEFORE_S, Trial
 
 SAMPLE_RATE = 16_000
@@ -31,29 +33,19 @@ class Model:
     """The ONNX file under test, with its state carried from step to step."""
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        inputs = {value.name: value for value in self._session.get_inputs()}
-        self._state_size = int(inputs["state"].shape[1])
-        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.threshold = float(self.metadata["default_threshold"])
+        self.frames = FrameModel(path, interface=INTERFACE)
+        self.threshold = self.frames.card.default_threshold
+        self.metadata = described(path)
         self.bytes = path.stat().st_size
 
     def start(self) -> NDArray[np.float32]:
-        return np.zeros((1, self._state_size), np.float32)
+        return self.frames.blank_state()
 
     def step(
         self, samples: NDArray[np.int16], state: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        probabilities, state = self._session.run(
-            ["probabilities", "next_state"], {"audio": samples[None], "state": state}
-        )
-        return probabilities[0], state
+        probabilities, states = self.frames.run(samples[None], state[None])
+        return probabilities[0], states[0]
 
     def whole(self, samples: NDArray[np.int16]) -> NDArray[np.float32]:
         return self.step(samples, self.start())[0]
@@ -71,6 +63,26 @@ class Model:
             part, state = self.step(samples[start:end], state)
             found.append(part)
         return np.concatenate(found).astype(np.float64)
+
+
+def described(path: Path) -> dict[str, str]:
+    """All that the file says of itself."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+def served(model: Model, samples: NDArray[np.int16]) -> list[Floats]:
+    """What the server answers to each request of one caller: windows that grow, then slide."""
+    server = BargeinModel(model.frames)
+    track = server.track()
+    answers = []
+    for step in range(1, round(AFTER_S / STEP_S) + 1):
+        end = round((BEFORE_S + step * STEP_S) * SAMPLE_RATE)
+        window = samples[max(0, end - 3 * SAMPLE_RATE) : end].tobytes()
+        answers.append(server.run([Question(track, window)])[0].astype(np.float64))
+    return answers
 
 
 def milliseconds(model: Model) -> dict[str, float]:
@@ -141,7 +153,7 @@ def average_precision(scores: Floats, positive: NDArray[np.bool_]) -> float:
 def interval(
     sources: Sequence[str], figure: Callable[[NDArray[np.intp]], float], seed: int = 5
 ) -> Estimate:
-    """`figure` of all clips, and its 95 % interval when whole sources are drawn with replacement."""
+    """`figure` of all, and its 95 % interval when whole sources are drawn with replacement."""
     rng = np.random.default_rng(seed)
     names, number = np.unique(np.asarray(sources), return_inverse=True)
     members = [np.flatnonzero(number == index) for index in range(len(names))]

@@ -120,7 +120,14 @@ async def one_answer(
                 say("left", chat=message)
                 break
         else:
-            say("answered", chat=message, text=text[:2000], size=len(text), pieces=pieces, calls=len(made))
+            say(
+                "answered",
+                chat=message,
+                text=text[:2000],
+                size=len(text),
+                pieces=pieces,
+                calls=len(made),
+            )
     except Exception as error:
         say("failed", chat=message, text=text, **error_fields(error))
         return []

@@ -16,7 +16,8 @@ def test_log_mel_features_equal_the_reference_implementation():
         pytest.skip("pipecat-ai is not installed")
     path = Path(spec.submodule_search_locations[0]) / "audio/turn/smart_turn/_whisper_features.py"
     module_spec = importlib.util.spec_from_file_location("reference_features", path)
-    assert module_spec and module_spec.loader
+    assert module_spec
+    assert module_spec.loader
     reference = importlib.util.module_from_spec(module_spec)
     sys.modules["reference_features"] = reference
     module_spec.loader.exec_module(reference)
