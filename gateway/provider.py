@@ -13,7 +13,6 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -24,8 +23,6 @@ from gateway.section import Section
 
 Conversation = Literal["chat", "stt", "tts"]
 """What a provider can be asked for."""
-
-_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class ProviderSettings(Section):
@@ -78,7 +75,7 @@ class Provider:
     key_required: bool = True
     settings: type[ProviderSettings] = ProviderSettings
     chat: Callable[[Account], ChatUpstream] | None = None
-    chat_models: Mapping[str, str] = _NONE
+    chat_models: Mapping[str, str] = field(default_factory=dict)
 
     def serves(self, conversation: Conversation) -> bool:
         """Whether it has an adapter for this conversation."""
@@ -86,7 +83,7 @@ class Provider:
 
     def models(self, conversation: Conversation) -> Mapping[str, str]:
         """The built-in catalogue for this conversation."""
-        models: Mapping[str, str] = getattr(self, f"{conversation}_models", _NONE)
+        models: Mapping[str, str] = getattr(self, f"{conversation}_models", {})
         return models
 
 
