@@ -88,7 +88,9 @@ async function oneAnswer(client, chatCtx, message) {
 }
 
 async function converse(message) {
-  const { model, provider } = options;
+  const [, named, text] = /^(?:(.*?)::)?(.*)$/s.exec(message);
+  const model = named ?? options.model;
+  const { provider } = options;
   const client = new inference.LLM({ model, provider, modelOptions: JSON.parse(options.extra) });
   client.on("error", (error) =>
     say("error", { chat: message, recoverable: error.recoverable, ...errorFields(error.error) }),
@@ -96,7 +98,7 @@ async function converse(message) {
   if (options.prewarm) client.prewarm();
   const chatCtx = llm.ChatContext.empty();
   chatCtx.addMessage({ role: "system", content: "You are a test." });
-  chatCtx.addMessage({ role: "user", content: message });
+  chatCtx.addMessage({ role: "user", content: text });
   for (let turn = 0; turn < (options["follow-up"] ? 2 : 1); turn += 1) {
     const made = await oneAnswer(client, chatCtx, message);
     if (made.length === 0) break;

@@ -1,6 +1,6 @@
 """Talks to `inference.LLM` of the installed livekit-agents and prints all that came back.
 
-Every MESSAGE is a conversation of its own.
+Every MESSAGE is a conversation of its own; MODEL::TEXT asks another model.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def offered_tools() -> list[Any]:
 async def converse(message: str, options: argparse.Namespace) -> None:
     from livekit.agents import APIConnectOptions, inference, llm
 
+    model, _, text = message.rpartition("::")
     client = inference.LLM(
-        options.model, provider=options.provider, extra_kwargs=options.extra or None
+        model or options.model, provider=options.provider, extra_kwargs=options.extra or None
     )
 
     def on_error(error: Any) -> None:
@@ -69,7 +70,7 @@ async def converse(message: str, options: argparse.Namespace) -> None:
         client.prewarm()
     context = llm.ChatContext.empty()
     context.add_message(role="system", content="You are a test.")
-    context.add_message(role="user", content=message)
+    context.add_message(role="user", content=text)
     for _ in range(2 if options.follow_up else 1):
         made = await one_answer(client, context, message, options, APIConnectOptions)
         if not made:

@@ -1,0 +1,147 @@
+"""Fixtures: the clients' environments and a server in front of fake providers."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.clients import CLIENTS, Client
+from tests.end_to_end.server import Server, running
+from tests.fakes.openai_chat import FakeOpenAI
+
+RECORDINGS = Path(__file__).parent / "recordings"
+FIRST_TOKEN_TIMEOUT_S = 14.0  # more than the 12 s that a slow first token takes
+
+# What the first provider of each model does; GOOD is the second one where there is a second one.
+FALLING_BACK = {
+    "refused": "refused",
+    "status-500": "status:500",
+    "status-429": "rate-limited:seconds:30",
+    "status-401": "status:401",
+    "status-499": "status:499",
+    "reset-before-headers": "reset-before-headers",
+    "reset-before-content": "reset-before-content",
+    "cut-before-content": "cut-before-content",
+    "ends-before-content": "ends-before-content",
+    "error-before-content": "error-before-content",
+    "stalled": "hang-before-first-token",
+    "garbage": "garbage",
+    "html": "html",
+}
+ALONE = {
+    "reset-after-content": "reset-after-content",
+    "cut-after-content": "cut-after-content",
+    "cut-in-event": "cut-in-event",
+    "ends-without-finish": "ends-without-finish",
+    "error-after-content": "error-after-content",
+    "bad-request": "status:400",
+    "bad-key": "status:401",
+    "cancelled-upstream": "status:499",
+    "slow": "slow-first-token:12",
+    "slow-headers": "slow-headers:12",
+    "endless": "endless",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.end_to_end)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "client" in metafunc.fixturenames:
+        metafunc.parametrize("client", CLIENTS, ids=lambda client: client.name, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def client(request: pytest.FixtureRequest) -> Client:
+    """One of the real client packages, installed."""
+    if os.environ.get("PARLEY_SKIP_CLIENTS") == "1":
+        warnings.warn("PARLEY_SKIP_CLIENTS=1: no real client was tried", UserWarning, stacklevel=1)
+        pytest.skip("PARLEY_SKIP_CLIENTS=1")
+    found: Client = request.param
+    found.ensure()
+    return found
+
+
+@dataclass
+class Upstreams:
+    """The fake providers by name."""
+
+    good: FakeOpenAI
+    others: dict[str, FakeOpenAI]
+
+    def __getitem__(self, name: str) -> FakeOpenAI:
+        return self.good if name == "good" else self.others[name]
+
+    def config(self) -> str:
+        """Providers and models as the configuration file says them."""
+        lines = ["log: {format: console}"]
+        if other := os.environ.get("PARLEY_TEST_BARGEIN_MODEL"):
+            lines.append(f"bargein: {{model: {other}}}")
+        lines.append("chat:")
+        lines += [f"  first_token_timeout_s: {FIRST_TOKEN_TIMEOUT_S}", "providers:"]
+        for name, fake in {"good": self.good, **self.others}.items():
+            base = f"base_url: {fake.base_url}, api_key: key-of-{name}"
+            lines.append(f"  {name}: {{type: openai-compatible, {base}}}")
+        lines += [
+            "models:",
+            "  openai/gpt-4.1-mini:",
+            "    - {provider: good, model: gpt-4.1-mini}",
+        ]
+        for name in self.others:
+            lines += [f"  test/{name}:", f"    - {{provider: {name}, model: first}}"]
+            if name in FALLING_BACK:
+                lines += ["    - {provider: good, model: second}"]
+        return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def upstreams() -> Iterator[Upstreams]:
+    with ExitStack() as stack:
+        good = stack.enter_context(FakeOpenAI())
+        others = {
+            name: stack.enter_context(FakeOpenAI(default=scenario.replace("refused", "text")))
+            for name, scenario in {**FALLING_BACK, **ALONE}.items()
+        }
+        others["refused"].refuse()
+        yield Upstreams(good, others)
+
+
+@pytest.fixture(scope="session")
+def server(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The gateway in front of all the fake providers."""
+    with running(tmp_path_factory.mktemp("gateway"), upstreams.config()) as started:
+        yield started
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A scene that a client plays, and what stands in it."""
+
+    path: Path
+    label: str
+    onset_s: float
+    end_s: float
+
+    @property
+    def argument(self) -> str:
+        return f"{self.path}:{self.onset_s}:{self.end_s}"
+
+
+def recordings() -> list[Recording]:
+    with (RECORDINGS / "recordings.csv").open(newline="") as file:
+        return [
+            Recording(
+                RECORDINGS / row["file"], row["label"], float(row["onset_s"]), float(row["end_s"])
+            )
+            for row in csv.DictReader(file)
+        ]

@@ -1,0 +1,127 @@
+"""Makes the recordings that the clients play: a person or a noise over a quiet room.
+
+    python tests/end_to_end/make_recordings.py FOLDER_WITH_MANIFEST
+
+Every event is put at the same level on the same room noise, so that neither tells the answer. All
+of them come from people that the interruption model does not meet in training
+(models/interruption/splits.py). Needs numpy and soundfile; what it makes is committed.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+HERE = Path(__file__).parent / "recordings"
+RATE = 16000
+LEAD_S = 1.3  # AgentSession hears to the agent for a second before interruptions count
+TAIL_S = 0.45  # the silence that ends an overlap, and some
+EVENT_DBFS = -24.0
+ROOM_DBFS = -58.0
+FADE_S = 0.01
+ROOM = "train/noise/bg_noise8.flac"
+
+Samples = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cut:
+    name: str
+    label: str  # interruption, backchannel, cough
+    path: str
+    start_s: float
+    length_s: float
+    source: str
+    licence: str
+
+
+LIBRI = ("LibriSpeech (V. Panayotov et al., 2015)", "CC BY 4.0")
+OCEAN = ("SpeechOcean762 (J. Zhang et al., 2021)", "CC BY 4.0")
+AMI = ("AMI Meeting Corpus (J. Carletta et al., 2006)", "CC BY 4.0")
+COUGH = ("covid19-cough/dataset", "CC0 1.0")
+CUTS = (
+    Cut("interruption-libri-1034", "interruption",
+        "train/speech_libri/1034-121119-0000.flac", 0.22, 3.0, *LIBRI),
+    Cut("interruption-libri-1355", "interruption",
+        "train/speech_libri/1355-39947-0000.flac", 0.22, 3.0, *LIBRI),
+    Cut("interruption-libri-1723", "interruption",
+        "train/speech_libri/1723-141149-0000.flac", 0.29, 3.0, *LIBRI),
+    Cut("interruption-ocean-0070", "interruption",
+        "train/speech_ocean/000700008.flac", 0.80, 2.4, *OCEAN),
+    Cut("interruption-ami-dev01", "interruption",
+        "train/conversation_ami/dev01.flac", 7.024, 3.0, *AMI),
+    Cut("backchannel-ami-okay-dev01", "backchannel",
+        "train/conversation_ami/dev01.flac", 29.072, 0.464, *AMI),
+    Cut("backchannel-ami-uhhuh-tst01", "backchannel",
+        "train/conversation_ami/tst01.flac", 4.39, 0.35, *AMI),
+    Cut("backchannel-ami-okay-tst01", "backchannel",
+        "train/conversation_ami/tst01.flac", 16.495, 0.54, *AMI),
+    Cut("cough-32beb616", "cough",
+        "train/cough/msg_32beb616-f7e2-4ab9-95a3-20b014dd66eb.flac", 0.125, 0.8, *COUGH),
+    Cut("cough-063900f6", "cough",
+        "train/cough/msg_063900f6-c03b-4ffb-b51b-877b6b5a74d5.flac", 0.138, 0.9, *COUGH),
+    Cut("cough-934bacd3", "cough",
+        "train/cough/msg_934bacd3-e5cb-4164-b999-52cfaa22ce18.flac", 0.375, 0.9, *COUGH),
+)  # fmt: skip
+
+
+def at_level(samples: Samples, dbfs: float) -> Samples:
+    """Scaled so that the loudest quarter second has this level."""
+    square = np.convolve(samples**2, np.ones(RATE // 4) / (RATE // 4), mode="same")
+    return samples * 10 ** (dbfs / 20) / max(np.sqrt(square.max()), 1e-9)
+
+
+def faded(samples: Samples) -> Samples:
+    ramp = np.linspace(0, 1, int(FADE_S * RATE))
+    samples = samples.copy()
+    samples[: len(ramp)] *= ramp
+    samples[-len(ramp) :] *= ramp[::-1]
+    return samples
+
+
+def heard_until(samples: Samples) -> float:
+    """Seconds until the event has faded by 25 dB for good."""
+    frame = RATE // 50
+    levels = [float(np.abs(samples[i : i + frame]).max()) for i in range(0, len(samples), frame)]
+    last = max(number for number, level in enumerate(levels) if level > max(levels) / 18)
+    return (last + 1) * frame / RATE
+
+
+def main(folder: Path) -> None:
+    room, rate = soundfile.read(folder / ROOM)
+    assert rate == RATE
+    HERE.mkdir(exist_ok=True)
+    rows = []
+    for number, cut in enumerate(CUTS):
+        source, rate = soundfile.read(folder / cut.path)
+        assert rate == RATE
+        start = int(cut.start_s * RATE)
+        event = faded(at_level(source[start : start + int(cut.length_s * RATE)], EVENT_DBFS))
+        total = int((LEAD_S + TAIL_S) * RATE) + len(event)
+        scene = at_level(np.resize(np.roll(room, -number * RATE), total), ROOM_DBFS)
+        at = int(LEAD_S * RATE)
+        scene[at : at + len(event)] += event
+        samples = np.clip(np.round(scene * 32767), -32768, 32767).astype("<i2")
+        with wave.open(str(HERE / f"{cut.name}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes(samples.tobytes())
+        end_s = LEAD_S + heard_until(event)
+        rows.append([f"{cut.name}.wav", cut.label, LEAD_S, f"{end_s:.2f}", cut.path,
+                     cut.start_s, cut.length_s, cut.source, cut.licence])  # fmt: skip
+    with (HERE / "recordings.csv").open("w", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow("file label onset_s end_s cut_from start_s length_s source licence".split())
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,145 @@
+"""The real server as a process of its own, on a loopback port."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.05
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+class ServerError(Exception):
+    """The server did not start or stop as it should; carries its log."""
+
+
+@dataclass
+class Server:
+    """A running gateway."""
+
+    port: int
+    api_key: str
+    api_secret: str
+    log: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def agent_environment(self, path: str = "/v1") -> dict[str, str]:
+        """All that an agent must be told."""
+        return {
+            "LIVEKIT_INFERENCE_URL": self.url + path,
+            "LIVEKIT_REMOTE_EOT_URL": self.url + path,
+            "LIVEKIT_API_KEY": self.api_key,
+            "LIVEKIT_API_SECRET": self.api_secret,
+        }
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a plain GET."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that carry these labels."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            sample, _, value = line.rpartition(" ")
+            has_labels = all(f'{key}="{wanted}"' in sample for key, wanted in labels.items())
+            if sample.partition("{")[0] == name and has_labels:
+                total += float(value)
+        return total
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(
+    folder: Path, config: str | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Start with a configuration (YAML) or with environment variables alone; stop at the end.
+
+    `keys:` is added to the configuration; without one the pair stands in the environment.
+    """
+    api_key, api_secret = "APItest" + secrets.token_hex(4), secrets.token_hex(24)
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    variables = {**kept, **(environment or {})}
+    command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"]
+    if config is None:
+        variables |= {"LIVEKIT_API_KEY": api_key, "LIVEKIT_API_SECRET": api_secret}
+    else:
+        written = folder / "gateway.yaml"
+        written.write_text(f"keys:\n  {api_key}: {api_secret}\n{config}")
+        command += ["--config", str(written)]
+    port = free_port()
+    log = folder / "gateway.log"
+    with log.open("wb") as output:
+        process = _started([*command, "--port", str(port)], variables, output)
+        server = Server(port, api_key, api_secret, log, process)
+        try:
+            _wait_until_ready(server)
+            yield server
+        finally:
+            _stop(server)
+
+
+def _started(
+    command: list[str], variables: Mapping[str, str], output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+    )
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise ServerError(f"the server ended:\n{server.log.read_text()[-8000:]}")
+        try:
+            if server.get("/readyz")[0] == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(POLL_S)
+    raise ServerError(f"the server was not ready in time:\n{server.log.read_text()[-8000:]}")
+
+
+def _stop(server: Server) -> None:
+    process = server.process
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise ServerError(f"no end after SIGTERM:\n{server.log.read_text()[-8000:]}") from None

@@ -1,0 +1,78 @@
+"""Adaptive interruption of the real clients, through the real server and its model."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.clients import Client, Event
+from tests.end_to_end.conftest import Recording, recordings
+from tests.end_to_end.server import Server
+
+ANSWER_TIME_MAX_S = 0.7  # then a client gives adaptive interruption up for the whole session
+FRAMES_PER_S = 40
+
+Heard = dict[str, list[Event]]
+
+
+@pytest.fixture(scope="module")
+def heard(client: Client, server: Server) -> Heard:
+    """Every recording, played to an agent of its own, all at the same time: file -> events."""
+    events = client.drive(
+        "drive_bargein",
+        *(recording.argument for recording in recordings()),
+        environment=server.agent_environment(),
+    )
+    found: Heard = {}
+    for event in events:
+        found.setdefault(event.get("clip", ""), []).append(event)
+    return found
+
+
+def verdict(heard: Heard, recording: Recording) -> Event:
+    events = heard[str(recording.path)]
+    troubles = [one for one in events if one["event"] in ("error", "failed", "no_verdict")]
+    assert troubles == []
+    (found,) = [one for one in events if one["event"] == "overlapping_speech"]
+    return found
+
+
+def labelled(*labels: str) -> list[Recording]:
+    return [one for one in recordings() if one.label in labels]
+
+
+def named(recording: Recording) -> str:
+    return recording.path.stem
+
+
+@pytest.mark.parametrize("recording", labelled("interruption"), ids=named)
+def test_a_spoken_interruption_is_one(heard: Heard, recording: Recording) -> None:
+    event = verdict(heard, recording)
+
+    assert event["is_interruption"] is True
+    assert event["detection_delay_s"] < recording.end_s - recording.onset_s
+
+
+@pytest.mark.parametrize("recording", labelled("backchannel", "cough"), ids=named)
+def test_a_backchannel_or_a_cough_is_none(heard: Heard, recording: Recording) -> None:
+    assert verdict(heard, recording)["is_interruption"] is False
+
+
+@pytest.mark.parametrize("recording", recordings(), ids=named)
+def test_every_frame_of_the_window_has_a_probability_in_time(
+    heard: Heard, recording: Recording
+) -> None:
+    event = verdict(heard, recording)
+
+    frames = event["window_samples"] * FRAMES_PER_S // 16000
+    assert abs(event["frames"] - frames) <= 1
+    assert all(0 <= probability <= 1 for probability in event["probabilities"])
+    assert 0 < event["total_duration_s"] < ANSWER_TIME_MAX_S
+
+
+def test_a_wrong_secret_ends_adaptive_interruption(client: Client, server: Server) -> None:
+    environment = {**server.agent_environment(), "LIVEKIT_API_SECRET": "wrong" * 8}
+
+    events = client.drive("drive_bargein", recordings()[0].argument, environment=environment)
+
+    assert [one for one in events if one["event"] == "overlapping_speech"] == []
+    assert [one for one in events if one["event"] in ("error", "failed")]

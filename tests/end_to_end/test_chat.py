@@ -1,0 +1,187 @@
+"""`inference.LLM` of the real clients, through the real server, to providers that misbehave."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.end_to_end.clients import Client, Event
+from tests.end_to_end.conftest import ALONE, FALLING_BACK, Upstreams
+from tests.end_to_end.server import Server
+
+SAID = "Hello there, how can I help?"
+BEGUN = "Hello there,"
+BROKEN_OFF = [
+    "reset-after-content",
+    "cut-after-content",
+    "cut-in-event",
+    "ends-without-finish",
+    "error-after-content",
+]
+TOLD = ["text", "tools", "tools-two-in-one-chunk", "gemini-signature", "delta-null", "reasoning"]
+
+Chats = dict[str, list[Event]]
+
+
+@pytest.fixture(scope="module")
+def chats(client: Client, server: Server) -> Chats:
+    """Every conversation of this module, all at once in one client: message -> events."""
+    told = [f"say: {name}" for name in TOLD]
+    named = [f"test/{name}::Hello" for name in {**FALLING_BACK, **ALONE} if name != "endless"]
+    events = client.drive(
+        "drive_llm", "--together", "--tools", "--follow-up", "--prewarm", *told, *named,
+        environment=server.agent_environment(),
+    )  # fmt: skip
+    found: Chats = {}
+    for event in events:
+        found.setdefault(event.get("chat", ""), []).append(event)
+    return found
+
+
+def last(events: list[Event]) -> Event:
+    return events[-1]
+
+
+def of_kind(events: list[Event], kind: str) -> list[Event]:
+    return [event for event in events if event["event"] == kind]
+
+
+def test_a_reply_is_streamed_with_its_usage(chats: Chats) -> None:
+    events = chats["say: text"]
+
+    assert len(of_kind(events, "content")) == 6
+    assert last(events)["text"] == SAID
+    (usage,) = of_kind(events, "usage")
+    counted = {key: usage[key] for key in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    assert counted == {"prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15}
+    assert usage["prompt_cached_tokens"] == 4
+
+
+@pytest.mark.parametrize("scenario", ["tools", "tools-two-in-one-chunk"])
+def test_parallel_tool_calls_arrive_whole(chats: Chats, scenario: str) -> None:
+    made = of_kind(chats[f"say: {scenario}"], "tool_call")
+
+    heard = [(call["call_id"], call["name"], json.loads(call["arguments"])) for call in made[:2]]
+    assert heard == [
+        ("call_a1", "get_time", {"city": "Oslo"}),
+        ("call_b2", "get_weather", {"city": "Rome"}),
+    ]
+
+
+def test_a_thought_signature_makes_the_round_trip(chats: Chats) -> None:
+    events = chats["say: gemini-signature"]
+
+    (call,) = of_kind(events, "tool_call")
+    assert call["extra"]["google"]["thought_signature"]
+    assert last(events)["text"] == SAID
+
+
+@pytest.mark.parametrize("scenario", ["delta-null", "reasoning"])
+def test_what_providers_add_does_not_disturb_the_client(chats: Chats, scenario: str) -> None:
+    assert last(chats[f"say: {scenario}"]).get("text") == SAID
+
+
+@pytest.mark.parametrize("model", FALLING_BACK)
+def test_the_first_upstreams_failure_goes_unnoticed(chats: Chats, model: str) -> None:
+    events = chats[f"test/{model}::Hello"]
+
+    assert of_kind(events, "error") == []
+    assert last(events)["event"] == "answered"
+    assert last(events)["text"] == SAID
+
+
+@pytest.mark.parametrize("model", BROKEN_OFF)
+def test_an_answer_that_breaks_off_is_an_error_and_no_short_answer(
+    chats: Chats, model: str
+) -> None:
+    end = last(chats[f"test/{model}::Hello"])
+
+    assert end["event"] == "failed"
+    assert end["text"] == BEGUN
+    assert end["retryable"] is False
+
+
+@pytest.mark.parametrize("model", ["slow", "slow-headers"])
+def test_comments_let_a_slow_first_token_through(chats: Chats, model: str) -> None:
+    asked, *rest = chats[f"test/{model}::Hello"]
+
+    assert last(rest)["event"] == "answered"
+    assert last(rest)["text"] == SAID
+    assert rest[0]["at"] - asked["at"] > 11.0
+
+
+def test_a_mistake_of_the_clients_is_not_retried(chats: Chats) -> None:
+    end = last(chats["test/bad-request::Hello"])
+
+    assert (end["event"], end["status"], end["retryable"]) == ("failed", 400, False)
+
+
+@pytest.mark.parametrize("model", ["bad-key", "cancelled-upstream"])
+def test_an_upstreams_trouble_is_never_taken_for_the_clients(chats: Chats, model: str) -> None:
+    end = last(chats[f"test/{model}::Hello"])
+
+    assert end["event"] == "failed"
+    assert end["status"] in (502, 503)
+
+
+def test_the_upstream_gets_the_providers_key_and_name_of_the_model(
+    chats: Chats, upstreams: Upstreams
+) -> None:
+    assert chats
+    request = upstreams["slow"].completions[0]
+
+    assert request.headers["authorization"] == "Bearer key-of-slow"
+    assert request.body["model"] == "first"
+    assert [tool["function"]["name"] for tool in request.body["tools"]] == [
+        "get_time",
+        "get_weather",
+    ]
+
+
+def test_a_structured_answer_is_asked_for_and_given(client: Client, server: Server) -> None:
+    if client.kind == "node":
+        pytest.skip("Node's inference.LLM takes no response format")
+    events = client.drive(
+        "drive_llm", "--structured", "--extra", '{"seed": 7}', "say: structured",
+        environment=server.agent_environment(),
+    )  # fmt: skip
+
+    assert json.loads(last(events)["text"]) == {"city": "x", "floor": 1}
+
+
+def test_a_client_that_leaves_takes_its_upstream_along(
+    client: Client, server: Server, upstreams: Upstreams
+) -> None:
+    fake = upstreams["endless"]
+    fake.forget()
+
+    client.drive(
+        "drive_llm", "--stop-after", "3", "test/endless::Hello",
+        environment=server.agent_environment(),
+    )  # fmt: skip
+
+    assert fake.wait_until(lambda: fake.completions[0].disconnected_early, timeout_s=2)
+
+
+def test_a_provider_can_be_asked_for_by_name(
+    client: Client, server: Server, upstreams: Upstreams
+) -> None:
+    upstreams["status-500"].forget()
+
+    events = client.drive(
+        "drive_llm", "--provider", "good", "test/status-500::Hello",
+        environment=server.agent_environment(),
+    )  # fmt: skip
+
+    assert last(events)["text"] == SAID
+    assert upstreams["status-500"].completions == []
+
+
+def test_a_wrong_secret_is_refused_for_good(client: Client, server: Server) -> None:
+    environment = {**server.agent_environment(), "LIVEKIT_API_SECRET": "wrong" * 8}
+
+    events = client.drive("drive_llm", "Hello", environment=environment)
+
+    assert (last(events)["event"], last(events)["status"]) == ("failed", 401)
+    assert last(events)["retryable"] is False
