@@ -101,17 +101,20 @@ def verdicts(events: Sequence[Event], detections_s: Sequence[float]) -> list[Ver
     return out
 
 
-def speech_spans(samples: NDArray[np.float64]) -> list[Span]:
+Vad = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # P(speech) of each 32 ms
+
+
+def speech_spans(samples: NDArray[np.float64], speech: Vad) -> list[Span]:
     """When the client would ask: from a VAD's onset until SILENCE_S after the last speech."""
-    heard = speech_probabilities(samples.astype(np.float32)) >= 0.5
+    heard = speech(samples.astype(np.float32)) >= 0.5
     spans: list[Span] = []
     begin, last = None, 0
-    for frame, speech in enumerate(heard):
-        if speech and begin is None and frame + 1 < len(heard) and heard[frame + 1]:
+    for frame, speaks in enumerate(heard):
+        if speaks and begin is None and frame + 1 < len(heard) and heard[frame + 1]:
             begin = frame
         if begin is None:
             continue
-        if speech:
+        if speaks:
             last = frame
         elif (frame - last) * VAD_FRAME / SAMPLE_RATE >= SILENCE_S:
             spans.append((begin * VAD_FRAME / SAMPLE_RATE, (frame + 1) * VAD_FRAME / SAMPLE_RATE))
@@ -154,15 +157,16 @@ def read_channel(path: Path, channel: int) -> NDArray[np.float64]:
     return channels.resampled(samples[:, channel], rate, SAMPLE_RATE)
 
 
-def scored_table(path: Path, model: scoring.Model, threshold: float) -> str:
+def scored_table(
+    path: Path, model: scoring.Model, threshold: float, speech: Vad = speech_probabilities
+) -> str:
     """The whole CSV as Markdown."""
     every: list[Verdict] = []
     elsewhere, seconds = 0, 0.0
     for conversation in read_conversations(path):
         samples = read_channel(conversation.audio, conversation.channel)
-        at = detections(
-            channels.as_int16(samples), speech_spans(samples), model.streamed, threshold
-        )
+        spans = speech_spans(samples, speech)
+        at = detections(channels.as_int16(samples), spans, model.streamed, threshold)
         every += verdicts(conversation.events, at)
         elsewhere += sum(
             not any(v.detected for v in verdicts(conversation.events, [one])) for one in at

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-def write_energy_model(path: Path, default_threshold: float = 0.5) -> None:
+
+def write(path: Path, default_threshold: float = 0.5) -> Path:
     """Above about -40 dBFS the probability passes one half; the state is passed through."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
 
     def constant(name: str, value: Any) -> Any:
         return numpy_helper.from_array(np.asarray(value), name)
@@ -51,7 +52,9 @@ def write_energy_model(path: Path, default_threshold: float = 0.5) -> None:
             "frame_samples": "400",
             "default_threshold": str(default_threshold),
             "threshold_origin": "made for tests",
-            "version": "energy",
+            "version": "test",
+            "name": "energy",
         },
     )
-    onnx.save(model, path)
+    onnx.save(model, str(path))
+    return path
