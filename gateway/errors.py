@@ -13,10 +13,12 @@ MESSAGE_CHARS_MAX: Final = 500
 """Longest message shown to a caller; upstream texts are cut to it."""
 
 _SECRET = re.compile(
-    r"\b(?:(?:sk|pk|rk|gsk|xai|dg|csk|fw|tgp|key|Bearer|Token|Basic)[-_ ][A-Za-z0-9_\-.=+/*]{6,}"
-    r"|eyJ[A-Za-z0-9_\-.]{20,}|AIza[A-Za-z0-9_\-]{20,})",
+    r"\b(?:sk|pk|rk|gsk|xai|dg|csk|fw|tgp|key)[-_][A-Za-z0-9_\-*]{6,}"
+    r"|\b(?:Bearer|Token|Basic)\s+(?=\S*\d)[A-Za-z0-9_\-.=+/*]{8,}"
+    r"|\beyJ[A-Za-z0-9_\-.]{20,}|\bAIza[A-Za-z0-9_\-]{20,}",
     re.IGNORECASE,
 )
+"""What credentials look like: a vendor's prefix, a scheme and something with a digit, a JWT."""
 
 
 class Kind(StrEnum):

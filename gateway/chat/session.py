@@ -25,6 +25,7 @@ HELD_BYTES_MAX: Final = 1 << 20
 """So much is held back before the first content (reasoning, role); then it is passed on."""
 
 
+@dataclass(frozen=True, slots=True)
 class Begin:
     """The first event of a session."""
 
@@ -70,10 +71,12 @@ class Refuse:
     failure: Failure
 
 
+@dataclass(frozen=True, slots=True)
 class Finish:
     """End the stream cleanly, and be done."""
 
 
+@dataclass(frozen=True, slots=True)
 class BreakOff:
     """End without ending the body: the client must not take it for a whole answer."""
 

@@ -1,0 +1,300 @@
+"""A chat request: falling back without a trace, and never after the first content."""
+
+import orjson
+import pytest
+
+from gateway.chat.messages import KEEPALIVE
+from gateway.chat.session import (
+    Action,
+    Begin,
+    BreakOff,
+    ChatSession,
+    Drop,
+    Finish,
+    Open,
+    Refuse,
+    Reply,
+    Start,
+    Write,
+)
+from gateway.chat.settings import ChatConfig
+from gateway.chat.upstream import ChatRequest
+from gateway.errors import Failure, Kind
+from gateway.events import WOKEN, Broke, End, Head, Left, Piece
+from gateway.plan import Attempt
+from gateway.provider import Account
+from gateway.providers._openai_dialect import OpenAIChat
+
+CONFIG = ChatConfig(first_token_timeout_s=5, idle_timeout_s=4, total_timeout_s=60, keepalive_s=3)
+PLAN = (Attempt("acme", "a-1"), Attempt("zeus", "z-1"))
+UPSTREAMS = {
+    name: OpenAIChat(Account(name, "openai-compatible", f"http://{name}/v1", api_key=f"k-{name}"))
+    for name in ("acme", "zeus")
+}
+ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+HELLO = b'data: {"choices":[{"delta":{"content":"Hello"}}]}\n\n'
+WORLD = b'data: {"choices":[{"delta":{"content":" world"}}]}\n\n'
+FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+REFUSED = Failure(Kind.UNREACHABLE, "the provider could not be reached")
+
+
+def a_session(plan=PLAN, *, stream: bool = True, **body: object) -> ChatSession:
+    request = ChatRequest(
+        {"model": "m", "messages": [{"role": "user"}], "stream": stream, **body}, "m", stream
+    )
+    return ChatSession(request, plan, UPSTREAMS, CONFIG, now=0.0)
+
+
+def begun(**kwargs: object) -> ChatSession:
+    session = a_session(**kwargs)
+    session.handle(Begin(), 0.0)
+    return session
+
+
+def names(actions: list[Action]) -> list[str]:
+    return [type(action).__name__ for action in actions]
+
+
+def written(actions: list[Action]) -> bytes:
+    return b"".join(action.data for action in actions if isinstance(action, Write))
+
+
+def error_of(data: bytes) -> dict:
+    assert data.startswith(b"data: {")
+    return orjson.loads(data.removeprefix(b"data: "))["error"]
+
+
+def test_a_request_is_passed_on_with_what_we_do_not_know_and_the_upstreams_name_of_the_model():
+    (action,) = a_session(verbosity="low", tools=[{"x": 1}]).handle(Begin(), 0.0)
+    assert isinstance(action, Open)
+    assert action.dial.url == "http://acme/v1/chat/completions"
+    assert action.dial.headers["authorization"] == "Bearer k-acme"
+    body = orjson.loads(action.dial.body)
+    assert body["model"] == "a-1"
+    assert body["verbosity"] == "low"
+    assert body["tools"] == [{"x": 1}]
+
+
+def test_a_deployments_options_are_merged_and_null_removes_one():
+    plan = (Attempt("acme", "a-1", {"seed": None, "temperature": 0.5}),)
+    (action,) = a_session(plan=plan, seed=1).handle(Begin(), 0.0)
+    assert isinstance(action, Open)
+    body = orjson.loads(action.dial.body)
+    assert "seed" not in body
+    assert body["temperature"] == 0.5
+
+
+def test_credentials_stay_out_of_what_is_printed():
+    (action,) = a_session().handle(Begin(), 0.0)
+    assert "k-acme" not in repr(action)
+
+
+def test_an_answer_is_relayed_and_ends_cleanly():
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    assert session.handle(Piece(1, ROLE), 0.2) == []
+    assert session.handle(Piece(1, HELLO), 0.3) == [Start(), Write(ROLE + HELLO)]
+    assert session.handle(Piece(1, WORLD + FINISH), 0.4) == [Write(WORLD + FINISH)]
+    actions = session.handle(Piece(1, DONE), 0.5)
+    assert names(actions) == ["Write", "Drop", "Finish"]
+    assert session.report.first_content_at == 0.3
+    assert session.report.failure is None
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Broke(1, REFUSED)],
+        [Head(1, 500, {}), End(1)],
+        [Head(1, 503, {}), Piece(1, b"<html>"), End(1)],
+        [Head(1, 408, {}), End(1)],
+        [Head(1, 409, {}), End(1)],
+        [Head(1, 429, {"retry-after": "30"}), End(1)],
+        [Head(1, 401, {}), End(1)],
+        [Head(1, 302, {"location": "http://elsewhere"}), End(1)],
+        [Head(1, 200, {}), Piece(1, ROLE), Broke(1, Failure(Kind.BROKEN_OFF, "x"))],
+        [Head(1, 200, {}), Piece(1, ROLE), End(1)],
+        [Head(1, 200, {}), Piece(1, ROLE + FINISH + DONE)],
+        [Head(1, 200, {}), Piece(1, b'data: {"error": {"message": "x"}}\n\n')],
+        [Head(1, 200, {}), Piece(1, b"data: garbage\n\n")],
+        [Head(1, 200, {}), Piece(1, b"<html>" * 100), End(1)],
+        [Head(1, 500, {}), Piece(1, b"x" * 70_000)],
+        [Head(1, 200, {}), Piece(1, b"data: " + b"x" * 2_000_000)],
+    ],
+)
+def test_a_failure_before_the_first_content_leads_to_the_next_without_a_trace(events: list):
+    session = begun()
+    *before, last = events
+    for event in before:
+        assert session.handle(event, 0.1) == []
+    drop, opened = session.handle(last, 0.2)
+    assert drop == Drop(1)
+    assert isinstance(opened, Open)
+    assert opened.attempt == 2
+    assert opened.dial.url.startswith("http://zeus/")
+    session.handle(Head(2, 200, {}), 0.3)
+    assert session.handle(Piece(2, HELLO), 0.4) == [Start(), Write(HELLO)]
+    assert session.report.tries[0].failure is not None
+    assert session.report.tries[1].failure is None
+
+
+def test_a_first_token_that_does_not_come_leads_to_the_next():
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    session.handle(Piece(1, b": still thinking\n\n"), 4.9)
+    assert session.handle(WOKEN, 3.0) == [Start(), Write(KEEPALIVE)]
+    actions = session.handle(WOKEN, 5.0)
+    assert names(actions) == ["Drop", "Open"]
+
+
+def test_a_late_word_of_an_upstream_that_was_let_go_is_ignored():
+    session = begun()
+    session.handle(Broke(1, REFUSED), 0.1)
+    for late in (Head(1, 200, {}), Piece(1, HELLO), End(1), Broke(1, REFUSED)):
+        assert session.handle(late, 0.2) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        End(1),
+        Broke(1, Failure(Kind.BROKEN_OFF, "broke")),
+        Piece(1, b'data: {"error": {"message": "x"}}\n\n'),
+    ],
+)
+def test_after_the_first_content_a_failure_is_told_and_the_answer_never_ends_cleanly(event):
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    session.handle(Piece(1, HELLO), 0.2)
+    actions = session.handle(event, 0.3)
+    assert names(actions) == ["Drop", "Write", "BreakOff"]
+    assert error_of(written(actions))["message"]
+    assert not any(isinstance(action, Open | Finish) for action in actions)
+
+
+def test_half_an_event_is_not_passed_on_before_the_error():
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    session.handle(Piece(1, HELLO), 0.2)
+    assert session.handle(Piece(1, WORLD[:20]), 0.3) == []
+    actions = session.handle(Broke(1, Failure(Kind.BROKEN_OFF, "broke")), 0.4)
+    assert error_of(written(actions))["code"] == "stream_interrupted"
+
+
+def test_a_pause_in_the_answer_that_is_too_long_is_a_failure():
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    session.handle(Piece(1, HELLO), 1.0)
+    actions = session.handle(WOKEN, 5.0)
+    assert names(actions) == ["Drop", "Write", "BreakOff"]
+    assert error_of(written(actions))["code"] == "upstream_timeout"
+
+
+def test_a_silent_upstream_is_covered_by_comments_well_under_the_clients_ten_seconds():
+    session = begun()
+    assert session.deadline == 3.0
+    assert session.handle(WOKEN, 3.0) == [Start(), Write(KEEPALIVE)]
+    assert session.deadline == 5.0
+
+
+def test_when_all_fail_the_last_failure_is_answered():
+    session = begun()
+    session.handle(Broke(1, REFUSED), 0.1)
+    session.handle(Head(2, 429, {"retry-after": "7"}), 0.2)
+    drop, refused = session.handle(End(2), 0.3)
+    assert drop == Drop(2)
+    assert isinstance(refused, Refuse)
+    assert refused.failure.status == 429
+    assert refused.failure.retry_after_s == 7
+    assert refused.failure.provider == "zeus"
+
+
+def test_when_all_fail_after_a_comment_was_sent_the_error_is_an_event():
+    session = begun()
+    session.handle(WOKEN, 3.0)
+    session.handle(Broke(1, REFUSED), 3.1)
+    actions = session.handle(Broke(2, REFUSED), 3.2)
+    assert names(actions) == ["Drop", "Write", "BreakOff"]
+
+
+def test_what_is_the_callers_fault_is_answered_at_once():
+    session = begun()
+    session.handle(Head(1, 400, {}), 0.1)
+    body = b'{"error": {"message": "messages[0].content: too long", "param": "messages"}}'
+    session.handle(Piece(1, body), 0.1)
+    _, refused = session.handle(End(1), 0.2)
+    assert isinstance(refused, Refuse)
+    assert refused.failure.status == 400
+    assert refused.failure.param == "messages"
+
+
+def test_a_refused_key_is_not_tried_again_at_the_same_provider():
+    session = begun(plan=(PLAN[0], Attempt("acme", "a-2"), PLAN[1]))
+    session.handle(Head(1, 401, {}), 0.1)
+    _, opened = session.handle(End(1), 0.2)
+    assert isinstance(opened, Open)
+    assert opened.dial.url.startswith("http://zeus/")
+
+
+def test_the_operators_bad_key_is_never_the_callers_401():
+    session = begun(plan=PLAN[:1])
+    session.handle(Head(1, 401, {}), 0.1)
+    _, refused = session.handle(End(1), 0.2)
+    assert isinstance(refused, Refuse)
+    assert refused.failure.status == 502
+
+
+def test_an_empty_answer_of_the_last_upstream_is_passed_on():
+    session = begun(plan=PLAN[:1])
+    session.handle(Head(1, 200, {}), 0.1)
+    assert names(session.handle(Piece(1, ROLE + FINISH + DONE), 0.2)) == [
+        "Start",
+        "Write",
+        "Drop",
+        "Finish",
+    ]
+
+
+def test_a_client_that_leaves_cancels_its_upstream():
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    assert session.handle(Left(), 0.2) == [Drop(1), BreakOff()]
+    assert session.report.left
+    assert session.deadline is None
+
+
+def test_all_time_together_is_bounded():
+    session = begun(plan=PLAN * 50)
+    now, opened = 0.0, 1
+    while session.deadline is not None and now < 100:
+        now = session.deadline
+        opened += sum(isinstance(action, Open) for action in session.handle(WOKEN, now))
+    assert now == 60.0
+    assert opened == 12
+
+
+def test_an_answer_that_is_not_streamed_comes_whole():
+    session = begun(stream=False)
+    body = b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}'
+    session.handle(Head(1, 200, {}), 0.1)
+    assert session.handle(Piece(1, body[:9]), 0.2) == []
+    assert session.handle(Piece(1, body[9:]), 0.3) == []
+    assert session.handle(End(1), 0.4) == [Drop(1), Reply(body)]
+    assert session.report.usage is not None
+
+
+def test_an_answer_that_is_not_streamed_falls_back_whenever_it_breaks():
+    session = begun(stream=False)
+    session.handle(Head(1, 200, {}), 0.1)
+    session.handle(Piece(1, b'{"choices"'), 0.2)
+    actions = session.handle(Broke(1, Failure(Kind.BROKEN_OFF, "broke")), 0.3)
+    assert names(actions) == ["Drop", "Open"]
+
+
+def test_reasoning_is_not_held_without_bound():
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    thought = b'data: {"choices":[{"delta":{"reasoning":"' + b"x" * 600_000 + b'"}}]}\n\n'
+    assert session.handle(Piece(1, thought), 0.2) == []
+    assert names(session.handle(Piece(1, thought), 0.3)) == ["Start", "Write"]
