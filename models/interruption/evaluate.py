@@ -26,6 +26,7 @@ from models.interruption.scoring import Model, Scored
 from models.interruption.trials import Trial
 
 NOISE_DB = (20.0, 10.0, 5.0, 0.0)
+NOISES = 40  # of each kind of generated noise
 
 
 def scored(
@@ -72,6 +73,8 @@ def tables(
     meetings = list(trials.ami(audio))
     recorded = list(trials.recorded(audio, arguments.per_source))
     made = list(trials.made(arguments.voices, arguments.made)) if arguments.voices else []
+    made += [trials.echoed(t) for t in made if t.positive][:NOISES]
+    made += list(trials.made_noises(NOISES)) if made else []
     groups: dict[str, list[Trial]] = {
         "ami": [c for c in meetings if c.table == "ami" and c.held_out],
         "ami_crosstalk": [c for c in meetings if c.table == "ami_crosstalk" and c.held_out],

@@ -20,6 +20,9 @@ COLOURS = {
     "music": "#8c564b",
     "noise": "#7f7f7f",
     "background speech": "#ff7f0e",
+    "echo of the agent": "#bcbd22",
+    "hum, generated": "#e377c2",
+    "laugh, generated": "#17becf",
 }
 
 

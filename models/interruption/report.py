@@ -123,6 +123,15 @@ def decisions(figures: dict[str, Any]) -> str:
     return table(["", "n", *times, "by 2 s"], rows)
 
 
+def heard_by_vad(figures: dict[str, Any]) -> str:
+    """Other sounds among which the client's VAD would have found speech at all."""
+    cells = [
+        f"{kind} {spread(cell['rate'])} of {cell['n']}"
+        for kind, cell in figures["heard_by_vad"].items()
+    ]
+    return "Only where Silero hears speech for 0.1 s or more, by 1 s: " + "; ".join(cells) + "."
+
+
 def same_false_alarms(figures: dict[str, Any]) -> str:
     rows = []
     for name, points in figures["same_false_alarms"].items():
@@ -145,6 +154,7 @@ def one_table(name: str, figures: dict[str, Any]) -> str:
         ranking(figures),
         f"At the default threshold {figures['threshold']:g}, `min_frames=2`:",
         decisions(figures),
+        *([heard_by_vad(figures)] if figures["heard_by_vad"] else []),
         f"Delay from onset to the deciding answer: median {milliseconds(delay['median'])} ms, "
         f"90th percentile {milliseconds(delay['p90'])} ms. Precision by 1 s: "
         f"{number(precision['at_base_rate'])} at this table's base rate of "

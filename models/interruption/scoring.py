@@ -211,6 +211,11 @@ def pair_scores(scored: Sequence[Scored]) -> dict[str, Floats]:
     }
 
 
+def vad_fires(item: Scored) -> bool:
+    """Whether Silero hears 0.1 s of speech: without it, a client would not ask at all."""
+    return item.pair is not None and bool(item.pair[0, -1] >= 0.1)
+
+
 def running_maximum(scores: Floats) -> Floats:
     """A cut cannot be taken back: what a threshold would have met by each time."""
     return np.maximum.accumulate(scores, axis=1)
@@ -323,6 +328,14 @@ def summary(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
         else {"median": float("nan"), "p90": float("nan")}
     )
     out["precision"] = _precision(scored)
+    out["heard_by_vad"] = {
+        kind: {
+            "n": len(heard),
+            "rate": rate([i.decided_by(1.0) for i in heard], [i.trial.source for i in heard]),
+        }
+        for kind in kinds
+        if (heard := [i for i in scored if i.trial.kind == kind and vad_fires(i)])
+    }
     newest = np.array([newest_score(item.probabilities, 1.0) for item in scored])
     brier, bins = calibration(newest, positive)
     out["brier"], out["reliability"] = brier, bins

@@ -325,6 +325,43 @@ def made(voices: Path, at_most: int) -> Iterator[Trial]:
         )
 
 
+def made_noises(each: int) -> Iterator[Trial]:
+    """Hums, laughs, breaths and taps of the generators that training uses too, by other seeds."""
+    from models.interruption import nonverbal
+
+    makers = {
+        "hum, generated": nonverbal.hum,
+        "laugh, generated": nonverbal.laugh,
+        "breath, generated": nonverbal.breath,
+        "throat, generated": nonverbal.throat,
+        "taps, generated": nonverbal.taps,
+        "tones, generated": nonverbal.tones,
+    }
+    for kind, make in makers.items():
+        for number in range(each):
+            name = f"{kind.partition(',')[0]}-{number}"
+            rng = np.random.default_rng(crc32(f"evaluation {name}".encode()))
+            tone = channels.coloured_noise(SAMPLE_RATE, rng, 4) * 3e-4
+            window = window_around(make(rng).astype(np.float64) * 0.5, 0.0, tone)
+            heard = channels.through(window, channels.drawn_channel(rng), rng)
+            yield Trial("made", kind, name, kind, channels.as_int16(heard), name)
+
+
+def echoed(spoken: Trial) -> Trial:
+    """A held-out voice as the agent's own, leaking back 15 to 30 dB below a caller's level."""
+    rng = np.random.default_rng(crc32(f"echo {spoken.name}".encode()))
+    quiet = channels.convolved(spoken.samples / 32768.0, channels.made_room(rng))
+    quiet = channels.scaled_to(quiet, -26 - rng.uniform(15, 30))
+    room = channels.coloured_noise(len(quiet), rng, 4) * 10 ** (-58 / 20)
+    return replace(
+        spoken,
+        kind="echo of the agent",
+        group="echo of the agent",
+        detail="",
+        samples=channels.as_int16(quiet + room),
+    )
+
+
 # --- the same trials over worse lines
 
 
