@@ -281,7 +281,7 @@ def draw(recording: Recording, segments: Sequence[Segment], threshold: float, ta
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    width = float(np.clip(recording.seconds, 8, 40))
+    width = float(np.clip(recording.seconds, 8, 24))
     figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(width, 5), sharex=True)
     _draw_waveform(upper, recording)
     for segment in segments:
