@@ -128,6 +128,11 @@ def figures(found: dict[str, list[Scored]], model: Model, threshold: float) -> d
             detail: report.group_row([item for item in items if item.trial.detail == detail])
             for detail in sorted({item.trial.detail for item in items} - {""})
         }
+    meetings = found.get("ami, all folds") or found["ami"]
+    out["groups"]["ami, by speaker"] = {
+        speaker: report.group_row([item for item in meetings if item.trial.source == speaker])
+        for speaker in sorted({item.trial.source for item in meetings})
+    }
     return out
 
 
