@@ -1,0 +1,164 @@
+"""What an operator may say, and what is heard when it is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, ConfigError, load
+
+SECRET = "s3cr3t-s3cr3t-s3cr3t-s3cr3t-s3cr3t"
+
+
+def loaded(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> Config:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text)
+    return load(path, environ or {})
+
+
+def mistakes(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        loaded(tmp_path, text, environ)
+    assert SECRET not in str(raised.value)
+    return raised.value.mistakes
+
+
+def test_the_environment_alone_suffices():
+    config = load(
+        None,
+        {
+            "LIVEKIT_API_KEY": "APIx",
+            "LIVEKIT_API_SECRET": SECRET,
+            "OPENAI_API_KEY": "sk-1",
+            "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        },
+    )
+    assert config.keys["APIx"].get_secret_value() == SECRET
+    account = config.accounts()["openai"]
+    assert (account.base_url, account.api_key) == ("http://127.0.0.1:1/v1", "sk-1")
+
+
+def test_nothing_is_on_that_nobody_set():
+    config = load(None, {})
+    assert config.keys == {}
+    assert config.accounts() == {}
+
+
+def test_the_file_named_by_the_environment_is_read(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("server: {port: 9}")
+    assert load(None, {"GATEWAY_CONFIG": str(tmp_path / "c.yaml")}).server.port == 9
+
+
+def test_an_empty_file_is_no_mistake(tmp_path: Path):
+    assert loaded(tmp_path, "") == load(None, {})
+
+
+def test_several_providers_of_one_type_stand_under_different_names(tmp_path: Path):
+    config = loaded(
+        tmp_path,
+        """
+        providers:
+          first: {type: openai-compatible, base_url: "http://a/v1"}
+          second: {type: openai-compatible, base_url: "http://b/v1", api_key: k}
+        """,
+    )
+    assert {n: a.base_url for n, a in config.accounts().items()} == {
+        "first": "http://a/v1",
+        "second": "http://b/v1",
+    }
+
+
+def test_the_file_wins_over_the_environment_and_takes_from_it_what_it_does_not_say(tmp_path: Path):
+    environ = {"OPENAI_API_KEY": "sk-env", "OPENAI_BASE_URL": "http://env/v1"}
+    text = 'providers: {openai: {base_url: "http://file/v1"}}'
+    account = loaded(tmp_path, text, environ).accounts()["openai"]
+    assert (account.base_url, account.api_key) == ("http://file/v1", "sk-env")
+
+
+def test_a_provider_can_be_switched_off_although_its_variable_is_set(tmp_path: Path):
+    text = "providers: {openai: {enabled: false}}"
+    assert "openai" not in loaded(tmp_path, text, {"OPENAI_API_KEY": "sk-1"}).accounts()
+
+
+def test_variables_are_interpolated_with_defaults_and_an_escape(tmp_path: Path):
+    config = loaded(
+        tmp_path,
+        """
+        server: {port: "${PORT:-8123}", host: "${HOST:-127.0.0.1}"}
+        keys: {APIx: "${SECRET}"}
+        models: {m: [{provider: openai, model: "$${literal}"}]}
+        """,
+        {"SECRET": SECRET, "HOST": "0.0.0.0", "OPENAI_API_KEY": "k"},
+    )
+    assert (config.server.port, config.server.host) == (8123, "0.0.0.0")
+    assert config.keys["APIx"].get_secret_value() == SECRET
+    assert config.models["m"][0].model == "${literal}"
+
+
+def test_a_variable_that_is_not_set_is_a_mistake_with_its_place(tmp_path: Path):
+    (mistake,) = [m for m in mistakes(tmp_path, "keys: {APIx: '${NOWHERE}'}") if "NOWHERE" in m]
+    assert mistake.startswith("keys.APIx: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("servr: {}", "servr: unknown key; did you mean 'server'?"),
+        ("server: {prot: 1}", "server.prot: unknown key; did you mean 'port'?"),
+        ("chat: {keepalive: 1}", "chat.keepalive: unknown key; did you mean 'keepalive_s'?"),
+        ("models: {m: [{provder: x, model: y}]}", "did you mean 'provider'?"),
+        ("providers: {openai: {api_kee: x}}", "providers.openai.api_kee: unknown key; did you"),
+        ("providers: {opnai: {api_key: x}}", "did you mean 'openai'?"),
+        ("providers: {openai: {}}", "providers.openai.api_key: missing"),
+        ("providers: {openai-compatible: {}}", "providers.openai-compatible.base_url: missing"),
+        ("providers: {openai: {api_key: x, base_url: ftp://x}}", "providers.openai.base_url: "),
+        ("providers: [openai]", "providers: expected a mapping"),
+        ("providers: {openai: 3}", "providers.openai: expected a mapping"),
+        ("models: {m: [{provider: nobody, model: y}]}", "no provider 'nobody' is configured"),
+        ("models: {m: []}", "models.m: expected at least one deployment"),
+        ("server: {port: many}", "server.port: "),
+        ("server: {port: 70000}", "server.port: "),
+        ("keys: {APIx: short}", "keys.APIx: the secret has fewer than 32 characters"),
+        ("keys: {APIx: }", "keys.APIx: "),
+        ("- a list", "expected a mapping"),
+        ("a: {b: [", "not valid YAML in line 1"),
+        ("keys: {A: 1}\nkeys: {B: 2}", "the key 'keys' stands twice"),
+        ("log: {level: loud}", "log.level: "),
+    ],
+)
+def test_a_mistake_is_told_with_its_place_and_remedy(tmp_path: Path, text: str, expected: str):
+    assert any(expected in mistake for mistake in mistakes(tmp_path, text)), mistakes(
+        tmp_path, text
+    )
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path):
+    text = "servr: {}\nproviders: {opnai: {}}\nlog: {level: loud}\n"
+    assert len(mistakes(tmp_path, text)) == 3
+
+
+def test_secrets_appear_in_no_output(tmp_path: Path):
+    text = f"""
+    keys: {{APIx: {SECRET}}}
+    providers: {{openai: {{api_key: {SECRET}, headers: {{x-org: {SECRET}}}, wrong: 1}}}}
+    """
+    assert SECRET not in str(mistakes(tmp_path, text))
+    config = loaded(tmp_path, text.replace(", wrong: 1", ""))
+    for shown in (repr(config), str(config), config.model_dump_json(), repr(config.accounts())):
+        assert SECRET not in shown
+
+
+def test_a_secret_in_a_broken_file_is_not_shown(tmp_path: Path):
+    mistakes(tmp_path, f"keys: {{APIx: {SECRET}\nserver: [")
+    mistakes(tmp_path, f"keys: {{APIx: [{SECRET}]}}")
+
+
+def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "nowhere.yaml", {})
+
+
+def test_trying_out_accepts_a_short_secret():
+    environ = {"LIVEKIT_API_KEY": "devkey", "LIVEKIT_API_SECRET": "secret"}
+    assert "devkey" in load(None, environ, dev=True).keys
+    with pytest.raises(ConfigError):
+        load(None, environ)
