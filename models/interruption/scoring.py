@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gateway.bargein.decision import first_detection
 from gateway.bargein.model import INTERFACE, BargeinModel, Question
 from gateway.inference.onnx import FrameModel
-from models.interruption.trials import AFTER_S, BEFORE_S, Trial
+from models.interruption.trials import AFTER_S, BACKCHANNEL, BEFORE_S, TURN, Trial
 
 SAMPLE_RATE = 16_000
 FRAME_S = 0.025
@@ -272,33 +272,17 @@ def summary(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
     """All figures of one table of clips: one channel, positives and negatives together."""
     positive = np.array([item.trial.positive for item in scored])
     sources = [item.trial.source for item in scored]
+    ranked = against_backchannels(scored)
     kinds = sorted({item.trial.kind for item in scored if not item.trial.positive})
     out: dict[str, Any] = {
         "interruptions": int(positive.sum()),
         "others": int((~positive).sum()),
         "sources": len(set(sources)),
         "base_rate": float(positive.mean()),
-        "ranking": {},
         "decisions": {},
         "threshold": threshold,
     }
-    for seconds in TIMES_S:
-        decided = np.array([decision_score(item.probabilities, seconds) for item in scored])
-        newest = np.array([newest_score(item.probabilities, seconds) for item in scored])
-        row: dict[str, Any] = {
-            "auc": _drawn(auc, decided, positive, sources),
-            "average_precision": _drawn(average_precision, decided, positive, sources),
-            "auc_newest": _drawn(auc, newest, positive, sources),
-        }
-        if all(item.pair is not None for item in scored):
-            index = PAIR_TIMES_S.index(seconds)
-            features = np.array([item.pair for item in scored])[:, :, index]
-            z = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)
-            row["auc_speech_seconds"] = _drawn(auc, features[:, 0], positive, sources)
-            row["auc_pair"] = _drawn(auc, z.sum(axis=1), positive, sources)
-            row["average_precision_speech_seconds"] = average_precision(features[:, 0], positive)
-            row["average_precision_pair"] = average_precision(z.sum(axis=1), positive)
-        out["ranking"][seconds] = row
+    out["ranking"] = {seconds: _ranking(ranked, seconds) for seconds in TIMES_S}
     for seconds in DECIDED_AT_S:
         of_kind = {}
         for kind in ["interruption", *kinds]:
@@ -336,11 +320,38 @@ def summary(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
         for kind in kinds
         if (heard := [i for i in scored if i.trial.kind == kind and vad_fires(i)])
     }
-    newest = np.array([newest_score(item.probabilities, 1.0) for item in scored])
-    brier, bins = calibration(newest, positive)
+    newest = np.array([newest_score(item.probabilities, 1.0) for item in ranked])
+    brier, bins = calibration(newest, np.array([item.trial.positive for item in ranked]))
     out["brier"], out["reliability"] = brier, bins
-    out["same_false_alarms"] = _same_false_alarms(scored, positive)
+    out["same_false_alarms"] = _same_false_alarms(ranked)
     return out
+
+
+def against_backchannels(scored: Sequence[Scored]) -> list[Scored]:
+    """What is ranked: interruptions and backchannels, or all where there are no backchannels."""
+    kinds = {item.trial.kind for item in scored}
+    wanted = {TURN, BACKCHANNEL} if BACKCHANNEL in kinds else kinds
+    return [item for item in scored if item.trial.kind in wanted]
+
+
+def _ranking(scored: Sequence[Scored], seconds: float) -> dict[str, Any]:
+    positive = np.array([item.trial.positive for item in scored])
+    sources = [item.trial.source for item in scored]
+    decided = np.array([decision_score(item.probabilities, seconds) for item in scored])
+    newest = np.array([newest_score(item.probabilities, seconds) for item in scored])
+    row: dict[str, Any] = {
+        "auc": _drawn(auc, decided, positive, sources),
+        "average_precision": _drawn(average_precision, decided, positive, sources),
+        "auc_newest": _drawn(auc, newest, positive, sources),
+    }
+    if all(item.pair is not None for item in scored):
+        features = np.array([item.pair for item in scored])[:, :, PAIR_TIMES_S.index(seconds)]
+        z = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)
+        row["auc_speech_seconds"] = _drawn(auc, features[:, 0], positive, sources)
+        row["auc_pair"] = _drawn(auc, z.sum(axis=1), positive, sources)
+        row["average_precision_speech_seconds"] = average_precision(features[:, 0], positive)
+        row["average_precision_pair"] = average_precision(z.sum(axis=1), positive)
+    return row
 
 
 def _drawn(
@@ -366,8 +377,9 @@ def _precision(scored: Sequence[Scored]) -> dict[str, Any]:
 
 
 def _same_false_alarms(
-    scored: Sequence[Scored], positive: NDArray[np.bool_]
+    scored: Sequence[Scored],
 ) -> dict[str, dict[str, AtFalseAlarms]]:
+    positive = np.array([item.trial.positive for item in scored])
     if not positive.any() or positive.all():
         return {}
     ours = np.array(
