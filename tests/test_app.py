@@ -1,0 +1,300 @@
+"""The real server over real sockets: bad input, limits, operations."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import struct
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import jwt
+import pytest
+
+from gateway.auth import mint
+from tests.end_to_end.server import Server, running
+from tests.fakes import frame_model
+
+CREATE = {"type": "session.create", "settings": {"sample_rate": 16000, "num_channels": 1}}
+WINDOW = struct.pack("<Q", 5) + b"\1\0" * 1600
+
+
+def token(server: Server, **claims: object) -> str:
+    now = int(time.time())
+    return jwt.encode(
+        {
+            "iss": server.api_key,
+            "sub": "agent",
+            "nbf": now,
+            "exp": now + 600,
+            "inference": {"perform": True},
+            **claims,
+        },
+        server.api_secret,
+        algorithm="HS256",
+    )
+
+
+def bearer(server: Server, **claims: object) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(server, **claims)}"}
+
+
+def stranger(server: Server) -> dict[str, str]:
+    return {"Authorization": "Bearer " + mint(server.api_key, "x" * 40, identity="a", ttl_s=60)}
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        yield session
+
+
+WRONG_TOKENS = {
+    "none": lambda server: {},
+    "no bearer": lambda server: {"Authorization": "Basic eDp5"},
+    "expired": lambda server: bearer(server, exp=int(time.time()) - 60),
+    "not yet valid": lambda server: bearer(server, nbf=int(time.time()) + 60),
+    "foreign key": lambda server: bearer(server, iss="APIforeign"),
+    "wrong secret": stranger,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TOKENS)
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+async def test_who_has_no_good_token_does_not_enter_any_route(
+    bare_server: Server, http: aiohttp.ClientSession, wrong: str, prefix: str
+):
+    headers = WRONG_TOKENS[wrong](bare_server)
+    base = bare_server.url + prefix
+    for method, path in (("POST", "/chat/completions"), ("GET", "/models"), ("POST", "/bargein")):
+        async with http.request(method, base + path, headers=headers) as response:
+            assert response.status == 401
+            assert (await response.json())["error"]["type"] == "authentication_error"
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await http.ws_connect(base + "/bargein", headers=headers)
+    assert refused.value.status == 401
+
+
+async def test_a_token_without_the_grant_is_refused_with_403_before_the_upgrade(
+    bare_server: Server, http: aiohttp.ClientSession
+):
+    headers = bearer(bare_server, inference={"perform": False})
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await http.ws_connect(bare_server.url + "/bargein", headers=headers)
+    assert refused.value.status == 403
+    async with http.get(bare_server.url + "/models", headers=headers) as response:
+        assert response.status == 403
+
+
+@pytest.mark.parametrize("path", ["/bargein", "/v1/bargein", "//bargein", "/v1//bargein"])
+async def test_every_route_exists_under_each_of_its_names(
+    bare_server: Server, http: aiohttp.ClientSession, path: str
+):
+    headers = bearer(bare_server)
+    async with http.ws_connect(bare_server.url + path, headers=headers) as socket:
+        await socket.send_json(CREATE)
+        assert (await socket.receive_json())["type"] == "session.created"
+        await socket.send_bytes(WINDOW)
+        answer = await socket.receive_json()
+        assert (answer["type"], answer["created_at"]) == ("inference_done", 5)
+        assert len(answer["probabilities"]) == 4
+        await socket.send_json({"type": "session.close"})
+        assert (await socket.receive_json())["type"] == "session.closed"
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_windows_sent_without_waiting_are_all_answered(
+    bare_server: Server, http: aiohttp.ClientSession
+):
+    headers = bearer(bare_server)
+    async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as socket:
+        await socket.send_json(CREATE)
+        for i in range(200):
+            await socket.send_bytes(struct.pack("<Q", i) + b"\1\0" * 48000)
+        assert (await socket.receive_json())["type"] == "session.created"
+        answered = [(await socket.receive_json())["created_at"] for _ in range(200)]
+        assert sorted(answered) == list(range(200))
+
+
+async def test_a_message_of_ten_megabytes_ends_that_connection_alone(
+    bare_server: Server, http: aiohttp.ClientSession
+):
+    headers = bearer(bare_server)
+    async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as other:
+        await other.send_json(CREATE)
+        await other.receive_json()
+        async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as socket:
+            await socket.send_json(CREATE)
+            await socket.receive_json()
+            with pytest.raises((TypeError, ConnectionError)):  # closed instead of an answer
+                await socket.send_bytes(b"x" * 10_000_000)
+                await socket.receive_json()
+        await other.send_bytes(WINDOW)
+        assert (await other.receive_json())["created_at"] == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "status", "named"),
+    [
+        (b"", "", 400, "empty"),
+        (b"x" * 3, "", 400, "two bytes"),
+        (b"x" * 96002, "", 400, "at most 3 s"),
+        (b"x" * 10_000_000, "", 413, "bytes"),
+        (b"xx" * 800, "threshold=2", 400, "threshold"),
+        (b"xx" * 800, "threshold=high", 400, "threshold"),
+        (b"xx" * 800, "min_frames=0", 400, "min_frames"),
+        (b"xx" * 800, "min_frames=1.5", 400, "min_frames"),
+        (b"xx" * 800, "created_at=now", 400, "created_at"),
+        (b"xx" * 800, "created_at=nan", 400, "created_at"),
+    ],
+)
+async def test_a_bad_window_by_http_is_told_what_is_wrong(
+    bare_server: Server,
+    http: aiohttp.ClientSession,
+    body: bytes,
+    query: str,
+    status: int,
+    named: str,
+):
+    url = f"{bare_server.url}/bargein?{query}"
+    async with http.post(url, data=io.BytesIO(body), headers=bearer(bare_server)) as response:
+        assert response.status == status
+        assert named in (await response.json())["error"]["message"]
+
+
+@pytest.mark.parametrize("created_at", ["955087166132", "18446744073709551615", "17.25", "0"])
+async def test_the_clients_key_is_echoed_as_it_was_written(
+    bare_server: Server, http: aiohttp.ClientSession, created_at: str
+):
+    url = f"{bare_server.url}/bargein?threshold=0.5&min_frames=2&created_at={created_at}"
+    loud = b"\xff\x7f" * 1600
+    async with http.post(url, data=loud, headers=bearer(bare_server)) as response:
+        assert response.status == 200
+        text = await response.text()
+        assert f'"created_at":{created_at},' in text
+        answer = json.loads(text)
+        assert answer["is_bargein"] is True
+        assert len(answer["probabilities"]) == 4
+        assert answer["prediction_duration"] > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "named"),
+    [
+        (b"{no json", 400, "not JSON"),
+        (b'{"messages": [{}]}', 400, "model"),
+        (b'{"model": "x/y", "messages": [{}]}', 404, "'x/y' is not served here"),
+        (b" " * 1_000_001, 413, "larger than"),
+        (b'{"model": "nobody/m", "messages": [{}]}', 503, "could not be reached"),
+        (b'{"model": "nobody/m", "messages": [{}], "stream": true}', 503, "could not be reached"),
+    ],
+)
+async def test_a_bad_chat_request_gets_openais_error_body(
+    bare_server: Server, http: aiohttp.ClientSession, body: bytes, status: int, named: str
+):
+    url = bare_server.url + "/v1/chat/completions"
+    async with http.post(url, data=body, headers=bearer(bare_server)) as response:
+        assert response.status == status
+        error = (await response.json())["error"]
+        assert named in error["message"]
+        assert set(error) >= {"message", "type", "param", "code"}
+
+
+async def test_headers_that_steer_are_checked(bare_server: Server, http: aiohttp.ClientSession):
+    url = bare_server.url + "/chat/completions"
+    body = b'{"model": "nobody/m", "messages": [{}]}'
+    for name, value in (("Provider", "somebody"), ("Priority", "urgent")):
+        headers = bearer(bare_server) | {f"X-LiveKit-Inference-{name}": value}
+        async with http.post(url, data=body, headers=headers) as response:
+            assert response.status == 400
+            assert f"X-LiveKit-Inference-{name}" in (await response.json())["error"]["message"]
+
+
+async def test_an_unknown_route_and_method_are_errors_in_the_same_form(
+    bare_server: Server, http: aiohttp.ClientSession
+):
+    async with http.get(bare_server.url + "/nowhere") as response:
+        assert response.status == 404
+        assert (await response.json())["error"]["code"] == "not_found"
+    async with http.get(bare_server.url + "/chat/completions") as response:
+        assert response.status == 405
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await http.ws_connect(bare_server.url + "/nowhere", headers=bearer(bare_server))
+
+
+async def test_a_key_has_no_more_sessions_than_its_bound_and_gets_places_back(
+    bare_server: Server, http: aiohttp.ClientSession
+):
+    headers, url = bearer(bare_server), bare_server.url + "/bargein"
+    sockets = [await http.ws_connect(url, headers=headers) for _ in range(40)]
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await http.ws_connect(url, headers=headers)
+    assert refused.value.status == 429
+    assert refused.value.headers["retry-after"] == "1"
+    for socket in sockets:
+        await socket.close()
+    for _ in range(100):
+        if bare_server.metric("parley_open_sessions", route="bargein") == 0:
+            break
+        await asyncio.sleep(0.02)
+    async with http.ws_connect(url, headers=headers) as socket:
+        await socket.send_json(CREATE)
+        assert (await socket.receive_json())["type"] == "session.created"
+
+
+def test_the_operator_sees_health_readiness_and_metrics(bare_server: Server):
+    assert bare_server.get("/healthz")[0] == 200
+    status, body = bare_server.get("/readyz")
+    assert status == 200
+    assert json.loads(body)["bargein"]["model"] == "running-mean"
+    assert "parley_build_info" in bare_server.get("/metrics")[1]
+
+
+def test_logs_are_json_with_ids_and_without_secrets(bare_server: Server):
+    lines = [json.loads(line) for line in bare_server.log.read_text().splitlines()]
+    ended = [line for line in lines if line.get("message") == "bargein" and "windows" in line]
+    assert ended
+    assert {"request_id", "session_id", "key", "outcome", "duration_s"} <= set(ended[0])
+    assert bare_server.api_secret not in bare_server.log.read_text()
+
+
+async def test_a_graceful_stop_takes_nobody_in_and_lets_open_sessions_finish(
+    tmp_path: Path, http: aiohttp.ClientSession
+):
+    model = frame_model.write(tmp_path / "m.onnx")
+    config = f"bargein: {{model: {model}}}\nserver: {{shutdown_grace_s: 20}}\n"
+    with running(tmp_path, config) as server:
+        headers, url = bearer(server), server.url + "/bargein"
+        async with http.ws_connect(url, headers=headers) as socket:
+            await socket.send_json(CREATE)
+            await socket.receive_json()
+            os.kill(server.process.pid, signal.SIGTERM)
+            while server.get("/readyz")[0] != 503:
+                await asyncio.sleep(0.02)
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await http.ws_connect(url, headers=headers)
+            assert refused.value.status == 503
+            await socket.send_bytes(WINDOW)
+            assert (await socket.receive_json())["created_at"] == 5
+            await socket.send_json({"type": "session.close"})
+            assert (await socket.receive_json())["type"] == "session.closed"
+        assert await asyncio.to_thread(server.process.wait, 10) == 0
+
+
+async def test_a_session_that_does_not_finish_is_closed_after_the_grace_time(
+    tmp_path: Path, http: aiohttp.ClientSession
+):
+    model = frame_model.write(tmp_path / "m.onnx")
+    config = f"bargein: {{model: {model}}}\nserver: {{shutdown_grace_s: 0.3}}\n"
+    with running(tmp_path, config) as server:
+        async with http.ws_connect(server.url + "/bargein", headers=bearer(server)) as socket:
+            await socket.send_json(CREATE)
+            await socket.receive_json()
+            os.kill(server.process.pid, signal.SIGTERM)
+            message = await asyncio.wait_for(socket.receive(), 10)
+            assert message.type is aiohttp.WSMsgType.CLOSE
+            assert message.data == 1012
+        assert await asyncio.to_thread(server.process.wait, 10) == 0
