@@ -140,8 +140,6 @@ def test_the_upstream_gets_the_providers_key_and_name_of_the_model(
 
 
 def test_a_structured_answer_is_asked_for_and_given(client: Client, server: Server) -> None:
-    if client.kind == "node":
-        pytest.skip("Node's inference.LLM takes no response format")
     events = client.drive(
         "drive_llm", "--structured", "--extra", '{"seed": 7}', "say: structured",
         environment=server.agent_environment(),

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from events import Pace, error_fields, http_session, pieces, read_wave, run, say
+from events import Pace, error_fields, http_session, microphone, pieces, read_wave, run, say
 
 VAD_DELAY_S = 0.064  # two windows of speech, then AgentSession's VAD says so
 VAD_SILENCE_S = 0.25  # silence after which it says that the user has stopped
@@ -60,17 +60,6 @@ def described(name: str, event: Any) -> dict[str, Any]:
         "prediction_duration_s": round(event.prediction_duration, 5),
         "requests": event.num_requests,
     }
-
-
-def microphone(samples: bytes, file_rate: int, rate: int) -> bytes:
-    """The recording at the rate at which a room hands out its participants' audio."""
-    from livekit import rtc
-
-    if file_rate == rate:
-        return samples
-    resampler = rtc.AudioResampler(file_rate, rate, quality=rtc.AudioResamplerQuality.HIGH)
-    frame = rtc.AudioFrame(samples, file_rate, 1, len(samples) // 2)
-    return b"".join(bytes(out.data) for out in [*resampler.push(frame), *resampler.flush()])
 
 
 async def play(clip: Clip, options: argparse.Namespace) -> None:

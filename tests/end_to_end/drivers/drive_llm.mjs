@@ -11,6 +11,7 @@ const options = parsed({
   provider: { type: "string" },
   tools: { type: "boolean", default: false },
   "follow-up": { type: "boolean", default: false },
+  structured: { type: "boolean", default: false },
   extra: { type: "string", default: "{}" },
   retries: { type: "string", default: "0" },
   "timeout-s": { type: "string", default: "10" },
@@ -27,6 +28,14 @@ function offeredTools() {
     one("get_time", "The time of day in a city."),
     one("get_weather", "The weather in a city."),
   ];
+}
+
+/** What the wish for a JSON object of two members looks like. */
+function structure() {
+  const properties = { city: { type: "string" }, floor: { type: "integer" } };
+  const required = Object.keys(properties);
+  const schema = { type: "object", properties, required, additionalProperties: false };
+  return { type: "json_schema", json_schema: { name: "Place", schema, strict: true } };
 }
 
 async function oneAnswer(client, chatCtx, message) {
@@ -91,7 +100,9 @@ async function converse(message) {
   const [, named, text] = /^(?:(.*?)::)?(.*)$/s.exec(message);
   const model = named ?? options.model;
   const { provider } = options;
-  const client = new inference.LLM({ model, provider, modelOptions: JSON.parse(options.extra) });
+  const modelOptions = JSON.parse(options.extra);
+  if (options.structured) modelOptions.response_format = structure();
+  const client = new inference.LLM({ model, provider, modelOptions });
   client.on("error", (error) =>
     say("error", { chat: message, recoverable: error.recoverable, ...errorFields(error.error) }),
   );

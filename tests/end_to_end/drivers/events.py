@@ -46,6 +46,17 @@ def pieces(samples: bytes, rate: int, piece_ms: int) -> Iterator[bytes]:
         yield samples[start : start + size].ljust(size, b"\0")
 
 
+def microphone(samples: bytes, file_rate: int, rate: int) -> bytes:
+    """The recording at the rate at which a room hands out its participants' audio."""
+    from livekit import rtc
+
+    if file_rate == rate:
+        return samples
+    resampler = rtc.AudioResampler(file_rate, rate, quality=rtc.AudioResamplerQuality.HIGH)
+    frame = rtc.AudioFrame(samples, file_rate, 1, len(samples) // 2)
+    return b"".join(bytes(out.data) for out in [*resampler.push(frame), *resampler.flush()])
+
+
 class Pace:
     """Lets a loop go on in real time, without drift."""
 
