@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ READ_BYTES: Final = 1 << 16
 
 KEEPALIVE_S: Final = 75.0
 """How long an idle upstream connection is kept for the next request."""
+
+LARGE_BYTES: Final = 256 << 10
+"""A request body longer than this is sent in parts."""
 
 CLOSE_S: Final = 2.0
 """How long the goodbye of a WebSocket is waited for."""
@@ -101,7 +105,8 @@ class Connector:
             async with self._open().request(
                 dial.method,
                 dial.url,
-                data=dial.body or None,
+                # a large body is written in parts: in one piece it would hold up everybody else
+                data=io.BytesIO(dial.body) if len(dial.body) > LARGE_BYTES else dial.body or None,
                 headers=dial.headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),

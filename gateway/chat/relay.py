@@ -27,25 +27,23 @@ class StreamRelay:
     only where they name usage, an error or the end."""
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail = bytearray()
         self._content = False
         self._finish_seen = False
         self._done = False
 
     def feed(self, data: bytes) -> Heard:
-        if self._tail:
-            data = self._tail + data
-        end = data.rfind(b"\n") + 1
-        self._tail = data[end:]
         heard = Heard()
-        if len(self._tail) > LINE_BYTES_MAX:
-            heard.failure = Failure(
-                Kind.NONSENSE, f"the provider sent a line longer than {LINE_BYTES_MAX} bytes"
-            )
-            return heard
+        end = data.rfind(b"\n") + 1
         if not end:
+            self._tail += data
+            if len(self._tail) > LINE_BYTES_MAX:
+                heard.failure = Failure(
+                    Kind.NONSENSE, f"the provider sent a line longer than {LINE_BYTES_MAX} bytes"
+                )
             return heard
-        lines = data[:end]
+        lines = bytes(self._tail) + data[:end] if self._tail else data[:end]
+        self._tail = bytearray(data[end:])
         if self._done:  # nothing counts after [DONE]
             return heard
         if self._content and _NOTABLE.search(lines) is None:
@@ -66,32 +64,38 @@ class StreamRelay:
         return heard
 
     def _read(self, lines: bytes, heard: Heard) -> Heard:
-        position = 0
-        for line in lines.splitlines(keepends=True):
-            position += len(line)
-            if not line.startswith(b"data:"):
-                continue
-            payload = line[5:].strip()
-            if payload == b"[DONE]":
-                self._done = True
-                heard.forward = lines[:position] + b"\n"
-                heard.finished = True
-                return heard
-            if self._content and _NOTABLE.search(line) is None:
-                continue
-            try:
-                chunk = orjson.loads(payload)
-            except orjson.JSONDecodeError:
-                heard.failure = Failure(Kind.NONSENSE, "the provider sent an event that is no JSON")
-                heard.forward = lines[: position - len(line)]
-                return heard
-            if (failure := _failure_in(chunk)) is not None:
-                heard.failure = failure
-                heard.forward = lines[: position - len(line)]
-                return heard
-            self._note(chunk, heard)
+        """Look at the lines that matter: all of them up to the first content, then the notable."""
+        begin = 0
+        while begin < len(lines):
+            if self._content:
+                notable = _NOTABLE.search(lines, begin)
+                if notable is None:
+                    break
+                begin = lines.rfind(b"\n", begin, notable.start()) + 1 or begin
+            end = lines.index(b"\n", begin) + 1
+            if lines.startswith(b"data:", begin):
+                payload = lines[begin + 5 : end].strip()
+                if payload == b"[DONE]":
+                    self._done = heard.finished = True
+                    heard.forward = lines[:end] + b"\n"
+                    return heard
+                heard.failure = self._read_event(payload, heard)
+                if heard.failure is not None:
+                    heard.forward = lines[:begin]
+                    return heard
+            begin = end
         heard.forward = lines
         return heard
+
+    def _read_event(self, payload: bytes, heard: Heard) -> Failure | None:
+        try:
+            chunk = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON")
+        failure = _failure_in(chunk)
+        if failure is None:
+            self._note(chunk, heard)
+        return failure
 
     def _note(self, chunk: dict[str, Any], heard: Heard) -> None:
         if (usage := read_usage(chunk.get("usage"))) is not None:

@@ -1,0 +1,208 @@
+"""What a streamed reply of 50 tokens costs: through Parley, through the LiteLLM proxy, and bare.
+
+The peer is installed once into a virtual environment of its own under PARLEY_CACHE; set
+PARLEY_SKIP_PEERS=1 to leave it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from gateway.auth import mint
+from tests.benchmarks.tools import (
+    cpu_s,
+    free_port,
+    other_model,
+    percentile,
+    process,
+    rss_mb,
+    table,
+)
+
+LITELLM = "litellm[proxy]==1.106.0"
+KEY, SECRET = "APIbench", "bench-secret-bench-secret-bench-secret"
+BODY = (
+    b'{"model":"%s","stream":true,"stream_options":{"include_usage":true},'
+    b'"messages":[{"role":"system","content":"You are a helpful voice agent."},'
+    b'{"role":"user","content":"Tell me about the weather in Oslo, please."}]}'
+)
+
+
+@dataclass
+class Target:
+    """A server to be measured; `pids` are its processes."""
+
+    name: str
+    port: int
+    token: str
+    model: bytes
+    pids: list[int]
+
+    def request(self) -> bytes:
+        body = BODY % self.model
+        return (
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer "
+            + self.token.encode()
+            + b"\r\ncontent-type: application/json\r\ncontent-length: "
+            + str(len(body)).encode()
+            + b"\r\n\r\n"
+            + body
+        )
+
+
+async def _one(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> tuple[float, float]:
+    """Seconds to the first token and to the end of one reply. Raises on any other answer."""
+    began = time.perf_counter()
+    writer.write(request)
+    received = b""
+    first = 0.0
+    while True:
+        data = await reader.read(1 << 16)
+        if not data:
+            raise RuntimeError(f"the connection was closed: {received[-300:]!r}")
+        received += data
+        if not first and b" token0" in received:
+            first = time.perf_counter() - began
+        if received.endswith(b"0\r\n\r\n"):
+            break
+    if not received.startswith(b"HTTP/1.1 200") or b"token49" not in received:
+        raise RuntimeError(f"not a whole answer: {received[:300]!r}")
+    return first, time.perf_counter() - began
+
+
+async def _load(target: Target, replies: int, concurrent: int) -> tuple[list[float], float]:
+    """First-token times of `replies` replies over `concurrent` connections; total seconds."""
+    request = target.request()
+    firsts: list[float] = []
+    left = replies
+
+    async def caller() -> None:
+        nonlocal left
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=1 << 20)
+        while left > 0:
+            left -= 1
+            firsts.append((await _one(reader, writer, request))[0])
+        writer.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(concurrent)))
+    return firsts, time.perf_counter() - began
+
+
+def measure(target: Target, replies: int, concurrent: int) -> tuple[float, float, float, float]:
+    """CPU ms per reply, replies per second, first token p50 and p99 in ms."""
+    uvloop.run(_load(target, max(10, replies // 10), concurrent))  # warm
+    before = sum(cpu_s(pid) for pid in target.pids)
+    firsts, took_s = uvloop.run(_load(target, replies, concurrent))
+    used = sum(cpu_s(pid) for pid in target.pids) - before
+    return (
+        1000 * used / replies,
+        replies / took_s,
+        1000 * percentile(firsts, 0.5),
+        1000 * percentile(firsts, 0.99),
+    )
+
+
+def _gateway_config(folder: Path, upstream_port: int) -> Path:
+    config = folder / "gateway.yaml"
+    config.write_text(
+        f"keys: {{{KEY}: {SECRET}}}\n"
+        f"providers: {{up: {{type: openai-compatible, api_key: k, "
+        f"base_url: 'http://127.0.0.1:{upstream_port}/v1'}}}}\n"
+        "models: {bench/model: [{provider: up, model: bench}]}\n" + other_model()
+    )
+    return config
+
+
+@contextmanager
+def parley(folder: Path, upstream_port: int) -> Iterator[Target]:
+    """The gateway as it is served, with authentication, metrics and logs on."""
+    port = free_port()
+    config = _gateway_config(folder, upstream_port)
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    ready = f"http://127.0.0.1:{port}/readyz"
+    with process(command, ready, log=folder / "gateway.log") as running:
+        token = mint(KEY, SECRET, identity="agent", ttl_s=3600)
+        yield Target("Parley", port, token, b"bench/model", [running.pid])
+
+
+@contextmanager
+def litellm(folder: Path, upstream_port: int) -> Iterator[Target]:
+    """The LiteLLM proxy with one worker and its master key."""
+    cache = Path(os.environ.get("PARLEY_CACHE", Path.home() / ".cache" / "parley"))
+    home = cache / "bench-litellm"
+    program = home / "bin" / "litellm"
+    if not program.is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        subprocess.run([str(home / "bin" / "pip"), "install", "-q", LITELLM], check=True)
+    port = free_port()
+    config = folder / "litellm.yaml"
+    config.write_text(
+        "model_list:\n  - model_name: bench\n    litellm_params:\n"
+        f"      model: openai/bench\n      api_base: http://127.0.0.1:{upstream_port}/v1\n"
+        "      api_key: k\n"
+        "general_settings: {master_key: sk-bench}\n"
+    )
+    command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    ready = f"http://127.0.0.1:{port}/health/liveliness"
+    with process([*command, "--num_workers", "1"], ready, log=folder / "litellm.log") as running:
+        yield Target("LiteLLM proxy 1.106.0", port, "sk-bench", b"bench", [running.pid])
+
+
+def main(*, quick: bool = False) -> None:
+    """Print the table."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        upstream_port = free_port()
+        command = [sys.executable, "-m", "tests.benchmarks._upstream", str(upstream_port)]
+        ready = f"http://127.0.0.1:{upstream_port}/v1/models"
+        bare = stack.enter_context(process(command, ready))
+        targets = [
+            (Target("bare upstream", upstream_port, "k", b"bench", [bare.pid]), 2000),
+            (stack.enter_context(parley(folder, upstream_port)), 2000),
+        ]
+        if os.environ.get("PARLEY_SKIP_PEERS") != "1":
+            targets.append((stack.enter_context(litellm(folder, upstream_port)), 200))
+        rows = []
+        for concurrent in (1, 32):
+            floor_ms = 0.0
+            for target, replies in targets:
+                count = max(64, replies // 5) if quick else replies
+                cpu_ms, rate, p50, p99 = measure(target, count, concurrent)
+                if target is targets[0][0]:
+                    floor_ms = p50
+                memory = sum(rss_mb(pid) for pid in target.pids)
+                rows.append(
+                    (target.name, concurrent, cpu_ms, rate, p50 - floor_ms, p99, f"{memory:.0f}")
+                )
+        table(
+            "chat: one streamed reply of 50 tokens",
+            (
+                "server",
+                "concurrent",
+                "CPU ms/reply",
+                "replies/s",
+                "added TTFT p50 ms",
+                "TTFT p99 ms",
+                "RSS MB",
+            ),
+            rows,
+        )
+
+
+if __name__ == "__main__":
+    main(quick="--quick" in sys.argv)
