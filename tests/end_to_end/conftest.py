@@ -63,11 +63,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def client(request: pytest.FixtureRequest) -> Client:
     """One of the real client packages, installed."""
+    return installed(request.param)
+
+
+@pytest.fixture(scope="module")
+def current_client() -> Client:
+    """The newest Python client, installed."""
+    return installed(CLIENTS[0])
+
+
+def installed(client: Client) -> Client:
+    """Make its environment, or skip where that was asked for."""
     if os.environ.get("PARLEY_SKIP_CLIENTS") == "1":
         pytest.skip("PARLEY_SKIP_CLIENTS=1 is set: NO REAL CLIENT WAS TRIED")
-    found: Client = request.param
-    found.ensure()
-    return found
+    client.ensure()
+    return client
 
 
 @dataclass

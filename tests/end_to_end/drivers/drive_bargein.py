@@ -137,4 +137,5 @@ async def main() -> None:
         await asyncio.gather(*(play(clip, options) for clip in options.clips))
 
 
-run(main)
+if __name__ == "__main__":
+    run(main)
