@@ -6,6 +6,7 @@ from the configuration or the built-in names (anything else is "other"), `kind` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -110,6 +111,14 @@ class Metrics:
             ["verdict"],
             registry=registry,
         )
+        self.turn_answers = Counter(
+            "parley_eot_answers",
+            "Answers of /eot and /eot/multi; input: audio or text; verdict: finished, unfinished "
+            "(by the default threshold), or none (no prediction: overtaken, overloaded, no audio, "
+            "or no model).",
+            ["input", "verdict"],
+            registry=registry,
+        )
         self.engine_queue = Histogram(
             "parley_engine_queue_seconds",
             "From the arrival of a window to the start of its batch.",
@@ -137,3 +146,22 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+
+
+class BatchMetrics:
+    """Tells the metrics of every batch of one model (see inference.batcher.Observer)."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._queue = metrics.engine_queue.labels(model)
+        self._run = metrics.engine_run.labels(model)
+        self._batch = metrics.engine_batch.labels(model)
+        self._waiting = metrics.engine_waiting.labels(model)
+
+    def ran(self, queued_s: Sequence[float], run_s: float) -> None:
+        for wait_s in queued_s:
+            self._queue.observe(wait_s)
+        self._run.observe(run_s)
+        self._batch.observe(len(queued_s))
+
+    def waiting(self, count: int) -> None:
+        self._waiting.set(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,3 +27,17 @@ def first_detection(
         offset = min_frames - 1
     first = int(np.argmax(hits)) if hits.size else 0
     return first + offset if hits.size and hits[first] else None
+
+
+CLAIM_FRAMES: Final = 2
+"""Consecutive frames that the clients ask for before they believe a detection."""
+
+
+def claim(probabilities: Sequence[float] | npt.NDArray[np.float32]) -> float:
+    """The highest threshold at which `CLAIM_FRAMES` consecutive frames are a detection; 0 if there
+    are fewer frames."""
+    frames = np.asarray(probabilities)
+    if frames.size < CLAIM_FRAMES:
+        return 0.0
+    runs = np.lib.stride_tricks.sliding_window_view(frames, CLAIM_FRAMES)
+    return float(runs.min(axis=1).max())

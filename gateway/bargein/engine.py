@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from gateway.bargein.model import INTERFACE, BargeinModel, Question
+from gateway.bargein.decision import claim
+from gateway.bargein.model import INTERFACE, WINDOW_S_MAX, BargeinModel, Question
 from gateway.bargein.settings import BargeinConfig
-from gateway.inference.batcher import Batcher
+from gateway.inference.batcher import Batcher, Timing
 from gateway.inference.onnx import Floats, FrameModel, FrameModelCard, ModelError
-from gateway.metrics import Metrics
+from gateway.metrics import BatchMetrics, Metrics
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -32,25 +33,6 @@ def load_model(config: BargeinConfig) -> FrameModel:
     return model
 
 
-class BatchMetrics:
-    """Tells the metrics of every batch."""
-
-    def __init__(self, metrics: Metrics, model: str) -> None:
-        self._queue = metrics.engine_queue.labels(model)
-        self._run = metrics.engine_run.labels(model)
-        self._batch = metrics.engine_batch.labels(model)
-        self._waiting = metrics.engine_waiting.labels(model)
-
-    def ran(self, queued_s: Sequence[float], run_s: float) -> None:
-        for wait_s in queued_s:
-            self._queue.observe(wait_s)
-        self._run.observe(run_s)
-        self._batch.observe(len(queued_s))
-
-    def waiting(self, count: int) -> None:
-        self._waiting.set(count)
-
-
 class BargeinEngine:
     """One for each process."""
 
@@ -67,5 +49,33 @@ class BargeinEngine:
             name="interruption",
         )
 
+    def listener(self, answered: Callable[[float | None], None]) -> Listener:
+        """One who asks about audio that stands alone; see `Listener`."""
+        return Listener(self, answered)
+
     def close(self) -> None:
         self.batcher.close()
+
+
+class Listener:
+    """Asks whether somebody claims the floor in some audio, for other conversations than this.
+
+    `answered(claim)` is called on the event loop for every question: the probability that a
+    detection rests on (see `decision.claim`), or None if it was overtaken or could not be run.
+    """
+
+    def __init__(self, engine: BargeinEngine, answered: Callable[[float | None], None]) -> None:
+        self._model = engine.model
+        self._bytes_max = 2 * int(WINDOW_S_MAX * engine.card.sample_rate)
+
+        def tell(question: Question, floats: Floats | None, timing: Timing | None) -> None:
+            answered(None if floats is None else claim(floats))
+
+        self._place = engine.batcher.place(tell)
+
+    def ask(self, audio: bytes) -> None:
+        """Ask about s16le `audio` at 16 kHz; of more than a window, its end."""
+        self._place.ask(Question(self._model.track(), audio[-self._bytes_max :]))
+
+    def leave(self) -> None:
+        self._place.leave()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,21 @@ onnxruntime.set_default_logger_severity(3)  # its warnings are for those who bui
 
 class ModelError(Exception):
     """A file is no model, or not the kind that is wanted; the message says what is."""
+
+
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """The model in the file `path`, run by at most `threads` threads. Raises ModelError."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # a spinning thread would take the event loop's core
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such file")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors share no base class
+        raise ModelError(f"{path}: not a model that ONNX Runtime can load: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +58,7 @@ class FrameModel:
     """
 
     def __init__(self, path: Path, *, interface: str, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # a spinning thread would take the event loop's core
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not path.is_file():
-            raise ModelError(f"{path}: there is no such file")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's own errors share no base class
-            raise ModelError(f"{path}: not a model that ONNX Runtime can load: {error}") from None
+        self._session = open_session(path, threads)
         self.card = _read_card(path, self._session.get_modelmeta().custom_metadata_map, interface)
         inputs = {i.name: i for i in self._session.get_inputs()}
         outputs = [o.name for o in self._session.get_outputs()]
@@ -95,6 +98,50 @@ class FrameModel:
         """Run once, so that the first caller does not wait for buffers to be made."""
         audio = np.zeros((1, self.card.frame_samples * 4), np.int16)
         self.run(audio, self.blank_state()[None])
+
+
+class WindowModel:
+    """A model that gives one probability for a window of audio, or for its features.
+
+    The ONNX file has one input, float32 [batch, ...], and an output, float32 [batch] or
+    [batch, 1], of probabilities. `input_name`, `input_shape` (without the batch; None where a
+    dimension is free) and `metadata` tell which model it is. Raises ModelError.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        self._session = open_session(path, threads)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            raise ModelError(f"{path}: expected one input, float32 [batch, ...]")
+        self.input_name: str = inputs[0].name
+        self.input_shape: tuple[int | None, ...] = tuple(
+            size if isinstance(size, int) else None for size in inputs[0].shape[1:]
+        )
+        self._output: str = self._session.get_outputs()[0].name
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def run(self, inputs: Floats) -> Floats:
+        """Probabilities float32 [batch] of `inputs` float32 [batch, ...]."""
+        (found,) = self._session.run([self._output], {self.input_name: inputs})
+        probabilities: Floats = np.asarray(found, np.float32).reshape(len(inputs), -1)[:, -1]
+        return probabilities
+
+
+class TokenModel:
+    """A model of text: input `input_ids` int64 [batch, tokens], output float32 whose last value
+    is a probability. Raises ModelError."""
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        self._session = open_session(path, threads)
+        inputs = {i.name: i.type for i in self._session.get_inputs()}
+        if inputs != {"input_ids": "tensor(int64)"}:
+            raise ModelError(f"{path}: expected one input 'input_ids', int64 [batch, tokens]")
+        self._output: str = self._session.get_outputs()[0].name
+
+    def run(self, tokens: Sequence[int]) -> float:
+        """The probability after the last of `tokens`, of which there is at least one."""
+        (found,) = self._session.run([self._output], {"input_ids": np.array([tokens], np.int64)})
+        return float(np.asarray(found).reshape(-1)[-1])
 
 
 def _read_card(path: Path, meta: Mapping[str, str], interface: str) -> FrameModelCard:
