@@ -76,8 +76,9 @@ class Client:
         *arguments: str,
         environment: Mapping[str, str],
         timeout_s: float = 90.0,
+        given: str = "",
     ) -> list[Event]:
-        """Run a driver to its end: the events it printed.
+        """Run a driver to its end, `given` on its standard input: the events it printed.
 
         Only `environment` and what a process needs to run is set, so an agent is configured by
         nothing else.
@@ -87,7 +88,7 @@ class Client:
             self.command(driver, arguments),
             cwd=self.folder(),
             env={**kept, **environment},
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -107,6 +108,14 @@ CLIENTS = (
     Client("livekit-agents-1.5.17", "python", ("livekit-agents-1.5.17.txt",)),
     Client("node-agents-1.9.0", "node", ("node/package.json", "node/package-lock.json")),
 )
+
+
+def check_messages(kind: Literal["stt", "tts", "bargein"], messages: Sequence[str]) -> list[str]:
+    """What Node's client finds wrong with the server's messages."""
+    node = next(client for client in CLIENTS if client.kind == "node")
+    node.ensure()
+    events = node.drive("check_messages", kind, environment={}, given="\n".join(messages))
+    return [f"{event['message']}: {event['mistakes']}" for event in events if not event["valid"]]
 
 
 def _events(output: str) -> Iterator[Event]:

@@ -72,6 +72,12 @@ def current_client() -> Client:
     return installed(CLIENTS[0])
 
 
+@pytest.fixture(scope="module")
+def node_client() -> Client:
+    """The Node client, installed."""
+    return installed(next(client for client in CLIENTS if client.kind == "node"))
+
+
 def installed(client: Client) -> Client:
     """Make its environment, or skip where that was asked for."""
     if os.environ.get("PARLEY_SKIP_CLIENTS") == "1":

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import time
+
+import aiohttp
+import jwt
 import pytest
 
-from tests.end_to_end.clients import Client, Event
+from tests.end_to_end.clients import Client, Event, check_messages
 from tests.end_to_end.conftest import Recording, recordings
 from tests.end_to_end.server import Server
 
@@ -76,3 +81,33 @@ def test_a_wrong_secret_ends_adaptive_interruption(client: Client, server: Serve
 
     assert [one for one in events if one["event"] == "overlapping_speech"] == []
     assert [one for one in events if one["event"] in ("error", "failed")]
+
+
+async def test_every_message_fits_the_schemas_of_the_node_client(
+    node_client: Client, server: Server
+) -> None:
+    now = int(time.time())
+    claims = {"iss": server.api_key, "nbf": now, "exp": now + 60, "inference": {"perform": True}}
+    token = jwt.encode(claims, server.api_secret, algorithm="HS256")
+    headers = {"Authorization": f"Bearer {token}"}
+    said: list[str] = []
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.ws_connect(f"{server.url}/v1/bargein") as socket,
+    ):
+        settings = {"sample_rate": 16000, "num_channels": 1, "min_frames": 2, "encoding": "s16le"}
+        await socket.send_json({"type": "session.create", "settings": settings})
+        said.append(await socket.receive_str())
+        await socket.send_bytes(struct.pack("<Q", 2**53 - 1) + bytes(2 * 20227))
+        said.append(await socket.receive_str())
+        await socket.send_json({"type": "session.close"})
+        said.append(await socket.receive_str())
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.ws_connect(f"{server.url}/bargein") as socket,
+    ):
+        await socket.send_str("not JSON")
+        said.append(await socket.receive_str())
+
+    assert check_messages("bargein", said) == []
+    assert str(2**53 - 1) in said[1]
