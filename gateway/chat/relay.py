@@ -22,6 +22,9 @@ _NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"|"finish_reason"\s*:\s*"|\[DONE
 escaped, so a caller's text cannot look like one of these keys."""
 
 
+_NULL_DELTA = re.compile(rb'"delta"\s*:\s*null')
+
+
 class StreamRelay:
     """Relays a stream line by line. Lines are parsed only until the first content, and after that
     only where they name usage, an error or the end."""
@@ -44,6 +47,10 @@ class StreamRelay:
             return heard
         lines = bytes(self._tail) + data[:end] if self._tail else data[:end]
         self._tail = bytearray(data[end:])
+        if (
+            b'"delta":null' in lines or b'"delta": null' in lines
+        ):  # Azure; Node's client chokes on it
+            lines = _NULL_DELTA.sub(b'"delta":{}', lines)
         if self._done:  # nothing counts after [DONE]
             return heard
         if self._content and _NOTABLE.search(lines) is None:

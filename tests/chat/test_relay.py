@@ -92,6 +92,16 @@ def test_a_last_line_without_a_line_end_is_read():
     assert heard.forward.startswith(b"data: [DONE]")
 
 
+@pytest.mark.parametrize("null", [b'"delta":null', b'"delta": null'])
+def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(null: bytes):
+    relay = StreamRelay()
+    relay.feed(HELLO)
+    chunk = b'data: {"choices":[{"index":0,' + null + b"}]}\n\n"
+    assert relay.feed(chunk).forward == chunk.replace(null, b'"delta":{}')
+    said = event({"content": 'he said "delta":null'})
+    assert relay.feed(said).forward == said
+
+
 def test_nothing_counts_after_done():
     relay = StreamRelay()
     assert relay.feed(HELLO + DONE + event({"content": "late"})).forward == HELLO + DONE
