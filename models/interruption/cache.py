@@ -1,0 +1,14 @@
+"""Where everything large is kept, outside the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """`$PARLEY_CACHE/interruption`, by default below `~/.cache/parley`."""
+    root = os.environ.get("PARLEY_CACHE") or "~/.cache/parley"
+    folder = Path(root).expanduser() / "interruption"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

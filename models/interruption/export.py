@@ -1,0 +1,74 @@
+"""Writes the trained network as ONNX with all that its users must know in the metadata.
+
+    python -m models.interruption.export --checkpoint best.pt
+
+The same checkpoint gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import onnx
+import torch
+
+from models.interruption.network import Network, Served, Shape
+
+VERSION = "0.1.0"
+TARGET = Path(__file__).with_name("interruption.onnx")
+
+
+def loaded(checkpoint: Path) -> tuple[Network, dict]:  # type: ignore[type-arg]
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    shape = dict(saved["shape"])
+    shape["dilations"] = tuple(shape["dilations"])
+    network = Network(Shape(**shape))
+    network.load_state_dict(saved["weights"])
+    return network.eval(), saved
+
+
+def export(network: Network, metadata: dict[str, str], target: Path) -> None:
+    served = Served(network).eval()
+    audio = torch.zeros(2, 1600, dtype=torch.int16)
+    state = torch.zeros(2, served.state_size)
+    partial = target.with_suffix(".part")
+    with torch.no_grad():
+        torch.onnx.export(
+            served, (audio, state), str(partial), dynamo=False, opset_version=17,
+            input_names=["audio", "state"], output_names=["probabilities", "next_state"],
+            dynamic_axes={
+                "audio": {0: "batch", 1: "samples"}, "state": {0: "batch"},
+                "probabilities": {0: "batch", 1: "frames"}, "next_state": {0: "batch"},
+            },
+        )  # fmt: skip
+    model = onnx.load(partial)
+    model.producer_name, model.producer_version, model.doc_string = "parley", VERSION, ""
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    onnx.checker.check_model(model)
+    partial.write_bytes(model.SerializeToString(deterministic=True))
+    partial.replace(target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=TARGET)
+    parser.add_argument("--threshold", type=float, required=True)
+    parser.add_argument("--threshold-origin", required=True, help="a sentence: how it was chosen")
+    arguments = parser.parse_args()
+    network, saved = loaded(arguments.checkpoint)
+    metadata = {
+        "interface": "bargein/1", "sample_rate": "16000", "frame_samples": "400",
+        "default_threshold": str(arguments.threshold),
+        "threshold_origin": arguments.threshold_origin,
+        "version": VERSION, "training_data_sha256": str(saved["training_data_sha256"]),
+        "license": "Apache-2.0", "name": "parley-interruption",
+    }  # fmt: skip
+    export(network, metadata, arguments.out)
+    parameters = sum(p.numel() for p in network.parameters())
+    print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, {parameters} parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The network: the ear as one convolution, causal dilated convolutions, one GRU, one probability.
+
+Everything it remembers between calls is one flat vector, so the whole-window form is the streaming
+form with zeros for a past.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.interruption import features
+
+UNITS = 200  # clusters of the teacher's units
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the network; saved beside the weights."""
+
+    width: int = 144
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    memory: int = 128
+    kernel: int = 3
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class CausalConv(nn.Module):
+    """[batch, channels, frames] -> the same, each frame from itself and `context` earlier ones."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.context = (kernel - 1) * dilation
+        self.inputs = inputs
+        self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        longer = torch.cat([past, x], dim=2)
+        return self.conv(longer), longer[:, :, -self.context :]
+
+
+class Network(nn.Module):
+    """Features [batch, frames, SIZE] -> logits; `hear` starts from samples instead."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.stem = CausalConv(features.SIZE, shape.width, 3, 1)
+        self.blocks = nn.ModuleList(
+            CausalConv(shape.width, shape.width, shape.kernel, d) for d in shape.dilations
+        )
+        # Batch statistics are folded into the convolutions at export by the runtime.
+        self.norms = nn.ModuleList(nn.BatchNorm1d(shape.width) for _ in range(len(self.blocks) + 1))
+        self.gru = nn.GRU(shape.width, shape.memory, batch_first=True)
+        self.head = nn.Linear(shape.memory + shape.width, 1)
+        # What the teachers know; not exported.
+        self.units = nn.Linear(shape.width, UNITS)
+        self.ending = nn.Linear(shape.memory + shape.width, 1)
+        self.voiced = nn.Linear(shape.width, 1)
+
+    def sizes(self) -> list[int]:
+        """Length of each part of the state: sound, one tail per convolution, GRU."""
+        tails = [conv.inputs * conv.context for conv in (self.stem, *self.blocks)]  # type: ignore[union-attr]
+        return [features.CONTEXT, *tails, self.shape.memory]
+
+    def trunk(
+        self, x: Tensor, tails: list[Tensor], hidden: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """[batch, frames, SIZE] -> (convolved, remembered) [batch, frames, ...], tails, hidden."""
+        y, tail = self.stem(x.transpose(1, 2), tails[0])
+        y = torch.relu(self.norms[0](y))
+        new = [tail]
+        for conv, norm, past in zip(self.blocks, self.norms[1:], tails[1:], strict=True):
+            z, tail = conv(y, past)
+            y = y + torch.relu(norm(z))
+            new.append(tail)
+        y = y.transpose(1, 2)
+        remembered, hidden = self.gru(y, hidden)
+        return y, remembered, new, hidden
+
+    def blank(self, batch: int) -> tuple[list[Tensor], Tensor]:
+        tails = [
+            torch.zeros(batch, conv.inputs, conv.context)  # type: ignore[union-attr, arg-type]
+            for conv in (self.stem, *self.blocks)
+        ]
+        return tails, torch.zeros(1, batch, self.shape.memory)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits of everything that is learnt, from the start of a window."""
+        tails, hidden = self.blank(len(x))
+        y, remembered, _, _ = self.trunk(x, tails, hidden)
+        both = torch.cat([remembered, y], dim=2)
+        return {
+            "floor": self.head(both)[..., 0],
+            "ending": self.ending(both)[..., 0],
+            "voiced": self.voiced(y)[..., 0],
+            "units": self.units(y),
+        }
+
+
+class Served(nn.Module):
+    """What is exported: int16 samples and a flat state in, probabilities and the next state out."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("kernels", torch.from_numpy(features.kernels())[:, None, :])
+        self.register_buffer("bands", torch.from_numpy(features.bands()))
+        self.state_size = sum(network.sizes())
+
+    def forward(self, audio: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        network, batch = self.network, state.shape[0]
+        parts = torch.split(state, network.sizes(), dim=1)
+        sound = torch.cat([parts[0], audio.to(torch.float32)], dim=1)
+        spectrum = nn.functional.conv1d(sound[:, None, :], self.kernels, stride=features.HOP)
+        power = spectrum[:, : features.BINS] ** 2 + spectrum[:, features.BINS :] ** 2
+        energies = torch.matmul(self.bands, power).transpose(1, 2)  # [batch, looks, BANDS]
+        heard = (torch.log(energies + features.FLOOR) - features.CENTRE) / features.SPREAD
+        x = heard.reshape(batch, -1, features.SIZE)
+        convs = (network.stem, *network.blocks)
+        tails = [
+            part.reshape(batch, conv.inputs, conv.context)  # type: ignore[arg-type, union-attr]
+            for part, conv in zip(parts[1:-1], convs, strict=True)
+        ]
+        y, remembered, tails, hidden = network.trunk(x, tails, parts[-1][None])
+        logits = network.head(torch.cat([remembered, y], dim=2))[..., 0]
+        following = [sound[:, -features.CONTEXT :], *(t.flatten(1) for t in tails), hidden[0]]
+        return torch.sigmoid(logits), torch.cat(following, dim=1)

@@ -1,0 +1,41 @@
+"""The one command for the data: weights, voices, teachers, and the scenes of both sides.
+
+    python -m models.interruption.prepare            # a night, on two busy cores
+    python -m models.interruption.prepare --small    # some minutes, to see that it works
+
+Every step skips what is finished, so the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+
+def _step(module: str, *arguments: object) -> None:
+    print(f"== {module} {' '.join(map(str, arguments))}", flush=True)
+    command = [sys.executable, "-m", f"models.interruption.{module}", *map(str, arguments)]
+    subprocess.run(command, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--audio", default="../shared/audio")
+    parser.add_argument("--small", action="store_true")
+    arguments = parser.parse_args()
+    voices, shards, scenes = (60, 1, 256) if arguments.small else (6000, 20, 2048)
+    audio = ("--audio", arguments.audio)
+    _step("downloads")
+    _step("voices", "--count", voices)
+    if not arguments.small:
+        _step("teachers", "units", *audio)
+        _step("teachers", "endings", *audio)
+    _step("build", *audio, "--shards", shards, "--scenes", scenes)
+    _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 1200))
+    _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 300),
+          "--only", "meeting_turn", "meeting_backchannel", "--name", "scenes-meetings")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

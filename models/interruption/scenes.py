@@ -1,0 +1,315 @@
+"""Puts clips on a time line the way a caller would, and writes down what was true in each frame.
+
+A scene is 3.6 s: room tone, the caller's event after 0.2 to 1.0 s, and what follows. `label` is 1
+from the moment at which the caller could be known to take the floor, `weight` is small while that
+is still open: a loss over both teaches a target that rises with the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from models.interruption import nonverbal
+from models.interruption.channel import Backgrounds, background, reverberated, room, transmitted
+from models.interruption.clips import Clip, Clips
+from models.interruption.nonverbal import RATE, Audio
+from models.interruption.teachers import Teachers
+
+FRAMES = 144
+FRAME_S = 0.025
+SAMPLES = FRAMES * 400
+UNKNOWN = -1
+UNIT_S = 0.02  # step of the teacher's units
+UNIT_DELAY_S = 0.05  # a unit is asked for this long after its middle
+
+_OPEN_S = 0.15  # no loss so soon after a decisive onset
+_CERTAIN_S = 0.6  # full loss from here on
+
+
+@dataclass
+class Scene:
+    kind: str
+    sound: Audio = field(default_factory=lambda: np.zeros(SAMPLES, np.float32))
+    label: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(FRAMES, np.uint8))
+    weight: NDArray[np.float32] = field(default_factory=lambda: np.full(FRAMES, 0.5, np.float32))
+    voiced: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(FRAMES, np.uint8))
+    units: NDArray[np.int16] = field(default_factory=lambda: np.full(FRAMES, UNKNOWN, np.int16))
+    ending: NDArray[np.float32] = field(default_factory=lambda: np.full(FRAMES, np.nan, np.float32))
+    onset_s: float = 0.0
+    quieter_db: float = 0.0
+    names: list[str] = field(default_factory=list)
+
+
+def _frame(seconds: float) -> int:
+    return int(np.clip(round(seconds / FRAME_S), 0, FRAMES))
+
+
+def _stretched(x: Audio, factor: float) -> Audio:
+    """Faster and higher by `factor`: pitch, formants and tempo move together."""
+    if abs(factor - 1) < 0.005:
+        return x
+    at = np.arange(0, len(x) - 1, factor)
+    return np.interp(at, np.arange(len(x)), x).astype(np.float32)
+
+
+class Stage:
+    """Makes scenes out of one side's clips."""
+
+    def __init__(self, clips: Clips, teachers: Teachers) -> None:
+        self._clips, self._teachers = clips, teachers
+        self.backgrounds: Backgrounds = clips.backgrounds()
+        self._repertoire: list[tuple[float, str, Callable[[Generator, Scene], None]]] = [
+            (0.20, "voice_backchannel", self._voice_backchannel),
+            (0.06, "made_hum", self._hum),
+            (0.06, "cut_word", self._cut_word),
+            (0.04, "meeting_backchannel", self._meeting_backchannel),
+            (0.06, "cough", self._cough),
+            (0.04, "laugh", self._made(nonverbal.laugh)),
+            (0.02, "breath", self._made(nonverbal.breath)),
+            (0.02, "throat", self._made(nonverbal.throat)),
+            (0.02, "taps", self._made(nonverbal.taps)),
+            (0.01, "tones", self._made(nonverbal.tones)),
+            (0.01, "baby_cry", self._baby),
+            (0.04, "background", self._background),
+            (0.04, "echo", self._echo),
+            (0.10, "voice_turned", self._positive("voice_turned")),
+            (0.08, "voice_floor", self._positive("voice_floor")),
+            (0.06, "voice_sentence", self._positive("voice_sentence")),
+            (0.05, "speech_libri", self._positive("speech_libri")),
+            (0.05, "speech_ocean", self._positive("speech_ocean")),
+            (0.02, "short_calls", self._positive("short_calls")),
+            (0.03, "meeting_turn", self._positive("meeting_turn")),
+            (0.02, "later_turn", self._later_turn),
+            (0.02, "noise_then_speech", self._noise_then_speech),
+        ]
+
+    def scene(self, rng: Generator, kind: str | None = None) -> tuple[Scene, NDArray[np.int16]]:
+        shares = np.array([share for share, *_ in self._repertoire])
+        names = [name for _, name, _ in self._repertoire]
+        index = names.index(kind) if kind else int(rng.choice(len(shares), p=shares / shares.sum()))
+        _, name, make = self._repertoire[index]
+        scene = Scene(name, onset_s=float(rng.uniform(0.2, 1.0)))
+        if rng.random() < 0.1:
+            scene.onset_s = float(rng.uniform(0.0, 0.2))
+        make(rng, scene)
+        loud = np.repeat(scene.voiced > 0, 400)
+        sent = transmitted(rng, scene.sound, self.backgrounds, loud, scene.quieter_db)
+        return scene, sent
+
+    # What a scene is made of
+
+    def _pick(self, rng: Generator, kind: str) -> Clip:
+        clips = self._clips.by_kind[kind]
+        return clips[int(rng.integers(len(clips)))]
+
+    def _put(
+        self,
+        rng: Generator,
+        scene: Scene,
+        clip: Clip,
+        at_s: float,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        gain: float = 1.0,
+        factor: float = 1.0,
+    ) -> Callable[[float], float]:
+        """Lets `start_s` of the clip (its onset) sound at `at_s`; returns clip -> scene time."""
+        start = clip.onset_s if start_s is None else start_s
+        end = clip.end_s if end_s is None else min(end_s, clip.end_s)
+        lead = min(start, 0.03)
+        piece = clip.samples[int((start - lead) * RATE) : int((end + 0.05) * RATE)]
+        x = _stretched(piece.astype(np.float32) / 32768, factor)
+        fade = min(160, len(x) // 4)
+        ramp = np.linspace(0, 1, fade, dtype=np.float32)
+        x[:fade] *= ramp
+        x[len(x) - fade :] *= ramp[::-1]
+        self._mix(scene, x * np.float32(gain), at_s - lead / factor)
+        scene.names.append(clip.name)
+
+        def scene_time(clip_s: float) -> float:
+            return at_s + (clip_s - start) / factor
+
+        self._mark(scene, at_s, scene_time(end))
+        frame_ends = (np.arange(FRAMES) + 1) * FRAME_S
+        clip_times = (frame_ends - at_s) * factor + start
+        inside = (clip_times >= start) & (clip_times <= end + 0.2)
+        units = self._teachers.units(clip.name)
+        if units is not None and end > start:
+            index = np.floor((clip_times - UNIT_DELAY_S) / UNIT_S).astype(int)
+            good = inside & (index >= 0) & (index < len(units)) & (clip_times <= end + UNIT_DELAY_S)
+            scene.units[good] = units[index[good]]
+        endings = self._teachers.endings(clip.name)
+        if endings is not None and start_s is None:
+            times, values = endings
+            good = inside & (clip_times >= times[0])
+            scene.ending[good] = np.interp(clip_times[good], times, values)
+        return scene_time
+
+    @staticmethod
+    def _mix(scene: Scene, x: Audio, at_s: float) -> None:
+        start = round(at_s * RATE)
+        if start < 0:
+            x, start = x[-start:], 0
+        n = min(len(x), SAMPLES - start)
+        if n > 0:
+            scene.sound[start : start + n] += x[:n]
+
+    @staticmethod
+    def _mark(scene: Scene, from_s: float, to_s: float) -> None:
+        """Something sounds here: what the model says from here on counts in full."""
+        scene.voiced[_frame(from_s) : _frame(to_s)] = 1
+        scene.weight[_frame(from_s) : _frame(to_s + 0.8)] = 1.0
+
+    @staticmethod
+    def _floor_from(scene: Scene, decisive_s: float) -> None:
+        """The caller has the floor from here on, known with certainty some time later."""
+        frame_ends = (np.arange(FRAMES) + 1) * FRAME_S
+        since = frame_ends - decisive_s
+        scene.label[since > _OPEN_S] = 1
+        rising = np.clip((since - _OPEN_S) / (_CERTAIN_S - _OPEN_S), 0.0, 1.0)
+        after = since > 0
+        scene.weight[after] = np.where(since > _OPEN_S, 0.3 + 0.7 * rising, 0.0)[after]
+
+    @staticmethod
+    def _factor(rng: Generator) -> float:
+        return float(np.clip(np.exp(rng.normal(0, 0.08)), 0.83, 1.2))
+
+    # Not the floor
+
+    def _voice_backchannel(self, rng: Generator, scene: Scene) -> None:
+        at, factor = scene.onset_s, self._factor(rng)
+        for _ in range(int(rng.choice([1, 2, 3], p=[0.8, 0.15, 0.05]))):
+            clip = self._pick(rng, "voice_backchannel")
+            time = self._put(rng, scene, clip, at, factor=factor)
+            at = time(clip.end_s) + rng.uniform(0.5, 1.3)
+
+    def _hum(self, rng: Generator, scene: Scene) -> None:
+        self._put_made(rng, scene, nonverbal.hum(rng))
+
+    def _put_made(self, rng: Generator, scene: Scene, x: Audio, at_s: float | None = None) -> None:
+        at = scene.onset_s if at_s is None else at_s
+        self._mix(scene, x * np.float32(0.5), at)
+        self._mark(scene, at, at + len(x) / RATE)
+
+    def _made(self, sound: Callable[[Generator], Audio]) -> Callable[[Generator, Scene], None]:
+        def make(rng: Generator, scene: Scene) -> None:
+            self._put_made(rng, scene, sound(rng))
+            if rng.random() < 0.2:
+                self._put_made(rng, scene, sound(rng), scene.onset_s + rng.uniform(1.0, 2.0))
+
+        return make
+
+    def _cut_word(self, rng: Generator, scene: Scene) -> None:
+        """The first syllables of a real speaker and nothing more: so real is not yet the floor."""
+        clip = self._pick(rng, str(rng.choice(["speech_libri", "speech_ocean", "short_calls"])))
+        end = clip.onset_s + _quiet_end(clip, float(rng.uniform(0.18, 0.5)))
+        self._put(rng, scene, clip, scene.onset_s, clip.onset_s, end, factor=self._factor(rng))
+        scene.weight *= 0.6
+
+    def _meeting_backchannel(self, rng: Generator, scene: Scene) -> None:
+        if not self._clips.by_kind["meeting_backchannel"]:
+            return self._voice_backchannel(rng, scene)
+        clip = self._pick(rng, "meeting_backchannel")
+        self._put(rng, scene, clip, scene.onset_s, factor=self._factor(rng))
+        return None
+
+    def _cough(self, rng: Generator, scene: Scene) -> None:
+        clip = self._pick(rng, "cough")
+        self._put(rng, scene, clip, scene.onset_s, factor=float(rng.uniform(0.8, 1.25)))
+
+    def _baby(self, rng: Generator, scene: Scene) -> None:
+        clip = self._pick(rng, "baby_cry")
+        self._put(rng, scene, clip, scene.onset_s, start_s=float(rng.uniform(0, 3)))
+
+    def _background(self, rng: Generator, scene: Scene) -> None:
+        """Only the room: a television, other people, music, coming up at some time."""
+        x = background(rng, SAMPLES, self.backgrounds)
+        start = int(rng.uniform(0, 1.0) * RATE) if rng.random() < 0.5 else 0
+        x[:start] *= 0.1
+        scene.sound += x * np.float32(0.05)
+        self._mark(scene, start / RATE, SAMPLES / RATE)
+        scene.quieter_db = float(rng.uniform(5, 25))
+
+    def _echo(self, rng: Generator, scene: Scene) -> None:
+        """The agent's own voice, back through the caller's room: fluent, far and quiet."""
+        kind = str(rng.choice(["voice_sentence", "voice_turned", "speech_libri"]))
+        clip = self._pick(rng, kind)
+        factor = self._factor(rng)
+        start = float(rng.uniform(clip.onset_s, max(clip.end_s - 1.5, clip.onset_s + 0.01)))
+        self._put(rng, scene, clip, 0.0, start, factor=factor)
+        for _ in range(2):
+            scene.sound = reverberated(scene.sound, room(rng, self.backgrounds.rirs))
+        scene.units[:] = UNKNOWN
+        scene.ending[:] = np.nan
+        scene.quieter_db = float(rng.uniform(15, 30))
+
+    # The floor
+
+    def _positive(self, kind: str) -> Callable[[Generator, Scene], None]:
+        def make(rng: Generator, scene: Scene) -> None:
+            if not self._clips.by_kind[kind]:
+                return self._positive("voice_sentence")(rng, scene)
+            clip = self._pick(rng, kind)
+            assert clip.decisive_s is not None, clip.name
+            start = None
+            if kind in ("speech_libri", "voice_sentence") and rng.random() < 0.5:
+                start = _inside_start(rng, clip)  # sentences that start mid-way
+            time = self._put(rng, scene, clip, scene.onset_s, start, factor=self._factor(rng))
+            self._floor_from(scene, time(clip.decisive_s if start is None else start))
+            return None
+
+        return make
+
+    def _later_turn(self, rng: Generator, scene: Scene) -> None:
+        """A backchannel, a pause, and then the same kind of voice takes the floor."""
+        word, clip = self._pick(rng, "voice_backchannel"), self._pick(rng, "voice_floor")
+        factor = self._factor(rng)
+        time = self._put(rng, scene, word, scene.onset_s, factor=factor)
+        at = time(word.end_s) + rng.uniform(0.3, 1.0)
+        self._put(rng, scene, clip, at, factor=factor)
+        self._floor_from(scene, at)
+
+    def _noise_then_speech(self, rng: Generator, scene: Scene) -> None:
+        """A cough, a hum or a breath, and then words."""
+        if rng.random() < 0.5:
+            cough = self._pick(rng, "cough")
+            end = cough.onset_s + _quiet_end(cough, float(rng.uniform(0.2, 0.7)))
+            time = self._put(rng, scene, cough, scene.onset_s, cough.onset_s, end)
+            at = time(end)
+        else:
+            x = (nonverbal.breath, nonverbal.hum, nonverbal.throat)[int(rng.integers(3))](rng)
+            self._put_made(rng, scene, x * np.float32(rng.uniform(0.1, 0.8)))
+            at = scene.onset_s + len(x) / RATE
+        kind = str(rng.choice(["voice_floor", "voice_sentence", "speech_ocean", "speech_libri"]))
+        at += rng.uniform(0.0, 0.4)
+        self._put(rng, scene, self._pick(rng, kind), at, factor=self._factor(rng))
+        self._floor_from(scene, at)
+
+
+def _levels(clip: Clip) -> NDArray[np.float32]:
+    steps = clip.samples[: len(clip.samples) // 160 * 160].reshape(-1, 160).astype(np.float32)
+    return 10 * np.log10((steps**2).mean(axis=1) + 1e-3)
+
+
+def _quiet_end(clip: Clip, about_s: float) -> float:
+    """The quietest moment within 100 ms of so many seconds after the clip's onset."""
+    level = _levels(clip)
+    middle = int((clip.onset_s + about_s) * 100)
+    low, high = max(middle - 10, 1), min(middle + 10, len(level))
+    if high <= low:
+        return about_s
+    return float(low + int(np.argmin(level[low:high]))) / 100 - clip.onset_s
+
+
+def _inside_start(rng: Generator, clip: Clip) -> float:
+    """A dip of the loudness somewhere in the clip, at least 0.8 s before its end."""
+    last = clip.end_s - 0.8
+    if last <= clip.onset_s:
+        return clip.onset_s
+    about = float(rng.uniform(0, last - clip.onset_s))
+    return float(np.clip(clip.onset_s + _quiet_end(clip, about), clip.onset_s, last))

@@ -1,0 +1,192 @@
+"""Trains the network on built shards, on the CPU.
+
+    python -m models.interruption.train --run one
+    python -m models.interruption.train --run tiny --small      # minutes, to see that it works
+
+After each epoch `last.pt` is written, and the same command goes on from there. The weights that
+count are the moving average (`best.pt`, written at the end and after each epoch).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.interruption.build import set_hash
+from models.interruption.cache import cache_folder
+from models.interruption.held_out import figures
+from models.interruption.network import Network, Shape
+from models.interruption.scenes import UNKNOWN
+from models.interruption.splits import Side
+
+_FIELDS = ("x", "label", "weight", "voiced", "units", "ending", "kinds", "onsets")
+
+
+class Shards:
+    """All scenes of one side in memory: 23 kB each."""
+
+    def __init__(self, folders: list[Path], side: Side, limit: int | None = None) -> None:
+        paths = [path for folder in folders for path in sorted(folder.glob(f"{side}-*.npz"))]
+        if not paths:
+            raise FileNotFoundError(f"no shards of side {side} in {folders}: build them first")
+        read = [np.load(path) for path in paths[:limit]]
+        self.fields = {name: np.concatenate([one[name] for one in read]) for name in _FIELDS}
+        self.count = len(self.fields["x"])
+
+    def batch(self, index: np.ndarray) -> dict[str, Tensor]:
+        out = {}
+        for name in ("x", "label", "weight", "voiced", "units", "ending"):
+            values = self.fields[name][index]
+            out[name] = torch.from_numpy(values.astype(np.int64 if name == "units" else np.float32))
+        return out
+
+
+def varied(x: Tensor, draw: torch.Generator) -> Tensor:
+    """Another microphone and loudness: smooth random offsets over the bands; some bands hidden."""
+    batch, bands = len(x), x.shape[2] // 2
+    level = (torch.rand(batch, 1, generator=draw) - 0.5) * 1.6
+    knots = torch.randn(batch, 1, 6, generator=draw) * 0.2
+    colour = nn.functional.interpolate(knots, bands, mode="linear", align_corners=True)[:, 0]
+    offset = (level + colour)[:, None, :].repeat(1, 1, 2)
+    floor = -3.0 + 1.5 * torch.rand(batch, 1, 1, generator=draw)  # another noise floor
+    y = torch.maximum(x + offset, floor + 0.1 * torch.randn(x.shape, generator=draw))
+    start = torch.randint(0, bands, (batch,), generator=draw)
+    width = torch.randint(0, 7, (batch,), generator=draw)
+    band = torch.arange(bands)[None, :]
+    hidden = (band >= start[:, None]) & (band < (start + width)[:, None])
+    return torch.where(hidden.repeat(1, 2)[:, None, :], floor, y)
+
+
+def loss_of(out: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    cross = nn.functional.binary_cross_entropy_with_logits
+    floor = cross(out["floor"], batch["label"], reduction="none") * batch["weight"]
+    known = ~torch.isnan(batch["ending"])
+    losses = {
+        "floor": floor.sum() / batch["weight"].sum(),
+        "voiced": 0.2 * cross(out["voiced"], batch["voiced"]),
+    }
+    if known.any():
+        losses["ending"] = 0.5 * cross(out["ending"][known], batch["ending"][known])
+    if (batch["units"] != UNKNOWN).any():
+        losses["units"] = 0.15 * nn.functional.cross_entropy(
+            out["units"].flatten(0, 1), batch["units"].flatten(), ignore_index=UNKNOWN
+        )
+    return losses
+
+
+def probabilities(network: Network, shards: Shards) -> np.ndarray:
+    """[scenes, frames]"""
+    network.eval()
+    found = []
+    with torch.no_grad():
+        for start in range(0, shards.count, 256):
+            x = torch.from_numpy(shards.fields["x"][start : start + 256].astype(np.float32))
+            found.append(torch.sigmoid(network(x)["floor"]).numpy())
+    return np.concatenate(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", default=["scenes"], help="sets below the cache")
+    parser.add_argument("--held-out", nargs="+", default=["scenes"], help="sets of held-out people")
+    parser.add_argument("--run", default="one", help="name of this training")
+    parser.add_argument("--from-run", help="start from the weights of a finished training")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--width", type=int, default=Shape.width)
+    parser.add_argument("--memory", type=int, default=Shape.memory)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--small", action="store_true", help="one shard, two epochs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+
+    root = cache_folder()
+    folders = [root / name for name in arguments.data]
+    shards = Shards(folders, Side.TRAIN, 1 if arguments.small else None)
+    held_out = Shards([root / name for name in arguments.held_out], Side.EVAL)
+    epochs = 2 if arguments.small else arguments.epochs
+    run = root / "runs" / arguments.run
+    run.mkdir(parents=True, exist_ok=True)
+    network = Network(Shape(width=arguments.width, memory=arguments.memory))
+    if arguments.from_run:
+        saved = torch.load(root / "runs" / arguments.from_run / "best.pt", weights_only=True)
+        network.load_state_dict(saved["weights"])
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.rate, weight_decay=0.02)
+    steps = epochs * (shards.count // arguments.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, arguments.rate, max(steps, 2), pct_start=0.15
+    )
+    first = 0
+    if (run / "last.pt").exists():
+        last = torch.load(run / "last.pt", weights_only=True)
+        network.load_state_dict(last["network"])
+        average.load_state_dict(last["average"])
+        optimizer.load_state_dict(last["optimizer"])
+        schedule.load_state_dict(last["schedule"])
+        first = last["epoch"] + 1
+    data_hash = "".join(set_hash(folder) for folder in folders)[: 64 * len(folders)]
+    print(
+        f"{shards.count} scenes, {sum(p.numel() for p in network.parameters())} parameters",
+        flush=True,
+    )
+
+    for epoch in range(first, epochs):
+        network.train()
+        draw = torch.Generator().manual_seed(arguments.seed * 1000 + epoch)
+        order = np.random.default_rng((arguments.seed, epoch)).permutation(shards.count)
+        sums: dict[str, float] = {}
+        started = time.monotonic()
+        for step in range(shards.count // arguments.batch):
+            index = np.sort(order[step * arguments.batch : (step + 1) * arguments.batch])
+            batch = shards.batch(index)
+            losses = loss_of(network(varied(batch["x"], draw)), batch)
+            optimizer.zero_grad()
+            torch.stack(list(losses.values())).sum().backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                taken = epoch * (shards.count // arguments.batch) + step
+                keep = min(0.998, taken / (taken + 20))
+                for mean, now in zip(
+                    average.state_dict().values(), network.state_dict().values(), strict=True
+                ):
+                    mean.lerp_(now, 1 - keep) if mean.is_floating_point() else mean.copy_(now)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+            if step % 50 == 49:
+                shown = " ".join(f"{k} {v / (step + 1):.4f}" for k, v in sums.items())
+                print(f"epoch {epoch + 1}/{epochs} step {step + 1} {shown} "
+                      f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
+        torch.save(
+            {"network": network.state_dict(), "average": average.state_dict(), "epoch": epoch,
+             "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()},
+            run / "last.pt",
+        )  # fmt: skip
+        found = figures(
+            probabilities(average, held_out), held_out.fields["kinds"], held_out.fields["onsets"]
+        )
+        print(json.dumps(found), flush=True)
+        torch.save(
+            {"weights": average.state_dict(), "shape": network.shape.as_dict(), "figures": found,
+             "training_data_sha256": data_hash, "epochs": epoch + 1, "sets": list(arguments.data)},
+            run / "best.pt",
+        )  # fmt: skip
+        if math.isnan(sum(sums.values())):
+            raise FloatingPointError("the loss is not a number")
+
+
+if __name__ == "__main__":
+    main()

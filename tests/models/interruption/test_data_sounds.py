@@ -1,0 +1,47 @@
+from random import Random
+
+import numpy as np
+import pytest
+
+from models.interruption import texts
+from models.interruption.splits import EVAL_VOICES
+
+scipy = pytest.importorskip("scipy")
+
+from models.interruption import nonverbal, voices  # noqa: E402
+
+STYLES = ["af_heart", "am_adam", "bf_emma", "ef_dora", "ff_siwis", *sorted(EVAL_VOICES)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [nonverbal.hum, nonverbal.laugh, nonverbal.breath, nonverbal.throat, nonverbal.taps,
+     nonverbal.tones],
+)  # fmt: skip
+def test_made_sounds_are_finite_short_and_full_scale(make):
+    for seed in range(20):
+        sound = make(np.random.default_rng(seed))
+        assert np.isfinite(sound).all()
+        assert 0.05 < len(sound) / nonverbal.RATE < 6
+        assert 0.9 < np.abs(sound).max() <= 1.001
+
+
+def test_a_made_sound_is_the_same_for_the_same_seed():
+    first, again = (nonverbal.hum(np.random.default_rng(5)) for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+def test_a_job_is_the_same_for_the_same_number():
+    assert voices.job(7, STYLES) == voices.job(7, STYLES)
+    assert voices.job(7, STYLES) != voices.job(8, STYLES)
+
+
+def test_held_out_voices_speak_on_the_eval_side_only():
+    for index in range(300):
+        item = voices.job(index, STYLES)
+        assert {voice in EVAL_VOICES for voice in item.voices} == {item.side == "eval"}
+
+
+def test_every_language_has_something_to_say_of_each_kind():
+    assert set(texts.BACKCHANNELS) == set(texts.FLOOR) == {"en", *texts.SENTENCES}
+    assert len({texts.sentence(Random(n)) for n in range(500)}) > 400
