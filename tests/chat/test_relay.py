@@ -22,6 +22,7 @@ ROLE = event({"role": "assistant", "content": ""})
 HELLO = event({"content": "Hello"})
 FINISH = event({}, "stop")
 USAGE = event(
+    choices=[],
     usage={
         "prompt_tokens": 9,
         "completion_tokens": 2,
