@@ -97,7 +97,37 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
     fetch.add_argument("--list", action="store_true", help="only show what there is")
     fetch.set_defaults(run=_models_fetch)
+    _add_bargein(commands)
     return parser
+
+
+def _add_bargein(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bargein = commands.add_parser(
+        "bargein", help="look into interruptions", description="Look into interruptions."
+    )
+    bargein_commands = bargein.add_subparsers(required=True, metavar="COMMAND")
+    analyse = bargein_commands.add_parser(
+        "analyse",
+        help="show what the interruption model hears in a recording",
+        description="Run the interruption model over a recording as a call would, and show each "
+        "sound of the caller with the highest probability and the moment of decision: for people "
+        "who tune thresholds. Files other than 16-bit WAV, and plots, need the extra `analyse`.",
+    )
+    analyse.set_defaults(run=_bargein_analyse)
+    analyse.add_argument("recording", type=Path, metavar="FILE", help="the caller's audio")
+    _add_config(analyse)
+    analyse.add_argument("--plot", type=Path, metavar="PNG", help="draw it into this file")
+    analyse.add_argument("--channel", type=int, default=0, help="counted from 0 (default: 0)")
+    analyse.add_argument("--threshold", type=float, help="default: the model's own")
+    analyse.add_argument("--min-frames", type=int, default=2, help="frames in a row (default: 2)")
+    analyse.add_argument(
+        "--onset",
+        type=float,
+        action="append",
+        default=[],
+        metavar="SECONDS",
+        help="where the caller begins, instead of finding it by loudness; may be repeated",
+    )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -237,6 +267,29 @@ def _models_fetch(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             return 1
         print(f"{name:16} {weights.use}; licence {weights.licence}; {place}")
+    return 0
+
+
+def _bargein_analyse(args: argparse.Namespace) -> int:
+    from gateway.bargein.analyse import AnalyseError, analyse
+    from gateway.bargein.engine import load_model
+    from gateway.inference.onnx import ModelError
+
+    config = load(args.config, dev=True)
+    try:
+        text = analyse(
+            args.recording,
+            load_model(config.bargein),
+            channel=args.channel,
+            threshold=args.threshold,
+            min_frames=args.min_frames,
+            onsets_s=args.onset,
+            plot=args.plot,
+        )
+    except (AnalyseError, ModelError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    print(text)
     return 0
 
 
