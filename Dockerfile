@@ -1,0 +1,67 @@
+# Parley's image, for linux/amd64 and linux/arm64 alike:
+#   docker build -t parley-gateway .
+#   docker buildx build --platform linux/amd64,linux/arm64 -t parley-gateway .
+ARG PYTHON_IMAGE=python:3.13.16-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY deploy/requirements.txt deploy/requirements-build.txt deploy/
+
+# What builds the wheel stays in this stage.
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --require-hashes -r deploy/requirements-build.txt
+
+# What runs: ready-made wheels with exactly these hashes, in an environment without pip. It changes
+# seldom, so it comes before the code.
+RUN python -m venv --without-pip /opt/parley \
+    && python -m pip --python /opt/parley/bin/python install \
+        --require-hashes --only-binary :all: -r deploy/requirements.txt
+
+COPY pyproject.toml README.md LICENSE ./
+COPY models/interruption/interruption.onnx models/interruption/
+COPY gateway gateway
+RUN /opt/build/bin/hatchling build -t wheel -d /opt/dist \
+    && python -m pip --python /opt/parley/bin/python install --no-deps --no-index /opt/dist/*.whl \
+    && python -m pip --python /opt/parley/bin/python check
+
+# Models that others publish, pinned and verified. Only this file decides what they are, so they are
+# not fetched anew when other code changes. Fewer of them: --build-arg MODELS="smart-turn".
+FROM ${PYTHON_IMAGE} AS models
+ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PARLEY_CACHE=/opt/models
+ARG MODELS=""
+WORKDIR /src
+COPY gateway/__init__.py gateway/fetch.py gateway/
+RUN python -c "import sys; from gateway.fetch import WEIGHTS, fetch; [print(fetch(name)) for name in sys.argv[1:] or WEIGHTS]" ${MODELS}
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.title="Parley" \
+      org.opencontainers.image.description="The inference layer of LiveKit voice agents, self-hosted" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+# A fixed number, so that volumes and Kubernetes can name it. Nothing at run time needs pip.
+RUN groupadd --gid 10001 parley \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin parley \
+    && PIP_ROOT_USER_ACTION=ignore python -m pip uninstall --yes --quiet pip
+
+COPY --from=models /opt/models /opt/models
+COPY --from=build /opt/parley /opt/parley
+
+# Bytecode was compiled at build time: the server writes no file, the root file system may be
+# read-only.
+ENV PATH=/opt/parley/bin:${PATH} \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PARLEY_CACHE=/opt/models
+USER 10001:10001
+WORKDIR /
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+ENTRYPOINT ["gateway"]
+CMD ["serve"]

@@ -1,0 +1,464 @@
+"""The Grafana dashboard, made from a list of panels: deploy/grafana/dashboards/parley.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+GRID_COLUMNS = 24
+SCHEMA_VERSION = 39
+"""Grafana 11's; newer ones migrate it when they load it."""
+
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """PromQL and the name of its lines. `$here` is the choice of instances, `$all` that of
+    instances and routes."""
+
+    promql: str
+    legend: str = ""
+
+    def target(self, ref: str, *, instant: bool) -> Json:
+        expr = self.promql.replace("$all", '$here, route=~"$route"')
+        return {
+            "refId": ref,
+            "datasource": _SOURCE,
+            "expr": expr.replace("$here", 'instance=~"$instance"'),
+            "legendFormat": self.legend or "__auto",
+            "instant": instant,
+            "range": not instant,
+        }
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture. `stat` shows the newest value, otherwise lines over time."""
+
+    title: str
+    queries: tuple[Query, ...]
+    unit: str = "short"
+    meaning: str = ""
+    stat: bool = False
+    stack: bool = False
+    width: int = 8
+    alarm_at: float | None = None
+    """The value from which on it is shown in red."""
+
+
+def _quantiles(metric: str, by: str, legend: str, chosen: str) -> tuple[Query, ...]:
+    """Median and 95th or 99th percentile of a histogram."""
+    high = 0.99 if metric.startswith("parley_engine") else 0.95
+    return tuple(
+        Query(
+            f"histogram_quantile({q}, "
+            f"sum by (le{by}) (rate({metric}_bucket{{{chosen}}}[$__rate_interval])))",
+            f"p{q * 100:g} {legend}".strip(),
+        )
+        for q in (0.5, high)
+    )
+
+
+def _rate(metric: str, by: str, chosen: str, legend: str) -> Query:
+    return Query(f"sum by ({by}) (rate({metric}{{{chosen}}}[$__rate_interval]))", legend)
+
+
+_FAILED = 'outcome!~"ok|left"'
+
+ROWS: dict[str, tuple[Panel, ...]] = {
+    "Now": (
+        Panel(
+            "Gateways",
+            (Query("count(parley_build_info{$here})"),),
+            stat=True,
+            width=3,
+            meaning="Instances that answer Prometheus.",
+        ),
+        Panel(
+            "Open sessions",
+            (Query("sum(parley_open_sessions{$all})"),),
+            stat=True,
+            width=3,
+        ),
+        Panel(
+            "Requests",
+            (Query("sum(rate(parley_requests_total{$all}[$__rate_interval]))"),),
+            "reqps",
+            stat=True,
+            width=3,
+        ),
+        Panel(
+            "Failing",
+            (
+                Query(
+                    f"(sum(rate(parley_requests_total{{$all, {_FAILED}}}[$__rate_interval])) or "
+                    "vector(0)) / sum(rate(parley_requests_total{$all}[$__rate_interval]))"
+                ),
+            ),
+            "percentunit",
+            stat=True,
+            width=3,
+            alarm_at=0.05,
+            meaning="Share of requests that ended in an error.",
+        ),
+        Panel(
+            "First byte, p95",
+            (
+                Query(
+                    "histogram_quantile(0.95, sum by (le) "
+                    "(rate(parley_time_to_first_byte_seconds_bucket{$all}[$__rate_interval])))"
+                ),
+            ),
+            "s",
+            stat=True,
+            width=3,
+            alarm_at=3.0,
+        ),
+        Panel(
+            "Fallbacks",
+            (Query("sum(increase(parley_fallbacks_total{$all}[$__range])) or vector(0)"),),
+            stat=True,
+            width=3,
+            meaning="Moves to a next provider, over the time shown.",
+        ),
+        Panel(
+            "Interruption answer, p99",
+            (
+                Query(
+                    "histogram_quantile(0.99, sum by (le) (rate(parley_engine_queue_seconds_bucket"
+                    '{$here, model="interruption"}[$__rate_interval]))) + '
+                    "histogram_quantile(0.99, sum by (le) (rate("
+                    'parley_engine_inference_seconds_bucket{$here, model="interruption"}'
+                    "[$__rate_interval])))"
+                ),
+            ),
+            "s",
+            stat=True,
+            width=3,
+            alarm_at=0.4,
+            meaning="Waiting and inference. A client gives up after 0.7 s.",
+        ),
+        Panel(
+            "Up for",
+            (Query("time() - max(process_start_time_seconds{$here})"),),
+            "s",
+            stat=True,
+            width=3,
+            meaning="Since the youngest instance started.",
+        ),
+    ),
+    "Callers": (
+        Panel(
+            "Requests and sessions that ended",
+            (_rate("parley_requests_total", "route", "$all", "{{route}}"),),
+            "reqps",
+            stack=True,
+        ),
+        Panel(
+            "Open now",
+            (Query("sum by (route) (parley_open_sessions{$all})", "{{route}}"),),
+            stack=True,
+        ),
+        Panel(
+            "Duration",
+            _quantiles("parley_duration_seconds", ", route", "{{route}}", "$all"),
+            "s",
+            meaning="From request to end of answer, or the life of a WebSocket session.",
+        ),
+        Panel(
+            "Ended in an error",
+            (
+                _rate(
+                    "parley_requests_total",
+                    "route, outcome",
+                    f"$all, {_FAILED}",
+                    "{{route}} {{outcome}}",
+                ),
+            ),
+            "reqps",
+            stack=True,
+        ),
+        Panel(
+            "Failures by kind",
+            (_rate("parley_errors_total", "route, kind", "$all", "{{route}} {{kind}}"),),
+            "ops",
+            stack=True,
+            meaning="Those that callers saw and those that another provider made up for.",
+        ),
+        Panel(
+            "Refused at the door",
+            (_rate("parley_refusals_total", "route, kind", "$all", "{{route}} {{kind}}"),),
+            "reqps",
+            stack=True,
+            meaning="Tokens, limits, shutting down.",
+        ),
+    ),
+    "Providers": (
+        Panel(
+            "Time to first byte",
+            _quantiles(
+                "parley_time_to_first_byte_seconds",
+                ", route, provider",
+                "{{route}} {{provider}}",
+                "$all",
+            ),
+            "s",
+        ),
+        Panel(
+            "Tries",
+            (
+                _rate(
+                    "parley_upstream_attempts_total",
+                    "provider, outcome",
+                    "$all",
+                    "{{provider}} {{outcome}}",
+                ),
+            ),
+            "reqps",
+            stack=True,
+        ),
+        Panel(
+            "Fallbacks",
+            (
+                _rate(
+                    "parley_fallbacks_total",
+                    "route, provider",
+                    "$all",
+                    "{{route}} after {{provider}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            meaning="Moves to the next provider after the named one failed.",
+        ),
+        Panel(
+            "Tokens",
+            (
+                _rate(
+                    "parley_tokens_total",
+                    "provider, model, kind",
+                    "$here",
+                    "{{provider}} {{model}} {{kind}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            width=12,
+            meaning="A second, as providers counted them.",
+        ),
+        Panel(
+            "Audio",
+            (
+                _rate(
+                    "parley_audio_seconds_total",
+                    "route, direction",
+                    "$all",
+                    "{{route}} {{direction}}",
+                ),
+            ),
+            "short",
+            width=6,
+            meaning="Seconds of audio a second.",
+        ),
+        Panel(
+            "Bytes",
+            (_rate("parley_bytes_total", "route, direction", "$all", "{{route}} {{direction}}"),),
+            "Bps",
+            width=6,
+        ),
+    ),
+    "Interruptions and turns": (
+        Panel(
+            "Answers of /bargein",
+            (_rate("parley_bargein_answers_total", "verdict", "$here", "{{verdict}}"),),
+            "ops",
+            stack=True,
+            width=12,
+        ),
+        Panel(
+            "Answers of /eot",
+            (
+                _rate(
+                    "parley_eot_answers_total", "input, verdict", "$here", "{{input}} {{verdict}}"
+                ),
+            ),
+            "ops",
+            stack=True,
+            width=12,
+        ),
+        Panel(
+            "Waiting for the engine",
+            _quantiles("parley_engine_queue_seconds", ", model", "{{model}}", "$here"),
+            "s",
+            width=6,
+            alarm_at=0.4,
+        ),
+        Panel(
+            "Inference of a batch",
+            _quantiles("parley_engine_inference_seconds", ", model", "{{model}}", "$here"),
+            "s",
+            width=6,
+        ),
+        Panel(
+            "Windows in a batch",
+            _quantiles("parley_engine_batch_size", ", model", "{{model}}", "$here"),
+            width=6,
+        ),
+        Panel(
+            "Windows that wait",
+            (Query("sum by (model) (parley_engine_waiting{$here})", "{{model}}"),),
+            width=6,
+        ),
+    ),
+    "Process": (
+        Panel(
+            "Processor cores",
+            (
+                Query(
+                    "rate(process_cpu_seconds_total{$here}[$__rate_interval])",
+                    "{{instance}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Resident memory",
+            (Query("process_resident_memory_bytes{$here}", "{{instance}}"),),
+            "bytes",
+        ),
+        Panel(
+            "Open file descriptors",
+            (
+                Query("process_open_fds{$here}", "{{instance}}"),
+                Query("process_max_fds{$here}", "{{instance}} at most"),
+            ),
+        ),
+    ),
+}
+
+
+def _panel(panel: Panel, number: int, x: int, y: int) -> Json:
+    steps: list[Json] = [{"color": "green", "value": None}]
+    if panel.alarm_at is not None:
+        steps.append({"color": "red", "value": panel.alarm_at})
+    custom: Json = {"drawStyle": "line", "fillOpacity": 25 if panel.stack else 0, "lineWidth": 1}
+    if panel.stack:
+        custom["stacking"] = {"mode": "normal", "group": "A"}
+    if panel.alarm_at is not None:
+        custom["thresholdsStyle"] = {"mode": "dashed"}
+    options: Json = {
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
+    if panel.stat:
+        options = {
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "colorMode": "value",
+            "graphMode": "area",
+            "textMode": "value",
+        }
+    return {
+        "id": number,
+        "type": "stat" if panel.stat else "timeseries",
+        "title": panel.title,
+        "description": panel.meaning,
+        "datasource": _SOURCE,
+        "gridPos": {"x": x, "y": y, "w": panel.width, "h": 4 if panel.stat else 8},
+        "fieldConfig": {
+            "defaults": {
+                "unit": panel.unit,
+                "min": 0,
+                "color": {"mode": "thresholds" if panel.stat else "palette-classic"},
+                "thresholds": {"mode": "absolute", "steps": steps},
+                "custom": {} if panel.stat else custom,
+            },
+            "overrides": [],
+        },
+        "options": options,
+        "targets": [
+            query.target(chr(ord("A") + i), instant=False) for i, query in enumerate(panel.queries)
+        ],
+    }
+
+
+def _variable(name: str, label: str, query: str) -> Json:
+    """A choice among what `query` finds; at first everything."""
+    return {
+        "type": "query",
+        "name": name,
+        "label": label,
+        "datasource": _SOURCE,
+        "query": {"query": query, "refId": name, "qryType": 1},
+        "definition": query,
+        "refresh": 2,
+        "sort": 1,
+        "multi": True,
+        "includeAll": True,
+        "current": {"text": ["All"], "value": ["$__all"]},
+        "options": [],
+        "hide": 0,
+    }
+
+
+def dashboard() -> Json:
+    """The dashboard as Grafana stores it."""
+    panels: list[Json] = []
+    y = 0
+    for title, row in ROWS.items():
+        panels.append(
+            {
+                "id": len(panels) + 1,
+                "type": "row",
+                "title": title,
+                "collapsed": False,
+                "gridPos": {"x": 0, "y": y, "w": GRID_COLUMNS, "h": 1},
+                "panels": [],
+            }
+        )
+        x, y = 0, y + 1
+        for panel in row:
+            if x + panel.width > GRID_COLUMNS:
+                x, y = 0, y + panels[-1]["gridPos"]["h"]
+            panels.append(_panel(panel, len(panels) + 1, x, y))
+            x += panel.width
+        y += panels[-1]["gridPos"]["h"]
+    source = {
+        "type": "datasource",
+        "name": "datasource",
+        "label": "Prometheus",
+        "query": "prometheus",
+        "current": {"text": "Prometheus", "value": "prometheus"},
+        "options": [],
+        "hide": 0,
+    }
+    return {
+        "uid": "parley",
+        "title": "Parley",
+        "description": "The inference layer of LiveKit voice agents.",
+        "tags": ["parley", "livekit"],
+        "schemaVersion": SCHEMA_VERSION,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "10s",
+        "time": {"from": "now-30m", "to": "now"},
+        "timezone": "browser",
+        "templating": {
+            "list": [
+                source,
+                _variable("instance", "Gateway", "label_values(parley_build_info, instance)"),
+                _variable("route", "Route", "label_values(parley_open_sessions, route)"),
+            ]
+        },
+        "annotations": {"list": []},
+        "links": [],
+        "panels": panels,
+    }
+
+
+def text() -> str:
+    """What stands in the file."""
+    return json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,39 @@
+"""Writes what is made from the code: python -m deploy.generate
+
+The example configuration and environment (from the settings), the dashboard (from its list of
+panels) and README's table of metrics (from gateway/metrics.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy import dashboard, examples, metrics_table
+from gateway.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def files() -> dict[Path, str]:
+    """What each made file should hold."""
+    made = {
+        ROOT / "deploy/config.example.yaml": examples.configuration(),
+        ROOT / "deploy/.env.example": examples.environment(),
+        ROOT / "deploy/grafana/dashboards/parley.json": dashboard.text(),
+    }
+    readme = ROOT / "README.md"
+    if readme.is_file():
+        made[readme] = metrics_table.put_into(readme.read_text("utf-8"), Metrics())
+    return made
+
+
+def main() -> None:
+    for path, text in files().items():
+        if not path.is_file() or path.read_text("utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            print(f"written: {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
