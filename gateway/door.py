@@ -7,6 +7,8 @@ import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Final
 
@@ -34,6 +36,21 @@ _numbers = itertools.count(1)
 def new_id(kind: str) -> str:
     """An id unique to this process's life, e.g. "req_5f3a9c01d2e4_17"."""
     return f"{kind}_{_prefix}_{next(_numbers)}"
+
+
+ANONYMOUS: Final = Caller("", "anonymous")
+"""Everybody who needs no token; they share one key's places."""
+
+
+def _is_within(scope: Scope, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether the peer's address, as the socket has it, lies in one of `networks`."""
+    try:
+        address = ip_address((scope.get("client") or ("",))[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # a socket that listens for both sees IPv4 so
+    return any(address in network for network in networks)
 
 
 class Leases:
@@ -125,10 +142,15 @@ class Door:
     def open_visits(self) -> int:
         return self._leases.open
 
-    def admit(self, scope: Scope, route: str) -> Visit | Failure:
-        """A visit for `route` (one of metrics.ROUTES), or why not (401, 403, 429, 503)."""
+    def admit(
+        self, scope: Scope, route: str, anonymous: Sequence[IPv4Network | IPv6Network] = ()
+    ) -> Visit | Failure:
+        """A visit for `route` (one of metrics.ROUTES), or why not (401, 403, 429, 503).
+
+        Who comes from one of the networks `anonymous` needs no token; a wrong one is refused.
+        """
         began = time.perf_counter()
-        admitted = self._admit(scope)
+        admitted = self._admit(scope, anonymous)
         if isinstance(admitted, Failure):
             self._metrics.refusals.labels(route, admitted.kind.value).inc()
             _logger.info(
@@ -144,8 +166,14 @@ class Door:
         self._metrics.open_sessions.labels(route).inc()
         return Visit(self, route, admitted, scope, began)
 
-    def _admit(self, scope: Scope) -> Caller | Failure:
-        caller = self._authenticator.authenticate(header(scope, b"authorization"))
+    def _admit(
+        self, scope: Scope, anonymous: Sequence[IPv4Network | IPv6Network]
+    ) -> Caller | Failure:
+        authorization = header(scope, b"authorization")
+        if anonymous and not authorization and _is_within(scope, anonymous):
+            caller: Caller | Failure = ANONYMOUS
+        else:
+            caller = self._authenticator.authenticate(authorization)
         if isinstance(caller, Failure):
             return caller
         if self.draining:

@@ -49,7 +49,7 @@ class BargeinEngine:
             name="interruption",
         )
 
-    def listener(self, answered: Callable[[float | None], None]) -> Listener:
+    def listener(self, answered: Callable[[int, float | None], None]) -> Listener:
         """One who asks about audio that stands alone; see `Listener`."""
         return Listener(self, answered)
 
@@ -60,22 +60,25 @@ class BargeinEngine:
 class Listener:
     """Asks whether somebody claims the floor in some audio, for other conversations than this.
 
-    `answered(claim)` is called on the event loop for every question: the probability that a
-    detection rests on (see `decision.claim`), or None if it was overtaken or could not be run.
+    `answered(number, claim)` is called on the event loop for every question: its number, and the
+    probability that a detection rests on (see `decision.claim`), or None if it was overtaken or
+    could not be run.
     """
 
-    def __init__(self, engine: BargeinEngine, answered: Callable[[float | None], None]) -> None:
+    def __init__(
+        self, engine: BargeinEngine, answered: Callable[[int, float | None], None]
+    ) -> None:
         self._model = engine.model
         self._bytes_max = 2 * int(WINDOW_S_MAX * engine.card.sample_rate)
 
         def tell(question: Question, floats: Floats | None, timing: Timing | None) -> None:
-            answered(None if floats is None else claim(floats))
+            answered(question.created_at, None if floats is None else claim(floats))
 
         self._place = engine.batcher.place(tell)
 
-    def ask(self, audio: bytes) -> None:
+    def ask(self, number: int, audio: bytes) -> None:
         """Ask about s16le `audio` at 16 kHz; of more than a window, its end."""
-        self._place.ask(Question(self._model.track(), audio[-self._bytes_max :]))
+        self._place.ask(Question(self._model.track(), audio[-self._bytes_max :], number))
 
     def leave(self) -> None:
         self._place.leave()
