@@ -250,7 +250,8 @@ class TtsSession:
     def handle(self, event: Event | Woken, now: float) -> list[Action]:
         if self._over:
             return []
-        self._idle_at = now + self._idle_s
+        if not isinstance(event, Woken):
+            self._idle_at = now + self._idle_s
         match event:
             case Spoke(number, heard):
                 self._spoke(number, heard, now)
@@ -597,6 +598,8 @@ class TtsSession:
             return
         if rival is not None:
             self._out.append(Cancel(rival.number))
+        if not passage.plan and passage.next >= len(passage.texts):
+            passage.plan = (speech.attempt,)  # nothing is missing yet, so nobody need hear of it
         if not passage.plan:
             self._out.append(Tried(speech.attempt.provider, failure))
             self._refuse(failure)
@@ -716,8 +719,9 @@ class TtsSession:
             failure = Failure(Kind.TIMEOUT, f"the provider did not send the {what} in time")
             self._failed(self._voice, failure, now)
         elif now >= self._hedges_at():
+            assert self._voice is not None
             passage = self._utterance.passages[0]
-            given, passage.next = passage.next, 0
+            given, passage.next = passage.next, self._voice.first
             self._rival = self._begin(passage, passage.plan[1], now)
             passage.next = given
         if not self._over and now >= self._told_at + self._config.keepalive_s:
