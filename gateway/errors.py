@@ -32,6 +32,7 @@ class Kind(StrEnum):
     TOO_LARGE = "too_large"
     CONTENT_POLICY = "content_policy"
     CONTEXT_LENGTH = "context_length_exceeded"
+    UNSUPPORTED = "unsupported_parameter"
     QUOTA = "inference_quota_exceeded"
     TOO_MANY_SESSIONS = "too_many_sessions"
     IDLE = "idle"
@@ -40,6 +41,7 @@ class Kind(StrEnum):
     UPSTREAM_AUTH = "upstream_auth"
     UPSTREAM_QUOTA = "upstream_quota"
     UPSTREAM_NOT_FOUND = "upstream_not_found"
+    UPSTREAM_REFUSED = "upstream_refused"
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "upstream_overloaded"
     UPSTREAM_ERROR = "upstream_error"
@@ -79,10 +81,13 @@ TREATMENT: Final[Mapping[Kind, Treatment]] = MappingProxyType(
         Kind.UNAUTHENTICATED: Treatment(401, "authentication_error", Reach.REQUEST),
         Kind.FORBIDDEN: Treatment(403, "permission_error", Reach.REQUEST),
         Kind.NOT_FOUND: Treatment(404, _INVALID, Reach.REQUEST),
-        Kind.TOO_LARGE: Treatment(413, _INVALID, Reach.REQUEST),
+        # another provider may take a bigger body
+        Kind.TOO_LARGE: Treatment(413, _INVALID, Reach.ATTEMPT),
         Kind.CONTENT_POLICY: Treatment(400, _INVALID, Reach.REQUEST),
         # another provider's window may be bigger
         Kind.CONTEXT_LENGTH: Treatment(400, _INVALID, Reach.ATTEMPT),
+        # this provider's limits, not the protocol's
+        Kind.UNSUPPORTED: Treatment(400, _INVALID, Reach.ATTEMPT),
         Kind.QUOTA: Treatment(429, "inference_quota_exceeded", Reach.REQUEST),
         Kind.TOO_MANY_SESSIONS: Treatment(429, "rate_limit_error", Reach.REQUEST),
         Kind.IDLE: Treatment(408, "timeout_error", Reach.REQUEST),
@@ -91,6 +96,8 @@ TREATMENT: Final[Mapping[Kind, Treatment]] = MappingProxyType(
         Kind.UPSTREAM_AUTH: Treatment(502, _UPSTREAM, Reach.PROVIDER),
         Kind.UPSTREAM_QUOTA: Treatment(502, _UPSTREAM, Reach.PROVIDER),
         Kind.UPSTREAM_NOT_FOUND: Treatment(502, _UPSTREAM, Reach.ATTEMPT),
+        # the provider does not take what we asked in the caller's name; another one may
+        Kind.UPSTREAM_REFUSED: Treatment(502, _UPSTREAM, Reach.ATTEMPT),
         Kind.RATE_LIMITED: Treatment(429, "rate_limit_error", Reach.PROVIDER),
         Kind.OVERLOADED: Treatment(503, _UPSTREAM, Reach.PROVIDER),
         Kind.UPSTREAM_ERROR: Treatment(503, _UPSTREAM, Reach.ATTEMPT),
@@ -113,6 +120,9 @@ class Failure:
     `param` is the offending field, `provider` the configured name of the provider that failed,
     `upstream_status` its HTTP status or close code, `retry_after_s` its own wish.
     `details` are further fields of the error body (quota failures have some).
+    `again_s` says that the very same try may succeed after so many seconds: 0 before anybody else
+    is asked, more only if nobody else is left. `said` is the provider's own text where callers
+    get another one (it speaks of the operator's account); it is for the log.
     """
 
     kind: Kind
@@ -122,6 +132,8 @@ class Failure:
     upstream_status: int | None = None
     retry_after_s: float | None = None
     details: Mapping[str, Any] | None = None
+    again_s: float | None = None
+    said: str | None = None
 
     @property
     def status(self) -> int:
@@ -130,6 +142,12 @@ class Failure:
     @property
     def reach(self) -> Reach:
         return TREATMENT[self.kind].reach
+
+
+BLAMELESS: Final = frozenset(
+    kind for kind, treatment in TREATMENT.items() if treatment.reach is Reach.REQUEST
+) | {Kind.CONTEXT_LENGTH, Kind.TOO_LARGE, Kind.UNSUPPORTED, Kind.CONTENT_POLICY}
+"""Kinds that say nothing about a provider's health: the request was at fault, or we were."""
 
 
 class FailureError(Exception):

@@ -1,0 +1,92 @@
+"""Mono s16le samples: how loud they are, silence, other rates, a WAV around them."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+BYTES_PER_SAMPLE: Final = 2
+
+LOUD_MIN: Final = 120.0
+"""Root mean square (of 32768) below which nothing counts as speech: about -49 dBFS."""
+
+LOUD_OVER_FLOOR: Final = 3.2
+"""How far speech stands out of the noise floor: 10 dB."""
+
+_FLOOR_FALL: Final = 0.4
+_FLOOR_RISE: Final = 1.006
+"""The floor follows a quieter frame at once, a louder one by 1 dB a second (20 frames)."""
+
+_FLOOR_MAX: Final = 3000.0
+"""The floor of a room so loud that speech in it is loud enough for anybody."""
+
+_EVERY: Final = 4
+"""Every fourth sample is enough to tell how loud a frame is."""
+
+
+def level(pcm: bytes) -> float:
+    """Root mean square of s16le samples, 0 to 32768."""
+    samples = np.frombuffer(pcm, np.int16)[::_EVERY].astype(np.float32)
+    return float(np.sqrt(samples @ samples / samples.size)) if samples.size else 0.0
+
+
+class Loudness:
+    """Tells frames that may hold speech from quiet ones. It is no voice detector: steady noise
+    becomes the floor and is quiet, but a cough or music is loud."""
+
+    __slots__ = ("_floor",)
+
+    def __init__(self) -> None:
+        self._floor = 60.0
+
+    def loud(self, level: float) -> bool:
+        """Whether a frame of this level stands out. Frames come in order, 20 to 100 ms each."""
+        floor = self._floor
+        is_loud = level > LOUD_MIN and level > LOUD_OVER_FLOOR * floor
+        if level < floor:
+            self._floor = max(1.0, floor + _FLOOR_FALL * (level - floor))
+        else:
+            self._floor = min(_FLOOR_MAX, max(1.0, floor) * _FLOOR_RISE)
+        return is_loud
+
+
+def silence(samples: int) -> bytes:
+    """So many samples of s16le silence."""
+    return bytes(BYTES_PER_SAMPLE * samples)
+
+
+def floats(pcm: bytes) -> npt.NDArray[np.float32]:
+    """s16le samples as floats from -1 to 1."""
+    return np.frombuffer(pcm, np.int16).astype(np.float32) / 32768.0
+
+
+def wav(pcm: bytes, rate: int) -> bytes:
+    """A WAV file with s16le mono samples."""
+    size = len(pcm)
+    return (
+        struct.pack(
+            "<4sI4s4sIHHIIHH4sI",
+            *(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1),
+            *(rate, rate * BYTES_PER_SAMPLE, BYTES_PER_SAMPLE, 16, b"data", size),
+        )
+        + pcm
+    )
+
+
+class Resampler:
+    """s16le mono from one rate to another, frame by frame. Some samples stay inside until the
+    next frame comes (about 20 ms)."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, rate_in: int, rate_out: int) -> None:
+        self._stream = soxr.ResampleStream(rate_in, rate_out, 1, dtype="int16", quality="MQ")
+
+    def feed(self, pcm: bytes) -> bytes:
+        """What comes out for `pcm`; it may be empty."""
+        out: npt.NDArray[np.int16] = self._stream.resample_chunk(np.frombuffer(pcm, np.int16))
+        return out.tobytes()

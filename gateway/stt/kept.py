@@ -1,0 +1,131 @@
+"""The caller's audio since the last final: what the next provider would need."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.audio.pcm import BYTES_PER_SAMPLE, Loudness, level
+
+CHUNK_S_MAX: Final = 0.1
+"""Longer frames of a client are split, for loudness and places to cut are known by chunk."""
+
+CUT_BACK_S: Final = 0.05
+CUT_AHEAD_S: Final = 0.15
+"""Around the end of a final, where a quiet place to begin a replay is looked for: providers differ
+by so much about where a word ends."""
+
+PAUSE_S: Final = 0.15
+"""So much quiet is a pause between utterances."""
+
+SPEECH_S_MIN: Final = 0.1
+"""Less that is loud is a click."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive samples. `start` counts from the session's first sample."""
+
+    start: int
+    pcm: bytes
+    loud: bool
+
+    @property
+    def samples(self) -> int:
+        return len(self.pcm) // BYTES_PER_SAMPLE
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.pcm) // BYTES_PER_SAMPLE
+
+
+class KeptAudio:
+    """Chunks in order, at most `seconds_max` of them; the oldest are let go. Sample counts are
+    those of the session."""
+
+    def __init__(self, rate: int, seconds_max: float) -> None:
+        self.rate = rate
+        self.end = 0  # samples received
+        self.chunks: deque[Chunk] = deque()
+        self._samples_max = int(seconds_max * rate)
+        self._chunk_bytes_max = int(CHUNK_S_MAX * rate) * BYTES_PER_SAMPLE
+        self._loudness = Loudness()
+        self._cut = 0
+        self.lost_samples = 0
+
+    @property
+    def start(self) -> int:
+        """The first sample that is kept."""
+        return self.chunks[0].start if self.chunks else self.end
+
+    def add(self, pcm: bytes) -> int:
+        """Keep what the client sent; how many chunks that made."""
+        size = self._chunk_bytes_max
+        if len(pcm) <= size:
+            self._append(pcm)
+            made = 1
+        else:
+            made = 0
+            for at in range(0, len(pcm), size):
+                self._append(pcm[at : at + size])
+                made += 1
+        while self.end - self.start > self._samples_max and len(self.chunks) > 1:
+            self.chunks.popleft()
+        return made
+
+    def _append(self, pcm: bytes) -> None:
+        chunk = Chunk(self.end, pcm, self._loudness.loud(level(pcm)))
+        self.chunks.append(chunk)
+        self.end = chunk.end
+
+    def last(self, count: int) -> Iterator[Chunk]:
+        """The newest `count` chunks, oldest first."""
+        chunks = self.chunks
+        for i in range(max(0, len(chunks) - count), len(chunks)):
+            yield chunks[i]
+
+    def forget(self, until_s: float) -> None:
+        """A final covers the audio up to `until_s`: begin at a quiet place near it."""
+        until = int(until_s * self.rate)
+        back, ahead = int(CUT_BACK_S * self.rate), int(CUT_AHEAD_S * self.rate)
+        cut = until
+        for chunk in self.chunks:
+            if chunk.start > until + ahead:
+                break
+            if chunk.end >= until - back and not chunk.loud:
+                cut = max(chunk.start, min(until, chunk.end))
+                break
+        while self.chunks and self.chunks[0].end <= cut:
+            self.chunks.popleft()
+
+    def pause_before(self, sample: int) -> int:
+        """Where the latest pause before `sample` begins; `sample` itself if there is none."""
+        need = int(PAUSE_S * self.rate)
+        quiet = 0
+        begin = sample
+        for chunk in reversed(self.chunks):
+            if chunk.start >= sample:
+                continue
+            if chunk.loud:
+                if quiet >= need:
+                    return begin
+                quiet = 0
+            else:
+                quiet += chunk.samples
+                begin = chunk.start
+        return begin if quiet >= need else sample
+
+    def speech(self) -> tuple[int, int] | None:
+        """Where speech begins and ends in what is kept, or None if all is quiet."""
+        first = last = None
+        loud = 0
+        for chunk in self.chunks:
+            if chunk.loud:
+                loud += chunk.samples
+                first = chunk.start if first is None else first
+                last = chunk.end
+        if first is None or last is None or loud < SPEECH_S_MIN * self.rate:
+            return None
+        return first, last
