@@ -20,6 +20,7 @@ from pydantic import Field, SecretStr, field_validator
 from gateway import providers
 from gateway.chat.upstream import ChatUpstream
 from gateway.section import Section
+from gateway.stt.upstream import SttUpstream
 
 Conversation = Literal["chat", "stt", "tts"]
 """What a provider can be asked for."""
