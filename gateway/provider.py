@@ -77,6 +77,8 @@ class Provider:
     settings: type[ProviderSettings] = ProviderSettings
     chat: Callable[[Account], ChatUpstream] | None = None
     chat_models: Mapping[str, str] = field(default_factory=dict)
+    stt: Callable[[Account], SttUpstream] | None = None
+    stt_models: Mapping[str, str] = field(default_factory=dict)
 
     def serves(self, conversation: Conversation) -> bool:
         """Whether it has an adapter for this conversation."""
