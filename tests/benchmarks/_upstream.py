@@ -79,7 +79,7 @@ class Upstream(asyncio.Protocol):
             if head.startswith(b"GET"):
                 self.transport.write(GET)
             elif self.pause_s:
-                asyncio.ensure_future(self.paced())
+                self.task = asyncio.ensure_future(self.paced())
             else:
                 # token by token, as a real server writes; the system joins what comes fast
                 self.transport.write(HEAD)
