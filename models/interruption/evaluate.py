@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from models.interruption import conversations, plots, report, scoring, trials
-from models.interruption.baselines import PairCache
+from models.interruption.baselines import PairCache, speech_seconds
 from models.interruption.cache import cache_folder
 from models.interruption.scoring import Model, Scored
 from models.interruption.trials import Trial
@@ -41,12 +41,14 @@ def scored(
     for trial in items:
         model = models.get(trial.fold) or models[None]
         probabilities = model.streamed(trial.samples)
+        speech = trial.kind in (trials.TURN, trials.BACKCHANNEL) or trial.table != "made"
         out.append(
             Scored(
                 trial=trial,
                 probabilities=probabilities,
                 decided_s=scoring.decided_after_s(probabilities, threshold, scoring.MIN_FRAMES),
-                pair=None if pair is None else np.array(pair.features(trial.samples, ends)),
+                pair=np.array(pair.features(trial.samples, ends)) if pair and speech else None,
+                speech_s=speech_seconds(trial.samples / np.float32(32768)) if pair else 0.0,
             )
         )
     return out
@@ -91,7 +93,8 @@ def tables(
     for name, items in groups.items():
         print(f"{name}: {len(items)} clips", flush=True)
         of_model: dict[int | None, Model] = {None: model}
-        out[name] = scored(items, of_model, pair if "telephone" not in name else None, threshold)
+        dear = name in ("recorded, telephone", "made, telephone")  # minutes of smart-turn
+        out[name] = scored(items, of_model, None if dear else pair, threshold)
     if len(folds) > 1:
         for table in ("ami", "ami_crosstalk"):
             everyone = [c for c in meetings if c.table == table]
@@ -112,7 +115,14 @@ def figures(found: dict[str, list[Scored]], model: Model, threshold: float) -> d
         "threshold": threshold,
         "milliseconds": scoring.milliseconds(model),
         "differences": differences(model, found["recorded"][:30]),
-        "tables": {name: scoring.summary(items, threshold) for name, items in found.items()},
+        "tables": {
+            name: scoring.summary(
+                items,
+                threshold,
+                scoring.TIMES_S if name in report.TITLES else (0.6, 1.2),
+            )
+            for name, items in found.items()
+        },
         "groups": {},
         "details": {},
     }

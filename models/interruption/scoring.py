@@ -192,6 +192,7 @@ class Scored:
     probabilities: Floats
     decided_s: float | None
     pair: NDArray[np.float64] | None = None  # (speech seconds, 1 - smart-turn) at PAIR_TIMES_S
+    speech_s: float = 0.0  # what Silero takes for speech in the whole trial
 
     def decided_by(self, seconds: float) -> bool:
         return self.decided_s is not None and self.decided_s <= seconds + 1e-9
@@ -211,9 +212,15 @@ def pair_scores(scored: Sequence[Scored]) -> dict[str, Floats]:
     }
 
 
+def fires_before_onset(item: Scored, threshold: float) -> bool:
+    """Whether the room alone would do: such a hit is luck."""
+    before = item.probabilities[: frames_at(0)]
+    return first_detection(before, threshold, MIN_FRAMES) is not None
+
+
 def vad_fires(item: Scored) -> bool:
     """Whether Silero hears 0.1 s of speech: without it, a client would not ask at all."""
-    return item.pair is not None and bool(item.pair[0, -1] >= 0.1)
+    return item.speech_s >= 0.1
 
 
 def running_maximum(scores: Floats) -> Floats:
@@ -268,7 +275,9 @@ def calibration(
     return brier, found
 
 
-def summary(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
+def summary(
+    scored: Sequence[Scored], threshold: float, times_s: Sequence[float] = TIMES_S
+) -> dict[str, Any]:
     """All figures of one table of clips: one channel, positives and negatives together."""
     positive = np.array([item.trial.positive for item in scored])
     sources = [item.trial.source for item in scored]
@@ -282,7 +291,7 @@ def summary(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
         "decisions": {},
         "threshold": threshold,
     }
-    out["ranking"] = {seconds: _ranking(ranked, seconds) for seconds in TIMES_S}
+    out["ranking"] = {seconds: _ranking(ranked, seconds) for seconds in times_s}
     for seconds in DECIDED_AT_S:
         of_kind = {}
         for kind in ["interruption", *kinds]:
@@ -312,6 +321,7 @@ def summary(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
         else {"median": float("nan"), "p90": float("nan")}
     )
     out["precision"] = _precision(scored)
+    out["before_onset"] = float(np.mean([fires_before_onset(item, threshold) for item in scored]))
     out["heard_by_vad"] = {
         kind: {
             "n": len(heard),
