@@ -22,6 +22,9 @@ from gateway.chat.endpoint import ChatEndpoint, ModelsEndpoint
 from gateway.config import Config
 from gateway.connect import Connector
 from gateway.door import Door
+from gateway.eot.endpoint import EotEndpoint
+from gateway.eot.engine import EotEngine
+from gateway.eot.multi import EotMultiEndpoint
 from gateway.errors import TREATMENT, Failure, Kind, error_body
 from gateway.metrics import Metrics
 from gateway.wire import Receive, Scope, Send
@@ -49,6 +52,11 @@ class Gateway:
         self.bargein_endpoint = BargeinEndpoint(
             config.limits, self.door, self.bargein, self.metrics
         )
+        self.eot = EotEngine(config.eot, self.metrics, self.bargein.listener)
+        self.eot_endpoint = EotEndpoint(config.limits, self.door, self.eot, self.metrics)
+        self.eot_multi_endpoint = EotMultiEndpoint(
+            config.eot, config.limits, self.door, self.metrics
+        )
 
     def readiness(self) -> dict[str, Any]:
         """What /readyz says: whether new callers are welcome, and what they would find."""
@@ -56,11 +64,23 @@ class Gateway:
         return {
             "ready": not self.door.draining,
             "bargein": {"model": card.name, "version": card.version},
+            "eot": self._eot_readiness(),
             "chat": {"models": len(self.chat_endpoint.routes.names())},
         }
 
+    def _eot_readiness(self) -> dict[str, Any]:
+        text = self.eot_multi_endpoint.model
+        known: dict[str, Any] = {"text_model": text.name if text is not None else None}
+        if self.eot.model is None:
+            assert self.eot.failure is not None
+            return {"model": None, "reason": self.eot.failure.message, **known}
+        card = self.eot.model.card
+        return {"model": card.name, "version": card.version, **known}
+
     async def close(self) -> None:
         self.bargein.close()
+        self.eot.close()
+        self.eot_multi_endpoint.close()
         await self.connector.close()
 
 
@@ -121,6 +141,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         Route("/models", ModelsEndpoint(gateway.door, gateway.chat_endpoint.routes)),
         Route("/bargein", gateway.bargein_endpoint, methods=["POST"]),
         WebSocketRoute("/bargein", gateway.bargein_endpoint),
+        WebSocketRoute("/eot", gateway.eot_endpoint),
+        Route("/eot/multi", gateway.eot_multi_endpoint, methods=["POST"]),
     ]
     app.add_middleware(OneName)
     return app

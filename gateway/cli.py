@@ -167,7 +167,7 @@ def _serve(args: argparse.Namespace) -> int:
     try:
         serve(config, sock)
     except ModelError as error:
-        print(f"bargein.model: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return EXIT_USAGE
     return 0
 
@@ -185,6 +185,7 @@ def _print_dev(config: Config, port: int) -> None:
     configured = os.environ.get("LIVEKIT_API_KEY") == key
     print("Parley, for trying out. Give your agent these variables:\n")
     print(f"export LIVEKIT_INFERENCE_URL=http://127.0.0.1:{port}/v1")
+    print(f"export LIVEKIT_REMOTE_EOT_URL=http://127.0.0.1:{port}/v1")
     print(f"export LIVEKIT_API_KEY={key}")
     shown = "<the secret that is configured>" if configured else secret.get_secret_value()
     print(f"export LIVEKIT_API_SECRET={shown}\n", flush=True)
@@ -229,6 +230,7 @@ def _check(args: argparse.Namespace) -> int:
     except ModelError as error:
         print(f"bargein     FAILED: {error}")
         failed = True
+    failed |= not _check_eot(config)
     accounts = config.accounts()
     print(f"providers   {len(accounts)}")
     for name, account in accounts.items():
@@ -245,6 +247,28 @@ def _check(args: argparse.Namespace) -> int:
             failed |= problem is not None
     print("\nnot ready: see above" if failed else "\nready to serve")
     return 1 if failed else 0
+
+
+def _check_eot(config: Config) -> bool:
+    """Show the end-of-turn models; False if one that is configured cannot be loaded."""
+    from gateway.eot.engine import load_model
+    from gateway.eot.text import load
+    from gateway.errors import Failure
+    from gateway.inference.onnx import ModelError
+
+    try:
+        model = load_model(config.eot)
+        text = load(config.eot.text)
+    except ModelError as error:
+        print(f"eot         FAILED: {error}")
+        return False
+    if isinstance(model, Failure):
+        print(f"eot         not served: {model.message}")
+    else:
+        card = model.card
+        print(f"eot         {card.name} {card.version}, threshold {card.default_threshold:g}")
+    print(f"eot/multi   {text.name if text is not None else 'no text model (eot.text.model)'}")
+    return True
 
 
 def _models(args: argparse.Namespace) -> int:

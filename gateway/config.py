@@ -21,6 +21,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from gateway import provider as vendors
 from gateway.bargein.settings import BargeinConfig
 from gateway.chat.settings import ChatConfig
+from gateway.eot.settings import EotConfig
 from gateway.provider import Account, ProviderSettings
 from gateway.section import Section
 
@@ -102,6 +103,7 @@ class Config(Section):
     """Model name -> deployments in the order they are tried; comes before the built-in names."""
     chat: ChatConfig = ChatConfig()
     bargein: BargeinConfig = BargeinConfig()
+    eot: EotConfig = EotConfig()
 
     @field_validator("keys")
     @classmethod

@@ -97,6 +97,7 @@ def serve(config: Config, sock: socket.socket) -> None:
     )
     host, port = sock.getsockname()[:2]
     card = gateway.bargein.card
+    turn = gateway.eot.model.card if gateway.eot.model is not None else None
     _logger.info(
         "serving",
         extra={
@@ -105,6 +106,7 @@ def serve(config: Config, sock: socket.socket) -> None:
             "providers": ",".join(config.accounts()) or "none",
             "chat_models": len(gateway.chat_endpoint.routes.names()),
             "bargein_model": f"{card.name} {card.version}",
+            "eot_model": turn.name if turn is not None else "none",
         },
     )
     server.run(sockets=[sock])
