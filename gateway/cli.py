@@ -164,11 +164,12 @@ def _serve(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     if args.dev:
         _print_dev(config, sock.getsockname()[1])
-    try:
-        serve(config, sock)
-    except ModelError as error:
-        print(error, file=sys.stderr)
-        return EXIT_USAGE
+    with sock:
+        try:
+            serve(config, sock)
+        except ModelError as error:
+            print(error, file=sys.stderr)
+            return EXIT_USAGE
     return 0
 
 

@@ -15,6 +15,8 @@ def first_detection(
     """The index of the frame that completes the first run of `min_frames` consecutive frames at
     or above `threshold`, or None. `probabilities` has one value for each 25 ms frame."""
     reached = np.asarray(probabilities) >= threshold
+    if not reached.any():  # most windows: nobody interrupts
+        return None
     if min_frames <= 1:
         hits = reached
         offset = 0
