@@ -24,6 +24,8 @@ from gateway.chat.settings import ChatConfig
 from gateway.eot.settings import EotConfig
 from gateway.provider import Account, ProviderSettings
 from gateway.section import Section
+from gateway.stt.settings import SttConfig
+from gateway.tts.settings import TtsConfig
 
 SECRET_CHARS_MIN = 32
 """HS256 wants a key as long as its hash (RFC 7518, section 3.2)."""
@@ -70,14 +72,27 @@ class LimitsConfig(Section):
 
 
 class Deployment(Section):
-    """One place that serves a model."""
+    """One place that serves a model; or, without `provider`, another model's places."""
 
-    provider: str
-    """Name of a configured provider."""
+    provider: str | None = None
+    """Name of a configured provider. Without it, `model` is a name as callers use it (of this
+    section or a catalogue), and its deployments stand here: an alias."""
     model: str
-    """The provider's own name of the model."""
+    """The provider's own name of the model. A `*` stands for what the `*` of the model's name
+    here stood for: `local/*` -> provider ollama, model `*`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Parameters merged over what the client sent (null removes one)."""
+    weight: float | None = Field(None, gt=0)
+    """Those with a weight come first, in an order drawn for each request with these odds; those
+    without follow in the order of the file."""
+    context_tokens: int | None = Field(None, ge=1)
+    """The model's window: a request too long for one is tried only where there is more."""
+    concurrency: int | None = Field(None, ge=1)
+    """Requests that it takes at a time; further ones wait for a place, by their priority."""
+    requests_per_minute: int | None = Field(None, ge=1)
+    """Requests that it takes in any 60 s."""
+    low_share: float = Field(0.5, gt=0, le=1)
+    """Part of `concurrency` that requests of priority `low` may hold together."""
 
 
 class LogConfig(Section):
@@ -100,10 +115,29 @@ class Config(Section):
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
     """Name -> provider. Several of one type may stand under different names."""
     models: dict[str, list[Deployment]] = Field(default_factory=dict)
-    """Model name -> deployments in the order they are tried; comes before the built-in names."""
+    """Model name -> deployments in the order they are tried; comes before the built-in names. A
+    plain name in place of a deployment is an alias. A name that ends in `*` stands for all names
+    with that beginning."""
     chat: ChatConfig = ChatConfig()
     bargein: BargeinConfig = BargeinConfig()
     eot: EotConfig = EotConfig()
+    stt: SttConfig = SttConfig()
+    tts: TtsConfig = TtsConfig()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _names_are_aliases(cls, models: Any) -> Any:
+        """`a: b` and `a: [b]` for `a: [{model: b}]`."""
+        if not isinstance(models, dict):
+            return models
+        return {
+            name: [{"model": one} if isinstance(one, str) else one for one in given]
+            if isinstance(given, list)
+            else [{"model": given}]
+            if isinstance(given, str)
+            else given
+            for name, given in models.items()
+        }
 
     @field_validator("keys")
     @classmethod
@@ -316,12 +350,35 @@ def _check_references(config: Config) -> list[str]:
         if not deployments:
             mistakes.append(f"models.{model}: expected at least one deployment")
         for i, deployment in enumerate(deployments):
+            if deployment.provider is None:
+                if model in _reachable(config, deployment.model):
+                    mistakes.append(f"models.{model}.{i}: the alias leads back to {model!r}")
+                continue
+            if "*" in deployment.model and (
+                deployment.concurrency or deployment.requests_per_minute
+            ):
+                mistakes.append(
+                    f"models.{model}.{i}: limits are for one model; expected no `*` in "
+                    f"{deployment.model!r}"
+                )
             if deployment.provider not in config.providers:
                 mistakes.append(
                     f"models.{model}.{i}.provider: no provider {deployment.provider!r} is "
                     f"configured{_suggestion(deployment.provider, config.providers)}"
                 )
     return mistakes
+
+
+def _reachable(config: Config, model: str) -> set[str]:
+    """The names that `model` stands for by way of aliases, itself included."""
+    seen: set[str] = set()
+    waiting = [model]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [d.model for d in config.models.get(name, []) if d.provider is None]
+    return seen
 
 
 def _describe(error: ValidationError, model: type[Section], place: tuple[str, ...]) -> list[str]:

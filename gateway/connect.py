@@ -165,7 +165,8 @@ def _failure(error: Exception) -> Failure:
     """By type, never by text: the texts hold addresses, which are the operator's."""
     match error:
         case aiohttp.ConnectionTimeoutError() | TimeoutError():
-            return Failure(Kind.UNREACHABLE, "the provider could not be reached in time")
+            # a second try would take as long again
+            return Failure(Kind.TIMEOUT, "the provider could not be reached in time")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return Failure(Kind.UNREACHABLE, "the provider's TLS certificate was not accepted")
         case aiohttp.ClientConnectorDNSError():

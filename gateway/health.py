@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.errors import TREATMENT, Failure, Kind, Reach
+from gateway.errors import BLAMELESS, Failure, Kind
 from gateway.plan import Attempt, Plan
 
 FAILURES_TO_REST: Final = 3
@@ -26,6 +27,21 @@ RECENT: Final = 20
 ERROR_SHARE: Final = 0.5
 """Share of failures among the last RECENT outcomes at which a deployment rests."""
 
+FIRST_TOKENS: Final = 64
+"""Times to first content that a deployment's p95 is taken of; before there are FIRST_TOKENS_MIN,
+there is none."""
+
+FIRST_TOKENS_MIN: Final = 20
+
+UNKNOWN_MAX: Final = 256
+"""Deployments that no route names (a caller may ask for any model by its provider's prefix) and
+that are remembered all the same; the one longest without news is forgotten."""
+
+WHOLE_PROVIDER: Final = "*"
+"""In place of a model: what holds for every model of a provider."""
+
+Key = tuple[str, str]
+
 
 @dataclass(slots=True)
 class _State:
@@ -34,18 +50,26 @@ class _State:
     resting_until: float = 0.0
     probing: bool = False
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    first_tokens: deque[float] = field(default_factory=lambda: deque(maxlen=FIRST_TOKENS))
 
 
 class Health:
     """A circuit breaker for each deployment (provider, model). `now` is the caller's clock.
 
     A deployment rests after FAILURES_TO_REST failures in a row, at an error share of ERROR_SHARE,
-    for a `Retry-After`, or long after a refused key. When its rest is over, one caller tries it
-    (half-open); the others go on with the rest of their plan until that has succeeded.
+    for a `Retry-After`, while its rate-limit headers say that nothing is left, or long after it
+    was refused (403, 404). A key that is refused or an account that is empty rests the whole
+    provider. When a rest is over, one caller tries it (half-open); the others go on with the rest
+    of their plan until that has succeeded.
+
+    `known` are the deployments of the configuration and the catalogues; of others, UNKNOWN_MAX
+    are remembered.
     """
 
-    def __init__(self) -> None:
-        self._states: dict[tuple[str, str], _State] = {}
+    def __init__(self, known: Iterable[Key] = ()) -> None:
+        self._known = frozenset(known)
+        self._states: dict[Key, _State] = {}
+        self._unknown: OrderedDict[Key, None] = OrderedDict()
 
     def order(self, plan: Plan, now: float) -> Plan:
         """`plan` with what is likely to fail tried last: nothing is left out, since a resting
@@ -61,42 +85,82 @@ class Health:
 
     def resting(self, attempt: Attempt, now: float) -> bool:
         """Whether the deployment rests now."""
-        state = self._states.get((attempt.provider, attempt.model))
-        return state is not None and now < state.resting_until
-
-    def _usable(self, attempt: Attempt, now: float) -> bool:
-        state = self._states.get((attempt.provider, attempt.model))
-        return state is None or (now >= state.resting_until and not state.probing)
+        return any(now < state.resting_until for state in self._both(attempt))
 
     def began(self, attempt: Attempt, now: float) -> None:
         """An attempt is being made; after a rest it is the probe."""
-        state = self._states.get((attempt.provider, attempt.model))
-        if state is not None and state.resting_until and now >= state.resting_until:
-            state.probing = True
+        for state in self._both(attempt):
+            if state.resting_until and now >= state.resting_until:
+                state.probing = True
 
-    def ended(self, attempt: Attempt, failure: Failure | None, now: float) -> None:
-        """An attempt has ended, well or in `failure`. What is the caller's fault is no failure."""
-        key = (attempt.provider, attempt.model)
-        if failure is not None and TREATMENT[failure.kind].reach is Reach.REQUEST:
-            failure = None
-        state = self._states.get(key)
-        if failure is None:
-            if state is not None:
+    def ended(self, attempt: Attempt, failure: Failure | None, now: float) -> bool:
+        """An attempt has ended, well or in `failure`; True if a rest begins with it. What is the
+        caller's fault is no failure of the deployment."""
+        if failure is None or failure.kind in BLAMELESS:
+            for state in self._both(attempt):
                 state.recent.append(True)
                 state.failures_in_row, state.probing = 0, False
                 state.resting_until, state.rest_s = 0.0, REST_S
-            return
-        if state is None:
-            state = self._states[key] = _State()
+            return False
+        whole = failure.kind is Kind.UPSTREAM_QUOTA or (
+            # 403 may be about this one model, and callers choose models
+            failure.kind is Kind.UPSTREAM_AUTH and failure.upstream_status != 403
+        )
+        state = self._state(attempt.provider, WHOLE_PROVIDER if whole else attempt.model)
         state.recent.append(False)
         state.failures_in_row += 1
         rest_s = self._rest(state, failure)
-        if rest_s > 0:
-            state.resting_until = max(state.resting_until, now + rest_s)
+        self.dropped(attempt)
+        if rest_s <= 0:
+            return False
+        begins = now >= state.resting_until
+        state.resting_until = max(state.resting_until, now + rest_s)
+        return begins
+
+    def dropped(self, attempt: Attempt) -> None:
+        """An attempt was let go before its end was known: somebody else may probe."""
+        for state in self._both(attempt):
             state.probing = False
 
+    def exhausted(self, attempt: Attempt, for_s: float, now: float) -> None:
+        """The deployment has said that its rate limit leaves nothing for so long."""
+        state = self._state(attempt.provider, attempt.model)
+        state.resting_until = max(state.resting_until, now + min(for_s, REST_S_MAX))
+
+    def spoke(self, attempt: Attempt, first_token_s: float) -> None:
+        """The first content of an attempt came after so long."""
+        self._state(attempt.provider, attempt.model).first_tokens.append(first_token_s)
+
+    def first_token_p95_s(self, attempt: Attempt) -> float | None:
+        """What 95 % of the deployment's recent first contents stayed under; None: too few yet."""
+        state = self._states.get((attempt.provider, attempt.model))
+        if state is None or len(state.first_tokens) < FIRST_TOKENS_MIN:
+            return None
+        ordered = sorted(state.first_tokens)
+        return ordered[int(0.95 * (len(ordered) - 1))]
+
+    def _usable(self, attempt: Attempt, now: float) -> bool:
+        return all(
+            now >= state.resting_until and not state.probing for state in self._both(attempt)
+        )
+
+    def _both(self, attempt: Attempt) -> list[_State]:
+        """The deployment's state and its provider's, where there are any."""
+        deployment = self._states.get((attempt.provider, attempt.model))
+        provider = self._states.get((attempt.provider, WHOLE_PROVIDER))
+        return [state for state in (deployment, provider) if state is not None]
+
+    def _state(self, provider: str, model: str) -> _State:
+        key = (provider, model)
+        if key not in self._known and model != WHOLE_PROVIDER:
+            self._unknown[key] = None
+            self._unknown.move_to_end(key)
+            if len(self._unknown) > UNKNOWN_MAX:
+                self._states.pop(self._unknown.popitem(last=False)[0], None)
+        return self._states.setdefault(key, _State())
+
     def _rest(self, state: _State, failure: Failure) -> float:
-        if failure.kind in (Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA):
+        if failure.kind in (Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND):
             return LONG_REST_S
         if failure.retry_after_s:
             return failure.retry_after_s

@@ -96,6 +96,13 @@ class Metrics:
             ["route", "provider"],
             registry=registry,
         )
+        self.hedges = Counter(
+            "parley_hedges",
+            "Chat requests asked of a second deployment while the first was silent; outcome: won "
+            "(it served, or the first failed) or lost.",
+            ["provider", "outcome"],
+            registry=registry,
+        )
         self.tokens = Counter(
             "parley_tokens",
             "Tokens as the provider counted them; kind: prompt, cached, completion, reasoning.",

@@ -15,7 +15,7 @@ class Attempt:
 
     `model` is the provider's own name of the model. `options` are merged over what the client
     asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
-    speech's.
+    speech's. `context_tokens` is the model's window where it is known.
     """
 
     provider: str
@@ -23,6 +23,7 @@ class Attempt:
     options: Mapping[str, Any] = field(default_factory=dict)
     voice: str | None = None
     language: str | None = None
+    context_tokens: int | None = None
 
 
 Plan = tuple[Attempt, ...]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -17,11 +19,14 @@ from gateway.chat.session import (
     Drop,
     Event,
     Finish,
+    Granted,
     Open,
     Refuse,
     Reply,
     Report,
+    Shared,
     Start,
+    Wait,
     Write,
 )
 from gateway.chat.upstream import ChatUpstream
@@ -31,11 +36,14 @@ from gateway.door import Door, Visit
 from gateway.drive import Inbox, drive
 from gateway.errors import Failure, Kind
 from gateway.events import Left
+from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.provider import find
 from gateway.routes import Routes
+from gateway.slots import RANKS, Slots
 from gateway.wire import (
     JSON_TYPE,
+    LABEL_CHARS_MAX,
     BodyTooLargeError,
     ClientLeftError,
     Header,
@@ -51,7 +59,10 @@ from gateway.wire import (
 EVENTS_MAX: Final = 16
 """Upstream pieces that wait for the client to read; then the upstream waits."""
 
-PRIORITIES: Final = ("priority", "standard", "low")
+_logger = logging.getLogger(__name__)
+
+_ALERTS: Final = frozenset({Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND})
+"""What only the operator can mend."""
 
 
 class ChatEndpoint:
@@ -63,6 +74,9 @@ class ChatEndpoint:
         self._connector = connector
         self._metrics = metrics
         self.routes = Routes(config, "chat")
+        self.shared = Shared(
+            config.chat, Health(self.routes.deployments()), Slots(self.routes.limits)
+        )
         self._upstreams: dict[str, ChatUpstream] = {}
         for name, account in config.accounts().items():
             make_chat = find(account.type).chat
@@ -103,34 +117,48 @@ class ChatEndpoint:
                 f"the body is larger than {self._config.limits.chat_body_bytes} bytes",
             )
         self._metrics.bytes.labels("chat", "in").inc(len(body))
-        request = read_request(body)
+        request = read_request(body, f"chatcmpl-{visit.id}", int(time.time()))
         if isinstance(request, Failure):
             return request
         priority = header(scope, b"x-livekit-inference-priority")
-        if priority is not None and priority not in PRIORITIES:
+        if priority is not None and priority not in RANKS:
             return Failure(
                 Kind.BAD_REQUEST,
-                f"X-LiveKit-Inference-Priority: expected one of {', '.join(PRIORITIES)}",
+                f"X-LiveKit-Inference-Priority: expected one of {', '.join(RANKS)}",
                 param="X-LiveKit-Inference-Priority",
             )
-        plan = self.routes.plan(request.model, header(scope, b"x-livekit-inference-provider"))
+        pinned = header(scope, b"x-livekit-inference-provider")
+        fallbacks = ((one.model, one.extra) for one in request.fallbacks)
+        plan = self.routes.plan(request.model, pinned, fallbacks)
         if isinstance(plan, Failure):
             return plan
         visit.note(model=request.model)
-        return ChatSession(request, plan, self._upstreams, self._config.chat, time.monotonic())
+        return ChatSession(
+            request,
+            plan,
+            self._upstreams,
+            self._config.chat,
+            time.monotonic(),
+            self.shared,
+            RANKS[priority or "standard"],
+        )
 
     def _account(self, report: Report, visit: Visit, began: float) -> None:
         """Metrics and log fields of a finished session."""
         metrics = self._metrics
         for i, one in enumerate(report.tries):
-            outcome = one.failure.kind.value if one.failure else "left" if report.left else "ok"
+            outcome = one.failure.kind.value if one.failure else "lost" if one.lost else ""
+            outcome = outcome or ("left" if report.left else "ok")
             metrics.attempts.labels("chat", one.provider, outcome).inc()
+            if one.hedge:
+                metrics.hedges.labels(one.provider, "lost" if one.lost else "won").inc()
             if one.failure is not None:
                 metrics.errors.labels("chat", one.failure.kind.value).inc()
                 if i + 1 < len(report.tries):
                     metrics.fallbacks.labels("chat", one.provider).inc()
+                self._tell_operator(one.failure, one.model, rests=one.rests)
         metrics.bytes.labels("chat", "out").inc(report.bytes_out)
-        last = report.tries[-1] if report.tries else None
+        last = report.served or (report.tries[-1] if report.tries else None)
         if last is not None:
             visit.note(provider=last.provider, attempts=len(report.tries))
             if report.first_content_at is not None:
@@ -154,6 +182,23 @@ class ChatEndpoint:
             visit.note(error=report.failure.message)
         elif report.left:
             visit.outcome = "left"
+
+    def _tell_operator(self, failure: Failure, model: str, *, rests: bool) -> None:
+        """A line in the log when a deployment begins to rest; an error if it will not mend."""
+        if not rests:
+            return
+        level = logging.ERROR if failure.kind in _ALERTS else logging.WARNING
+        _logger.log(
+            level,
+            "a deployment rests",
+            extra={
+                "provider": failure.provider,
+                "model": model[:LABEL_CHARS_MAX],
+                "kind": failure.kind.value,
+                "upstream_status": failure.upstream_status,
+                "said": failure.said or failure.message,
+            },
+        )
 
 
 class _Exchange:
@@ -203,7 +248,12 @@ class _Exchange:
                     self._connector.request(dial, attempt, self._inbox, self._connect_timeout_s)
                 )
             case Drop(attempt):
-                self._tasks[attempt].cancel()
+                if (task := self._tasks.get(attempt)) is not None:
+                    task.cancel()
+            case Wait(attempt, place):
+                place.on_grant = partial(self._inbox.post, Granted(attempt))
+                if place.granted:  # while the action before this one was performed
+                    place.on_grant()
             case Start():
                 await self._send(
                     {"type": "http.response.start", "status": 200, "headers": self._headers()}

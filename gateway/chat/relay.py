@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from gateway.chat.failures import kind_of, read_error_object
+from gateway.chat.failures import failure_in_stream, read_error_object
 from gateway.chat.upstream import Heard, Usage
 from gateway.errors import Failure, Kind
 
@@ -25,9 +26,15 @@ escaped, so a caller's text cannot look like one of these keys."""
 _NULL_DELTA = re.compile(rb'"delta"\s*:\s*null')
 
 
+REASONING: Final = ("reasoning_content", "reasoning", "thinking")
+"""Under which providers send what a model thinks: for nobody's ears."""
+
+
 class StreamRelay:
     """Relays a stream line by line. Lines are parsed only until the first content, and after that
     only where they name usage, an error or the end."""
+
+    streamed = True
 
     def __init__(self) -> None:
         self._tail = bytearray()
@@ -99,7 +106,7 @@ class StreamRelay:
             chunk = orjson.loads(payload)
         except orjson.JSONDecodeError:
             return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON")
-        failure = _failure_in(chunk)
+        failure = failure_in(chunk)
         if failure is None:
             self._note(chunk, heard)
         return failure
@@ -112,12 +119,18 @@ class StreamRelay:
                 continue
             if choice.get("finish_reason"):
                 self._finish_seen = True
-            if not self._content and has_content(choice.get("delta")):
-                self._content = heard.content = True
+            if not self._content:
+                delta = choice.get("delta")
+                if has_content(delta):
+                    self._content = heard.content = True
+                elif isinstance(delta, dict) and any(delta.get(name) for name in REASONING):
+                    heard.progress = True
 
 
 class WholeRelay:
     """Collects an answer that is not streamed."""
+
+    streamed = False
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -141,7 +154,7 @@ class WholeRelay:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
             return Heard(failure=Failure(Kind.NONSENSE, "the provider's answer is no JSON"))
-        if (failure := _failure_in(answer)) is not None:
+        if (failure := failure_in(answer)) is not None:
             return Heard(failure=failure)
         return Heard(
             forward=body, content=True, finished=True, usage=read_usage(answer.get("usage"))
@@ -165,6 +178,7 @@ def read_usage(usage: object) -> Usage | None:
         prompt=_count(usage, "prompt_tokens"),
         completion=_count(usage, "completion_tokens"),
         cached=_count(prompt_details, "cached_tokens"),
+        cache_write=_count(prompt_details, "cache_write_tokens"),
         reasoning=_count(completion_details, "reasoning_tokens"),
     )
 
@@ -174,13 +188,14 @@ def _count(values: object, name: str) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
 
 
-def _failure_in(chunk: object) -> Failure | None:
+def failure_in(chunk: object) -> Failure | None:
+    """The failure that a parsed event or answer reports, or None."""
     if not isinstance(chunk, dict):
         return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON object")
     if not chunk.get("error"):
         return None
     error = read_error_object(chunk)
-    status = int(error.code) if error.code.isdecimal() and 400 <= int(error.code) < 600 else 500
-    return Failure(
-        kind_of(status, error), error.message or "the provider reported an error in its stream"
-    )
+    failure = failure_in_stream(error)
+    if error.message:
+        return failure
+    return replace(failure, message="the provider reported an error in its stream")

@@ -7,8 +7,25 @@ from pydantic import Field
 from gateway.section import Section
 
 
+class HedgeConfig(Section):
+    """A second deployment is asked while the first is silent; the first to speak wins, the other
+    is let go (its provider may bill what it had begun)."""
+
+    enabled: bool = False
+    """True switches it on."""
+    after_s: float | None = Field(None, gt=0)
+    """Silence after which the next deployment is asked. Default: what 95 % of this deployment's
+    recent answers stayed under, once 20 are known; until then nobody is asked twice."""
+    at_least_s: float = Field(0.3, gt=0)
+    """Never sooner than this, however fast the deployment usually is."""
+    extra_max: int = Field(1, ge=1, le=3)
+    """Deployments asked in addition, for one request."""
+    share_max: float = Field(0.25, gt=0, le=1)
+    """Hedges per request on average; when everything is slow, asking twice makes it slower."""
+
+
 class ChatConfig(Section):
-    """Time-outs of `/chat/completions`."""
+    """Time-outs and tail of `/chat/completions`."""
 
     connect_timeout_s: float = Field(3.0, gt=0)
     """To open a connection to an upstream."""
@@ -20,3 +37,8 @@ class ChatConfig(Section):
     """The whole answer, all upstreams together; a non-streaming answer has only this one."""
     keepalive_s: float = Field(3.0, gt=0, le=9)
     """A comment is sent when nothing else was for so long: the clients give up after 10 s."""
+    queue_timeout_s: float = Field(4.0, gt=0)
+    """How long a request waits for a place at a deployment with limits."""
+    retry_content_policy: bool = False
+    """True asks the next deployment when one refuses a request by its content policy."""
+    hedge: HedgeConfig = HedgeConfig()

@@ -37,7 +37,7 @@ class OpenAIChat:
                 body[name] = value
         return Dial(self._url, self._headers, body=orjson.dumps(body))
 
-    def reader(self, request: ChatRequest) -> Reader:
+    def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
         return StreamRelay() if request.stream else WholeRelay()
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:

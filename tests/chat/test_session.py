@@ -37,6 +37,7 @@ WORLD = b'data: {"choices":[{"delta":{"content":" world"}}]}\n\n'
 FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 REFUSED = Failure(Kind.UNREACHABLE, "the provider could not be reached")
+SILENT = Failure(Kind.TIMEOUT, "the provider could not be reached in time")
 
 
 def a_session(plan=PLAN, *, stream: bool = True, **body: object) -> ChatSession:
@@ -105,11 +106,10 @@ def test_an_answer_is_relayed_and_ends_cleanly():
 @pytest.mark.parametrize(
     "events",
     [
-        [Broke(1, REFUSED)],
+        [Broke(1, SILENT)],
         [Head(1, 500, {}), End(1)],
         [Head(1, 503, {}), Piece(1, b"<html>"), End(1)],
         [Head(1, 408, {}), End(1)],
-        [Head(1, 409, {}), End(1)],
         [Head(1, 429, {"retry-after": "30"}), End(1)],
         [Head(1, 401, {}), End(1)],
         [Head(1, 302, {"location": "http://elsewhere"}), End(1)],
@@ -200,7 +200,7 @@ def test_a_silent_upstream_is_covered_by_comments_well_under_the_clients_ten_sec
 
 def test_when_all_fail_the_last_failure_is_answered():
     session = begun()
-    session.handle(Broke(1, REFUSED), 0.1)
+    session.handle(Broke(1, SILENT), 0.1)
     session.handle(Head(2, 429, {"retry-after": "7"}), 0.2)
     drop, refused = session.handle(End(2), 0.3)
     assert drop == Drop(2)
@@ -213,8 +213,8 @@ def test_when_all_fail_the_last_failure_is_answered():
 def test_when_all_fail_after_a_comment_was_sent_the_error_is_an_event():
     session = begun()
     session.handle(WOKEN, 3.0)
-    session.handle(Broke(1, REFUSED), 3.1)
-    actions = session.handle(Broke(2, REFUSED), 3.2)
+    session.handle(Broke(1, SILENT), 3.1)
+    actions = session.handle(Broke(2, SILENT), 3.2)
     assert names(actions) == ["Drop", "Write", "BreakOff"]
 
 
