@@ -27,6 +27,9 @@ from gateway.eot.engine import EotEngine
 from gateway.eot.multi import EotMultiEndpoint
 from gateway.errors import TREATMENT, Failure, Kind, error_body
 from gateway.metrics import Metrics
+from gateway.stt.endpoint import SttEndpoint
+from gateway.stt.utterances import Engines
+from gateway.tts.endpoint import TtsEndpoint
 from gateway.wire import Receive, Scope, Send
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +52,11 @@ class Gateway:
         self.connector = Connector()
         self.bargein = BargeinEngine(config.bargein, self.metrics)
         self.chat_endpoint = ChatEndpoint(config, self.door, self.connector, self.metrics)
+        self.tts_endpoint = TtsEndpoint(config, self.door, self.connector, self.metrics)
+        self.engines = Engines()
+        self.stt_endpoint = SttEndpoint(
+            config, self.door, self.connector, self.metrics, self.engines
+        )
         self.bargein_endpoint = BargeinEndpoint(
             config.limits, self.door, self.bargein, self.metrics
         )
@@ -66,6 +74,7 @@ class Gateway:
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
             "chat": {"models": len(self.chat_endpoint.routes.names())},
+            "stt": {"models": len(self.stt_endpoint.routes.names())},
         }
 
     def _eot_readiness(self) -> dict[str, Any]:
@@ -79,8 +88,10 @@ class Gateway:
 
     async def close(self) -> None:
         self.bargein.close()
+        self.engines.close()
         self.eot.close()
         self.eot_multi_endpoint.close()
+        await self.tts_endpoint.close()
         await self.connector.close()
 
 
@@ -141,6 +152,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         Route("/models", ModelsEndpoint(gateway.door, gateway.chat_endpoint.routes)),
         Route("/bargein", gateway.bargein_endpoint, methods=["POST"]),
         WebSocketRoute("/bargein", gateway.bargein_endpoint),
+        WebSocketRoute("/stt", gateway.stt_endpoint),
+        WebSocketRoute("/tts", gateway.tts_endpoint),
         WebSocketRoute("/eot", gateway.eot_endpoint),
         Route("/eot/multi", gateway.eot_multi_endpoint, methods=["POST"]),
     ]

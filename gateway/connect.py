@@ -67,6 +67,12 @@ class UpstreamSocket:
         """Close normally, waiting a moment for the other side's goodbye."""
         await self._socket.close()
 
+    def abort(self) -> None:
+        """Cut the connection, so that a blocked `send` ends with a ConnectionError."""
+        connection = self._socket._response.connection  # aiohttp offers no public way
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+
 
 class Connector:
     """Connections to providers, kept alive and shared. One for each process."""

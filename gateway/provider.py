@@ -21,6 +21,7 @@ from gateway import providers
 from gateway.chat.upstream import ChatUpstream
 from gateway.section import Section
 from gateway.stt.upstream import SttUpstream
+from gateway.tts.upstream import TtsUpstream
 
 Conversation = Literal["chat", "stt", "tts"]
 """What a provider can be asked for."""
@@ -79,6 +80,8 @@ class Provider:
     chat_models: Mapping[str, str] = field(default_factory=dict)
     stt: Callable[[Account], SttUpstream] | None = None
     stt_models: Mapping[str, str] = field(default_factory=dict)
+    tts: Callable[[Account], TtsUpstream] | None = None
+    tts_models: Mapping[str, str] = field(default_factory=dict)
 
     def serves(self, conversation: Conversation) -> bool:
         """Whether it has an adapter for this conversation."""

@@ -1,0 +1,89 @@
+"""What recognisers' adapters share: failures by status and text, means, JSON that may be broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import Failure, Kind, presentable
+from gateway.stt.upstream import Word
+
+BY_STATUS: Final[Mapping[int, Kind]] = {
+    400: Kind.UPSTREAM_REFUSED,
+    401: Kind.UPSTREAM_AUTH,
+    402: Kind.UPSTREAM_QUOTA,
+    403: Kind.UPSTREAM_AUTH,
+    404: Kind.UPSTREAM_NOT_FOUND,
+    408: Kind.TIMEOUT,
+    413: Kind.UPSTREAM_REFUSED,
+    422: Kind.UPSTREAM_REFUSED,
+    429: Kind.RATE_LIMITED,
+    503: Kind.OVERLOADED,
+    529: Kind.OVERLOADED,
+}
+
+
+def failure_of_status(status: int | None, message: str) -> Failure:
+    """A failure that a provider reports with something like an HTTP status."""
+    kind = BY_STATUS.get(status or 500, Kind.UPSTREAM_ERROR)
+    if kind is Kind.UPSTREAM_ERROR and status is not None and 400 <= status < 500:
+        kind = Kind.UPSTREAM_REFUSED
+    return Failure(kind, said(message), upstream_status=status)
+
+
+def failure_of_close(code: int, reason: str) -> Failure:
+    """A connection that the provider closed: what the code means by RFC 6455."""
+    kind = {
+        1003: Kind.UPSTREAM_REFUSED,
+        1007: Kind.UPSTREAM_REFUSED,
+        1008: Kind.UPSTREAM_REFUSED,
+        1009: Kind.UPSTREAM_REFUSED,
+        1013: Kind.OVERLOADED,
+    }.get(code, Kind.BROKEN_OFF)
+    text = f"the provider closed the connection with code {code}"
+    return Failure(kind, f"{text}: {said(reason)}" if reason else text, upstream_status=code)
+
+
+def said(text: Any) -> str:
+    """A provider's text, fit to be shown."""
+    return presentable(text if isinstance(text, str) and text else "the provider gave no reason")
+
+
+def parsed(frame: Any) -> dict[str, Any]:
+    """A message that is a JSON object; anything else is empty."""
+    try:
+        message = orjson.loads(frame)
+    except (orjson.JSONDecodeError, TypeError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def text_of(value: Any) -> str:
+    """`value` if it is a string, else nothing."""
+    return value if isinstance(value, str) else ""
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list that may be none."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def mean_confidence(words: Sequence[Word]) -> float:
+    """Mean of the words' confidences; 1.0 without words."""
+    return sum(word.confidence for word in words) / len(words) if words else 1.0
+
+
+def most_frequent(speakers: Iterable[str | None]) -> str | None:
+    """Who said most of the words."""
+    counted = Counter(speaker for speaker in speakers if speaker)
+    return counted.most_common(1)[0][0] if counted else None

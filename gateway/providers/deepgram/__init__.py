@@ -1,0 +1,17 @@
+"""Deepgram: https://developers.deepgram.com."""
+
+from gateway.provider import Provider
+from gateway.providers.deepgram.stt import DeepgramStt
+
+_STT_MODELS = (
+    "nova-3 nova-3-medical nova-2 nova-2-medical nova-2-conversationalai nova-2-phonecall "
+    "flux-general-en flux-general-multi flux-general"
+).split()
+
+PROVIDER = Provider(
+    title="Deepgram",
+    base_url="https://api.deepgram.com",
+    key_variable="DEEPGRAM_API_KEY",
+    stt=DeepgramStt,
+    stt_models={f"deepgram/{name}": name for name in _STT_MODELS},
+)

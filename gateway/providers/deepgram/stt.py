@@ -1,0 +1,504 @@
+"""Deepgram's recognisers: /v1/listen (Nova and older) and /v2/listen (Flux)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.dial import Dial, join_url, websocket_url
+from gateway.errors import Failure, Kind
+from gateway.plan import Attempt
+from gateway.provider import Account
+from gateway.providers._speech_dialect import (
+    failure_of_close,
+    mean_confidence,
+    most_frequent,
+    number,
+    objects,
+    parsed,
+    said,
+    text_of,
+)
+from gateway.stt import options
+from gateway.stt.options import FLAG, IGNORED, TEXT, TEXTS, Table
+from gateway.stt.upstream import (
+    Audio,
+    Eager,
+    Ended,
+    Failed,
+    Finish,
+    Flush,
+    Flushed,
+    Heard,
+    Interim,
+    KeepAlive,
+    NotUpdated,
+    Ready,
+    Recognizer,
+    Request,
+    Resumed,
+    SpeechStarted,
+    Traits,
+    Transcript,
+    Word,
+)
+from gateway.stt.upstream import (
+    Final as FinalHeard,
+)
+
+
+def _keywords(value: Any) -> list[str] | None:
+    """[["word", 1.5], ...] as ["word:1.5", ...]."""
+    if not isinstance(value, list):
+        return None
+    boosted = []
+    for entry in value:
+        match entry:
+            case str():
+                boosted.append(entry)
+            case [str(word), int() | float() as boost]:
+                boosted.append(f"{word}:{boost:g}")
+            case _:
+                return None
+    return boosted
+
+
+_NOVA: Final[Table] = {
+    "filler_words": FLAG,
+    "interim_results": FLAG,
+    "endpointing": options.whole(0, 60_000),
+    "punctuate": FLAG,
+    "smart_format": FLAG,
+    "keywords": options.Option(_keywords, "a list of words, or of pairs of a word and a boost"),
+    "keyterm": TEXTS,
+    "profanity_filter": FLAG,
+    "numerals": FLAG,
+    "mip_opt_out": FLAG,
+    "vad_events": FLAG,
+    "diarize": FLAG,
+    "dictation": FLAG,
+    "detect_language": IGNORED,  # for recordings only; a stream has language=multi
+    "no_delay": FLAG,
+    "utterance_end": FLAG,
+    "redact": TEXTS,
+    "replace": TEXTS,
+    "search": TEXTS,
+    "tag": TEXTS,
+    "channels": IGNORED,  # the audio is mono
+    "version": TEXT,
+    "callback": IGNORED,  # would send a caller's words to any address a client names
+    "callback_method": IGNORED,
+    "extra": TEXTS,
+    "detect_entities": FLAG,
+    "language_hint": TEXTS,
+}
+
+_NOVA_DEFAULTS: Final[Mapping[str, Any]] = {
+    "interim_results": True,
+    "endpointing": 25,
+    "punctuate": True,
+    "no_delay": True,
+    "filler_words": True,
+}
+"""What LiveKit's client documents."""
+
+_FLUX: Final[Table] = {
+    "eager_eot_threshold": options.number(0.3, 0.9),
+    "eot_threshold": options.number(0.5, 1.0),
+    "eot_timeout_ms": options.whole(500, 60_000),
+    "keyterm": TEXTS,
+    "mip_opt_out": FLAG,
+    "tag": TEXTS,
+    "detect_language": FLAG,
+    "language_hint": TEXTS,
+    "numerals": FLAG,
+    "profanity_filter": FLAG,
+    "redact": TEXTS,
+}
+
+EAGER_DEFAULT: Final = 0.5
+"""LiveKit's documented default; the provider's own is no eager end of turn at all."""
+
+KEYTERMS_MAX: Final = 100
+KEYTERM_CHARS_MAX: Final = 2000
+"""Terms beyond are left out: Deepgram takes 500 tokens of them, and stops without a word when
+there are more."""
+
+_RATES_FLUX: Final = (16_000, 8_000, 24_000, 44_100, 48_000)
+
+
+class DeepgramStt:
+    """The adapter of a configured Deepgram account."""
+
+    terms_option: str | None = "keyterm"
+    speakers_option: str | None = "diarize"
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def check(self, given: Mapping[str, Any]) -> Failure | None:
+        return options.check(given, {**_NOVA, **_FLUX})
+
+    def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
+        if attempt.model.startswith("flux"):
+            return Flux(self._account, attempt, rate)
+        return Nova(self._account, attempt, rate)
+
+
+def _bounded_terms(terms: list[str]) -> list[str]:
+    kept, chars = [], 0
+    for term in terms[:KEYTERMS_MAX]:
+        chars += len(term)
+        if chars > KEYTERM_CHARS_MAX:
+            break
+        kept.append(term)
+    return kept
+
+
+def _failure_of_close(code: int, reason: str) -> Failure:
+    if code == 1008:
+        return Failure(Kind.UPSTREAM_REFUSED, said(reason), upstream_status=code)
+    if code == 1011 and "NET-0001" in reason:  # it heard nothing of us for 10 s
+        return Failure(Kind.SESSION_LIMIT, said(reason), upstream_status=code)
+    return failure_of_close(code, reason)
+
+
+class Nova:
+    """One connection to /v1/listen."""
+
+    traits = Traits(
+        replay_rate=1.25,  # documented
+        keepalive_s=4.0,  # closed after 10 s without a message
+        first_audio=True,
+        final_within_s=3.0,
+        chatty_s=8.0,  # empty results come all the time
+    )
+
+    def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
+        self._account = account
+        self.attempt = attempt
+        self.rate = rate
+        self._global = account.base_url.rstrip("/").endswith("://api.deepgram.com")
+        self._keyterms = attempt.model.startswith("nova-3")
+        self._flushing = False
+
+    def _parameters(self, attempt: Attempt) -> dict[str, Any]:
+        given = options.known(attempt.options, _NOVA)
+        parameters = {
+            "model": attempt.model,
+            "encoding": "linear16",
+            "sample_rate": self.rate,
+            "channels": 1,
+            **_NOVA_DEFAULTS,
+            **given,
+        }
+        if attempt.language is not None:
+            parameters["language"] = attempt.language
+        if parameters["endpointing"] == 0:
+            parameters["endpointing"] = False
+        if parameters.pop("utterance_end", False):
+            parameters["utterance_end_ms"] = 1000  # shorter is of no use, says the provider
+        if self._keyterms:
+            parameters.pop("keywords", None)
+            if "keyterm" in parameters:
+                parameters["keyterm"] = _bounded_terms(parameters["keyterm"])
+        else:
+            terms = parameters.pop("keyterm", None)
+            if terms and "keywords" not in parameters:
+                parameters["keywords"] = _bounded_terms(terms)
+        return parameters
+
+    def dial(self) -> Dial:
+        url = websocket_url(join_url(self._account.base_url, "v1/listen"))
+        return Dial(
+            f"{url}?{options.query_string(self._parameters(self.attempt))}",
+            {"authorization": f"Token {self._account.api_key}", **self._account.headers},
+        )
+
+    def opening(self) -> Sequence[str | bytes]:
+        return ()
+
+    def encode(self, request: Request) -> Sequence[str | bytes]:
+        match request:
+            case Audio(pcm):
+                return (pcm,)
+            case Flush():
+                self._flushing = True
+                return ('{"type":"Finalize"}',)
+            case KeepAlive():
+                return ('{"type":"KeepAlive"}',)
+            case Finish():
+                return ('{"type":"CloseStream"}',)
+
+    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+        message = parsed(frame)
+        match message.get("type"):
+            case "Results":
+                return self._results(message)
+            case "SpeechStarted":
+                return (SpeechStarted(number(message.get("timestamp"))),)
+            case "Metadata":
+                return (Ended(),)
+            case "ConfigureFailure":
+                return (NotUpdated(),)
+            case _:  # new types come without notice
+                return ()
+
+    def _results(self, message: dict[str, Any]) -> Sequence[Heard]:
+        channel = message.get("channel")
+        alternatives = objects(channel.get("alternatives")) if isinstance(channel, dict) else []
+        best = alternatives[0] if alternatives else {}
+        is_final = message.get("is_final") is True
+        start, duration = number(message.get("start")), number(message.get("duration"))
+        end = start + duration if start is not None and duration is not None else None
+        words = _words(best.get("words"), speakers=is_final)
+        languages = best.get("languages")
+        metadata = message.get("metadata")
+        extra = {
+            name: message[name]
+            for name in ("speech_final", "entities")
+            if message.get(name) is not None
+        }
+        if isinstance(languages, list) and languages:
+            extra["languages"] = languages
+        transcript = Transcript(
+            text=text_of(best.get("transcript")),
+            start=words[0].start if words else start,
+            end=end,
+            language=text_of(languages[0]) or None
+            if isinstance(languages, list) and languages
+            else None,
+            confidence=_or(number(best.get("confidence")), 1.0),
+            words=words,
+            speaker=most_frequent(word.speaker for word in words),
+            request_id=text_of(metadata.get("request_id")) or None
+            if isinstance(metadata, dict)
+            else None,
+            extra=extra,
+        )
+        if not is_final:
+            return (Interim(transcript),) if transcript.text else ()
+        heard: list[Heard] = [FinalHeard(transcript)]
+        if message.get("from_finalize") is True and self._flushing:
+            self._flushing = False
+            heard.append(Flushed())
+        return heard
+
+    def closed(self, code: int, reason: str) -> Failure:
+        return _failure_of_close(code, reason)
+
+    def update(self, attempt: Attempt) -> Sequence[str | bytes] | None:
+        before, after = self._parameters(self.attempt), self._parameters(attempt)
+        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        if not changed:
+            self.attempt = attempt
+            return ()
+        if not (self._keyterms and self._global and changed <= {"keyterm", "numerals"}):
+            return None
+        self.attempt = attempt
+        configure: dict[str, Any] = {"type": "Configure"}
+        if "keyterm" in changed:
+            configure["keyterms"] = after.get("keyterm", [])
+        if "numerals" in changed:
+            configure["features"] = {"numerals": bool(after.get("numerals", False))}
+        return (orjson.dumps(configure).decode(),)
+
+
+def _words(given: Any, *, speakers: bool) -> tuple[Word, ...]:
+    words = []
+    for word in objects(given):
+        start, end = number(word.get("start")), number(word.get("end"))
+        text = text_of(word.get("punctuated_word")) or text_of(word.get("word"))
+        if start is None or end is None or not text:
+            continue
+        speaker = word.get("speaker")
+        words.append(
+            Word(
+                text,
+                start,
+                end,
+                _or(number(word.get("confidence")), 1.0),
+                # those of interims are unreliable
+                f"S{speaker}" if speakers and isinstance(speaker, int) else None,
+            )
+        )
+    return tuple(words)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+class Flux:
+    """One connection to /v2/listen: turns are found by the model."""
+
+    traits = Traits(
+        rates=_RATES_FLUX,
+        greets=True,
+        ready_s=10.0,
+        replay_rate=1.25,  # of /v1; for /v2 nothing is documented
+        keepalive_s=5.0,  # there is no message for it
+        keepalive_by="silence",
+        starves=True,
+        final_within_s=7.0,  # eot_timeout_ms is 5000 by default
+        chatty_s=6.0,  # an update comes with every 0.25 s of audio
+    )
+
+    def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
+        self._account = account
+        self.attempt = attempt
+        self.rate = rate if rate in _RATES_FLUX else _RATES_FLUX[0]
+        self._turn_open = False
+        self._flushing = False
+        self._model = attempt.model
+        if self._model == "flux-general":  # a name of LiveKit's
+            english = attempt.language is None or attempt.language.split("-")[0] == "en"
+            self._model = "flux-general-en" if english else "flux-general-multi"
+
+    def _parameters(self, attempt: Attempt) -> dict[str, Any]:
+        given = options.known(attempt.options, _FLUX)
+        detect = given.pop("detect_language", False)
+        hints = given.pop("language_hint", None)
+        parameters = {
+            "model": self._model,
+            "encoding": "linear16",
+            "sample_rate": self.rate,
+            "eager_eot_threshold": min(EAGER_DEFAULT, given.get("eot_threshold", EAGER_DEFAULT)),
+            **given,
+        }
+        eot = parameters.get("eot_threshold")
+        if eot is not None and parameters["eager_eot_threshold"] > eot:
+            parameters["eager_eot_threshold"] = eot
+        if "keyterm" in parameters:
+            parameters["keyterm"] = _bounded_terms(parameters["keyterm"])
+        if self._model.endswith("-multi") and not detect:
+            if not hints and attempt.language not in (None, "multi"):
+                hints = [attempt.language]
+            if hints:
+                parameters["language_hint"] = hints
+        return parameters
+
+    def dial(self) -> Dial:
+        url = websocket_url(join_url(self._account.base_url, "v2/listen"))
+        return Dial(
+            f"{url}?{options.query_string(self._parameters(self.attempt))}",
+            {"authorization": f"Token {self._account.api_key}", **self._account.headers},
+            ping_interval_s=30.0,
+        )
+
+    def opening(self) -> Sequence[str | bytes]:
+        return ()
+
+    def encode(self, request: Request) -> Sequence[str | bytes]:
+        match request:
+            case Audio(pcm):
+                return (pcm,)
+            case Flush():
+                self._flushing = True
+                return ('{"type":"ForceEndTurn"}',)
+            case KeepAlive():
+                return ()
+            case Finish():
+                close = '{"type":"CloseStream"}'
+                if not self._turn_open:
+                    return (close,)
+                self._flushing = True
+                return ('{"type":"ForceEndTurn"}', close)
+
+    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+        message = parsed(frame)
+        match message.get("type"):
+            case "Connected":
+                return (Ready(),)
+            case "TurnInfo":
+                return self._turn(message)
+            case "ConfigureFailure":
+                return (NotUpdated(),)
+            case "Error":
+                text = said(message.get("description") or message.get("code"))
+                code = message.get("code")
+                kind = (
+                    Kind.UPSTREAM_REFUSED
+                    if code == "UNPARSABLE_CLIENT_MESSAGE"
+                    else Kind.UPSTREAM_ERROR
+                )
+                return (Failed(Failure(kind, text)),)
+            case _:
+                return ()
+
+    def _turn(self, message: dict[str, Any]) -> Sequence[Heard]:
+        transcript = self._transcript(message)
+        match message.get("event"):
+            case "StartOfTurn":
+                self._turn_open = True
+                started: list[Heard] = [SpeechStarted(transcript.start)]
+                return [*started, Interim(transcript)] if transcript.text else started
+            case "Update":
+                return (Interim(transcript),) if self._turn_open and transcript.text else ()
+            case "EagerEndOfTurn":
+                return (Eager(transcript),) if transcript.text else ()
+            case "TurnResumed":
+                return (Resumed(), Interim(transcript))
+            case "EndOfTurn":
+                self._turn_open = False
+                heard: list[Heard] = [FinalHeard(transcript)]
+                if self._flushing:
+                    self._flushing = False
+                    heard.append(Flushed())
+                return heard
+            case _:
+                return ()
+
+    def _transcript(self, message: dict[str, Any]) -> Transcript:
+        given = objects(message.get("words"))
+        words = _words(given, speakers=False)
+        confidence = mean_confidence(
+            [Word("", 0, 0, _or(number(word.get("confidence")), 1.0)) for word in given]
+        )
+        languages = message.get("languages")
+        language = text_of(languages[0]) if isinstance(languages, list) and languages else ""
+        if not language and self._model == "flux-general-en":
+            language = "en"
+        begin = number(message.get("audio_window_start"))
+        end = number(message.get("audio_window_end"))
+        extra = {
+            name: message[name]
+            for name in ("end_of_turn_confidence", "turn_index", "trigger")
+            if message.get(name) is not None
+        }
+        return Transcript(
+            text=text_of(message.get("transcript")),
+            start=words[0].start if words else begin,
+            end=end,
+            language=language or None,
+            confidence=confidence,
+            # a list with a gap would be worse than none
+            words=words if len(words) == len(given) else (),
+            request_id=text_of(message.get("request_id")) or None,
+            extra=extra,
+        )
+
+    def closed(self, code: int, reason: str) -> Failure:
+        return _failure_of_close(code, reason)
+
+    def update(self, attempt: Attempt) -> Sequence[str | bytes] | None:
+        before, after = self._parameters(self.attempt), self._parameters(attempt)
+        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        thresholds = {"eot_threshold", "eager_eot_threshold", "eot_timeout_ms"}
+        if not changed <= {*thresholds, "keyterm", "language_hint", "numerals"}:
+            return None
+        self.attempt = attempt
+        if not changed:
+            return ()
+        configure: dict[str, Any] = {"type": "Configure"}
+        if tuned := {name: after[name] for name in changed & thresholds if name in after}:
+            configure["thresholds"] = tuned
+        if "keyterm" in changed:
+            configure["keyterms"] = after.get("keyterm", [])
+        if "language_hint" in changed:
+            configure["language_hints"] = after.get("language_hint", [])
+        if "numerals" in changed:
+            configure["numerals"] = bool(after.get("numerals", False))
+        return (orjson.dumps(configure).decode(),)
