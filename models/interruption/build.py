@@ -3,7 +3,7 @@
     python -m models.interruption.build --shards 16
 
 Each shard is a pure function of seed, side, fold and its number, so building resumes where it
-stopped. Shards hold features, not sound: 23 kB a scene.
+stopped. Shards hold features, not sound: 20 kB a scene.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def build_shard(
     label = np.empty((scenes, FRAMES), np.uint8)
     weight = np.empty((scenes, FRAMES), np.float16)
     voiced = np.empty((scenes, FRAMES), np.uint8)
-    units = np.empty((scenes, FRAMES), np.int16)
+    phonemes = np.empty((scenes, FRAMES), np.int16)
     ending = np.empty((scenes, FRAMES), np.float16)
     kinds, onsets = [], np.empty(scenes, np.float32)
     for i in range(scenes):
         scene, sound = stage.scene(default_rng((*seed, i)), only[i % len(only)] if only else None)
         x[i] = features.of(sound)
         label[i], weight[i], voiced[i] = scene.label, scene.weight, scene.voiced
-        units[i], ending[i] = scene.units, scene.ending
+        phonemes[i], ending[i] = scene.phonemes, scene.ending
         kinds.append(scene.kind)
         onsets[i] = scene.onset_s
     partial = target.with_suffix(".part.npz")
-    np.savez(partial, x=x, label=label, weight=weight, voiced=voiced, units=units, ending=ending,
-             kinds=np.array(kinds), onsets=onsets)  # fmt: skip
+    np.savez(partial, x=x, label=label, weight=weight, voiced=voiced, phonemes=phonemes,
+             ending=ending, kinds=np.array(kinds), onsets=onsets)  # fmt: skip
     os.replace(partial, target)
 
 

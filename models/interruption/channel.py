@@ -129,20 +129,23 @@ def transmitted(
     loud: NDArray[np.bool_],
     quieter_db: float = 0.0,
 ) -> NDArray[np.int16]:
-    """The caller's event [n] as the gateway receives it; `loud` marks where the event sounds."""
+    """The caller's event [n] as the gateway receives it; `loud` marks where the event sounds.
+
+    `quieter_db` is how far below a caller's voice the event is: the noise stays where it was.
+    """
     n = len(event)
     x = event
     if rng.random() < 0.55:
         x = reverberated(x, room(rng, known.rirs))
     level = np.sqrt(np.mean(x[loud] ** 2)) if loud.any() else 1.0
-    x = x / (level + 1e-6)
+    x = x / (level + 1e-6) * 10 ** (-quieter_db / 20)
     x = x + floor_noise(rng, n) * np.float32(10 ** (-rng.uniform(12, 60) / 20))
     if rng.random() < 0.35:
         snr_db = rng.uniform(3, 25)
         x = x + background(rng, n, known) * np.float32(10 ** (-snr_db / 20))
     if rng.random() < 0.7:
         x = _coloured(rng, x.astype(np.float32))
-    x = x.astype(np.float32) * np.float32(10 ** ((rng.uniform(-42, -12) - quieter_db) / 20))
+    x = x.astype(np.float32) * np.float32(10 ** (rng.uniform(-42, -12) / 20))
     if rng.random() < 0.05:
         x = x * np.float32(rng.uniform(2, 8))
     x = np.clip(x, -1, 1)

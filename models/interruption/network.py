@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.interruption import features
-
-UNITS = 200  # clusters of the teacher's units
+from models.interruption.phonemes import PHONEME_CLASSES
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class Network(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(shape.width) for _ in range(len(self.blocks) + 1))
         self.gru = nn.GRU(shape.width, shape.memory, batch_first=True)
         self.head = nn.Linear(shape.memory + shape.width, 1)
-        # What the teachers know; not exported.
-        self.units = nn.Linear(shape.width, UNITS)
+        # Learnt beside it, so that it knows more than the labels say; not exported.
+        self.phonemes = nn.Linear(shape.width, PHONEME_CLASSES)
         self.ending = nn.Linear(shape.memory + shape.width, 1)
         self.voiced = nn.Linear(shape.width, 1)
 
@@ -98,7 +97,7 @@ class Network(nn.Module):
             "floor": self.head(both)[..., 0],
             "ending": self.ending(both)[..., 0],
             "voiced": self.voiced(y)[..., 0],
-            "units": self.units(y),
+            "phonemes": self.phonemes(y),
         }
 
 

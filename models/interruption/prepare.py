@@ -29,8 +29,7 @@ def main() -> None:
     _step("downloads")
     _step("voices", "--count", voices)
     if not arguments.small:
-        _step("teachers", "units", *audio)
-        _step("teachers", "endings", *audio)
+        _step("teachers", *audio)
     _step("build", *audio, "--shards", shards, "--scenes", scenes)
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 1200))
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 300),

@@ -1,6 +1,6 @@
 """Puts clips on a time line the way a caller would, and writes down what was true in each frame.
 
-A scene is 3.6 s: room tone, the caller's event after 0.2 to 1.0 s, and what follows. `label` is 1
+A scene is 3 s: room tone, the caller's event after 0.2 to 1.0 s, and what follows. `label` is 1
 from the moment at which the caller could be known to take the floor, `weight` is small while that
 is still open: a loss over both teaches a target that rises with the evidence.
 """
@@ -20,12 +20,11 @@ from models.interruption.clips import Clip, Clips
 from models.interruption.nonverbal import RATE, Audio
 from models.interruption.teachers import Teachers
 
-FRAMES = 144
+FRAMES = 120
 FRAME_S = 0.025
 SAMPLES = FRAMES * 400
 UNKNOWN = -1
-UNIT_S = 0.02  # step of the teacher's units
-UNIT_DELAY_S = 0.05  # a unit is asked for this long after its middle
+UNIT_DELAY_S = 0.05  # which phoneme it is, is asked this long after the moment
 
 _OPEN_S = 0.15  # no loss so soon after a decisive onset
 _CERTAIN_S = 0.6  # full loss from here on
@@ -38,7 +37,7 @@ class Scene:
     label: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(FRAMES, np.uint8))
     weight: NDArray[np.float32] = field(default_factory=lambda: np.full(FRAMES, 0.5, np.float32))
     voiced: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(FRAMES, np.uint8))
-    units: NDArray[np.int16] = field(default_factory=lambda: np.full(FRAMES, UNKNOWN, np.int16))
+    phonemes: NDArray[np.int16] = field(default_factory=lambda: np.full(FRAMES, UNKNOWN, np.int16))
     ending: NDArray[np.float32] = field(default_factory=lambda: np.full(FRAMES, np.nan, np.float32))
     onset_s: float = 0.0
     quieter_db: float = 0.0
@@ -68,8 +67,8 @@ class Stage:
             (0.06, "made_hum", self._hum),
             (0.06, "cut_word", self._cut_word),
             (0.04, "meeting_backchannel", self._meeting_backchannel),
-            (0.06, "cough", self._cough),
-            (0.04, "laugh", self._made(nonverbal.laugh)),
+            (0.08, "cough", self._cough),
+            (0.05, "laugh", self._made(nonverbal.laugh)),
             (0.02, "breath", self._made(nonverbal.breath)),
             (0.02, "throat", self._made(nonverbal.throat)),
             (0.02, "taps", self._made(nonverbal.taps)),
@@ -138,11 +137,11 @@ class Stage:
         frame_ends = (np.arange(FRAMES) + 1) * FRAME_S
         clip_times = (frame_ends - at_s) * factor + start
         inside = (clip_times >= start) & (clip_times <= end + 0.2)
-        units = self._teachers.units(clip.name)
-        if units is not None and end > start:
-            index = np.floor((clip_times - UNIT_DELAY_S) / UNIT_S).astype(int)
-            good = inside & (index >= 0) & (index < len(units)) & (clip_times <= end + UNIT_DELAY_S)
-            scene.units[good] = units[index[good]]
+        if clip.phonemes is not None:
+            starts, spoken = clip.phonemes
+            good = inside & (clip_times <= end + UNIT_DELAY_S)
+            index = np.searchsorted(starts, clip_times - UNIT_DELAY_S, side="right") - 1
+            scene.phonemes[good & (index >= 0)] = spoken[index[good & (index >= 0)]]
         endings = self._teachers.endings(clip.name)
         if endings is not None and start_s is None:
             times, values = endings
@@ -206,7 +205,7 @@ class Stage:
 
     def _cut_word(self, rng: Generator, scene: Scene) -> None:
         """The first syllables of a real speaker and nothing more: so real is not yet the floor."""
-        clip = self._pick(rng, str(rng.choice(["speech_libri", "speech_ocean", "short_calls"])))
+        clip = self._pick(rng, str(rng.choice(["speech_libri", "speech_ocean"])))
         end = clip.onset_s + _quiet_end(clip, float(rng.uniform(0.18, 0.5)))
         self._put(rng, scene, clip, scene.onset_s, clip.onset_s, end, factor=self._factor(rng))
         scene.weight *= 0.6
@@ -221,6 +220,9 @@ class Stage:
     def _cough(self, rng: Generator, scene: Scene) -> None:
         clip = self._pick(rng, "cough")
         self._put(rng, scene, clip, scene.onset_s, factor=float(rng.uniform(0.8, 1.25)))
+        if rng.random() < 0.3:
+            at = scene.onset_s + rng.uniform(0.5, 1.8)
+            self._put(rng, scene, self._pick(rng, "cough"), at)
 
     def _baby(self, rng: Generator, scene: Scene) -> None:
         clip = self._pick(rng, "baby_cry")
@@ -244,7 +246,7 @@ class Stage:
         self._put(rng, scene, clip, 0.0, start, factor=factor)
         for _ in range(2):
             scene.sound = reverberated(scene.sound, room(rng, self.backgrounds.rirs))
-        scene.units[:] = UNKNOWN
+        scene.phonemes[:] = UNKNOWN
         scene.ending[:] = np.nan
         scene.quieter_db = float(rng.uniform(15, 30))
 

@@ -27,7 +27,7 @@ from models.interruption.network import Network, Shape
 from models.interruption.scenes import UNKNOWN
 from models.interruption.splits import Side
 
-_FIELDS = ("x", "label", "weight", "voiced", "units", "ending", "kinds", "onsets")
+_FIELDS = ("x", "label", "weight", "voiced", "phonemes", "ending", "kinds", "onsets")
 
 
 class Shards:
@@ -43,9 +43,11 @@ class Shards:
 
     def batch(self, index: np.ndarray) -> dict[str, Tensor]:
         out = {}
-        for name in ("x", "label", "weight", "voiced", "units", "ending"):
+        for name in ("x", "label", "weight", "voiced", "phonemes", "ending"):
             values = self.fields[name][index]
-            out[name] = torch.from_numpy(values.astype(np.int64 if name == "units" else np.float32))
+            out[name] = torch.from_numpy(
+                values.astype(np.int64 if name == "phonemes" else np.float32)
+            )
         return out
 
 
@@ -75,9 +77,9 @@ def loss_of(out: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tenso
     }
     if known.any():
         losses["ending"] = 0.5 * cross(out["ending"][known], batch["ending"][known])
-    if (batch["units"] != UNKNOWN).any():
-        losses["units"] = 0.15 * nn.functional.cross_entropy(
-            out["units"].flatten(0, 1), batch["units"].flatten(), ignore_index=UNKNOWN
+    if (batch["phonemes"] != UNKNOWN).any():
+        losses["phonemes"] = 0.15 * nn.functional.cross_entropy(
+            out["phonemes"].flatten(0, 1), batch["phonemes"].flatten(), ignore_index=UNKNOWN
         )
     return losses
 

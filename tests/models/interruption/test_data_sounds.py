@@ -44,4 +44,4 @@ def test_held_out_voices_speak_on_the_eval_side_only():
 
 def test_every_language_has_something_to_say_of_each_kind():
     assert set(texts.BACKCHANNELS) == set(texts.FLOOR) == {"en", *texts.SENTENCES}
-    assert len({texts.sentence(Random(n)) for n in range(500)}) > 400
+    assert len({texts.sentence(Random(n)) for n in range(500)}) > 300
