@@ -1,8 +1,19 @@
 """What a provider's error means, whatever its form."""
 
+import orjson
 import pytest
 
-from gateway.chat.failures import failure_of, read_error, retry_after_s
+from gateway.chat.failures import (
+    PAUSE_S,
+    RULES,
+    exhausted_for_s,
+    failure_in_stream,
+    failure_of,
+    read_error,
+    read_error_object,
+    retry_after_s,
+    rule_of,
+)
 from gateway.errors import Kind, Reach
 
 OPENAI = b'{"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}'
@@ -102,3 +113,125 @@ def test_only_the_callers_own_fault_ends_the_plan():
 )
 def test_the_wish_to_wait_is_read_in_every_form(headers: dict[str, str], seconds: float | None):
     assert retry_after_s(headers, now=1445412480.0) == seconds
+
+
+def body(message: str = "m", **words: object) -> bytes:
+    return orjson.dumps({"error": {"message": message, **words}})
+
+
+ROWS = [
+    ("the request is too long for this model", 400, body(code="1261")),
+    ("the provider's policy forbids it", 403, body(code="content_policy_violation")),
+    ("the operator's account is empty", 429, body(code="1113")),
+    ("the operator's key is refused", 400, body("Incorrect API key provided")),
+    ("the operator's spend limit is reached", 400, body("You have reached your usage limits")),
+    ("the model wrote a malformed tool call", 400, body(code="tool_use_failed")),
+    ("a parameter is not supported here", 400, body('Unknown name "store": Cannot find field')),
+    ("one request exceeds the rate limit by itself", 429, body("Request too large for gpt-x")),
+    ("bad request", 422, OPENAI),
+    ("key refused", 434, OPENAI),
+    ("payment required", 402, OPENAI),
+    ("model or path unknown", 404, OPENAI),
+    ("the upstream timed out", 408, OPENAI),
+    ("conflict", 409, OPENAI),
+    ("body too large", 413, b"<html>Payload Too Large</html>"),
+    ("failed dependency", 424, OPENAI),
+    ("the provider is full", 429, body(code="1305")),
+    ("rate limit", 429, body(code="rate_limit_exceeded")),
+    ("no capacity for this tier", 498, OPENAI),
+    ("cancelled on the way", 499, b""),
+    ("the upstream timed out inside", 504, b"<html>"),
+    ("overloaded", 529, OPENAI),
+    ("server error", 520, b""),
+    ("not understood", 418, b"{}"),
+]
+
+
+@pytest.mark.parametrize(("case", "status", "sent"), ROWS, ids=[row[0] for row in ROWS])
+def test_every_row_of_the_table_is_reached(case: str, status: int, sent: bytes):
+    assert rule_of(status, read_error(sent)).case == case
+
+
+def test_no_row_of_the_table_is_without_a_test():
+    assert [row[0] for row in ROWS] == [rule.case for rule in RULES]
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("Unsupported parameter: 'max_tokens' is not supported with this model.", "max_tokens"),
+        ('Invalid JSON payload received. Unknown name "store": Cannot find field.', "store"),
+        ("Unrecognized request argument supplied: verbosity", "verbosity"),
+        ("property 'logprobs' is unsupported", "logprobs"),
+        ("temperature: Extra inputs are not permitted", "temperature"),
+        ("Function tools with reasoning_effort are not supported for x", "reasoning_effort"),
+        ("image input is not supported by this model", None),
+    ],
+)
+def test_the_parameter_that_is_refused_is_found_in_the_message(message: str, param: str | None):
+    failure = failure_of(400, {}, body(message))
+    assert failure.kind is Kind.UNSUPPORTED
+    assert failure.param == param
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"error": {"type": "overloaded_error", "message": "m"}}, Kind.OVERLOADED),
+        ({"error": {"code": 429, "message": "m"}}, Kind.RATE_LIMITED),
+        ({"error": {"code": "server_error", "message": "m"}}, Kind.UPSTREAM_ERROR),
+        ({"error": {"code": "rate_limit_exceeded", "message": "m"}}, Kind.RATE_LIMITED),
+        (
+            {"error": {"message": "m", "metadata": {"error_type": "provider_overloaded"}}},
+            Kind.OVERLOADED,
+        ),
+        ({"error": "text"}, Kind.UPSTREAM_ERROR),
+    ],
+)
+def test_an_error_inside_a_stream_is_judged_by_its_words(event: dict, kind: Kind):
+    assert failure_in_stream(read_error_object(event)).kind is kind
+
+
+def test_geminis_wish_to_wait_stands_in_the_body():
+    details = [{"@type": "x"}, {"retryDelay": "12s"}]
+    sent = orjson.dumps([{"error": {"code": 429, "message": "m", "details": details}}])
+    assert failure_of(429, {}, sent).retry_after_s == 12.0
+
+
+def test_a_provider_that_knows_whether_to_ask_again_is_believed():
+    assert failure_of(500, {}, b"").again_s == PAUSE_S
+    assert failure_of(500, {"x-should-retry": "false"}, b"").again_s is None
+    assert failure_of(503, {"retry-after": "20"}, b"").again_s is None
+    assert failure_of(429, {"x-should-retry": "true", "retry-after": "0.5"}, b"").again_s == 0.5
+
+
+DATE = {"date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "9s"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}, 9.0),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 0.12),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2m59.56s"}, 179.56),
+        ({"x-ratelimit-remaining-tokens": "0"}, None),
+        (
+            {
+                **DATE,
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "2015-10-21T07:28:30Z",
+            },
+            30.0,
+        ),
+    ],
+)
+def test_what_the_limits_headers_leave_is_read(headers: dict[str, str], seconds: float | None):
+    left = exhausted_for_s(headers)
+    assert left == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_date_counts_from_the_answers_own_date():
+    headers = {**DATE, "retry-after": "Wed, 21 Oct 2015 07:28:10 GMT"}
+    assert retry_after_s(headers) == 10.0

@@ -28,7 +28,7 @@ USAGE = event(
         "completion_tokens": 2,
         "prompt_tokens_details": {"cached_tokens": 4},
         "completion_tokens_details": {"reasoning_tokens": 1},
-    }
+    },
 )
 DONE = b"data: [DONE]\n\n"
 

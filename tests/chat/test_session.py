@@ -11,19 +11,25 @@ from gateway.chat.session import (
     ChatSession,
     Drop,
     Finish,
+    Granted,
+    Hedges,
     Open,
     Refuse,
     Reply,
+    Shared,
     Start,
+    Wait,
     Write,
 )
-from gateway.chat.settings import ChatConfig
+from gateway.chat.settings import ChatConfig, HedgeConfig
 from gateway.chat.upstream import ChatRequest
-from gateway.errors import Failure, Kind
+from gateway.errors import Failure, Kind, error_body
 from gateway.events import WOKEN, Broke, End, Head, Left, Piece
+from gateway.health import Health
 from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._openai_dialect import OpenAIChat
+from gateway.slots import RANKS, Limits, Slots
 
 CONFIG = ChatConfig(first_token_timeout_s=5, idle_timeout_s=4, total_timeout_s=60, keepalive_s=3)
 PLAN = (Attempt("acme", "a-1"), Attempt("zeus", "z-1"))
@@ -298,3 +304,300 @@ def test_reasoning_is_not_held_without_bound():
     thought = b'data: {"choices":[{"delta":{"reasoning":"' + b"x" * 600_000 + b'"}}]}\n\n'
     assert session.handle(Piece(1, thought), 0.2) == []
     assert names(session.handle(Piece(1, thought), 0.3)) == ["Start", "Write"]
+
+
+# -- the same once more, and whom to turn to
+
+
+def answered(session: ChatSession, number: int, status: int, body: bytes = b"", now: float = 0.2):
+    session.handle(Head(number, status, {}), now)
+    session.handle(Piece(number, body), now)
+    return session.handle(End(number), now)
+
+
+def opened(actions: list[Action]) -> list[str]:
+    return [action.dial.url.split("/")[2] for action in actions if isinstance(action, Open)]
+
+
+def asked(actions: list[Action]) -> dict:
+    (action,) = (action for action in actions if isinstance(action, Open))
+    return orjson.loads(action.dial.body)
+
+
+def test_an_upstream_that_cannot_be_reached_is_tried_once_more_at_once_then_the_next():
+    session = begun()
+    assert opened(session.handle(Broke(1, REFUSED), 0.1)) == ["acme"]
+    assert opened(session.handle(Broke(2, REFUSED), 0.2)) == ["zeus"]
+
+
+@pytest.mark.parametrize("status", [409, 499])
+def test_a_conflict_is_tried_once_more_at_once_then_the_next(status: int):
+    session = begun()
+    assert opened(answered(session, 1, status)) == ["acme"]
+    assert opened(answered(session, 2, status)) == ["zeus"]
+
+
+@pytest.mark.parametrize("status", [408, 498, 500, 502, 503, 504, 520])
+def test_a_server_error_is_tried_once_more_after_a_pause_only_if_nobody_else_is_left(status: int):
+    assert opened(answered(begun(), 1, status)) == ["zeus"]
+    alone = begun(plan=PLAN[:1])
+    assert answered(alone, 1, status, now=1.0) == [Drop(1)]
+    assert alone.deadline == 1.25
+    assert opened(alone.handle(WOKEN, 1.25)) == ["acme"]
+    assert names(answered(alone, 2, status, now=1.5)) == ["Drop", "Refuse"]
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 424, 429, 434, 529])
+def test_what_would_fail_again_is_not_tried_again(status: int):
+    assert names(answered(begun(plan=PLAN[:1]), 1, status)) == ["Drop", "Refuse"]
+
+
+def test_a_parameter_that_is_refused_is_left_out_and_the_same_provider_asked():
+    session = begun(seed=1, temperature=0.5)
+    body = b'{"error": {"message": "m", "code": "unsupported_parameter", "param": "seed"}}'
+    sent = asked(answered(session, 1, 400, body))
+    assert sent["model"] == "a-1"
+    assert "seed" not in sent
+    assert sent["temperature"] == 0.5
+
+
+@pytest.mark.parametrize("param", ["tools", "messages[0].name", "verbosity", None])
+def test_a_parameter_that_cannot_be_left_out_leads_to_the_next_and_last_to_a_400(param):
+    session = begun(tools=[{}])
+    error = {"message": "m", "code": "unsupported_parameter", "param": param}
+    body = orjson.dumps({"error": error})
+    assert opened(answered(session, 1, 400, body)) == ["zeus"]
+    refused = answered(session, 2, 400, body)[-1]
+    assert isinstance(refused, Refuse)
+    assert refused.failure.status == 400
+
+
+def test_only_so_many_parameters_are_left_out():
+    session = begun(plan=PLAN[:1], **dict.fromkeys("abcdef", 1))
+    actions: list[Action] = []
+    for number, name in enumerate("abcdef", 1):
+        error = {"message": "m", "code": "unsupported_parameter", "param": name}
+        actions = answered(session, number, 400, orjson.dumps({"error": error}))
+        if not opened(actions):
+            break
+    assert number == 4
+    assert isinstance(actions[-1], Refuse)
+
+
+def test_a_request_too_long_for_one_goes_where_there_may_be_more_room():
+    small, same, unknown, large = (
+        Attempt("acme", "a-1", context_tokens=8_000),
+        Attempt("zeus", "z-0", context_tokens=8_000),
+        Attempt("zeus", "z-1"),
+        Attempt("zeus", "z-2", context_tokens=128_000),
+    )
+    session = begun(plan=(small, same, unknown, large))
+    too_long = b'{"error": {"code": "context_length_exceeded", "message": "too long"}}'
+    assert asked(answered(session, 1, 400, too_long))["model"] == "z-1"
+    assert asked(answered(session, 2, 400, too_long))["model"] == "z-2"
+    refused = answered(session, 3, 400, too_long)[-1]
+    assert isinstance(refused, Refuse)
+    assert refused.failure.status == 400
+
+
+POLICY = b'{"error": {"code": "content_filter", "message": "no"}}'
+
+
+def test_what_a_policy_forbids_is_answered_at_once():
+    (_, refused) = answered(begun(), 1, 400, POLICY)
+    assert isinstance(refused, Refuse)
+    assert refused.failure.status == 400
+
+
+def test_what_a_policy_forbids_is_tried_elsewhere_if_the_operator_says_so():
+    config = CONFIG.model_copy(update={"retry_content_policy": True})
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
+    session = ChatSession(request, PLAN, UPSTREAMS, config, now=0.0)
+    session.handle(Begin(), 0.0)
+    assert opened(answered(session, 1, 400, POLICY)) == ["zeus"]
+
+
+def test_a_callers_own_fault_keeps_the_providers_words():
+    body = b'{"error": {"message": "bad", "type": "t", "code": "c", "param": "p"}}'
+    (_, refused) = answered(begun(), 1, 400, body)
+    assert isinstance(refused, Refuse)
+    assert error_body(refused.failure)["error"] == {
+        "message": "bad",
+        "type": "t",
+        "code": "c",
+        "param": "p",
+    }
+
+
+def test_when_all_fail_the_operators_troubles_are_told_last():
+    session = begun()
+    answered(session, 1, 429)
+    refused = answered(session, 2, 401)[-1]
+    assert isinstance(refused, Refuse)
+    assert refused.failure.status == 429
+
+
+# -- health
+
+
+def test_a_resting_provider_is_asked_last():
+    shared = Shared(CONFIG, Health({("acme", "a-1"), ("zeus", "z-1")}))
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
+
+    def one() -> ChatSession:
+        session = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.0, shared)
+        assert opened(session.handle(Begin(), 0.0))
+        return session
+
+    first = one()
+    first.handle(Head(1, 429, {"retry-after": "5"}), 0.1)
+    assert opened(first.handle(End(1), 0.1)) == ["zeus"]
+    assert first.report.tries[0].rests
+    second = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.2, shared)
+    assert opened(second.handle(Begin(), 0.2)) == ["zeus"]
+    third = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 6.0, shared)
+    assert opened(third.handle(Begin(), 6.0)) == ["acme"]
+
+
+def test_headers_that_say_nothing_is_left_spare_the_next_caller_a_refusal():
+    shared = Shared(CONFIG, Health({("acme", "a-1"), ("zeus", "z-1")}))
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
+    session = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.0, shared)
+    session.handle(Begin(), 0.0)
+    head = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}
+    session.handle(Head(1, 200, head), 0.1)
+    other = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.2, shared)
+    assert opened(other.handle(Begin(), 0.2)) == ["zeus"]
+
+
+# -- hedging
+
+
+def hedged(plan=PLAN, **hedge: object) -> ChatSession:
+    config = CONFIG.model_copy(
+        update={"hedge": HedgeConfig(**{"enabled": True, "after_s": 1.0, **hedge})}
+    )
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
+    session = ChatSession(request, plan, UPSTREAMS, config, 0.0)
+    session.handle(Begin(), 0.0)
+    return session
+
+
+def test_a_silent_upstream_gets_company_and_the_first_to_speak_wins():
+    session = hedged()
+    assert session.deadline == 1.0
+    assert opened(session.handle(WOKEN, 1.0)) == ["zeus"]
+    session.handle(Head(1, 200, {}), 1.1)
+    session.handle(Head(2, 200, {}), 1.1)
+    session.handle(Piece(1, ROLE), 1.2)
+    assert session.handle(Piece(2, ROLE + HELLO), 1.3) == [Drop(1), Start(), Write(ROLE + HELLO)]
+    assert session.handle(Piece(1, HELLO), 1.4) == []
+    assert names(session.handle(Piece(2, FINISH + DONE), 1.5)) == ["Write", "Drop", "Finish"]
+    first, second = session.report.tries
+    assert (first.lost, first.hedge) == (True, False)
+    assert (second.lost, second.hedge) == (False, True)
+    assert session.report.served is second
+
+
+def test_the_first_may_still_win():
+    session = hedged()
+    session.handle(WOKEN, 1.0)
+    assert session.handle(Piece(1, HELLO), 1.2) == [Drop(2), Start(), Write(HELLO)]
+
+
+def test_a_failure_beside_a_hedge_costs_nothing():
+    session = hedged()
+    session.handle(WOKEN, 1.0)
+    assert session.handle(Broke(1, SILENT), 1.2) == [Drop(1)]
+    assert session.handle(Piece(2, HELLO), 1.3) == [Start(), Write(HELLO)]
+
+
+def test_an_upstream_that_reasons_gets_no_company():
+    session = hedged()
+    thought = b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n'
+    assert session.handle(Piece(1, thought), 0.5) == []
+    assert session.deadline == 3.0  # the comment
+
+
+def test_so_many_are_asked_and_no_more():
+    session = hedged(plan=(*PLAN, PLAN[0]), extra_max=1)
+    session.handle(WOKEN, 1.0)
+    assert session.handle(WOKEN, 2.0) == [Start(), Write(KEEPALIVE)]
+
+
+def test_hedges_are_a_share_of_all_requests():
+    hedges = Hedges(0.25)
+    spent = 0
+    for _ in range(100):
+        hedges.earn()
+        spent += hedges.spend()
+    assert 25 <= spent <= 26
+
+
+def test_without_a_time_the_deployments_own_p95_decides():
+    config = CONFIG.model_copy(update={"hedge": HedgeConfig(enabled=True)})
+    shared = Shared(config)
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
+    for i in range(30):
+        shared.health.spoke(PLAN[0], 0.5 + i / 1000)
+    session = ChatSession(request, PLAN, UPSTREAMS, config, 0.0, shared)
+    session.handle(Begin(), 0.0)
+    assert 0.5 < session.deadline < 0.6
+
+
+def test_a_client_that_leaves_cancels_both():
+    session = hedged()
+    session.handle(WOKEN, 1.0)
+    assert session.handle(Left(), 1.1) == [Drop(1), Drop(2), BreakOff()]
+
+
+# -- places
+
+
+def limited(shared: Shared, priority: str = "standard", plan=PLAN[:1], now: float = 0.0):
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
+    session = ChatSession(request, plan, UPSTREAMS, CONFIG, now, shared, RANKS[priority])
+    return session, session.handle(Begin(), now)
+
+
+def one_place() -> Shared:
+    return Shared(CONFIG, None, Slots({("acme", "a-1"): Limits(concurrency=1)}))
+
+
+def test_a_request_waits_for_a_place_and_is_asked_once_it_is_granted():
+    shared = one_place()
+    first, _ = limited(shared)
+    second, (wait,) = limited(shared)
+    assert isinstance(wait, Wait)
+    granted: list[int] = []
+    wait.place.on_grant = lambda: granted.append(wait.attempt)
+    first.handle(Piece(1, HELLO + FINISH + DONE), 1.0)
+    assert granted == [1]
+    assert opened(second.handle(Granted(1), 1.0)) == ["acme"]
+
+
+def test_a_place_is_returned_however_an_attempt_ends():
+    for ending in (Left(), Broke(1, SILENT), End(1)):
+        shared = one_place()
+        first, _ = limited(shared)
+        first.handle(ending, 0.5)
+        _, (action,) = limited(shared, now=0.6)
+        assert isinstance(action, Open)
+
+
+def test_a_free_deployment_is_taken_before_waiting_for_a_full_one():
+    shared = one_place()
+    limited(shared)
+    _, actions = limited(shared, plan=PLAN)
+    assert opened(actions) == ["zeus"]
+
+
+def test_nothing_waits_past_its_deadline():
+    shared = one_place()
+    limited(shared)
+    second, _ = limited(shared)
+    assert second.handle(WOKEN, 3.0) == [Start(), Write(KEEPALIVE)]
+    assert second.deadline == 4.0
+    drop, error, _ = second.handle(WOKEN, 4.0)
+    assert drop == Drop(1)
+    assert b"rate_limited" in error.data
