@@ -266,6 +266,7 @@ class TtsSession:
             case Left():
                 self.report.left = True
                 self._end()
+                self._out.append(Close(1000))
             case Stalled():
                 self.report.left = True
                 self._end()
@@ -581,7 +582,7 @@ class TtsSession:
         failure = replace(failure, provider=speech.attempt.provider)
         self._health.ended(speech.attempt, failure, now)
         self._voice = None
-        passage.plan = after(failure, passage.plan)
+        passage.plan = _left(failure, passage.plan)
         passage.next = speech.first
         if speech.sent:
             self._break_seam(speech, passage, now)
@@ -629,7 +630,7 @@ class TtsSession:
         failure = replace(failure, provider=self._rival.attempt.provider)
         self._health.ended(self._rival.attempt, failure, now)
         self._out.append(Tried(self._rival.attempt.provider, failure))
-        passage.plan = (passage.plan[0], *after(failure, passage.plan[1:]))
+        passage.plan = (passage.plan[0], *_left(failure, passage.plan[1:]))
         self._rival = None
 
     def _done(self, now: float) -> None:
@@ -746,5 +747,14 @@ class TtsSession:
         self._over = True
         for speech in (self._voice, self._rival):
             if speech is not None:
+                self._health.dropped(speech.attempt)
                 self._out.append(Cancel(speech.number))
         self._voice = self._rival = None
+
+
+def _left(failure: Failure, plan: Plan) -> Plan:
+    """As `after`; but what one vendor calls a bad request (a voice, an option) another may serve,
+    since every attempt has its own."""
+    if failure.kind is Kind.BAD_REQUEST:
+        return tuple(attempt for attempt in plan[1:] if attempt.provider != plan[0].provider)
+    return after(failure, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.dial import Dial
 from gateway.errors import Failure
@@ -175,6 +175,7 @@ class Dialogue(Protocol):
         """What it means that the provider closed the socket."""
 
 
+@runtime_checkable
 class SocketVoice(Protocol):
     """A provider that speaks over a WebSocket. Pure."""
 
@@ -201,6 +202,7 @@ class BodyReader(Protocol):
         """The body has ended; Failed if it was not complete."""
 
 
+@runtime_checkable
 class RequestVoice(Protocol):
     """A provider that speaks one text for each HTTP request. Pure."""
 
@@ -217,6 +219,7 @@ class RequestVoice(Protocol):
         """What an answer with an error status means. Header names are in lower case."""
 
 
+@runtime_checkable
 class ProcessVoice(Protocol):
     """A voice that runs beside the gateway, in a process of its own (see tts/worker.py)."""
 

@@ -557,6 +557,16 @@ def test_a_refused_key_skips_all_tries_at_that_provider():
     assert begin.provider == "zeus"
 
 
+def test_a_voice_that_one_vendor_does_not_know_is_no_fault_of_the_next():
+    call = Conversation(fallback=["acme/two", "zeus/two"])
+    call.text("One. ")
+    failure = Failure(Kind.BAD_REQUEST, "voice: there is no 'ann'", param="voice")
+    begin = upstream(call.hear(1, Failed(failure)))[0]
+    assert isinstance(begin, Begin)
+    assert begin.provider == "zeus"
+    assert "ann" in told(call.hear(2, Failed(failure)))[0]["message"]
+
+
 def test_when_all_have_failed_the_client_hears_the_last_reason_and_is_let_go():
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
@@ -649,7 +659,7 @@ def test_a_hedge_that_fails_leaves_the_first_alone():
 def test_a_client_that_leaves_has_its_speech_cancelled():
     call = Conversation()
     call.text("One. ")
-    assert call.handle(Left()) == [Cancel(1)]
+    assert call.handle(Left()) == [Cancel(1), Close(1000)]
     assert call.hear(1, Audio(tone(0.1))) == []
 
 

@@ -1,0 +1,14 @@
+"""Cartesia: https://docs.cartesia.ai."""
+
+from gateway.provider import Provider
+from gateway.providers.cartesia.tts import CartesiaVoice
+
+_TTS_MODELS = "sonic-3.5 sonic-3 sonic-3-latest sonic-latest sonic-2 sonic-turbo sonic".split()
+
+PROVIDER = Provider(
+    title="Cartesia",
+    base_url="https://api.cartesia.ai",
+    key_variable="CARTESIA_API_KEY",
+    tts=CartesiaVoice,
+    tts_models={"cartesia": "sonic-3", **{f"cartesia/{name}": name for name in _TTS_MODELS}},
+)
