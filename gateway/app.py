@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,7 +31,7 @@ from gateway.metrics import Metrics
 from gateway.stt.endpoint import SttEndpoint
 from gateway.stt.utterances import Engines
 from gateway.tts.endpoint import TtsEndpoint
-from gateway.wire import Receive, Scope, Send
+from gateway.wire import Receive, Scope, Send, refuse
 
 _logger = logging.getLogger(__name__)
 
@@ -95,24 +96,56 @@ class Gateway:
         await self.connector.close()
 
 
-class OneName:
-    """Gives every route one name: `/v1/x` and `//x` (a base URL with a slash at its end, put
-    before a path by the clients) are `/x`."""
+class Front:
+    """Leads a request to its route, under each of the names that clients use.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `/v1/x` and `//x` (a base URL with a slash at its end, put before a path) are `/x`. Inference
+    routes are reached directly; the rest goes through FastAPI.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
+        self._direct: dict[tuple[str, str], ASGIApp] = {}
+        for route in app.router.routes:
+            if isinstance(route, WebSocketRoute):
+                self._direct["websocket", route.path] = route.app
+            elif type(route) is Route and route.methods:
+                for method in route.methods:
+                    self._direct[method, route.path] = route.app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope.get("path", "")
+        kind: str = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
         if "//" in path or path.startswith("/v1/"):
             parts = [part for part in path.split("/") if part]
             if parts and parts[0] == "v1":
                 del parts[0]
-            scope["path"] = "/" + "/".join(parts)
-        await self._app(scope, receive, send)
+            scope["path"] = path = "/" + "/".join(parts)
+        direct = self._direct.get((kind if kind == "websocket" else scope["method"], path))
+        if direct is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await direct(scope, receive, send)
+        except Exception:  # a request ends here, whatever became of it
+            _logger.exception("internal error", extra={"path": path})
+            await _break_off(scope, send)
 
 
-def create_app(gateway: Gateway) -> FastAPI:
+async def _break_off(scope: Scope, send: Send) -> None:
+    """Tell the caller that the fault is ours, as far as that can still be told."""
+    try:
+        await refuse(scope, send, Failure(Kind.INTERNAL, "internal error"))
+    except (OSError, RuntimeError):  # the answer, or the WebSocket, has begun
+        if scope["type"] == "websocket":
+            with contextlib.suppress(OSError, RuntimeError):
+                await send({"type": "websocket.close", "code": 1011, "reason": "internal error"})
+
+
+def create_app(gateway: Gateway) -> Front:
     """The ASGI application that serves `gateway`."""
 
     @asynccontextmanager
@@ -146,7 +179,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             generate_latest(gateway.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST}
         )
 
-    # The inference routes are plain ASGI: nothing stands between a socket and its session.
+    # The inference routes are plain ASGI, see Front.
     app.router.routes += [
         Route("/chat/completions", gateway.chat_endpoint, methods=["POST"]),
         Route("/models", ModelsEndpoint(gateway.door, gateway.chat_endpoint.routes)),
@@ -157,8 +190,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         WebSocketRoute("/eot", gateway.eot_endpoint),
         Route("/eot/multi", gateway.eot_multi_endpoint, methods=["POST"]),
     ]
-    app.add_middleware(OneName)
-    return app
+    return Front(app)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

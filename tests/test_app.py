@@ -13,7 +13,10 @@ from pathlib import Path
 import aiohttp
 import jwt
 import pytest
+from fastapi import FastAPI
+from starlette.routing import Route
 
+from gateway.app import Front
 from gateway.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
@@ -298,3 +301,42 @@ async def test_a_session_that_does_not_finish_is_closed_after_the_grace_time(
             assert message.type is aiohttp.WSMsgType.CLOSE
             assert message.data == 1012
         assert await asyncio.to_thread(server.process.wait, 10) == 0
+
+
+@pytest.mark.parametrize(
+    ("begun", "last"),
+    [
+        ([], {"type": "http.response.body"}),
+        ([{"type": "http.response.start", "status": 200, "headers": []}], None),
+    ],
+)
+async def test_a_fault_of_ours_is_told_where_that_is_possible_and_never_shows_its_trace(
+    begun: list[dict], last: dict | None, caplog: pytest.LogCaptureFixture
+):
+    async def broken(scope, receive, send) -> None:
+        for message in begun:
+            await send(message)
+        raise ValueError("secret detail")
+
+    class Broken:
+        async def __call__(self, scope, receive, send) -> None:
+            await broken(scope, receive, send)
+
+    app = FastAPI()
+    app.router.routes.append(Route("/x", Broken(), methods=["POST"]))
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        if message["type"] == "http.response.start" and sent:
+            raise RuntimeError("the answer has begun")  # as uvicorn does
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": []}
+    await Front(app)(scope, None, send)
+    assert "secret detail" not in str(sent)
+    assert "secret detail" in caplog.text
+    if last is None:
+        assert sent == begun
+    else:
+        assert sent[0]["status"] == 500
+        assert json.loads(sent[1]["body"])["error"]["code"] == "internal"
