@@ -33,6 +33,7 @@ FALLING_BACK = {
     "stalled": "hang-before-first-token",
     "garbage": "garbage",
     "html": "html",
+    "named": "status:500",
 }
 ALONE = {
     "reset-after-content": "reset-after-content",

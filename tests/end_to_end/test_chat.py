@@ -21,16 +21,27 @@ BROKEN_OFF = [
 ]
 TOLD = ["text", "tools", "tools-two-in-one-chunk", "gemini-signature", "delta-null", "reasoning"]
 
+UNASKED = ["endless", "named"]
+
 Chats = dict[str, list[Event]]
 
 
 @pytest.fixture(scope="module")
-def chats(client: Client, server: Server) -> Chats:
-    """Every conversation of this module, all at once in one client: message -> events."""
+def chats(client: Client, server: Server, upstreams: Upstreams) -> Chats:
+    """Every conversation of this module, all at once in one client: name -> events."""
+    for name in ("endless", "named"):
+        upstreams[name].forget()
+    special = [
+        {"name": "structured", "text": "say: structured", "structured": True, "tools": False},
+        {"name": "leaving", "text": "Hello", "model": "test/endless", "stop_after": 3},
+        {"name": "named", "text": "Hello", "model": "test/named", "provider": "good"},
+        {"name": "extra", "text": "say: echo", "extra": {"seed": 7, "verbosity": "low"}},
+    ]
     told = [f"say: {name}" for name in TOLD]
-    named = [f"test/{name}::Hello" for name in {**FALLING_BACK, **ALONE} if name != "endless"]
+    models = [f"test/{name}::Hello" for name in {**FALLING_BACK, **ALONE} if name not in UNASKED]
     events = client.drive(
-        "drive_llm", "--together", "--tools", "--follow-up", "--prewarm", *told, *named,
+        "drive_llm", "--together", "--tools", "--follow-up", "--prewarm",
+        *told, *models, *map(json.dumps, special),
         environment=server.agent_environment(),
     )  # fmt: skip
     found: Chats = {}
@@ -82,7 +93,7 @@ def test_what_providers_add_does_not_disturb_the_client(chats: Chats, scenario: 
     assert last(chats[f"say: {scenario}"]).get("text") == SAID
 
 
-@pytest.mark.parametrize("model", FALLING_BACK)
+@pytest.mark.parametrize("model", [name for name in FALLING_BACK if name not in UNASKED])
 def test_the_first_upstreams_failure_goes_unnoticed(chats: Chats, model: str) -> None:
     events = chats[f"test/{model}::Hello"]
 
@@ -139,41 +150,26 @@ def test_the_upstream_gets_the_providers_key_and_name_of_the_model(
     ]
 
 
-def test_a_structured_answer_is_asked_for_and_given(client: Client, server: Server) -> None:
-    events = client.drive(
-        "drive_llm", "--structured", "--extra", '{"seed": 7}', "say: structured",
-        environment=server.agent_environment(),
-    )  # fmt: skip
-
-    assert json.loads(last(events)["text"]) == {"city": "x", "floor": 1}
+def test_a_structured_answer_is_asked_for_and_given(chats: Chats) -> None:
+    assert json.loads(last(chats["structured"])["text"]) == {"city": "x", "floor": 1}
 
 
-def test_a_client_that_leaves_takes_its_upstream_along(
-    client: Client, server: Server, upstreams: Upstreams
-) -> None:
-    fake = upstreams["endless"]
-    fake.forget()
+def test_what_the_server_does_not_know_is_passed_on(chats: Chats) -> None:
+    asked = json.loads(last(chats["extra"])["text"])
 
-    client.drive(
-        "drive_llm", "--stop-after", "3", "test/endless::Hello",
-        environment=server.agent_environment(),
-    )  # fmt: skip
-
-    assert fake.wait_until(lambda: fake.completions[0].disconnected_early, timeout_s=2)
+    assert (asked["seed"], asked["verbosity"]) == (7, "low")
 
 
-def test_a_provider_can_be_asked_for_by_name(
-    client: Client, server: Server, upstreams: Upstreams
-) -> None:
-    upstreams["status-500"].forget()
+def test_a_client_that_leaves_takes_its_upstream_along(chats: Chats, upstreams: Upstreams) -> None:
+    assert last(chats["leaving"])["event"] == "left"
+    (request,) = upstreams["endless"].completions
 
-    events = client.drive(
-        "drive_llm", "--provider", "good", "test/status-500::Hello",
-        environment=server.agent_environment(),
-    )  # fmt: skip
+    assert upstreams["endless"].wait_until(lambda: request.disconnected_early, timeout_s=2)
 
-    assert last(events)["text"] == SAID
-    assert upstreams["status-500"].completions == []
+
+def test_a_provider_can_be_asked_for_by_name(chats: Chats, upstreams: Upstreams) -> None:
+    assert last(chats["named"])["text"] == SAID
+    assert upstreams["named"].completions == []
 
 
 def test_a_wrong_secret_is_refused_for_good(client: Client, server: Server) -> None:

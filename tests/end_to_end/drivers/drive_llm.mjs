@@ -6,7 +6,7 @@ import { agents, errorFields, installed, parsed, run, say } from "./events.mjs";
 const { z } = await installed("zod/index.js");
 const { inference, llm } = agents;
 
-const options = parsed({
+const everybodys = parsed({
   model: { type: "string", default: "openai/gpt-4.1-mini" },
   provider: { type: "string" },
   tools: { type: "boolean", default: false },
@@ -38,7 +38,18 @@ function structure() {
   return { type: "json_schema", json_schema: { name: "Place", schema, strict: true } };
 }
 
-async function oneAnswer(client, chatCtx, message) {
+/** Name, text and options of a conversation. */
+function understood(argument) {
+  if (argument.startsWith("{")) {
+    const { name, text, ...given } = JSON.parse(argument);
+    const dashed = Object.entries(given).map(([key, value]) => [key.replaceAll("_", "-"), value]);
+    return { name, text, options: { ...everybodys, ...Object.fromEntries(dashed) } };
+  }
+  const [, model, text] = /^(?:(.*?)::)?(.*)$/s.exec(argument);
+  return { name: argument, text, options: { ...everybodys, ...(model ? { model } : {}) } };
+}
+
+async function oneAnswer(client, chatCtx, message, options) {
   const made = [];
   let text = "";
   let pieces = 0;
@@ -96,11 +107,11 @@ async function oneAnswer(client, chatCtx, message) {
   return made;
 }
 
-async function converse(message) {
-  const [, named, text] = /^(?:(.*?)::)?(.*)$/s.exec(message);
-  const model = named ?? options.model;
-  const { provider } = options;
-  const modelOptions = JSON.parse(options.extra);
+async function converse(argument) {
+  const { name: message, text, options } = understood(argument);
+  const { model, provider } = options;
+  const { extra } = options;
+  const modelOptions = typeof extra === "string" ? JSON.parse(extra) : { ...extra };
   if (options.structured) modelOptions.response_format = structure();
   const client = new inference.LLM({ model, provider, modelOptions });
   client.on("error", (error) =>
@@ -111,7 +122,7 @@ async function converse(message) {
   chatCtx.addMessage({ role: "system", content: "You are a test." });
   chatCtx.addMessage({ role: "user", content: text });
   for (let turn = 0; turn < (options["follow-up"] ? 2 : 1); turn += 1) {
-    const made = await oneAnswer(client, chatCtx, message);
+    const made = await oneAnswer(client, chatCtx, message, options);
     if (made.length === 0) break;
     for (const call of made) {
       const { callId, name } = call;
@@ -125,9 +136,9 @@ async function converse(message) {
 }
 
 await run(async () => {
-  if (options.together) {
-    await Promise.all(options.positionals.map(converse));
+  if (everybodys.together) {
+    await Promise.all(everybodys.positionals.map(converse));
     return;
   }
-  for (const message of options.positionals) await converse(message);
+  for (const argument of everybodys.positionals) await converse(argument);
 });

@@ -1,6 +1,7 @@
 """Talks to `inference.LLM` of the installed livekit-agents and prints all that came back.
 
-Every MESSAGE is a conversation of its own; MODEL::TEXT asks another model.
+Every MESSAGE is a conversation of its own: its text, MODEL::TEXT, or a JSON object with a `name`,
+a `text` and any of the options, which then hold for this one alone.
 """
 
 from __future__ import annotations
@@ -54,12 +55,23 @@ def offered_tools() -> list[Any]:
     return [get_time, get_weather]
 
 
-async def converse(message: str, options: argparse.Namespace) -> None:
+def understood(argument: str, options: argparse.Namespace) -> tuple[str, str, argparse.Namespace]:
+    """Name, text and options of a conversation."""
+    if argument.startswith("{"):
+        given = json.loads(argument)
+        name, text = given.pop("name"), given.pop("text")
+    else:
+        model, _, text = argument.rpartition("::")
+        name, given = argument, {"model": model} if model else {}
+    return name, text, argparse.Namespace(**{**vars(options), **given})
+
+
+async def converse(argument: str, everybodys: argparse.Namespace) -> None:
     from livekit.agents import APIConnectOptions, inference, llm
 
-    model, _, text = message.rpartition("::")
+    message, text, options = understood(argument, everybodys)
     client = inference.LLM(
-        model or options.model, provider=options.provider, extra_kwargs=options.extra or None
+        options.model, provider=options.provider, extra_kwargs=options.extra or None
     )
 
     def on_error(error: Any) -> None:
