@@ -1,6 +1,7 @@
 """The real server over real sockets: bad input, limits, operations."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import jwt
 import pytest
+from aiohttp import WSMsgType
 from fastapi import FastAPI
 from starlette.routing import Route
 
@@ -106,7 +108,7 @@ async def test_every_route_exists_under_each_of_its_names(
         assert len(answer["probabilities"]) == 4
         await socket.send_json({"type": "session.close"})
         assert (await socket.receive_json())["type"] == "session.closed"
-        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert (await socket.receive()).type is WSMsgType.CLOSE
 
 
 async def test_windows_sent_without_waiting_are_all_answered(
@@ -132,9 +134,10 @@ async def test_a_message_of_ten_megabytes_ends_that_connection_alone(
         async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as socket:
             await socket.send_json(CREATE)
             await socket.receive_json()
-            with pytest.raises((TypeError, ConnectionError)):  # closed instead of an answer
+            with contextlib.suppress(ConnectionError):  # it may be closed before all is sent
                 await socket.send_bytes(b"x" * 10_000_000)
-                await socket.receive_json()
+            message = await socket.receive()
+            assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR)
         await other.send_bytes(WINDOW)
         assert (await other.receive_json())["created_at"] == 5
 
@@ -298,7 +301,7 @@ async def test_a_session_that_does_not_finish_is_closed_after_the_grace_time(
             await socket.receive_json()
             os.kill(server.process.pid, signal.SIGTERM)
             message = await asyncio.wait_for(socket.receive(), 10)
-            assert message.type is aiohttp.WSMsgType.CLOSE
+            assert message.type is WSMsgType.CLOSE
             assert message.data == 1012
         assert await asyncio.to_thread(server.process.wait, 10) == 0
 
