@@ -137,7 +137,7 @@ class Clips:
         self._add(
             Clip(f"voice/{path.stem}", kind, f"voice/{note['voices'][0]}", samples, first,
                  max(last, first + 0.05), decisive,
-                 (np.array(note["phoneme_starts_s"]), numbered(note["phonemes"])))
+                 (np.array(note["phoneme_starts_s"]), numbered(note["phonemes"] + " ")))
         )  # fmt: skip
 
     def every(self, wanted: Callable[[Clip], bool] = lambda _: True) -> list[Clip]:
