@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from gateway.connect import Connector, UpstreamSocket
@@ -208,6 +209,9 @@ class _Line:
     async def _run(self) -> None:
         opened = await self._lines.connect(self._dial)
         if isinstance(opened, Failure):
+            if opened.kind is Kind.UPSTREAM_NOT_FOUND:
+                # a voice or model of one caller's choice; nobody else shall suffer for it
+                opened = replace(opened, kind=Kind.BAD_REQUEST)
             self._lines.unreachable(self.key)
             self._lose(opened)
             return
