@@ -87,11 +87,10 @@ def _field(
     name: str, field: FieldInfo, value: Any, depth: int, told: set[type[Section]]
 ) -> list[str]:
     indent = "  " * depth
-    section = _section_in(field.annotation)
+    section = section_in(field.annotation)
     direct = section is not None and section is field.annotation
-    meaning = (field.description or (inspect.getdoc(section) if direct and section else "")) or ""
-    meaning = " ".join(part for part in (meaning, _NOTES.get(name, ""), _bounds(field)) if part)
-    lines = _comment(meaning, indent)
+    parts = (meaning_of(field), _NOTES.get(name, ""), _bounds(field))
+    lines = _comment(" ".join(part for part in parts if part), indent)
     if section is None or not value:
         dumped = _dump(value)
         return [*lines, f"{indent}{_key(name)}: {dumped}"]
@@ -141,12 +140,19 @@ def _section(
     return lines
 
 
-def _section_in(annotation: Any) -> type[Section] | None:
+def meaning_of(field: FieldInfo) -> str:
+    """The description of a field; a section's own where the field has none."""
+    section = section_in(field.annotation)
+    own = inspect.getdoc(section) if section is not None and section is field.annotation else None
+    return field.description or own or ""
+
+
+def section_in(annotation: Any) -> type[Section] | None:
     """The section that `annotation` is, or holds."""
     if inspect.isclass(annotation) and issubclass(annotation, Section):
         return annotation
     for part in get_args(annotation):
-        if (found := _section_in(part)) is not None:
+        if (found := section_in(part)) is not None:
             return found
     return None
 
