@@ -23,6 +23,9 @@ KEEPALIVE_S: Final = 75.0
 LARGE_BYTES: Final = 256 << 10
 """A request body longer than this is sent in parts."""
 
+END_S: Final = 1.0
+"""How long the end of a body is waited for after its last event."""
+
 CLOSE_S: Final = 2.0
 """How long the goodbye of a WebSocket is waited for."""
 
@@ -79,6 +82,16 @@ class Connector:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def let_end(self, task: asyncio.Task[None]) -> None:
+        """A request whose answer is whole gets a moment for the last bytes of its body: a
+        connection that is closed before them cannot be kept."""
+        if not task.done():
+            timer = asyncio.get_running_loop().call_later(END_S, task.cancel)
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+            task.add_done_callback(lambda _: timer.cancel())
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -20,6 +20,7 @@ from gateway.chat.session import (
     Event,
     Finish,
     Granted,
+    Leave,
     Open,
     Refuse,
     Reply,
@@ -250,6 +251,9 @@ class _Exchange:
             case Drop(attempt):
                 if (task := self._tasks.get(attempt)) is not None:
                     task.cancel()
+            case Leave(attempt):
+                if (task := self._tasks.pop(attempt, None)) is not None:
+                    self._connector.let_end(task)
             case Wait(attempt, place):
                 place.on_grant = partial(self._inbox.post, Granted(attempt))
                 if place.granted:  # while the action before this one was performed

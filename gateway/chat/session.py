@@ -79,6 +79,13 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """The attempt's answer is whole: its connection may be kept for the next request."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """Send the headers of a stream."""
 
@@ -114,7 +121,7 @@ class BreakOff:
     """End without ending the body: the client must not take it for a whole answer."""
 
 
-Action = Open | Wait | Drop | Start | Write | Reply | Refuse | Finish | BreakOff
+Action = Open | Wait | Drop | Leave | Start | Write | Reply | Refuse | Finish | BreakOff
 Event = Begin | HttpEvent | Left | Granted
 
 
@@ -439,7 +446,7 @@ class ChatSession:
         self._shared.health.ended(running.attempt, None, now)
         self._return_place(running, now)
         self.report.usage = running.told.usage
-        return [Drop(running.number), *self._stop(now)]
+        return [Leave(running.number), *self._stop(now)]
 
     def _let_go(self, running: _Running, now: float) -> Drop:
         """Another attempt was faster, or nobody waits for the answer any more."""
@@ -562,6 +569,10 @@ class ChatSession:
             self._shared.slots.grant(running.place.key, now)
             self._wait(running, now)  # if it was granted, Granted is on its way
             return []
+        if running.at_work:
+            heard = running.reader.finish()
+            if heard.finished and heard.failure is None:  # only the end itself is missing
+                return self._heard(running, heard, now, ended=True)
         what = "next part of its answer" if running.at_work else "first token"
         return self._fail(
             running, Failure(Kind.TIMEOUT, f"the provider did not send the {what} in time"), now

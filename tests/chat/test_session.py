@@ -13,6 +13,7 @@ from gateway.chat.session import (
     Finish,
     Granted,
     Hedges,
+    Leave,
     Open,
     Refuse,
     Reply,
@@ -104,7 +105,7 @@ def test_an_answer_is_relayed_and_ends_cleanly():
     assert session.handle(Piece(1, HELLO), 0.3) == [Start(), Write(ROLE + HELLO)]
     assert session.handle(Piece(1, WORLD + FINISH), 0.4) == [Write(WORLD + FINISH)]
     actions = session.handle(Piece(1, DONE), 0.5)
-    assert names(actions) == ["Write", "Drop", "Finish"]
+    assert names(actions) == ["Write", "Leave", "Finish"]
     assert session.report.first_content_at == 0.3
     assert session.report.failure is None
 
@@ -257,7 +258,7 @@ def test_an_empty_answer_of_the_last_upstream_is_passed_on():
     assert names(session.handle(Piece(1, ROLE + FINISH + DONE), 0.2)) == [
         "Start",
         "Write",
-        "Drop",
+        "Leave",
         "Finish",
     ]
 
@@ -286,7 +287,7 @@ def test_an_answer_that_is_not_streamed_comes_whole():
     session.handle(Head(1, 200, {}), 0.1)
     assert session.handle(Piece(1, body[:9]), 0.2) == []
     assert session.handle(Piece(1, body[9:]), 0.3) == []
-    assert session.handle(End(1), 0.4) == [Drop(1), Reply(body)]
+    assert session.handle(End(1), 0.4) == [Leave(1), Reply(body)]
     assert session.report.usage is not None
 
 
@@ -492,7 +493,7 @@ def test_a_silent_upstream_gets_company_and_the_first_to_speak_wins():
     session.handle(Piece(1, ROLE), 1.2)
     assert session.handle(Piece(2, ROLE + HELLO), 1.3) == [Drop(1), Start(), Write(ROLE + HELLO)]
     assert session.handle(Piece(1, HELLO), 1.4) == []
-    assert names(session.handle(Piece(2, FINISH + DONE), 1.5)) == ["Write", "Drop", "Finish"]
+    assert names(session.handle(Piece(2, FINISH + DONE), 1.5)) == ["Write", "Leave", "Finish"]
     first, second = session.report.tries
     assert (first.lost, first.hedge) == (True, False)
     assert (second.lost, second.hedge) == (False, True)
