@@ -1,152 +1,192 @@
-"""What every fake voice shares: audio that can be told apart, word by word, and ways to fail.
+"""What the fake recognisers share: a WebSocket that hears tones, and ways to fail.
 
-A text always sounds the same, so what was said can be read from the samples: a sentence was
-heard in full if its rendering stands in them. What happens in an utterance is scripted with
-`utterances`, e.g. `"reset:0.5"`: after half a second of audio the connection is reset.
+A scenario is scripted for each connection (`fake.script("drop:1.5")`), several joined by "+":
+
+    status:401        the handshake is refused
+    mute              never greets, whatever is sent
+    drop:1.5          the connection is reset once so much audio has come
+    close:1.5:1011:x  it is closed with this code and reason
+    stall:1.5         nothing is said any more
+    deaf              nothing is recognised, though the protocol goes on
+    no-read:1.5       nothing is read any more
+    garbage:1.5       nonsense is sent, then it goes on
+    error:1.5         the provider's own message of a fault (each fake knows what that is)
+    no-final          utterances are never ended
+    no-flush          a flush is not answered
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from functools import lru_cache
+import json
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
-from tests.fakes.base import FakeServer, cut, reset
+from tests.fakes.base import Exchange, FakeServer, Handler, reset
+from tests.fakes.tones import Ear, HeardWord
 
-LETTER_S = 0.03
-GAP_S = 0.02
-SENTENCE_GAP_S = 0.25
-AMPLITUDE = 6000
-PIECE_S = 0.06
+KEY = "key-of-the-fake"
+SILENCE_S = 0.3  # ends an utterance
 
 
-@dataclass(frozen=True)
-class Word:
-    text: str
-    start: float
-    end: float
+class Connection:
+    """One client of a fake recogniser. Subclasses say the provider's words."""
 
+    rate = 16_000
 
-@lru_cache(maxsize=4096)
-def render(text: str, rate: int = 24000) -> bytes:
-    """s16le samples of `text`: a tone for each word, silence after it."""
-    parts = []
-    for word in text.split():
-        pitch = 120 + int(hashlib.sha256(word.encode()).hexdigest()[:4], 16) % 400
-        seconds = LETTER_S * max(len(word), 2)
-        t = np.arange(round(seconds * rate)) / rate
-        edge = np.minimum(1.0, np.minimum(t, seconds - t) / 0.005)
-        parts.append((np.sin(2 * np.pi * pitch * t) * edge * AMPLITUDE).astype(np.int16))
-        gap_s = SENTENCE_GAP_S if word[-1] in ".!?" else GAP_S
-        parts.append(np.zeros(round(gap_s * rate), np.int16))
-    return np.concatenate(parts).tobytes() if parts else b""
+    def __init__(self, fake: SpeechFake, request: web.Request, exchange: Exchange) -> None:
+        self.fake = fake
+        self.request = request
+        self.exchange = exchange
+        self.socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 24)
+        self.faults = dict(
+            (name, rest)
+            for name, _, rest in (one.partition(":") for one in exchange.scenario.split("+") if one)
+        )
+        self.ear = Ear(self.rate)
+        self.utterance: list[HeardWord] = []
+        self.speaking = False
+        self.stalled = False
 
+    # -- for subclasses
 
-def words(text: str, rate: int = 24000) -> list[Word]:
-    """When each word of `render(text)` begins and ends, in seconds."""
-    found, at = [], 0.0
-    for word in text.split():
-        length = round(LETTER_S * max(len(word), 2) * rate) / rate
-        found.append(Word(word, at, at + length))
-        gap_s = SENTENCE_GAP_S if word[-1] in ".!?" else GAP_S
-        at += length + round(gap_s * rate) / rate
-    return found
+    async def opened(self) -> None:
+        """The handshake is done."""
 
+    async def text(self, message: str) -> None:
+        """A text message."""
 
-@dataclass(frozen=True)
-class Piece:
-    """Audio, and the words that begin in it (seconds since the text's first sample)."""
+    async def binary(self, data: bytes) -> None:
+        """A binary message: audio, unless the provider does it otherwise."""
+        await self.audio(data)
 
-    pcm: bytes
-    words: list[Word]
+    async def speech_started(self, at: float) -> None:
+        """Somebody has begun to speak."""
 
+    async def hypothesis(self, words: list[HeardWord]) -> None:
+        """The open utterance has another word."""
 
-class Fault(Exception):
-    """The scripted misfortune happens now."""
+    async def utterance_over(self, words: list[HeardWord]) -> None:
+        """The open utterance has ended in silence."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    async def fault(self) -> None:
+        """The provider's own message of a fault of its own."""
+        await self.close(1011, "internal")
 
+    # -- for them to call
 
-class Utterance:
-    """One utterance as a fake speaks it: `scenario` is `kind:seconds of audio before it`."""
+    async def audio(self, pcm: bytes) -> None:
+        """Audio has come."""
+        ended = [] if "deaf" in self.faults else self.ear.feed(pcm)
+        if "deaf" in self.faults:
+            self.ear.time += len(pcm) / 2 / self.rate
+        for word in ended:
+            if not self.speaking:
+                self.speaking = True
+                await self.speech_started(word.start)
+            self.utterance.append(word)
+            await self.hypothesis(self.utterance)
+        if self.utterance and self.ear.quiet_s >= SILENCE_S and "no-final" not in self.faults:
+            await self.end_utterance()
+        await self.misbehave()
 
-    def __init__(self, scenario: str, speed: float, first_s: float, odd: bool = False) -> None:
-        kind, _, at = scenario.partition(":")
-        self.kind, self.at_s = kind, float(at or 0.0)
-        self.speed, self.first_s, self.odd = speed, first_s, odd
-        self.audio_s = 0.0
+    async def end_utterance(self) -> None:
+        for word in self.ear.settle():
+            self.utterance.append(word)
+        words, self.utterance, self.speaking = self.utterance, [], False
+        await self.utterance_over(words)
 
-    async def speak(self, text: str, rate: int = 24000) -> AsyncIterator[Piece]:
-        """The text's audio in pieces, `speed` times as fast as it sounds. Raises Fault."""
-        pcm, timed = render(text, rate), words(text, rate)
-        size = int(PIECE_S * rate) * 2 + (1 if self.odd else 0)
-        await asyncio.sleep(self.first_s)
-        for start in range(0, len(pcm), size):
-            if self.kind not in ("", "ok") and self.audio_s >= self.at_s:
-                await self._misfortune()
-            piece = pcm[start : start + size]
-            from_s, to_s = start / 2 / rate, (start + len(piece)) / 2 / rate
-            yield Piece(piece, [w for w in timed if from_s <= w.start < to_s])
-            self.audio_s += len(piece) / 2 / rate
-            if self.speed:
-                await asyncio.sleep(len(piece) / 2 / rate / self.speed)
+    def due(self, fault: str) -> bool:
+        after = self.faults.get(fault)
+        if after is None or self.ear.time < float(after.partition(":")[0] or 0):
+            return False
+        return True
 
-    async def _misfortune(self) -> None:
-        if self.kind == "hole":
+    async def misbehave(self) -> None:
+        if self.due("stall"):
+            self.stalled = True
+        if self.due("drop"):
+            reset(self.request)
+            raise ConnectionResetError
+        if self.due("close"):
+            _, code, reason = (self.faults.pop("close") + "::").split(":")[:3]
+            await self.close(int(code or 1011), reason)
+        if self.due("garbage"):
+            del self.faults["garbage"]
+            await self.socket.send_str("{ nonsense")
+            await self.socket.send_str('["a", {"b": null}]')
+            await self.socket.send_str('{"type": 7, "channel": [], "words": "none"}')
+            await self.socket.send_bytes(b"\x00\xff\xfe")
+        if self.due("error"):
+            del self.faults["error"]
+            await self.fault()
+        if self.due("no-read"):
             await asyncio.Event().wait()
-        raise Fault(self.kind)
+
+    async def say(self, message: dict[str, Any]) -> None:
+        if self.stalled or "mute" in self.faults:
+            return
+        text = json.dumps(message)
+        self.exchange.said.append(text)
+        await self.socket.send_str(text)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await self.socket.close(code=code, message=reason.encode())
+
+    async def run(self) -> web.WebSocketResponse:
+        await self.socket.prepare(self.request)
+        await self.opened()
+        async for message in self.socket:
+            if message.type is WSMsgType.TEXT:
+                self.exchange.heard.append(message.data)
+                await self.text(message.data)
+            elif message.type is WSMsgType.BINARY:
+                self.exchange.heard.append(message.data)
+                await self.binary(message.data)
+        if not self.socket.closed:
+            await self.close()
+        return self.socket
 
 
-class FakeVoice(FakeServer):
-    """A fake that speaks. `script` is for connections and requests, `utterances` for what is
-    spoken on them."""
+class SpeechFake(FakeServer):
+    """A fake recogniser; `connections` are all that were accepted."""
 
-    def __init__(self, speed: float = 20.0, first_s: float = 0.01, default: str = "ok") -> None:
+    paths: Sequence[str] = ()
+    connection: type[Connection] = Connection
+
+    def __init__(self, default: str = "") -> None:
         super().__init__()
-        self.speed, self.first_s, self.default = speed, first_s, default
-        self.said: deque[str] = deque(maxlen=10_000)  # texts of all utterances, in order
-        self.cancelled: deque[float] = deque(maxlen=10_000)  # loop times of cancellations
-        self._utterances: deque[str] = deque()
+        self.default = default
+        self.connections: list[Connection] = []
 
-    def utterances(self, *scenarios: str) -> None:
-        """What becomes of the next utterances, one each; then `default` again."""
-        self._utterances.extend(scenarios)
+    def routes(self) -> Sequence[tuple[str, str, Handler]]:
+        return [("GET", path, self._handle) for path in self.paths]
 
-    def utterance(self, odd: bool = False) -> Utterance:
-        scenario = self._utterances.popleft() if self._utterances else self.default
-        return Utterance(scenario, self.speed, self.first_s, odd)
+    def refusal(self, request: web.Request) -> web.Response | None:
+        """What is wrong with the handshake, if anything."""
+        raise NotImplementedError
 
-    def forget(self) -> None:
-        super().forget()
-        self._utterances.clear()
-        self.said.clear()
-        self.cancelled.clear()
+    def refused(self, status: int) -> web.Response:
+        """How a handshake is refused."""
+        return web.json_response({"error": "refused"}, status=status)
 
+    def make(self, request: web.Request, exchange: Exchange) -> Connection:
+        return self.connection(self, request, exchange)
 
-def refusal(scenario: str | None) -> web.Response | None:
-    """`status:429` as an answer to a handshake or request; None for anything else."""
-    if scenario is None or not scenario.startswith("status:"):
-        return None
-    status = int(scenario.partition(":")[2])
-    return web.json_response({"error": {"message": f"refused with {status}"}}, status=status)
+    async def _handle(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
+        scripted = self.next_scripted()
+        exchange.scenario = self.default if scripted is None else scripted
+        if exchange.scenario.startswith("status:"):
+            return self.refused(int(exchange.scenario.split(":")[1]))
+        refusal = self.refusal(request)
+        if refusal is not None:
+            return refusal
+        connection = self.make(request, exchange)
+        self.connections.append(connection)
+        return await connection.run()
 
-
-def break_off(request: web.Request, fault: Fault) -> None:
-    """The faults that are a connection's."""
-    if fault.kind == "reset":
-        reset(request)
-    else:
-        cut(request)
-
-
-def silent(message: Any) -> bool:
-    return not str(message).strip()
+    def words_heard(self) -> list[str]:
+        """What all connections heard, in order."""
+        return [word.text for one in self.connections for word in one.ear.words]
