@@ -128,44 +128,55 @@ def newest_score(probabilities: Floats, seconds: float) -> float:
     return float(probabilities[frames_at(seconds) - 4 : frames_at(seconds)].mean())
 
 
-def auc(scores: Floats, positive: NDArray[np.bool_]) -> float:
+Weights = NDArray[np.float64]  # (resampling, trial): how often the trial was drawn
+
+
+def _per_resampling(over: Floats, under: Floats) -> Floats:
+    """Elementwise, nan where nothing of a class was drawn."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(under > 0, over / under, np.nan)
+
+
+def auc(scores: Floats, positive: NDArray[np.bool_], weights: Weights) -> Floats:
     """The chance that an interruption scores above a non-interruption; ties count half."""
-    up, down = scores[positive], scores[~positive]
-    if not len(up) or not len(down):
-        return float("nan")
-    ordered = np.sort(down)
-    below = np.searchsorted(ordered, up, "left") + np.searchsorted(ordered, up, "right")
-    return float(below.mean() / 2 / len(down))
+    up, down = scores[positive][:, None], scores[~positive][None]
+    above = (up > down) + 0.5 * (up == down)
+    of_up, of_down = weights[:, positive], weights[:, ~positive]
+    won = ((of_up @ above) * of_down).sum(axis=1)
+    return _per_resampling(won, of_up.sum(axis=1) * of_down.sum(axis=1))
 
 
-def average_precision(scores: Floats, positive: NDArray[np.bool_]) -> float:
-    if not positive.any():
-        return float("nan")
+def average_precision(scores: Floats, positive: NDArray[np.bool_], weights: Weights) -> Floats:
     order = np.argsort(-scores, kind="stable")
-    hit, scores = positive[order], scores[order]
-    last_of_tie = np.append(np.diff(scores) != 0, True)
-    found = np.cumsum(hit)[last_of_tie]
-    asked = (np.arange(len(hit)) + 1)[last_of_tie]
-    recall = np.concatenate([[0], found / positive.sum()])
-    return float(np.sum(np.diff(recall) * found / asked))
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    drawn = weights[:, order]
+    found = np.cumsum(drawn * positive[order], axis=1)
+    asked = np.cumsum(drawn, axis=1)[:, last_of_tie]
+    more = np.diff(found[:, last_of_tie], axis=1, prepend=0)
+    precision = np.nan_to_num(_per_resampling(found[:, last_of_tie], asked))
+    return _per_resampling((more * precision).sum(axis=1), found[:, -1])
+
+
+def mean(flags: Floats, weights: Weights) -> Floats:
+    return _per_resampling(weights @ flags, weights.sum(axis=1))
 
 
 def interval(
-    sources: Sequence[str], figure: Callable[[NDArray[np.intp]], float], seed: int = 5
+    sources: Sequence[str], figure: Callable[[Weights], Floats], seed: int = 5
 ) -> Estimate:
     """`figure` of all, and its 95 % interval when whole sources are drawn with replacement."""
     rng = np.random.default_rng(seed)
     names, number = np.unique(np.asarray(sources), return_inverse=True)
-    members = [np.flatnonzero(number == index) for index in range(len(names))]
-    value = figure(np.arange(len(sources)))
-    drawn = []
-    for _ in range(RESAMPLINGS):
-        chosen = rng.integers(len(names), size=len(names))
-        drawn.append(figure(np.concatenate([members[index] for index in chosen])))
-    known = np.array(drawn)[~np.isnan(drawn)]
-    if len(names) < 2 or not len(known):
+    value = float(figure(np.ones((1, len(number))))[0])
+    if len(names) < 2:
         return value, float("nan"), float("nan")
-    low, high = np.percentile(known, [2.5, 97.5])
+    even = np.full(len(names), 1 / len(names))
+    drawn = rng.multinomial(len(names), even, size=RESAMPLINGS).astype(np.float64)
+    found = figure(drawn[:, number])
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return value, float("nan"), float("nan")
+    low, high = np.percentile(found, [2.5, 97.5])
     return value, float(low), float(high)
 
 
@@ -173,7 +184,7 @@ def rate(hits: Sequence[bool], sources: Sequence[str]) -> Estimate:
     flags = np.asarray(hits, float)
     if not len(flags):
         return float("nan"), float("nan"), float("nan")
-    value, low, high = interval(sources, lambda drawn: float(flags[drawn].mean()))
+    value, low, high = interval(sources, lambda weights: mean(flags, weights))
     if flags.all() or not flags.any():  # resampling has no spread here: Wilson's bound instead
         n, z = len(flags), 1.96
         reach = z * z / (n + z * z)
@@ -359,18 +370,22 @@ def _ranking(scored: Sequence[Scored], seconds: float) -> dict[str, Any]:
         z = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)
         row["auc_speech_seconds"] = _drawn(auc, features[:, 0], positive, sources)
         row["auc_pair"] = _drawn(auc, z.sum(axis=1), positive, sources)
-        row["average_precision_speech_seconds"] = average_precision(features[:, 0], positive)
-        row["average_precision_pair"] = average_precision(z.sum(axis=1), positive)
+        row["average_precision_speech_seconds"] = _plain(features[:, 0], positive)
+        row["average_precision_pair"] = _plain(z.sum(axis=1), positive)
     return row
 
 
 def _drawn(
-    figure: Callable[[Floats, NDArray[np.bool_]], float],
+    figure: Callable[[Floats, NDArray[np.bool_], Weights], Floats],
     scores: Floats,
     positive: NDArray[np.bool_],
     sources: Sequence[str],
 ) -> Estimate:
-    return interval(sources, lambda drawn: figure(scores[drawn], positive[drawn]))
+    return interval(sources, lambda weights: figure(scores, positive, weights))
+
+
+def _plain(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    return float(average_precision(scores, positive, np.ones((1, len(scores))))[0])
 
 
 def _precision(scored: Sequence[Scored]) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from models.interruption.scoring import (
     decided_after_s,
     decision_score,
     interval,
+    mean,
     precision_at,
     rate,
 )
 from models.interruption.trials import Trial
+
+EACH = np.ones((1, 200))
 
 
 def course(*raised: tuple[float, float, float]) -> np.ndarray:
@@ -55,15 +58,30 @@ def test_the_decision_score_is_the_highest_threshold_that_would_have_fired():
 def test_auc_counts_ties_half():
     positive = np.array([True, True, False, False])
 
-    assert auc(np.array([0.9, 0.5, 0.5, 0.1]), positive) == pytest.approx(0.875)
-    assert auc(np.ones(4), positive) == pytest.approx(0.5)
+    assert auc(np.array([0.9, 0.5, 0.5, 0.1]), positive, EACH[:, :4]) == pytest.approx(0.875)
+    assert auc(np.ones(4), positive, EACH[:, :4]) == pytest.approx(0.5)
 
 
 def test_average_precision_of_a_perfect_and_of_a_blind_score():
     positive = np.array([True, False, False, False])
 
-    assert average_precision(np.array([0.9, 0.3, 0.2, 0.1]), positive) == pytest.approx(1)
-    assert average_precision(np.ones(4), positive) == pytest.approx(0.25)
+    scores = np.array([0.9, 0.3, 0.2, 0.1])
+
+    assert average_precision(scores, positive, EACH[:, :4]) == pytest.approx(1)
+    assert average_precision(np.ones(4), positive, EACH[:, :4]) == pytest.approx(0.25)
+
+
+def test_a_weight_of_two_is_the_trial_twice():
+    rng = np.random.default_rng(8)
+    positive, scores = rng.random(30) < 0.5, np.round(rng.random(30), 1)
+    weights = rng.integers(0, 3, (1, 30)).astype(float)
+    drawn = np.repeat(np.arange(30), weights[0].astype(int))
+    once = np.ones((1, len(drawn)))
+
+    for figure in (auc, average_precision):
+        assert figure(scores, positive, weights) == pytest.approx(
+            figure(scores[drawn], positive[drawn], once)
+        )
 
 
 def test_figures_equal_those_of_scikit_learn():
@@ -72,18 +90,18 @@ def test_figures_equal_those_of_scikit_learn():
     positive = rng.random(200) < 0.4
     scores = np.round(rng.random(200) + 0.4 * positive, 1)
 
-    assert auc(scores, positive) == pytest.approx(metrics.roc_auc_score(positive, scores))
-    assert average_precision(scores, positive) == pytest.approx(
+    assert auc(scores, positive, EACH) == pytest.approx(metrics.roc_auc_score(positive, scores))
+    assert average_precision(scores, positive, EACH) == pytest.approx(
         metrics.average_precision_score(positive, scores)
     )
 
 
 def test_the_interval_is_wider_when_the_same_source_gives_many_clips():
     hits = np.array([0, 1] * 20, float)
-    _, low, high = interval([str(i) for i in range(40)], lambda drawn: float(hits[drawn].mean()))
+    _, low, high = interval([str(i) for i in range(40)], lambda weights: mean(hits, weights))
     grouped = np.repeat([0.0, 1.0], 20)
     _, low_grouped, high_grouped = interval(
-        ["a"] * 20 + ["b"] * 20, lambda drawn: float(grouped[drawn].mean())
+        ["a"] * 20 + ["b"] * 20, lambda weights: mean(grouped, weights)
     )
 
     assert high_grouped - low_grouped > high - low > 0
