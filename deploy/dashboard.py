@@ -236,6 +236,19 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="Moves to the next provider after the named one failed.",
         ),
         Panel(
+            "Asked of two providers at once",
+            (
+                _rate(
+                    "parley_hedges_total", "provider, outcome", "$here", "{{provider}} {{outcome}}"
+                ),
+            ),
+            "ops",
+            stack=True,
+            width=6,
+            meaning="Chat requests for which a second deployment was asked while the first was "
+            "silent, and whether it served them.",
+        ),
+        Panel(
             "Tokens",
             (
                 _rate(
@@ -247,7 +260,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
             "ops",
             stack=True,
-            width=12,
+            width=6,
             meaning="A second, as providers counted them.",
         ),
         Panel(

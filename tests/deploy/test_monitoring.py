@@ -1,0 +1,192 @@
+"""Prometheus, its alerts and the dashboard ask for what the gateway exposes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from deploy import dashboard, metrics_table
+from gateway.errors import Kind
+from gateway.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+PROVISIONING = ROOT / "deploy/grafana/provisioning"
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/parley.json").read_text())
+RULES = [
+    rule
+    for group in yaml.safe_load((ROOT / "deploy/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
+
+LABELS = {series: set(row.labels) for row in metrics_table.rows(Metrics()) for series in row.series}
+ADDED = {"instance", "job", "le"}
+"""Labels that Prometheus adds, and that of a histogram's buckets."""
+NOT_OURS = re.compile(r"up|process_[a-z_]+|python_info")
+
+
+def selectors(query: str) -> Iterator[promql_parser.VectorSelector]:
+    """What a query asks for; Grafana's variables are filled in."""
+    for variable in ("$__rate_interval", "$__range"):
+        query = query.replace(variable, "1m")
+    found: list[promql_parser.VectorSelector] = []
+
+    def visit(expr: promql_parser.Expr) -> None:
+        if isinstance(expr, promql_parser.VectorSelector):
+            found.append(expr)
+        elif isinstance(expr, promql_parser.MatrixSelector):
+            found.append(expr.vector_selector)
+
+    promql_parser.walk(promql_parser.parse(query), visit)
+    return iter({(one.name, one.prettify()): one for one in found}.values())
+
+
+def groupings(query: str) -> set[str]:
+    return {
+        label.strip()
+        for labels in re.findall(r"\bby \(([^)]*)\)", query)
+        for label in labels.split(",")
+    }
+
+
+def test_promql_is_taken_apart() -> None:
+    query = 'sum by (le) (rate(a_bucket{x="1"}[$__rate_interval])) / on () b'
+
+    assert {one.name for one in selectors(query)} == {"a_bucket", "b"}
+    assert groupings(query) == {"le"}
+
+
+@pytest.mark.parametrize(
+    ("title", "query"), [*QUERIES, *((rule["alert"], rule["expr"]) for rule in RULES)]
+)
+def test_a_query_asks_for_metrics_and_labels_that_exist(title: str, query: str) -> None:
+    known: set[str] = set(ADDED)
+    for selector in selectors(query):
+        if NOT_OURS.fullmatch(selector.name):
+            continue
+        assert selector.name in LABELS, f"{title}: no metric {selector.name}"
+        labels = LABELS[selector.name] | ADDED
+        known |= labels
+        matched = {matcher.name for matcher in selector.matchers.matchers}
+        assert matched <= labels, f"{title}: {selector.name} has no label {matched - labels}"
+    assert groupings(query) <= known, f"{title}: grouped by a label that no metric has"
+
+
+@pytest.mark.parametrize("query", [rule["expr"] for rule in RULES])
+def test_an_alert_asks_for_kinds_of_failure_that_exist(query: str) -> None:
+    kinds = {kind.value for kind in Kind}
+    for selector in selectors(query):
+        for matcher in selector.matchers.matchers:
+            if matcher.name in ("kind", "outcome"):
+                for part in matcher.value.split("|"):
+                    assert any(re.fullmatch(part, kind) for kind in kinds), part
+
+
+def test_every_metric_can_be_seen_on_the_dashboard() -> None:
+    asked = {selector.name for _, query in QUERIES for selector in selectors(query)}
+    unseen = [row.name for row in metrics_table.rows(Metrics()) if not row.series & asked]
+
+    assert unseen == [], "add a panel to deploy/dashboard.py, then: python -m deploy.generate"
+
+
+def test_panels_lie_side_by_side_without_covering_one_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= dashboard.GRID_COLUMNS
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_panels_have_numbers_and_queries_letters_of_their_own() -> None:
+    numbers = [panel["id"] for panel in DASHBOARD["panels"]]
+
+    assert len(set(numbers)) == len(numbers)
+    for panel in PANELS:
+        letters = [target["refId"] for target in panel["targets"]]
+        assert len(set(letters)) == len(letters) > 0
+
+
+def test_the_dashboard_asks_the_source_that_is_provisioned() -> None:
+    (source,) = yaml.safe_load((PROVISIONING / "datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    chosen = DASHBOARD["templating"]["list"][0]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    assert (chosen["name"], chosen["query"]) == ("datasource", source["type"])
+    assert chosen["current"]["value"] == source["uid"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in compose
+    used = {json.dumps(panel["datasource"]) for panel in PANELS}
+    assert used == {'{"type": "prometheus", "uid": "${datasource}"}'}
+
+
+def test_grafana_looks_for_dashboards_where_compose_puts_them() -> None:
+    (provider,) = yaml.safe_load((PROVISIONING / "dashboards/parley.yml").read_text())["providers"]
+    grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
+    mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in grafana["volumes"]}
+    place = provider["options"]["path"]
+
+    assert (ROOT / mounted[place] / "parley.json").is_file()
+    assert mounted["/etc/grafana/provisioning"] == "./deploy/grafana/provisioning"
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{place}/parley.json"
+
+
+def test_a_rate_spans_several_scrapes() -> None:
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
+    (source,) = yaml.safe_load((PROVISIONING / "datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+
+    # Grafana takes four of these as its least $__rate_interval
+    assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_grave_it_is_and_what_has_happened(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"]["summary"]
+
+
+def test_every_alert_is_tested() -> None:
+    tested = yaml.safe_load((Path(__file__).parent / "alerts.test.yml").read_text())["tests"]
+    cases = [case for test in tested for case in test["alert_rule_test"]]
+
+    for rule in RULES:
+        outcomes = [bool(c["exp_alerts"]) for c in cases if c["alertname"] == rule["alert"]]
+        assert set(outcomes) == {True, False}, f"{rule['alert']} must ring once and be silent once"
+
+
+def promtool(*arguments: str) -> None:
+    command = shutil.which("promtool")
+    if command is None:
+        pytest.skip("promtool is not installed (Debian: prometheus): rules are not tried out")
+    done = subprocess.run(
+        [command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_its_configuration_and_the_alerts() -> None:
+    promtool("check", "config", "deploy/prometheus.yml")
+
+
+def test_alerts_ring_when_they_should() -> None:
+    promtool("test", "rules", "tests/deploy/alerts.test.yml")
