@@ -56,15 +56,15 @@ def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
     return message
 
 
-def samples(encoded: Any) -> bytes | None:
-    """Base64 of audio; None if it is none. A WAV header on it is taken off."""
+def samples(encoded: Any, strip: bool = True) -> bytes | None:
+    """Base64 of audio; None if it is none. With `strip`, a WAV header on it is taken off."""
     if not isinstance(encoded, str):
         return None
     try:
         pcm = binascii.a2b_base64(encoded)
     except binascii.Error:
         return None
-    return pcm[44:] if pcm.startswith(b"RIFF") else pcm
+    return pcm[44:] if strip and pcm.startswith(b"RIFF") else pcm
 
 
 def query_value(value: Any) -> str:

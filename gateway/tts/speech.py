@@ -64,8 +64,9 @@ class Speech:
 
     def rate(self, rate_in: int) -> None:
         """The provider's audio has this rate."""
-        self._rate_in = rate_in
-        self._resampler = None
+        if rate_in != self._rate_in:
+            self._rate_in = rate_in
+            self._resampler = None
 
     def samples(self, pcm: bytes) -> bytes:
         """Whole samples at the utterance's rate, ready to be sent."""

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.tts_wire import opened, token
 from tests.fakes.cartesia_tts import FakeCartesia
-from tests.fakes.speech import render
+from tests.fakes.voices import render
 
 ONE, TWO, THREE = "Hello there my friend. ", "This is the second one. ", "Good bye then. "
 
@@ -48,6 +48,7 @@ providers:
   cartesia: {{base_url: "{first.url}", api_key: key-1}}
   second: {{type: cartesia, base_url: "{second.url}", api_key: key-2}}
 models:
+  test/first: [{{provider: cartesia, model: sonic-3}}]
   test/both:
     - {{provider: cartesia, model: sonic-3}}
     - {{provider: second, model: sonic-3}}
@@ -63,18 +64,18 @@ def setup(running_setup: Setup) -> Setup:
 
 
 async def test_an_utterance_comes_as_the_provider_spoke_it(setup: Setup):
-    async with opened(setup.server, "cartesia/sonic-3", voice="v") as client:
+    async with opened(setup.server, "test/first", voice="v") as client:
         heard = await client.say(ONE, TWO)
     assert heard.types[-1] == "done"
     assert heard.audio == render(ONE) + render(TWO)
-    assert [w["word"] for w in heard.words] == (ONE + TWO).split()
+    assert [w["word"] for w in heard.words] == [f"{word} " for word in (ONE + TWO).split()]
     assert all("session_id" in message for message in heard.messages)
     sizes = [len(base64.b64decode(m["audio"])) for m in heard.messages if "audio" in m]
     assert max(sizes) <= 4800
 
 
 async def test_many_utterances_share_one_upstream_socket(setup: Setup):
-    async with opened(setup.server, "cartesia/sonic-3") as client:
+    async with opened(setup.server, "test/first") as client:
         for _ in range(5):
             assert (await client.say(ONE)).audio == render(ONE)
         assert (await client.say()).types == ["done"]
@@ -82,7 +83,7 @@ async def test_many_utterances_share_one_upstream_socket(setup: Setup):
 
 
 async def test_a_socket_is_open_upstream_before_the_first_text(setup: Setup):
-    async with opened(setup.server, "cartesia/sonic-3", voice="warm"):
+    async with opened(setup.server, "test/first", voice="warm"):
         assert setup.first.wait_until(lambda: True)
 
 
@@ -124,7 +125,7 @@ async def test_a_refused_handshake_goes_to_the_next(setup: Setup, status: int):
 async def test_a_close_cancels_the_provider_at_once_and_keeps_its_socket(setup: Setup):
     setup.first.speed = 1.0
     try:
-        async with opened(setup.server, "cartesia/sonic-3") as client:
+        async with opened(setup.server, "test/first") as client:
             await client.send({"type": "input_transcript", "transcript": ONE * 5})
             while (await client.receive())["type"] != "output_audio":
                 pass
@@ -133,12 +134,12 @@ async def test_a_close_cancels_the_provider_at_once_and_keeps_its_socket(setup: 
         assert setup.first.cancelled[0] - left_at < 0.05
     finally:
         setup.first.speed = 20.0
-    async with opened(setup.server, "cartesia/sonic-3") as client:
+    async with opened(setup.server, "test/first") as client:
         assert (await client.say(TWO)).audio == render(TWO)
 
 
 async def test_a_client_that_stops_reading_has_its_provider_cancelled(setup: Setup):
-    async with opened(setup.server, "cartesia/sonic-3") as client:
+    async with opened(setup.server, "test/first") as client:
         transport = client.socket.transport
         transport.pause_reading()
         for _ in range(5):
@@ -157,7 +158,7 @@ async def test_a_client_that_stops_reading_has_its_provider_cancelled(setup: Set
     ],
 )
 async def test_bad_input_is_answered_and_ended(setup: Setup, message: str | bytes, expected: str):
-    async with opened(setup.server, "cartesia/sonic-3") as client:
+    async with opened(setup.server, "test/first") as client:
         await client.socket.send(message)
         error = await client.receive()
         assert error["type"] == "error"
@@ -178,7 +179,7 @@ async def test_the_door_is_shut_without_a_token(setup: Setup):
 
 async def test_metrics_tell_what_was_spoken(setup: Setup):
     before = setup.server.metric("parley_audio_seconds_total", route="tts", direction="out")
-    async with opened(setup.server, "cartesia/sonic-3") as client:
+    async with opened(setup.server, "test/first") as client:
         heard = await client.say(ONE)
     after = setup.server.metric("parley_audio_seconds_total", route="tts", direction="out")
     assert after - before == pytest.approx(len(heard.audio) / 2 / 24000, abs=0.01)

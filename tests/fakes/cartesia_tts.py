@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from tests.fakes.base import Exchange, Handler
-from tests.fakes.speech import FakeVoice, Fault, break_off, refusal
+from tests.fakes.voices import FakeVoice, Fault, break_off, refusal
 
 RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 VARIABLE = {"transcript", "continue", "duration", "flush"}

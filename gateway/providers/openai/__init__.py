@@ -1,7 +1,10 @@
 """OpenAI: https://platform.openai.com/docs/api-reference/chat."""
 
+from functools import partial
+
 from gateway.provider import Provider
-from gateway.providers._openai_dialect import OpenAIChat
+from gateway.providers._openai_models import OpenAIModelsChat, OpenAIModelsSettings
+from gateway.providers._openai_speech import OpenAISpeech
 
 _CHAT_MODELS = (
     "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 "
@@ -9,11 +12,15 @@ _CHAT_MODELS = (
     "gpt-5.4-nano gpt-5.5 gpt-5.6-luna gpt-5.6-sol gpt-5.6-terra gpt-6-luna gpt-6-sol gpt-6.1-sol "
     "chat-latest"
 ).split()
+_TTS_MODELS = "gpt-4o-mini-tts tts-1 tts-1-hd".split()
 
 PROVIDER = Provider(
     title="OpenAI",
     base_url="https://api.openai.com/v1",
     key_variable="OPENAI_API_KEY",
-    chat=OpenAIChat,
+    settings=OpenAIModelsSettings,
+    chat=OpenAIModelsChat,
     chat_models={f"openai/{name}": name for name in _CHAT_MODELS},
+    tts=partial(OpenAISpeech, voice="alloy"),
+    tts_models={f"openai/{name}": name for name in _TTS_MODELS},
 )

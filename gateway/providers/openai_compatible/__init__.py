@@ -1,7 +1,27 @@
 """Any server that speaks OpenAI's protocol: vLLM, llama.cpp, LocalAI, a proxy."""
 
-from gateway.provider import Provider
+from pydantic import Field
+
+from gateway.provider import Account, Provider, ProviderSettings
 from gateway.providers._openai_dialect import OpenAIChat
+from gateway.providers._openai_speech import OpenAISpeech
+
+
+class Settings(ProviderSettings):
+    """A server of one's own."""
+
+    speech_rate: int = Field(24000, ge=8000, le=48000)
+    """Samples per second of its raw `pcm` speech, which its answers do not tell. A WAV does."""
+    speech_look_ahead: int = Field(1, ge=0, le=4)
+    """Requests that run ahead of the sentence that is heard; 0 for a server that speaks one at a
+    time."""
+
+
+def _speech(account: Account) -> OpenAISpeech:
+    settings = account.settings
+    assert isinstance(settings, Settings)
+    return OpenAISpeech(account, rate=settings.speech_rate, look_ahead=settings.speech_look_ahead)
+
 
 PROVIDER = Provider(
     title="OpenAI-compatible server",
@@ -9,4 +29,6 @@ PROVIDER = Provider(
     key_variable="OPENAI_COMPATIBLE_API_KEY",
     key_required=False,
     chat=OpenAIChat,
+    settings=Settings,
+    tts=_speech,
 )
