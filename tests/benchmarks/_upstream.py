@@ -1,7 +1,8 @@
 """A bare OpenAI upstream for benchmarks: answers every POST with the same 50-token stream.
 
 As little work as can be, so that what is measured is the gateway. `python -m
-tests.benchmarks._upstream PORT [PAUSE_MS]`; with a pause the tokens come one by one.
+tests.benchmarks._upstream PORT [MODE]`, where MODE is `joined` (one write), `apart` (a write for
+each token) or a pause between tokens in milliseconds.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ GET = (
 
 class Upstream(asyncio.Protocol):
     pause_s = 0.0
+    joined = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -80,8 +82,9 @@ class Upstream(asyncio.Protocol):
                 self.transport.write(GET)
             elif self.pause_s:
                 self.task = asyncio.ensure_future(self.paced())
+            elif self.joined:
+                self.transport.write(HEAD + b"".join(EVENTS) + LAST)
             else:
-                # token by token, as a real server writes; the system joins what comes fast
                 self.transport.write(HEAD)
                 for event in EVENTS:
                     self.transport.write(event)
@@ -101,5 +104,7 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    Upstream.pause_s = float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0.0
+    mode = sys.argv[2] if len(sys.argv) > 2 else "apart"
+    Upstream.joined = mode == "joined"
+    Upstream.pause_s = 0.0 if mode in ("joined", "apart") else float(mode) / 1000
     uvloop.run(serve(int(sys.argv[1])))

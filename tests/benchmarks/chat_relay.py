@@ -164,11 +164,16 @@ def litellm(folder: Path, upstream_port: int) -> Iterator[Target]:
 
 
 def main(*, quick: bool = False) -> None:
-    """Print the table."""
+    """Print a table for each way in which an upstream may write its tokens."""
+    for mode, text in (("joined", "in one write"), ("apart", "in a write each, without pause")):
+        _compare(mode, f"chat: one streamed reply of 50 tokens, which come {text}", quick)
+
+
+def _compare(mode: str, title: str, quick: bool) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream_port = free_port()
-        command = [sys.executable, "-m", "tests.benchmarks._upstream", str(upstream_port)]
+        command = [sys.executable, "-m", "tests.benchmarks._upstream", str(upstream_port), mode]
         ready = f"http://127.0.0.1:{upstream_port}/v1/models"
         bare = stack.enter_context(process(command, ready))
         targets = [
@@ -189,19 +194,8 @@ def main(*, quick: bool = False) -> None:
                 rows.append(
                     (target.name, concurrent, cpu_ms, rate, p50 - floor_ms, p99, f"{memory:.0f}")
                 )
-        table(
-            "chat: one streamed reply of 50 tokens",
-            (
-                "server",
-                "concurrent",
-                "CPU ms/reply",
-                "replies/s",
-                "added TTFT p50 ms",
-                "TTFT p99 ms",
-                "RSS MB",
-            ),
-            rows,
-        )
+        columns = ["server", "concurrent", "CPU ms/reply", "replies/s"]
+        table(title, [*columns, "added TTFT p50 ms", "TTFT p99 ms", "RSS MB"], rows)
 
 
 if __name__ == "__main__":
