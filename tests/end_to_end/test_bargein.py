@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import time
+import wave
+from pathlib import Path
 
 import aiohttp
 import jwt
@@ -15,6 +17,8 @@ from tests.end_to_end.server import Server
 
 ANSWER_TIME_MAX_S = 0.7  # then a client gives adaptive interruption up for the whole session
 FRAMES_PER_S = 40
+
+PAUSE_S = 1.2  # between a backchannel and an interruption within one utterance of the agent
 
 Heard = dict[str, list[Event]]
 
@@ -81,6 +85,39 @@ def test_a_wrong_secret_ends_adaptive_interruption(client: Client, server: Serve
 
     assert [one for one in events if one["event"] == "overlapping_speech"] == []
     assert [one for one in events if one["event"] in ("error", "failed")]
+
+
+def test_an_interruption_after_a_backchannel_is_still_one(
+    client: Client, server: Server, tmp_path: Path
+) -> None:
+    first, second = (
+        next(one for one in recordings() if one.path.stem == stem)
+        for stem in ("backchannel-ami-okay-dev01", "interruption-libri-1355")
+    )
+    path, moved_s = tmp_path / "both.wav", joined(first, second, tmp_path / "both.wav")
+    argument = f"{first.argument}:{second.onset_s + moved_s:.3f}:{second.end_s + moved_s:.3f}"
+
+    events = client.drive(
+        "drive_bargein",
+        argument.replace(str(first.path), str(path)),
+        environment=server.agent_environment(),
+    )
+
+    verdicts = [one for one in events if one["event"] == "overlapping_speech"]
+    assert [one["is_interruption"] for one in verdicts] == [False, True]
+
+
+def joined(first: Recording, second: Recording, path: Path) -> float:
+    """Write both, one after the other; how much later than in its own file the second is heard."""
+    with wave.open(str(first.path)) as one, wave.open(str(second.path)) as other:
+        rate = one.getframerate()
+        skipped = int((second.onset_s - PAUSE_S) * rate)
+        other.setpos(skipped)
+        with wave.open(str(path), "wb") as file:
+            file.setparams(one.getparams())
+            file.writeframes(one.readframes(one.getnframes()))
+            file.writeframes(other.readframes(other.getnframes() - skipped))
+        return (one.getnframes() - skipped) / rate
 
 
 async def test_every_message_fits_the_schemas_of_the_node_client(

@@ -5,6 +5,7 @@ import { errorFields, frames, installed, pace, parsed, readWave, resampled, run,
 
 const VAD_DELAY_S = 0.064; // two windows of speech, then AgentSession's VAD says so
 const VAD_SILENCE_S = 0.25; // silence after which it says that the user has stopped
+const PATIENCE_S = 2; // how long a verdict may take to come
 
 const folder = "@livekit/agents/dist/inference/interruption";
 const { AdaptiveInterruptionDetector } = await installed(`${folder}/interruption_detector.js`);
@@ -34,7 +35,8 @@ function described(clip, event) {
 }
 
 async function play(argument) {
-  const [, clip, onset, end] = /^(.*):([\d.]+):([\d.]+)$/.exec(argument);
+  const [, clip, times] = /^(.*?)((?::[\d.]+:[\d.]+)+)$/.exec(argument);
+  const moments = times.slice(1).split(":").map(Number);
   const { samples, rate: fileRate } = readWave(clip);
   const rate = Number(options.rate);
   const frameMs = Number(options["frame-ms"]);
@@ -43,16 +45,20 @@ async function play(argument) {
   detector.on("error", (error) => say("error", { clip, ...errorFields(error.error ?? error) }));
   const stream = detector.createStream();
 
-  let verdict = false;
+  const verdicts = [];
+  const interrupted = () => verdicts.some(Boolean);
+  let gone = false;
   const listening = (async () => {
     const reader = stream.stream().getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
       say("overlapping_speech", described(clip, value));
-      verdict = true;
+      verdicts.push(value.isInterruption);
     }
-  })().catch((error) => say("failed", { clip, ...errorFields(error) }));
+  })()
+    .catch((error) => say("failed", { clip, ...errorFields(error) }))
+    .finally(() => (gone = true));
 
   await sleep(Number(options["idle-s"]));
   say("started", { clip, transport: "websocket" });
@@ -60,33 +66,37 @@ async function play(argument) {
   const wait = pace();
   let heardS = 0;
   let overlapping = false;
-  let over = false;
+  let begun = 0;
   try {
     for (const frame of frames(resampled(samples, fileRate, rate), rate, frameMs)) {
       await wait(frameMs / 1000);
       await stream.pushFrame(frame);
       heardS += frameMs / 1000;
-      if (!overlapping && !over && heardS >= Number(onset) + VAD_DELAY_S) {
+      const [from, until] = moments;
+      if (!overlapping && heardS >= from + VAD_DELAY_S) {
         overlapping = true;
-        say("overlap_started", { clip, late_s: heardS - Number(onset) });
+        begun += 1;
+        say("overlap_started", { clip, late_s: heardS - from });
         const startedAt = Date.now() - VAD_DELAY_S * 1000;
         await stream.pushFrame(
           InterruptionStreamSentinel.overlapSpeechStarted(VAD_DELAY_S * 1000, startedAt),
         );
       }
-      if (overlapping && (verdict || heardS >= Number(end) + VAD_SILENCE_S)) {
+      if ((overlapping && heardS >= until + VAD_SILENCE_S) || interrupted()) {
         overlapping = false;
-        over = true;
+        moments.splice(0, 2);
         say("overlap_ended", { clip });
         await stream.pushFrame(InterruptionStreamSentinel.overlapSpeechEnded(Date.now()));
       }
-      if (verdict) break;
+      if (interrupted()) break;
     }
     if (overlapping) {
       await stream.pushFrame(InterruptionStreamSentinel.overlapSpeechEnded(Date.now(), true));
     }
-    for (let waited = 0; !verdict && waited < 2; waited += 0.05) await sleep(0.05);
-    if (!verdict) say("no_verdict", { clip });
+    for (let waited = 0; verdicts.length < begun && !gone && waited < PATIENCE_S; waited += 0.02) {
+      await sleep(0.02);
+    }
+    if (verdicts.length < begun) say("no_verdict", { clip });
     await stream.pushFrame(InterruptionStreamSentinel.agentSpeechEnded());
     await stream.endInput();
     await Promise.race([listening, sleep(5)]);

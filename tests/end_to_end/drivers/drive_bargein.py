@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import inspect
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,23 +19,33 @@ from events import Pace, error_fields, http_session, microphone, pieces, read_wa
 
 VAD_DELAY_S = 0.064  # two windows of speech, then AgentSession's VAD says so
 VAD_SILENCE_S = 0.25  # silence after which it says that the user has stopped
+PATIENCE_S = 2.0  # how long a verdict may take to come
 
 
 @dataclass(frozen=True)
 class Clip:
+    """A wave file and when the user speaks in it: seconds from, until."""
+
     path: str
-    onset_s: float
-    end_s: float
+    speech: tuple[tuple[float, float], ...]
 
     @classmethod
     def parse(cls, text: str) -> Clip:
-        path, onset, end = text.rsplit(":", 2)
-        return cls(path, float(onset), float(end))
+        """From WAV:FROM:UNTIL, with :FROM:UNTIL for each further time."""
+        found = re.fullmatch(r"(.*?)((?::[\d.]+:[\d.]+)+)", text)
+        if found is None:
+            raise argparse.ArgumentTypeError("expected WAV:FROM_S:UNTIL_S")
+        times = [float(one) for one in found[2][1:].split(":")]
+        return cls(found[1], tuple(zip(times[::2], times[1::2], strict=True)))
+
+    @property
+    def onset_s(self) -> float:
+        return self.speech[0][0]
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="+", type=Clip.parse, metavar="WAV:ONSET_S:END_S")
+    parser.add_argument("clips", nargs="+", type=Clip.parse, metavar="WAV:FROM_S:UNTIL_S...")
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--rate", type=int, default=24000, help="AgentSession's own is 24000")
     parser.add_argument("--frame-ms", type=int, default=50, help="AgentSession's own is 50")
@@ -75,49 +86,51 @@ async def play(clip: Clip, options: argparse.Namespace) -> None:
 
     detector.on("error", on_error)
     stream = detector.stream()
-    verdict = asyncio.Event()
+    verdicts: list[bool] = []
 
     async def listen() -> None:
         async for event in stream:
             say("overlapping_speech", **described(clip.path, event))
-            verdict.set()
+            verdicts.append(event.is_interruption)
 
     listening = asyncio.create_task(listen())
     await asyncio.sleep(options.idle_s)
     say("started", clip=clip.path, transport=type(stream).__name__)
     stream.push_frame(interruption._AgentSpeechStartedSentinel())
 
-    pace, heard_s, overlapping, over = Pace(options.speed), 0.0, False, False
+    pace, heard_s, overlapping, spoken = Pace(options.speed), 0.0, False, list(clip.speech)
+    begun = 0
     try:
         for piece in pieces(samples, options.rate, options.frame_ms):
             await pace.wait(options.frame_ms / 1000)
             stream.push_frame(rtc.AudioFrame(piece, options.rate, 1, len(piece) // 2))
             heard_s += options.frame_ms / 1000
-            if not overlapping and not over and heard_s >= clip.onset_s + VAD_DELAY_S:
-                overlapping = True
+            if not overlapping and spoken and heard_s >= spoken[0][0] + VAD_DELAY_S:
+                overlapping, begun = True, begun + 1
                 stream.push_frame(
                     interruption._OverlapSpeechStartedSentinel(
                         speech_duration=VAD_DELAY_S, started_at=time.time() - VAD_DELAY_S
                     )
                 )
-                say("overlap_started", clip=clip.path, late_s=round(heard_s - clip.onset_s, 3))
-            if overlapping and (verdict.is_set() or heard_s >= clip.end_s + VAD_SILENCE_S):
-                overlapping, over = False, True
+                say("overlap_started", clip=clip.path, late_s=round(heard_s - spoken[0][0], 3))
+            stopped = overlapping and heard_s >= spoken[0][1] + VAD_SILENCE_S
+            if stopped or any(verdicts):
+                overlapping = False
+                spoken.pop(0)
                 say("overlap_ended", clip=clip.path)
                 stream.push_frame(interruption._OverlapSpeechEndedSentinel(ended_at=time.time()))
-            if verdict.is_set():
+            if any(verdicts):
                 break
         if overlapping:  # the recording ends before the user does: so does the agent's speech
             ended: dict[str, Any] = {"ended_at": time.time()}
-            if (
-                "agent_ended"
-                in inspect.signature(interruption._OverlapSpeechEndedSentinel).parameters
-            ):
+            known = inspect.signature(interruption._OverlapSpeechEndedSentinel).parameters
+            if "agent_ended" in known:
                 ended["agent_ended"] = True
             stream.push_frame(interruption._OverlapSpeechEndedSentinel(**ended))
-        try:
-            await asyncio.wait_for(verdict.wait(), 2.0)
-        except TimeoutError:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(verdicts) < begun and not listening.done() and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        if len(verdicts) < begun:
             say("no_verdict", clip=clip.path)
         stream.push_frame(interruption._AgentSpeechEndedSentinel())
         stream.end_input()
