@@ -324,6 +324,7 @@ def _check_providers(
         vendor = vendors.find(type_name)
         given = _from_environment(type_name, vendor, environ)
         enough = "api_key" in given if vendor.key_required else "base_url" in given
+        enough = enough and bool(vendor.base_url or "base_url" in given)
         if not enough or type_name in checked or type_name in (raw or {}):
             continue
         try:

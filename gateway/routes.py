@@ -42,10 +42,14 @@ class Routes:
             for name, account in config.accounts().items()
             if vendors.find(account.type).serves(conversation)
         }
+        self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
         catalogue: dict[str, Plan] = {}
         for name, account in self._accounts.items():
             for model, upstream_model in vendors.find(account.type).models(conversation).items():
                 attempt = Attempt(name, upstream_model)
+                if model.endswith(_WILD):
+                    self._wild.append((model[:-1], (attempt,), (None,)))
+                    continue
                 catalogue[model] = (*catalogue.get(model, ()), attempt)
             for model in account.settings.models:
                 catalogue.setdefault(f"{name}/{model}", (Attempt(name, model),))
@@ -53,7 +57,6 @@ class Routes:
         self._catalogue = catalogue
         self._plans: dict[str, Plan] = dict(catalogue)
         self._weights: dict[str, tuple[float | None, ...]] = {}
-        self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
         for model in config.models:
             self._add(model)
         self._wild.sort(key=lambda one: -len(one[0]))
@@ -73,7 +76,7 @@ class Routes:
         if not plan:
             return
         if model.endswith(_WILD):
-            self._wild.append((model[:-1], plan, weights))
+            self._wild.insert(0, (model[:-1], plan, weights))  # before a catalogue's
             return
         self._plans[model] = plan
         if any(weights):

@@ -3,18 +3,32 @@
 from pydantic import Field
 
 from gateway.provider import Account, Provider, ProviderSettings
-from gateway.providers._openai_dialect import OpenAIChat
+from gateway.providers._openai_dialect import CLEAN, Dialect, OpenAIChat
 from gateway.providers._openai_speech import OpenAISpeech
 
 
 class Settings(ProviderSettings):
     """A server of one's own."""
 
+    clean: bool = False
+    """True relays its chat streams as bytes, which is faster: for servers whose streams are
+    OpenAI's to the letter. Default: they are read and put right (ids and indices of tool calls,
+    finish reasons, usage, reasoning)."""
+
     speech_rate: int = Field(24000, ge=8000, le=48000)
     """Samples per second of its raw `pcm` speech, which its answers do not tell. A WAV does."""
     speech_look_ahead: int = Field(1, ge=0, le=4)
     """Requests that run ahead of the sentence that is heard; 0 for a server that speaks one at a
     time."""
+
+
+_DIALECT = Dialect(drop=frozenset({"web_search_options"}))
+
+
+def _chat(account: Account) -> OpenAIChat:
+    settings = account.settings
+    clean = isinstance(settings, Settings) and settings.clean
+    return OpenAIChat(account, CLEAN if clean else _DIALECT)
 
 
 def _speech(account: Account) -> OpenAISpeech:
@@ -28,7 +42,7 @@ PROVIDER = Provider(
     base_url=None,
     key_variable="OPENAI_COMPATIBLE_API_KEY",
     key_required=False,
-    chat=OpenAIChat,
+    chat=_chat,
     settings=Settings,
     tts=_speech,
 )

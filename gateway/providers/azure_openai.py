@@ -1,0 +1,84 @@
+"""Azure OpenAI: the v1 API, or a dated one with the deployment in the path.
+
+https://learn.microsoft.com/azure/ai-foundry/openai/reference
+"""
+
+from __future__ import annotations
+
+from gateway.chat.upstream import ChatRequest, Reader
+from gateway.dial import Dial, join_url
+from gateway.plan import Attempt
+from gateway.provider import Account, Provider
+from gateway.providers._openai_dialect import Dialect, OpenAIChat
+from gateway.providers._openai_models import (
+    OpenAIModelsChat,
+    OpenAIModelsSettings,
+    adapt,
+    takes_breakpoints,
+)
+
+
+class Settings(OpenAIModelsSettings):
+    """Settings of an Azure OpenAI resource. `base_url` is https://{resource}.openai.azure.com (or
+    .services.ai.azure.com), without a path; a model is the name of a deployment."""
+
+    api_version: str | None = None
+    """A dated version (2024-10-21 or later) puts the deployment in the path. Default: the v1 API,
+    which needs none."""
+    bearer: bool = False
+    """True sends the key as a bearer token (Entra ID) in place of the header `api-key`."""
+
+
+class AzureChat(OpenAIModelsChat):
+    """The v1 API: OpenAI's paths under /openai/v1, models being deployments."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        self._headers = azure_headers(account, self._headers)
+        base = join_url(account.base_url, "openai/v1")
+        self._url = join_url(base, "chat/completions")
+        self._responses_url = join_url(base, "responses")
+
+
+class DatedAzureChat(OpenAIChat):
+    """A dated API: the deployment is in the path."""
+
+    def __init__(self, account: Account, api_version: str) -> None:
+        super().__init__(account, Dialect(clean=True, breakpoints=takes_breakpoints, adapt=adapt))
+        self._headers = azure_headers(account, self._headers)
+        self._base = join_url(account.base_url, "openai/deployments")
+        self._query = f"?api-version={api_version}"
+
+    def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
+        dial = super().dial(request, attempt)
+        url = join_url(self._base, f"{attempt.model}/chat/completions") + self._query
+        return Dial(url, dial.headers, body=dial.body)
+
+    def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
+        return super().reader(request, attempt)
+
+
+def azure_headers(account: Account, headers: dict[str, str]) -> dict[str, str]:
+    """`headers` with the key where Azure looks for it."""
+    settings = account.settings
+    if isinstance(settings, Settings) and settings.bearer:
+        return headers
+    bare = {name: value for name, value in headers.items() if name != "authorization"}
+    return {**bare, "api-key": account.api_key}
+
+
+def chat(account: Account) -> OpenAIChat:
+    """The adapter for the API that the settings choose."""
+    settings = account.settings
+    if isinstance(settings, Settings) and settings.api_version:
+        return DatedAzureChat(account, settings.api_version)
+    return AzureChat(account)
+
+
+PROVIDER = Provider(
+    title="Azure OpenAI",
+    base_url=None,
+    key_variable="AZURE_OPENAI_API_KEY",
+    settings=Settings,
+    chat=chat,
+)

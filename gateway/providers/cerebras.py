@@ -1,0 +1,17 @@
+"""Cerebras: https://inference-docs.cerebras.ai/api-reference."""
+
+from gateway.provider import Provider
+from gateway.providers._openai_dialect import OPENAI_ONLY, Dialect, in_dialect
+
+PROVIDER = Provider(
+    title="Cerebras",
+    base_url="https://api.cerebras.ai/v1",
+    key_variable="CEREBRAS_API_KEY",
+    chat=in_dialect(
+        Dialect(
+            drop=OPENAI_ONLY
+            | {"frequency_penalty", "presence_penalty", "logit_bias", "metadata", "service_tier"}
+        )
+    ),
+    chat_models={"openai/gpt-oss-120b": "gpt-oss-120b"},
+)

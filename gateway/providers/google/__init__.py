@@ -1,0 +1,18 @@
+"""Google: Gemini by its OpenAI-compatible endpoint."""
+
+from gateway.provider import Provider
+from gateway.providers._openai_dialect import in_dialect
+from gateway.providers.google.chat import DIALECT
+
+_CHAT_MODELS = (
+    "gemini-4-argon gemini-3.1-pro gemini-3-flash gemini-3.1-flash-lite gemini-3.5-flash "
+    "gemini-2.5-pro gemini-2.5-flash gemini-2.5-flash-lite"
+).split()
+
+PROVIDER = Provider(
+    title="Google Gemini",
+    base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+    key_variable="GOOGLE_API_KEY",
+    chat=in_dialect(DIALECT),
+    chat_models={f"google/{name}": name for name in _CHAT_MODELS},
+)

@@ -1,0 +1,13 @@
+"""Groq."""
+
+from gateway.provider import Provider
+from gateway.providers._openai_dialect import in_dialect
+from gateway.providers.groq.chat import DIALECT
+
+PROVIDER = Provider(
+    title="Groq",
+    base_url="https://api.groq.com/openai/v1",
+    key_variable="GROQ_API_KEY",
+    chat=in_dialect(DIALECT),
+    chat_models={"openai/gpt-oss-120b": "openai/gpt-oss-120b"},
+)

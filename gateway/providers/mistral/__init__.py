@@ -1,0 +1,16 @@
+"""Mistral."""
+
+from gateway.provider import Provider
+from gateway.providers._openai_dialect import in_dialect
+from gateway.providers.mistral.chat import DIALECT
+
+PROVIDER = Provider(
+    title="Mistral",
+    base_url="https://api.mistral.ai/v1",
+    key_variable="MISTRAL_API_KEY",
+    chat=in_dialect(DIALECT),
+    chat_models={
+        f"mistral/{name}": name
+        for name in ("mistral-large-latest", "mistral-medium-latest", "mistral-small-latest")
+    },
+)

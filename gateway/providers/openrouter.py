@@ -1,0 +1,26 @@
+"""OpenRouter: https://openrouter.ai/docs/api-reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.provider import Provider
+from gateway.providers._openai_dialect import Dialect, in_dialect
+
+
+def adapt(body: dict[str, Any], model: str) -> None:
+    """Effort is part of an object here."""
+    effort = body.pop("reasoning_effort", None)
+    if effort is not None and "reasoning" not in body:
+        body["reasoning"] = {"enabled": False} if effort == "none" else {"effort": effort}
+
+
+PROVIDER = Provider(
+    title="OpenRouter",
+    base_url="https://openrouter.ai/api/v1",
+    key_variable="OPENROUTER_API_KEY",
+    chat=in_dialect(
+        Dialect(drop=frozenset({"store", "prediction"}), developer="system", adapt=adapt)
+    ),
+    chat_models={"openai/gpt-oss-120b": "openai/gpt-oss-120b"},
+)

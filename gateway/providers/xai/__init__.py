@@ -1,0 +1,18 @@
+"""xAI: Grok."""
+
+from gateway.provider import Provider
+from gateway.providers._openai_dialect import in_dialect
+from gateway.providers.xai.chat import DIALECT
+
+_CHAT_MODELS = (
+    "grok-4-1-fast-non-reasoning grok-4-1-fast-reasoning grok-4.20-0309-non-reasoning "
+    "grok-4.20-0309-reasoning grok-4.20-multi-agent-0309 grok-4.3 grok-4.5"
+).split()
+
+PROVIDER = Provider(
+    title="xAI",
+    base_url="https://api.x.ai/v1",
+    key_variable="XAI_API_KEY",
+    chat=in_dialect(DIALECT),
+    chat_models={f"xai/{name}": name for name in _CHAT_MODELS},
+)
