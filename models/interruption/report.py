@@ -270,8 +270,8 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     parts += [
         "### Worse lines: telephone band and noise",
-        "Noise is babble of six held-out readers, a held-out voice as television, or hiss, under the "
-        "whole window; of *recorded* and *made* every third trial.",
+        "Noise is babble of six held-out readers, a held-out voice as television, or hiss, under "
+        "the whole window; of *recorded* and *made* every third trial.",
         worse_lines(result["tables"]),
         "### By group of speakers and language",
         by_group(result["groups"]),
