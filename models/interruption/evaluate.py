@@ -10,16 +10,27 @@ instead (the form is in `conversations.py`).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import pickle
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.interruption import conversations, plots, report, scoring, trials
+from models.interruption import (
+    conversations,
+    eval_channels,
+    nonverbal,
+    plots,
+    report,
+    scoring,
+    splits,
+    trials,
+)
 from models.interruption.baselines import PairCache, speech_seconds
 from models.interruption.cache import cache_folder
 from models.interruption.scoring import Model, Scored
@@ -70,15 +81,41 @@ def differences(model: Model, items: Sequence[Scored]) -> dict[str, float]:
     return {"whole": whole, "server": server}
 
 
+def kept(make: Callable[[], Iterable[Trial]], *depends_on: object) -> list[Trial]:
+    """The trials that `make` gives, from the cache where neither code nor arguments changed."""
+    digest = hashlib.sha256(repr(depends_on).encode())
+    for module in (trials, eval_channels, splits, nonverbal):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    path = cache_folder().parent / "eval-trials" / f"{digest.hexdigest()[:24]}.pickle"
+    if path.exists():
+        found: list[Trial] = pickle.loads(path.read_bytes())
+        return found
+    found = list(make())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(found))
+    return found
+
+
 def tables(
     arguments: argparse.Namespace, model: Model, folds: dict[int | None, Model]
 ) -> dict[str, list[Scored]]:
     audio: Path = arguments.audio
     pair = None if arguments.no_baselines else PairCache(cache_folder().parent / "eval-pair")
     threshold = model.threshold if arguments.threshold is None else arguments.threshold
-    meetings = list(trials.ami(audio))
-    recorded = list(trials.recorded(audio, arguments.per_source))
-    made = list(trials.made(arguments.voices, arguments.made)) if arguments.voices else []
+    place = str(audio.resolve())
+    meetings = kept(lambda: trials.ami(audio), "ami", place)
+    limit = arguments.per_source
+    recorded = kept(lambda: trials.recorded(audio, limit), "recorded", place, limit)
+    made: list[Trial] = []
+    if arguments.voices:
+        spoken = sum(1 for _ in arguments.voices.glob("*.json"))
+        made = kept(
+            lambda: trials.made(arguments.voices, arguments.made),
+            "made",
+            str(arguments.voices),
+            arguments.made,
+            spoken,
+        )
     made += [trials.echoed(t) for t in made if t.positive][:NOISES]
     made += list(trials.made_noises(NOISES)) if made else []
     groups: dict[str, list[Trial]] = {
@@ -224,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print("no made speech in the cache (models.interruption.voices): left out")
     folds: dict[int | None, Model] = {None: model}
     if arguments.folds:
-        for fold in range(trials.splits.AMI_FOLDS):
+        for fold in range(splits.AMI_FOLDS):
             folds[fold] = Model(Path(arguments.folds.format(fold=fold)))
     found = tables(arguments, model, folds)
     result = figures(found, model, threshold)
