@@ -49,7 +49,7 @@ CREATE_S: Final = 30.0
 """A client that has not sent session.create after so long is let go."""
 
 SERVED_S: Final = 10.0
-"""A line that lived so long has served: the budget of retries is whole again."""
+"""A line that lived so long, or gave a final, has served: the budget of retries is whole again."""
 
 ASLEEP_S: Final = 5.0
 """A caller who has sent no audio for so long is muted: a line that ends is not replaced before
@@ -277,6 +277,7 @@ class SttSession:
                 self._broke(number, failure, now)
             case Left(code):
                 self.report.left = code not in (1000, 1001, 1005)
+                out.append(Close(1000))
                 self._end()
             case Binary():
                 self._refuse(
@@ -465,8 +466,9 @@ class SttSession:
         """Let go of everything."""
         self._over = True
         self.deadline = None
-        for number in self._numbered:
+        for number, (line, _) in self._numbered.items():
             self._out.insert(0, Drop(number))
+            self._health.dropped(line.attempt)
         self._numbered.clear()
         self.report.audio_s = self._kept.end / self._kept.rate
         self.report.finals = self._telling.finals
@@ -610,6 +612,8 @@ class SttSession:
                     self._heard_words(line, now)
                 self._tell(telling.final(line, transcript))
                 self._overdue_before = False
+                if transcript.text:  # it has served
+                    self._rounds, self._again = 0, False
             case SpeechStarted(at):
                 self._tell(telling.speech_started(line, at))
             case Eager(transcript):
@@ -636,8 +640,6 @@ class SttSession:
     def _heard_words(self, line: Line, now: float) -> None:
         line.heard_words(now)
         self._doubt = 1
-        self._again = False
-        self._rounds = 0
 
     def _closed(self, number: int, code: int, reason: str, now: float) -> None:
         line, _ = self._numbered.get(number, (None, None))
@@ -656,8 +658,10 @@ class SttSession:
             self._failed(line, failure, now)
 
     def _drop(self, line: Line) -> None:
-        if self._numbered.pop(line.number, None) is not None:
+        if (entry := self._numbered.pop(line.number, None)) is not None:
             self._out.append(Drop(line.number))
+            if entry[1].failure is None:
+                self._health.dropped(line.attempt)
 
     def _line_over(self, line: Line, now: float) -> None:
         """A line has ended as it was asked to."""
@@ -714,7 +718,7 @@ class SttSession:
         if self._next is not None:
             self._take_next(now)
             return
-        if line.ready and (line.heard_text or now - line.ready_at >= SERVED_S):
+        if line.ready and now - line.ready_at >= SERVED_S:
             self._rounds, self._again = 0, False
         left = after(failure, self._left)
         if failure.kind in _FOR_GOOD:

@@ -31,6 +31,10 @@ KEY = "key-of-the-fake"
 SILENCE_S = 0.3  # ends an utterance
 
 
+class _ResetError(Exception):
+    """The fake has cut the connection."""
+
+
 class Connection:
     """One client of a fake recogniser. Subclasses say the provider's words."""
 
@@ -41,10 +45,10 @@ class Connection:
         self.request = request
         self.exchange = exchange
         self.socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 24)
-        self.faults = dict(
-            (name, rest)
-            for name, _, rest in (one.partition(":") for one in exchange.scenario.split("+") if one)
-        )
+        self.faults: dict[str, str] = {}
+        for one in filter(None, exchange.scenario.split("+")):
+            name, _, rest = one.partition(":")
+            self.faults[name] = rest
         self.ear = Ear(self.rate)
         self.utterance: list[HeardWord] = []
         self.speaking = False
@@ -100,16 +104,14 @@ class Connection:
 
     def due(self, fault: str) -> bool:
         after = self.faults.get(fault)
-        if after is None or self.ear.time < float(after.partition(":")[0] or 0):
-            return False
-        return True
+        return after is not None and self.ear.time >= float(after.partition(":")[0] or 0)
 
     async def misbehave(self) -> None:
         if self.due("stall"):
             self.stalled = True
         if self.due("drop"):
             reset(self.request)
-            raise ConnectionResetError
+            raise _ResetError
         if self.due("close"):
             _, code, reason = (self.faults.pop("close") + "::").split(":")[:3]
             await self.close(int(code or 1011), reason)
@@ -138,13 +140,16 @@ class Connection:
     async def run(self) -> web.WebSocketResponse:
         await self.socket.prepare(self.request)
         await self.opened()
-        async for message in self.socket:
-            if message.type is WSMsgType.TEXT:
-                self.exchange.heard.append(message.data)
-                await self.text(message.data)
-            elif message.type is WSMsgType.BINARY:
-                self.exchange.heard.append(message.data)
-                await self.binary(message.data)
+        try:
+            async for message in self.socket:
+                if message.type is WSMsgType.TEXT:
+                    self.exchange.heard.append(message.data)
+                    await self.text(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    self.exchange.heard.append(message.data)
+                    await self.binary(message.data)
+        except (_ResetError, ConnectionError):
+            return self.socket  # by either side
         if not self.socket.closed:
             await self.close()
         return self.socket

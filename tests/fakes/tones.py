@@ -1,4 +1,4 @@
-"""Speech for machines: each word is a tone, so that a fake recogniser can tell exactly what it heard.
+"""Speech for machines: each word is a tone, so that a fake recogniser tells exactly what it heard.
 
 A word of WORD_S is a sine of its own frequency with a short gap behind it. What is heard twice or
 not at all after a failover shows in the words themselves.

@@ -243,6 +243,7 @@ def test_a_client_that_leaves_takes_its_connections_along() -> None:
     play.leave()
 
     assert play.dropped == [1]
+    assert play.ended is not None
     assert play.session.deadline is None
     assert play.session.report.left
 
@@ -377,13 +378,25 @@ def test_a_connection_that_breaks_off_is_opened_again_once_before_the_next_provi
 
 def test_a_provider_that_served_gets_its_second_chance_each_time() -> None:
     play = Play().started()
-    for i in range(4):
+    for _ in range(4):
         play.speak(0.5)
-        play.hear(interim(f"word {i}"))
+        play.hear(final("word", 0.0, 0.5))
+        play.speak(0.5)
         play.close_upstream(1011)
         play.accept()
 
     assert play.providers == ["acme"] * 5
+
+
+def test_a_provider_that_breaks_off_again_and_again_in_one_utterance_is_left() -> None:
+    play = Play().started()
+    for _ in range(2):
+        play.speak(0.5)
+        play.hear(interim(f"word at {play.now}"))
+        play.close_upstream(1011)
+        play.accept()
+
+    assert play.providers == ["acme", "acme", "zeus"]
 
 
 def test_an_error_message_is_a_failure() -> None:
