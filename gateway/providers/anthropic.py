@@ -17,7 +17,6 @@ from gateway.errors import Failure, Kind
 from gateway.plan import Attempt
 from gateway.provider import Account, Provider, ProviderSettings
 
-
 _SAMPLING_MODELS: Final = (
     "claude-3 claude-opus-4-0 claude-opus-4-1 claude-opus-4-2 claude-opus-4-5 claude-opus-4-6 "
     "claude-sonnet-4-0 claude-sonnet-4-2 claude-sonnet-4-5 claude-sonnet-4-6 claude-haiku-4-5"
