@@ -1,4 +1,9 @@
-"""Quick figures on built scenes of held-out people, while training; `evaluate` is the full report.
+"""Quick figures on built scenes of held-out people; `evaluate` is the full report.
+
+    python -m models.interruption.held_out --run one
+
+The command prints, for a finished training, what each threshold costs: that is how the default one
+is chosen.
 
 Every pair compared here went through the same channels: made voices against made voices, meetings
 against meetings. A scene's score at T is the highest probability that two frames in a row reached
@@ -7,9 +12,12 @@ by T seconds after the onset, which is what the client acts on.
 
 from __future__ import annotations
 
+import argparse
+
 import numpy as np
 from numpy.typing import NDArray
 
+from models.interruption.cache import cache_folder
 from models.interruption.scenes import FRAME_S
 
 _PAIRS = {
@@ -51,3 +59,53 @@ def figures(
             str(kind): round(float(fired[kinds == kind].mean()), 2) for kind in np.unique(kinds)
         }
     return out
+
+
+def table(
+    probabilities: NDArray[np.float32], kinds: NDArray[np.str_], onsets: NDArray[np.float32]
+) -> str:
+    """By threshold: share of scenes of each kind in which it fired, and the median delay in ms."""
+    groups = {
+        "real turns": ("speech_libri", "speech_ocean", "meeting_turn"),
+        "made turns": ("voice_sentence", "voice_floor", "voice_turned"),
+        "short calls": ("short_calls",),
+        "meeting mhm": ("meeting_backchannel",),
+        "made mhm": ("voice_backchannel", "made_hum"),
+        "cough, laugh": ("cough", "laugh"),
+        "other noise": ("breath", "throat", "taps", "tones", "baby_cry", "background", "echo"),
+    }
+    lines = ["threshold  delay ms  " + "  ".join(groups)]
+    both = np.minimum(probabilities[:, 1:], probabilities[:, :-1])
+    ends = (np.arange(both.shape[1]) + 2) * FRAME_S
+    for threshold in (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95):
+        fired = both >= threshold
+        hit = fired.any(axis=1)
+        real = hit & np.isin(kinds, groups["real turns"])
+        delay = np.median(ends[fired[real].argmax(axis=1)] - onsets[real]) if real.any() else np.nan
+        rates = [f"{hit[np.isin(kinds, group)].mean():.2f}" for group in groups.values()]
+        lines.append(f"{threshold:.2f}  {delay * 1000:.0f}  " + "  ".join(rates))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    from models.interruption.export import loaded
+    from models.interruption.splits import Side
+    from models.interruption.train import Shards
+    from models.interruption.train import probabilities as heard
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--held-out", nargs="+", default=["scenes", "scenes-meetings"])
+    parser.add_argument("--run", default="one")
+    arguments = parser.parse_args()
+    root = cache_folder()
+    network, _ = loaded(root / "runs" / arguments.run / "best.pt")
+    shards = Shards([root / name for name in arguments.held_out], Side.EVAL)
+    kinds, onsets = shards.fields["kinds"], shards.fields["onsets"]
+    found = heard(network, shards)
+    for name, value in figures(found, kinds, onsets).items():
+        print(name, value)
+    print(table(found, kinds, onsets))
+
+
+if __name__ == "__main__":
+    main()

@@ -19,9 +19,9 @@ from models.interruption.phonemes import PHONEME_CLASSES
 class Shape:
     """Sizes of the network; saved beside the weights."""
 
-    width: int = 144
+    width: int = 112
     dilations: tuple[int, ...] = (1, 2, 4, 8)
-    memory: int = 128
+    memory: int = 96
     kernel: int = 3
 
     def as_dict(self) -> dict[str, object]:

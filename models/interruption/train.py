@@ -123,7 +123,12 @@ def main() -> None:
     network = Network(Shape(width=arguments.width, memory=arguments.memory))
     if arguments.from_run:
         saved = torch.load(root / "runs" / arguments.from_run / "best.pt", weights_only=True)
-        network.load_state_dict(saved["weights"])
+        fitting = {
+            name: value
+            for name, value in saved["weights"].items()
+            if name in (now := network.state_dict()) and now[name].shape == value.shape
+        }
+        network.load_state_dict(fitting, strict=False)  # heads may have changed
     average = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.rate, weight_decay=0.02)
     steps = epochs * (shards.count // arguments.batch)
