@@ -108,14 +108,8 @@ def tables(
     recorded = kept(lambda: trials.recorded(audio, limit), "recorded", place, limit)
     made: list[Trial] = []
     if arguments.voices:
-        spoken = sum(1 for _ in arguments.voices.glob("*.json"))
-        made = kept(
-            lambda: trials.made(arguments.voices, arguments.made),
-            "made",
-            str(arguments.voices),
-            arguments.made,
-            spoken,
-        )
+        notes = trials.held_out_notes(arguments.voices, arguments.made)
+        made = kept(lambda: trials.made(notes), "made", [str(path) for path in notes])
     made += [trials.echoed(t) for t in made if t.positive][:NOISES]
     made += list(trials.made_noises(NOISES)) if made else []
     groups: dict[str, list[Trial]] = {

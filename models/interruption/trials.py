@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
@@ -298,18 +298,23 @@ def recorded_trial(audio: Path, row: Mapping[str, str]) -> Trial:
 # --- made speech of voices that training never met, through the same simulated channels
 
 
-def made(voices: Path, at_most: int) -> Iterator[Trial]:
-    """Utterances of `voices.py` whose voice is held out; the same channels as `recorded`."""
-    rows = []
+def held_out_notes(voices: Path, at_most: int) -> list[Path]:
+    """The first utterances of `voices.py` whose voice training never met."""
+    found = []
     for path in sorted(voices.glob("*.json")):
+        if json.loads(path.read_text(encoding="utf-8"))["side"] == splits.Side.EVAL:
+            found.append(path)
+    return found[:at_most]
+
+
+def made(notes: Iterable[Path]) -> Iterator[Trial]:
+    """Made utterances through the same channels as `recorded`."""
+    for path in notes:
         note = json.loads(path.read_text(encoding="utf-8"))
-        if note["side"] == splits.Side.EVAL:
-            rows.append((path.with_suffix(".flac"), note))
-    for path, note in rows[:at_most]:
         rng = np.random.default_rng(crc32(f"made{path.stem}".encode()))
         onset = float(note["part_starts_s"][0])
         begin = max(0.0, onset - 0.03)
-        event = read(path)[round(begin * SAMPLE_RATE) :]
+        event = read(path.with_suffix(".flac"))[round(begin * SAMPLE_RATE) :]
         tone = channels.coloured_noise(SAMPLE_RATE, rng, 4) * 3e-4
         window = window_around(event, onset - begin, tone)
         alone = list(note["kinds"]) == [BACKCHANNEL]
