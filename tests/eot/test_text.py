@@ -21,10 +21,6 @@ from gateway.eot.text import (
 from gateway.inference.onnx import ModelError, TokenModel
 from tests.fakes import turn_model
 
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}<|im_end|>\n{% endfor %}"
-)
-
 
 class LetterTokenizer:
     """A token for each letter: its number in Unicode."""
@@ -141,17 +137,8 @@ def test_a_folder_without_the_model_is_refused(tmp_path: Path):
 
 def test_a_folder_is_loaded_with_its_own_tokenizer_and_template(tmp_path: Path):
     pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
-    turn_model.write_text(tmp_path / "m.onnx")
-    words = {"<|im_start|>": 0, "user": 1, ":": 2, "good": 3, "evening": 4, "<unk>": 5}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE})
-    )
-    config = TurnTextConfig(model=str(tmp_path), file="m.onnx", threshold=0.2)
+    folder = turn_model.write_text_folder(tmp_path / "model")
+    config = TurnTextConfig(model=str(folder), file="m.onnx", threshold=0.2)
 
     model = load(config)
 

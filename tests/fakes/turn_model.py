@@ -7,6 +7,7 @@ samples were lost or mixed up between sessions.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,11 @@ METADATA = {
     "default_threshold": "0.4",
     "thresholds": "en=0.4 de=0.3",
 }
+
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
 
 
 def write(path: Path, *, metadata: dict[str, str] | None = None, samples: int = 16000) -> Path:
@@ -81,3 +87,22 @@ def _write(path: Path, graph: onnx.GraphProto, metadata: dict[str, str]) -> Path
     helper.set_model_props(model, metadata)
     onnx.save(model, str(path))
     return path
+
+
+def write_text_folder(folder: Path) -> Path:
+    """Write a text model with tokenizer, chat template and thresholds to `folder`, as the hub has
+    them. Needs the package `tokenizers`. A word it does not know is token 5."""
+    import tokenizers
+
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "m.onnx")
+    words = {"<|im_start|>": 0, "user": 1, ":": 2, "good": 3, "evening": 4, "<unk>": 5}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE})
+    )
+    (folder / "languages.json").write_text(json.dumps({"en": {"threshold": 0.01}}))
+    return folder

@@ -1,70 +1,77 @@
-// Plays a recording in real time to `inference.TurnDetector` of the installed @livekit/agents.
-// See drive_eot.py.
+// Plays recordings to the streaming turn detector of the installed @livekit/agents.
+//
+// What AgentSession would do is done, in real time: microphone audio flows all the time, a
+// prediction is wanted once the user has been silent for 0.2 s, and a committed turn is flushed.
+// One session hears all recordings, one after the other.
 
-import { agents, errorFields, frames, pace, parsed, readWave, resampled, run, say } from "./events.mjs";
+import { agents, errorFields, frames, pace, parsed, readWave, resampled, run, say, sleep } from "./events.mjs";
 
-const PREDICTION_TIMEOUT_MS = 1000; // what AgentSession grants
+const SILENCE_S = 0.2; // of voice activity detection, before a prediction is asked for
+const PREDICTION_TIMEOUT_S = 1.0; // AgentSession's own: then the detector is given up
 
 const options = parsed({
-  "ask-at": { type: "string", multiple: true, default: [] },
-  language: { type: "string", multiple: true, default: ["en"] },
-  rate: { type: "string", default: "24000" },
+  rate: { type: "string", default: "24000" }, // AgentSession's own
   "frame-ms": { type: "string", default: "50" },
-  "flush-after": { type: "boolean", default: false },
+  speed: { type: "string", default: "1" },
+  "no-flush": { type: "boolean", default: false },
 });
 
-async function ask(stream, atS) {
-  const askedAt = performance.now();
-  const late = new Promise((done) => setTimeout(done, PREDICTION_TIMEOUT_MS, null));
-  const event = await Promise.race([stream.predict().await, late]);
-  if (event === null) {
-    say("no_prediction", { asked_for_s: atS });
+async function predicted(stream, clip) {
+  const future = stream.predict();
+  const event = await Promise.race([future.await, sleep(PREDICTION_TIMEOUT_S)]);
+  if (event === undefined) {
+    say("no_prediction", { clip });
     return;
   }
   say("prediction", {
-    asked_for_s: atS,
+    clip,
     probability: event.endOfTurnProbability,
+    threshold: (await stream.unlikelyThreshold(undefined)) ?? null,
     backchannel_probability: event.backchannelProbability ?? null,
-    inference_duration_s: event.inferenceDuration ?? null,
-    detection_delay_s: event.detectionDelay ?? null,
-    waited_s: (performance.now() - askedAt) / 1000,
-    model: stream.model,
-    is_fallback: stream.isFallback,
+    backchannel_threshold: (await stream.backchannelThreshold(undefined)) ?? null,
+    detection_delay_s: event.detectionDelay === undefined ? null : event.detectionDelay / 1000,
+    inference_s: event.inferenceDuration === undefined ? null : event.inferenceDuration / 1000,
   });
 }
 
-await run(async () => {
-  const { samples, rate: fileRate } = readWave(options.positionals[0]);
+async function main() {
   const rate = Number(options.rate);
   const frameMs = Number(options["frame-ms"]);
-  const waiting = options["ask-at"].flatMap((one) => one.split(",")).map(Number);
-  waiting.sort((a, b) => a - b);
   const detector = new agents.inference.TurnDetector({ version: "v1" });
+  detector.on("metrics_collected", (metrics) =>
+    say("metrics", {
+      total_s: metrics.totalDuration / 1000,
+      detection_delay_s: metrics.detectionDelay / 1000,
+      prediction_s: metrics.predictionDuration / 1000,
+    }),
+  );
   const stream = detector.stream();
-  say("started");
-  const wait = pace();
-  let heardS = 0;
   try {
-    for (const frame of frames(resampled(samples, fileRate, rate), rate, frameMs)) {
-      await wait(frameMs / 1000);
-      await stream.pushAudio(frame);
-      heardS += frameMs / 1000;
-      if (waiting.length > 0 && heardS >= waiting[0]) {
-        await ask(stream, waiting.shift());
-        if (options["flush-after"]) stream.flush();
+    await sleep(1); // it drops what is pushed before it is connected
+    for (const argument of options.positionals) {
+      const split = argument.lastIndexOf(":");
+      const clip = argument.slice(0, split);
+      const endS = Number(argument.slice(split + 1));
+      const { samples, rate: fileRate } = readWave(clip);
+      const wait = pace(Number(options.speed));
+      let heardS = 0;
+      let asking;
+      for (const frame of frames(resampled(samples, fileRate, rate), rate, frameMs)) {
+        await wait(frameMs / 1000);
+        stream.pushAudio(frame);
+        heardS += frameMs / 1000;
+        if (asking === undefined && heardS >= endS + SILENCE_S) asking = predicted(stream, clip);
       }
+      await asking;
+      if (!options["no-flush"]) stream.flush("turn committed");
     }
-    for (const language of options.language) {
-      say("thresholds", {
-        language,
-        unlikely: (await stream.unlikelyThreshold(language)) ?? null,
-        backchannel: (await stream.backchannelThreshold(language)) ?? null,
-      });
-    }
-    say("done", { is_fallback: stream.isFallback });
+    say("ended", { degraded: detector.model !== "turn-detector-v1", model: detector.model });
   } catch (error) {
     say("failed", errorFields(error));
   } finally {
-    await stream.aclose();
+    await Promise.race([stream.aclose().catch(() => {}), sleep(5)]);
+    say("done");
   }
-});
+}
+
+await run(main);

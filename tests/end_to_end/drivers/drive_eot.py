@@ -1,89 +1,101 @@
-"""Plays a recording in real time to `inference.TurnDetector` and asks it for predictions.
+"""Plays recordings to the streaming turn detector of the installed livekit-agents.
 
-livekit-agents before 1.6 has none.
+What AgentSession would do is done, in real time: microphone audio flows all the time, a prediction
+is wanted once the user has been silent for 0.2 s, and a committed turn is flushed. One session
+hears all recordings, one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import time
+from dataclasses import dataclass
 from typing import Any
 
 from events import Pace, error_fields, http_session, microphone, pieces, read_wave, run, say
 
-PREDICTION_TIMEOUT_S = 1.0  # what AgentSession grants
+SILENCE_S = 0.2  # of voice activity detection, before a prediction is asked for
+PREDICTION_TIMEOUT_S = 1.0  # AgentSession's own: then the detector is given up
 
 
-def seconds(text: str) -> list[float]:
-    return [float(one) for one in text.split(",")]
+@dataclass(frozen=True)
+class Clip:
+    path: str
+    end_s: float
+
+    @classmethod
+    def parse(cls, text: str) -> Clip:
+        path, end = text.rsplit(":", 1)
+        return cls(path, float(end))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("wav")
-    parser.add_argument("--ask-at", type=seconds, default=[], metavar="S,S,...")
-    parser.add_argument("--language", nargs="*", default=["en"], help="whose thresholds to print")
-    parser.add_argument("--rate", type=int, default=24000)
-    parser.add_argument("--frame-ms", type=int, default=50)
-    parser.add_argument("--flush-after", action="store_true", help="flush after each prediction")
+    parser.add_argument("clips", nargs="+", type=Clip.parse, metavar="WAV:END_OF_SPEECH_S")
+    parser.add_argument("--rate", type=int, default=24000, help="AgentSession's own is 24000")
+    parser.add_argument("--frame-ms", type=int, default=50, help="AgentSession's own is 50")
+    parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("--no-flush", action="store_true", help="as if no turn were committed")
     return parser.parse_args()
 
 
-async def ask(stream: Any, at_s: float) -> None:
-    asked_at = time.monotonic()
-    try:
-        event = await asyncio.wait_for(stream.predict(), PREDICTION_TIMEOUT_S)
-    except TimeoutError:
-        stream.cancel_inference(timed_out=True)
-        say("no_prediction", asked_for_s=at_s)
+async def predicted(stream: Any, clip: Clip) -> None:
+    future = stream.predict()
+    done, _ = await asyncio.wait([future], timeout=PREDICTION_TIMEOUT_S)
+    if not done:
+        say("no_prediction", clip=clip.path)
         return
+    event = future.result()
     say(
         "prediction",
-        asked_for_s=at_s,
+        clip=clip.path,
         probability=event.end_of_turn_probability,
-        backchannel_probability=getattr(event, "backchannel_probability", None),
-        inference_duration_s=event.inference_duration,
+        threshold=await stream.unlikely_threshold(None),
+        backchannel_probability=event.backchannel_probability,
+        backchannel_threshold=await stream.backchannel_threshold(None),
         detection_delay_s=event.detection_delay,
-        waited_s=round(time.monotonic() - asked_at, 4),
-        model=stream.model,
-        is_fallback=stream.is_fallback,
+        inference_s=event.inference_duration,
     )
 
 
 async def main() -> None:
     from livekit import rtc
-    from livekit.agents import LanguageCode, inference
+    from livekit.agents import inference
 
     options = arguments()
-    samples = microphone(*read_wave(options.wav), options.rate)
-    waiting = sorted(options.ask_at)
     async with http_session():
         detector = inference.TurnDetector(version="v1", local_fallback=False)
+        detector.on(
+            "metrics_collected",
+            lambda metrics: say(
+                "metrics",
+                total_s=metrics.total_duration,
+                detection_delay_s=metrics.detection_delay,
+                prediction_s=metrics.prediction_duration,
+            ),
+        )
         stream = detector.stream()
-        say("started")
-        pace, heard_s = Pace(1.0), 0.0
         try:
-            for piece in pieces(samples, options.rate, options.frame_ms):
-                await pace.wait(options.frame_ms / 1000)
-                stream.push_audio(rtc.AudioFrame(piece, options.rate, 1, len(piece) // 2))
-                heard_s += options.frame_ms / 1000
-                if waiting and heard_s >= waiting[0]:
-                    await ask(stream, waiting.pop(0))
-                    if options.flush_after:
-                        stream.flush()
-            for language in options.language:
-                say(
-                    "thresholds",
-                    language=language,
-                    unlikely=await stream.unlikely_threshold(LanguageCode(language)),
-                    backchannel=await stream.backchannel_threshold(LanguageCode(language)),
-                )
-            say("done", degraded=stream.is_degraded, is_fallback=stream.is_fallback)
+            await asyncio.sleep(1.0)  # it drops what is pushed before it is connected
+            for clip in options.clips:
+                samples = microphone(*read_wave(clip.path), options.rate)
+                pace, heard_s, asking = Pace(options.speed), 0.0, None
+                for piece in pieces(samples, options.rate, options.frame_ms):
+                    await pace.wait(options.frame_ms / 1000)
+                    stream.push_audio(rtc.AudioFrame(piece, options.rate, 1, len(piece) // 2))
+                    heard_s += options.frame_ms / 1000
+                    if asking is None and heard_s >= clip.end_s + SILENCE_S:
+                        asking = asyncio.create_task(predicted(stream, clip))
+                if asking is not None:
+                    await asking
+                if not options.no_flush:
+                    stream.flush(reason="turn committed")
+            say("ended", degraded=stream.is_degraded, model=stream.model)
         except Exception as error:
             say("failed", **error_fields(error))
         finally:
             await stream.aclose()
+            say("done")
 
 
 run(main)
