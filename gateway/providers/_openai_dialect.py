@@ -52,6 +52,9 @@ class Dialect:
 CLEAN: Final = Dialect(clean=True)
 """OpenAI itself, and servers that are said to be like it."""
 
+PROXIED_EXTRAS: Final = frozenset({"google", "xai"})
+"""What a server that may stand for any provider is given of `extra_content`."""
+
 MAX_TOKENS: Final = {"max_completion_tokens": "max_tokens"}
 """For those who know the older name alone."""
 

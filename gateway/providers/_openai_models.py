@@ -14,8 +14,11 @@ from gateway.chat.upstream import ChatRequest, Reader
 from gateway.dial import Dial, join_url
 from gateway.plan import Attempt
 from gateway.provider import Account, ProviderSettings
-from gateway.providers._openai_dialect import Dialect, OpenAIChat, merged
+from gateway.providers._openai_dialect import PROXIED_EXTRAS, Dialect, OpenAIChat, merged
 from gateway.providers._openai_responses import responses_reader, to_responses
+
+
+BASE_URL: Final = "https://api.openai.com/v1"
 
 
 class Tools(StrEnum):
@@ -114,7 +117,12 @@ class OpenAIModelsChat(OpenAIChat):
     where a model refuses tools with reasoning."""
 
     def __init__(self, account: Account) -> None:
-        super().__init__(account, Dialect(clean=True, breakpoints=takes_breakpoints, adapt=adapt))
+        # behind an address of the operator's own may be a proxy that leads to anybody
+        extras = frozenset() if account.base_url == BASE_URL else PROXIED_EXTRAS
+        super().__init__(
+            account,
+            Dialect(clean=True, breakpoints=takes_breakpoints, adapt=adapt, extras=extras),
+        )
         self._responses_url = join_url(account.base_url, "responses")
         settings = account.settings
         own = settings.tools if isinstance(settings, OpenAIModelsSettings) else None

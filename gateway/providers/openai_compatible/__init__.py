@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from gateway.provider import Account, Provider, ProviderSettings
-from gateway.providers._openai_dialect import CLEAN, Dialect, OpenAIChat
+from gateway.providers._openai_dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
 from gateway.providers._openai_speech import OpenAISpeech
 
 
@@ -22,7 +22,7 @@ class Settings(ProviderSettings):
     time."""
 
 
-_DIALECT = Dialect(drop=frozenset({"web_search_options"}))
+_DIALECT = Dialect(extras=PROXIED_EXTRAS)
 
 
 def _chat(account: Account) -> OpenAIChat:

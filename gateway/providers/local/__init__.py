@@ -1,0 +1,15 @@
+"""Models that run inside or beside this server: no key, no network."""
+
+from gateway.provider import Provider
+from gateway.providers.local.settings import LocalSettings
+from gateway.providers.local.tts import LocalVoice
+
+PROVIDER = Provider(
+    title="Local",
+    base_url="local://",
+    key_variable=None,
+    key_required=False,
+    settings=LocalSettings,
+    tts=LocalVoice,
+    tts_models={"local": "kokoro", "local/kokoro": "kokoro"},
+)

@@ -1,0 +1,248 @@
+"""The embedded voice: Kokoro-82M by ONNX Runtime, as a process of its own (see tts/worker.py).
+
+    python -m gateway.providers.local.kokoro --model FOLDER [--threads 2]
+
+Weights Apache-2.0 (hexgrad). Letters become phonemes by espeak-ng (GPL-3, extra `espeak`), which is
+why this runs apart from the gateway and is no part of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from gateway.tts.worker import AUDIO, DROP, FAILED, HEAD, READY, SAY, SPOKEN, frame
+
+RATE: Final = 24000
+STYLE_ROWS: Final = 510
+"""A style has a vector for each number of phonemes; so many are the most in one run."""
+
+STYLE_SIZE: Final = 256
+
+CLAUSE_CHARS: Final = 90
+"""A sentence longer than this is cut at a comma or the like: its beginning is heard sooner."""
+
+LANGUAGES: Final = {
+    "a": "en-us",
+    "b": "en-gb",
+    "e": "es",
+    "f": "fr-fr",
+    "h": "hi",
+    "i": "it",
+    "p": "pt-br",
+}
+"""Language of a voice by the first letter of its name. Chinese and Japanese voices need other
+phonemes than espeak-ng has."""
+
+BY_LANGUAGE: Final = {
+    "en": "af_heart",
+    "es": "ef_dora",
+    "fr": "ff_siwis",
+    "hi": "hf_alpha",
+    "it": "if_sara",
+    "pt": "pf_dora",
+}
+"""Default voices."""
+
+_ALPHABET: Final = {
+    **dict(zip(";:,.!?", range(1, 7), strict=True)),
+    **dict(zip('—…"()“” \u0303ʣʥʦʨᵝꭧAI', range(9, 26), strict=True)),
+    **{"O": 31, "Q": 33, "S": 35, "T": 36, "W": 39, "Y": 41, "ᵊ": 42},
+    **{"a": 43, "b": 44, "c": 45, "d": 46, "e": 47, "f": 48},
+    **dict(zip("hijklmnopqrstuvwxyzɑɐɒæ", range(50, 73), strict=True)),
+    **{"β": 75, "ɔ": 76, "ɕ": 77, "ç": 78, "ɖ": 80, "ð": 81, "ʤ": 82, "ə": 83, "ɚ": 85},
+    **{"ɛ": 86, "ɜ": 87, "ɟ": 90, "ɡ": 92, "ɥ": 99, "ɨ": 101, "ɪ": 102, "ʝ": 103, "ɯ": 110},
+    **{"ɰ": 111, "ŋ": 112, "ɳ": 113, "ɲ": 114, "ɴ": 115, "ø": 116, "ɸ": 118, "θ": 119},
+    **{"œ": 120, "ɹ": 123, "ɾ": 125, "ɻ": 126, "ʁ": 128, "ɽ": 129, "ʂ": 130, "ʃ": 131},
+    **{"ʈ": 132, "ʧ": 133, "ʊ": 135, "ʋ": 136, "ʌ": 138, "ɣ": 139, "ɤ": 140, "χ": 142},
+    **{"ʎ": 143, "ʒ": 147, "ʔ": 148, "ˈ": 156, "ˌ": 157, "ː": 158, "ʰ": 162, "ʲ": 164},
+    **{"↓": 169, "→": 171, "↗": 172, "↘": 173, "ᵻ": 177},
+}
+"""Phoneme -> the model's number for it (its config.json)."""
+
+_ENGLISH: Final = (
+    ("eɪ", "A"),
+    ("aɪ", "I"),
+    ("aʊ", "W"),
+    ("oʊ", "O"),
+    ("əʊ", "Q"),
+    ("ɔɪ", "Y"),
+    ("dʒ", "ʤ"),
+    ("tʃ", "ʧ"),
+    ("ɝ", "ɜɹ"),
+)
+"""English was trained with one sign for each diphthong and affricate."""
+
+_BREAK: Final = re.compile(r"(?<=[,;:—–])\s+|\s+(?=—)")
+_TAG: Final = re.compile(r"<[^<>]{1,200}>")
+
+
+class Speaker:
+    """Text in, samples out."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            folder / "kokoro.onnx", options, providers=["CPUExecutionProvider"]
+        )
+        self._styles = {
+            path.stem: np.fromfile(path, np.float32).reshape(STYLE_ROWS, 1, STYLE_SIZE)
+            for path in sorted(folder.glob("*.bin"))
+            if path.stem[0] in LANGUAGES
+        }
+        self._backends: dict[str, Any] = {}
+
+    def speak(self, job: dict[str, Any]) -> Iterator[bytes]:
+        """s16le samples, clause by clause. Raises ValueError for what cannot be spoken."""
+        name = job.get("voice") or self._default_voice(job.get("language"))
+        style = self.style(name)
+        speed = job.get("options", {}).get("speed", 1.0)
+        if not isinstance(speed, (int, float)) or not 0.5 <= speed <= 2:
+            raise ValueError("speed: expected a number from 0.5 to 2")
+        for clause in clauses(_TAG.sub(" ", job["text"])):
+            phonemes = self.phonemes(clause, LANGUAGES[name[0]])
+            for start in range(0, len(phonemes), STYLE_ROWS - 2):
+                tokens = [_ALPHABET[p] for p in phonemes[start : start + STYLE_ROWS - 2]]
+                if any(p.isalpha() for p in phonemes):
+                    yield self._run(tokens, style, float(speed))
+
+    def _run(self, tokens: list[int], style: npt.NDArray[np.float32], speed: float) -> bytes:
+        (audio,) = self._session.run(
+            ["audio"],
+            {
+                "tokens": np.array([[0, *tokens, 0]], np.int64),
+                "style": style[len(tokens)],
+                "speed": np.array([speed], np.float32),
+            },
+        )
+        return bytes(np.clip(audio * 32767, -32768, 32767).astype(np.int16).tobytes())
+
+    def _default_voice(self, language: str | None) -> str:
+        if language and language.lower().replace("_", "-") == "en-gb":
+            return "bf_emma"
+        return BY_LANGUAGE.get((language or "en").lower()[:2], BY_LANGUAGE["en"])
+
+    def style(self, name: str) -> npt.NDArray[np.float32]:
+        """A voice, or a mixture of some: `af_heart(2)+am_adam`. Raises ValueError."""
+        parts: list[tuple[str, float]] = []
+        for part in name.split("+"):
+            match = re.fullmatch(r"\s*(\w+)(?:\((\d+(?:\.\d+)?)\))?\s*", part)
+            if match is None or match.group(1) not in self._styles:
+                raise ValueError(
+                    f"voice: there is no {part.strip()[:64]!r}; expected one of "
+                    f"{', '.join(self._styles)}, or several joined by +"
+                )
+            parts.append((match.group(1), float(match.group(2) or 1.0)))
+        total = sum(share for _, share in parts) or 1.0
+        mixed = sum(self._styles[voice] * np.float32(share / total) for voice, share in parts)
+        return np.asarray(mixed, np.float32)
+
+    def phonemes(self, text: str, language: str) -> str:
+        """What the model knows of the text's phonemes."""
+        backend = self._backends.get(language)
+        if backend is None:
+            backend = self._backends[language] = _espeak(language)
+        spelt = "".join(backend.phonemize([text.strip()], strip=True))
+        if language.startswith("en"):
+            for many, one in _ENGLISH:
+                spelt = spelt.replace(many, one)
+        return "".join(p for p in spelt if p in _ALPHABET)
+
+
+def _espeak(language: str) -> Any:
+    import espeakng_loader
+    from phonemizer.backend import EspeakBackend
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper
+
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    return EspeakBackend(
+        language, preserve_punctuation=True, with_stress=True, language_switch="remove-flags"
+    )
+
+
+def clauses(text: str) -> Iterator[str]:
+    """The text, cut after commas and the like where it is long; no clause is very short."""
+    if len(text) <= CLAUSE_CHARS:
+        yield text
+        return
+    waiting = ""
+    for part in _BREAK.split(text):
+        waiting = f"{waiting} {part}".strip()
+        if len(waiting) >= CLAUSE_CHARS // 2:
+            yield waiting
+            waiting = ""
+    if waiting:
+        yield waiting
+
+
+def _read(source: BinaryIO, jobs: queue.SimpleQueue[Any], dropped: set[int]) -> None:
+    """Frames of the gateway, until it is gone."""
+    while True:
+        head = source.read(HEAD.size)
+        if len(head) < HEAD.size:
+            # the gateway is gone; a job that is running need not be ended
+            os._exit(0)
+        length, kind, job = HEAD.unpack(head)
+        payload = source.read(length)
+        if kind == DROP:
+            dropped.add(job)
+        elif kind == SAY:
+            jobs.put((job, payload))
+
+
+def serve(speaker: Speaker, source: BinaryIO, out: BinaryIO) -> None:
+    """Do jobs in order, for ever."""
+    jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    dropped: set[int] = set()
+    threading.Thread(target=_read, args=(source, jobs, dropped), daemon=True).start()
+
+    def say(kind: int, job: int, payload: bytes = b"") -> None:
+        out.write(frame(kind, job, payload))
+        out.flush()
+
+    say(READY, 0)
+    while True:
+        job, payload = jobs.get()
+        try:
+            for pcm in speaker.speak(orjson.loads(payload)) if job not in dropped else ():
+                say(AUDIO, job, pcm)
+                if job in dropped:
+                    break
+            say(SPOKEN, job)
+        except ValueError as error:
+            say(FAILED, job, str(error).encode())
+        except Exception as error:  # one text must not end the voice of all
+            say(FAILED, job, f"the local voice failed: {type(error).__name__}".encode())
+        for done in [one for one in tuple(dropped) if one <= job]:
+            dropped.discard(done)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    os.nice(10)  # relays come first
+    out, sys.stdout = sys.stdout.buffer, sys.stderr
+    serve(Speaker(options.model, options.threads), sys.stdin.buffer, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The voice that runs beside the gateway, with no key and no network."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from gateway import fetch
+from gateway.provider import Account
+from gateway.providers.local.settings import LocalSettings
+from gateway.tts.upstream import Traits
+
+TRAITS: Final = Traits(rates=(24000,), text_chars_max=1000, marks=True)
+
+
+class LocalVoice:
+    """Kokoro in a process of its own."""
+
+    traits = TRAITS
+
+    def __init__(self, account: Account) -> None:
+        settings = account.settings
+        assert isinstance(settings, LocalSettings)
+        self._settings = settings
+
+    def command(self) -> Sequence[str]:
+        folder = self._settings.voice_folder or fetch.cache_folder() / "kokoro"
+        threads = str(self._settings.voice_threads)
+        module = "gateway.providers.local.kokoro"
+        return (sys.executable, "-m", module, "--model", str(folder), "--threads", threads)
+
+    def check(self) -> str | None:
+        for name in ("phonemizer", "espeakng_loader"):
+            if importlib.util.find_spec(name) is None:
+                return "the local voice needs espeak-ng: install the extra `espeak`"
+        if self._settings.voice_folder is None and fetch.find("kokoro") is None:
+            return "the local voice is not installed: run `gateway models fetch kokoro`"
+        return None
