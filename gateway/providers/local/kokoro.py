@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from gateway.providers.local.phonemes import ENGLISH, NUMBERS
 from gateway.tts.worker import AUDIO, DROP, FAILED, HEAD, READY, SAY, SPOKEN, frame
 
 RATE: Final = 24000
@@ -55,36 +56,7 @@ BY_LANGUAGE: Final = {
 }
 """Default voices."""
 
-_ALPHABET: Final = {
-    **dict(zip(";:,.!?", range(1, 7), strict=True)),
-    **dict(zip('—…"()“” \u0303ʣʥʦʨᵝꭧAI', range(9, 26), strict=True)),
-    **{"O": 31, "Q": 33, "S": 35, "T": 36, "W": 39, "Y": 41, "ᵊ": 42},
-    **{"a": 43, "b": 44, "c": 45, "d": 46, "e": 47, "f": 48},
-    **dict(zip("hijklmnopqrstuvwxyzɑɐɒæ", range(50, 73), strict=True)),
-    **{"β": 75, "ɔ": 76, "ɕ": 77, "ç": 78, "ɖ": 80, "ð": 81, "ʤ": 82, "ə": 83, "ɚ": 85},
-    **{"ɛ": 86, "ɜ": 87, "ɟ": 90, "ɡ": 92, "ɥ": 99, "ɨ": 101, "ɪ": 102, "ʝ": 103, "ɯ": 110},
-    **{"ɰ": 111, "ŋ": 112, "ɳ": 113, "ɲ": 114, "ɴ": 115, "ø": 116, "ɸ": 118, "θ": 119},
-    **{"œ": 120, "ɹ": 123, "ɾ": 125, "ɻ": 126, "ʁ": 128, "ɽ": 129, "ʂ": 130, "ʃ": 131},
-    **{"ʈ": 132, "ʧ": 133, "ʊ": 135, "ʋ": 136, "ʌ": 138, "ɣ": 139, "ɤ": 140, "χ": 142},
-    **{"ʎ": 143, "ʒ": 147, "ʔ": 148, "ˈ": 156, "ˌ": 157, "ː": 158, "ʰ": 162, "ʲ": 164},
-    **{"↓": 169, "→": 171, "↗": 172, "↘": 173, "ᵻ": 177},
-}
-"""Phoneme -> the model's number for it (its config.json)."""
-
-_ENGLISH: Final = (
-    ("eɪ", "A"),
-    ("aɪ", "I"),
-    ("aʊ", "W"),
-    ("oʊ", "O"),
-    ("əʊ", "Q"),
-    ("ɔɪ", "Y"),
-    ("dʒ", "ʤ"),
-    ("tʃ", "ʧ"),
-    ("ɝ", "ɜɹ"),
-)
-"""English was trained with one sign for each diphthong and affricate."""
-
-_BREAK: Final = re.compile(r"(?<=[,;:—–])\s+|\s+(?=—)")
+_BREAK: Final = re.compile(r"(?<=[,;:—\u2013])\s+|\s+(?=—)")
 _TAG: Final = re.compile(r"<[^<>]{1,200}>")
 
 
@@ -118,7 +90,7 @@ class Speaker:
         for clause in clauses(_TAG.sub(" ", job["text"])):
             phonemes = self.phonemes(clause, LANGUAGES[name[0]])
             for start in range(0, len(phonemes), STYLE_ROWS - 2):
-                tokens = [_ALPHABET[p] for p in phonemes[start : start + STYLE_ROWS - 2]]
+                tokens = [NUMBERS[p] for p in phonemes[start : start + STYLE_ROWS - 2]]
                 if any(p.isalpha() for p in phonemes):
                     yield self._run(tokens, style, float(speed))
 
@@ -160,9 +132,9 @@ class Speaker:
             backend = self._backends[language] = _espeak(language)
         spelt = "".join(backend.phonemize([text.strip()], strip=True))
         if language.startswith("en"):
-            for many, one in _ENGLISH:
+            for many, one in ENGLISH:
                 spelt = spelt.replace(many, one)
-        return "".join(p for p in spelt if p in _ALPHABET)
+        return "".join(p for p in spelt if p in NUMBERS)
 
 
 def _espeak(language: str) -> Any:
