@@ -2,9 +2,9 @@
 
     python -m tests.end_to_end.make_turns FOLDER_WITH_MANIFEST
 
-Both kinds come from one collection of read speech, at the same level on the same room noise, and end with the same silence, so that nothing but the voice tells the answer. A pause is
-one that the speaker made: what follows it is cut off. Needs numpy and soundfile; what it makes is
-committed.
+Both kinds come from one collection of read speech, at the same level on the same room noise, and
+end with the same silence, so that nothing but the voice tells the answer. A pause is one that the
+speaker made: what follows it is cut off. Needs numpy and soundfile; what it makes is committed.
 """
 
 from __future__ import annotations
