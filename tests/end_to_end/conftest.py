@@ -47,6 +47,7 @@ ALONE = {
     "slow": "slow-first-token:12",
     "slow-headers": "slow-headers:12",
     "endless": "endless",
+    "gemini": "gemini-signature",
 }
 
 
@@ -106,7 +107,8 @@ class Upstreams:
         lines += [f"  first_token_timeout_s: {FIRST_TOKEN_TIMEOUT_S}", "providers:"]
         for name, fake in {"good": self.good, **self.others}.items():
             base = f"base_url: {fake.base_url}, api_key: key-of-{name}"
-            lines.append(f"  {name}: {{type: openai-compatible, {base}}}")
+            vendor = "google" if name == "gemini" else "openai-compatible"
+            lines.append(f"  {name}: {{type: {vendor}, {base}}}")
         lines += [
             "models:",
             "  openai/gpt-4.1-mini:",

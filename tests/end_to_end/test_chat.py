@@ -19,7 +19,7 @@ BROKEN_OFF = [
     "ends-without-finish",
     "error-after-content",
 ]
-TOLD = ["text", "tools", "tools-two-in-one-chunk", "gemini-signature", "delta-null", "reasoning"]
+TOLD = ["text", "tools", "tools-two-in-one-chunk", "delta-null", "reasoning"]
 
 UNASKED = ["endless", "named"]
 
@@ -81,7 +81,7 @@ def test_parallel_tool_calls_arrive_whole(chats: Chats, scenario: str) -> None:
 
 
 def test_a_thought_signature_makes_the_round_trip(chats: Chats) -> None:
-    events = chats["say: gemini-signature"]
+    events = chats["test/gemini::Hello"]
 
     (call,) = of_kind(events, "tool_call")
     assert call["extra"]["google"]["thought_signature"]

@@ -121,7 +121,7 @@ async def test_what_the_server_does_not_know_is_passed_on(
     sdk: openai.AsyncOpenAI, upstreams: Upstreams
 ) -> None:
     upstreams.good.forget()
-    extra = {"prompt_cache_key": "k", "web_search_options": {}, "something_new": [1, None]}
+    extra = {"prompt_cache_key": "k", "verbosity": "low", "something_new": [1, None]}
 
     await chunks(sdk, "text", extra_body=extra)
 
