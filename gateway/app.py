@@ -54,7 +54,7 @@ class Gateway:
         self.bargein = BargeinEngine(config.bargein, self.metrics)
         self.chat_endpoint = ChatEndpoint(config, self.door, self.connector, self.metrics)
         self.tts_endpoint = TtsEndpoint(config, self.door, self.connector, self.metrics)
-        self.engines = Engines()
+        self.engines = Engines(self.connector)
         self.stt_endpoint = SttEndpoint(
             config, self.door, self.connector, self.metrics, self.engines
         )

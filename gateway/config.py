@@ -22,7 +22,9 @@ from gateway import provider as vendors
 from gateway.bargein.settings import BargeinConfig
 from gateway.chat.settings import ChatConfig
 from gateway.eot.settings import EotConfig
+from gateway.prices import Price
 from gateway.provider import Account, ProviderSettings
+from gateway.quota import QuotaConfig
 from gateway.section import Section
 from gateway.stt.settings import SttConfig
 from gateway.tts.settings import TtsConfig
@@ -120,6 +122,10 @@ class Config(Section):
     with that beginning."""
     chat: ChatConfig = ChatConfig()
     bargein: BargeinConfig = BargeinConfig()
+    quota: QuotaConfig = QuotaConfig()
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """Model as callers name it, or deployment as `provider:model` -> its prices. A name may end
+    in `*`."""
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
@@ -325,6 +331,8 @@ def _check_providers(
         given = _from_environment(type_name, vendor, environ)
         enough = "api_key" in given if vendor.key_required else "base_url" in given
         enough = enough and bool(vendor.base_url or "base_url" in given)
+        if vendor.available is not None:
+            enough = vendor.available()
         if not enough or type_name in checked or type_name in (raw or {}):
             continue
         try:

@@ -75,6 +75,8 @@ class Provider:
     base_url: str | None
     key_variable: str | None
     key_required: bool = True
+    available: Callable[[], bool] | None = None
+    """An engine of ours is on without being named where this says so."""
     settings: type[ProviderSettings] = ProviderSettings
     chat: Callable[[Account], ChatUpstream] | None = None
     chat_models: Mapping[str, str] = field(default_factory=dict)

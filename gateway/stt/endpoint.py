@@ -73,10 +73,10 @@ class SttEndpoint:
             self._upstreams[name] = vendor.stt(account)
             models = [f"{name}/{model}" for model in account.settings.models]
             models += vendor.models("stt")
-            if account.type == "local":
-                last += models[:1]
-            else:
+            if vendor.available is None:
                 automatic += models[:1]
+            elif vendor.available():
+                last += models[:1]
         self._planner = SttPlanner(
             self.routes,
             config.stt,
@@ -273,14 +273,14 @@ class _Conversation:
         self, number: int, upstream: _Upstream, dial: Dial | Engine, timeout_s: float
     ) -> None:
         """Open a connection and listen to it until it ends."""
+        socket: UpstreamSocket | UtteranceStream | Failure
         if isinstance(dial, Engine):
-            socket: UpstreamSocket | UtteranceStream = self._engines.open(dial)
+            socket = self._engines.open(dial)
         else:
-            opened = await self._connector.websocket(dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX)
-            if isinstance(opened, Failure):
-                self._inbox.post(Broke(number, opened))
-                return
-            socket = opened
+            socket = await self._connector.websocket(dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX)
+        if isinstance(socket, Failure):
+            self._inbox.post(Broke(number, socket))
+            return
         upstream.socket = socket
         self._inbox.post(Opened(number))
         try:

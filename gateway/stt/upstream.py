@@ -224,11 +224,51 @@ class SttUpstream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """In place of a `Dial`: an engine of ours that hears whole utterances (see `utterances`).
+class Cutting:
+    """How a voice detector cuts audio into utterances. Seconds."""
 
-    `transcriber` names what turns an utterance into text; `options` are the attempt's.
+    silence_s: float = 0.45
+    """Quiet for so long ends an utterance."""
+    interim_s: float | None = 1.0
+    """An open utterance is transcribed anew with so much more audio; None: never."""
+    threshold: float = 0.5
+    """Probability from which something is speech."""
+
+
+class HttpTranscriber(Protocol):
+    """A server that turns a recording into text. Pure, but it may learn what the server takes."""
+
+    def request(self, pcm: bytes, prompt: str) -> Dial:
+        """The request for s16le samples at 16 kHz; `prompt` is what was said before."""
+
+    def read(
+        self, status: int, headers: Mapping[str, str], body: bytes
+    ) -> Transcript | Failure | None:
+        """What an answer means; None: ask once more, with a new request."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A Whisper model on this machine: a folder, or a hub's name for one."""
+
+    name: str
+    path: str
+    device: str = "cpu"
+    compute_type: str = "int8"
+    threads: int = 2
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """In place of a `Dial`: something that hears whole utterances, cut by us (see `utterances`).
+
+    Its frames are the `Request`s and tuples of `Heard` themselves.
     """
 
-    transcriber: Any
-    options: Mapping[str, Any] = field(default_factory=dict)
+    transcriber: HttpTranscriber | LocalModel
+    cutting: Cutting = field(default_factory=Cutting)
+    language: str | None = None
+    prompt: str = ""
+    refused: Failure | None = None
+    """Why it cannot be used, if it cannot."""

@@ -2,6 +2,7 @@
 
 from gateway.provider import Provider
 from gateway.providers.local.settings import LocalSettings
+from gateway.providers.local.stt import WHISPER_BASE, LocalStt, can_transcribe
 from gateway.providers.local.tts import LocalVoice
 
 PROVIDER = Provider(
@@ -9,7 +10,10 @@ PROVIDER = Provider(
     base_url="local://",
     key_variable=None,
     key_required=False,
+    available=can_transcribe,
     settings=LocalSettings,
+    stt=LocalStt,
+    stt_models={"local/whisper": WHISPER_BASE},
     tts=LocalVoice,
     tts_models={"local": "kokoro", "local/kokoro": "kokoro"},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -17,3 +18,15 @@ class LocalSettings(ProviderSettings):
     `gateway models fetch kokoro` has fetched."""
     voice_threads: int = Field(2, ge=1, le=64)
     """Threads of the voice."""
+    whisper: dict[str, str] = Field(default_factory=dict)
+    """Further Whisper models for /stt, `local/<name>` -> a folder with a faster-whisper model, or
+    a hub's name for one (fetched at its first use). `local/whisper` is what
+    `gateway models fetch whisper-base` has fetched."""
+    whisper_device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where Whisper runs."""
+    whisper_compute_type: str = "int8"
+    """How it computes: int8, int8_float16, float16, float32."""
+    whisper_threads: int = Field(2, ge=1, le=64)
+    """Threads of one worker."""
+    whisper_workers: int = Field(1, ge=1, le=16)
+    """Processes, each with the model in memory; so many utterances are transcribed at once."""

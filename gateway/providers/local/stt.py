@@ -1,0 +1,71 @@
+"""Whisper on this machine, so that /stt works without anybody's key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway import fetch
+from gateway.errors import Failure, Kind
+from gateway.plan import Attempt
+from gateway.provider import Account
+from gateway.providers._utterance_dialect import CUTTING, UtteranceRecognizer, cutting
+from gateway.providers.local.settings import LocalSettings
+from gateway.stt import options
+from gateway.stt.options import TEXT, Table
+from gateway.stt.upstream import Engine, LocalModel, Recognizer
+from gateway.stt.whisper import installed
+
+WHISPER_BASE: Final = "whisper-base"
+
+_OPTIONS: Final[Table] = {"prompt": TEXT, **CUTTING}
+
+
+def can_transcribe() -> bool:
+    """Whether the extra is installed and weights have been fetched."""
+    return installed() and fetch.present(WHISPER_BASE) is not None
+
+
+class LocalStt:
+    """The adapter. Models are the fetched one and those that the configuration names."""
+
+    terms_option: str | None = "keyterms"
+    speakers_option: str | None = None
+
+    def __init__(self, account: Account) -> None:
+        settings = account.settings
+        if not isinstance(settings, LocalSettings):
+            settings = LocalSettings()
+        self._settings = settings
+
+    def check(self, given: Mapping[str, Any]) -> Failure | None:
+        return options.check(given, _OPTIONS)
+
+    def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
+        settings = self._settings
+        path = settings.whisper.get(attempt.model)
+        refused = None
+        if path is None and attempt.model == WHISPER_BASE:
+            folder = fetch.present(WHISPER_BASE)
+            path = str(folder) if folder is not None else None
+        if not installed() or path is None:
+            # a client may not make this machine download whatever it names
+            refused = Failure(Kind.UPSTREAM_NOT_FOUND, "the local engine has no such model")
+        model = LocalModel(
+            attempt.model,
+            path or "",
+            settings.whisper_device,
+            settings.whisper_compute_type,
+            settings.whisper_threads,
+            settings.whisper_workers,
+        )
+        given = options.known(attempt.options, _OPTIONS)
+        language = options.base_language(attempt.language)
+        engine = Engine(
+            model,
+            cutting(given),
+            language=None if language == "multi" else language,
+            prompt=given.get("prompt", ""),
+            refused=refused,
+        )
+        return UtteranceRecognizer(attempt, engine)
