@@ -28,6 +28,7 @@ from gateway.eot.engine import EotEngine
 from gateway.eot.multi import EotMultiEndpoint
 from gateway.errors import TREATMENT, Failure, Kind, error_body
 from gateway.metrics import Metrics
+from gateway.quota import Quota
 from gateway.stt.endpoint import SttEndpoint
 from gateway.stt.utterances import Engines
 from gateway.tts.endpoint import TtsEndpoint
@@ -52,7 +53,10 @@ class Gateway:
         )
         self.connector = Connector()
         self.bargein = BargeinEngine(config.bargein, self.metrics)
-        self.chat_endpoint = ChatEndpoint(config, self.door, self.connector, self.metrics)
+        self.quota = Quota(config.quota)
+        self.chat_endpoint = ChatEndpoint(
+            config, self.door, self.connector, self.metrics, self.quota
+        )
         self.tts_endpoint = TtsEndpoint(config, self.door, self.connector, self.metrics)
         self.engines = Engines(self.connector)
         self.stt_endpoint = SttEndpoint(
@@ -93,6 +97,7 @@ class Gateway:
         self.eot.close()
         self.eot_multi_endpoint.close()
         await self.tts_endpoint.close()
+        await self.quota.close()
         await self.connector.close()
 
 

@@ -122,7 +122,8 @@ class Failure:
     `details` are further fields of the error body (quota failures have some).
     `again_s` says that the very same try may succeed after so many seconds: 0 before anybody else
     is asked, more only if nobody else is left. `said` is the provider's own text where callers
-    get another one (it speaks of the operator's account); it is for the log.
+    get another one (it speaks of the operator's account); it is for the log. `headers` are further
+    HTTP headers of the answer, names in lower case.
     """
 
     kind: Kind
@@ -134,6 +135,7 @@ class Failure:
     details: Mapping[str, Any] | None = None
     again_s: float | None = None
     said: str | None = None
+    headers: Mapping[str, str] | None = None
 
     @property
     def status(self) -> int:

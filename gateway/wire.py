@@ -89,6 +89,8 @@ def failure_headers(failure: Failure) -> list[Header]:
     headers = [JSON_TYPE]
     if failure.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(failure.retry_after_s))).encode()))
+    for name, value in (failure.headers or {}).items():
+        headers.append((name.encode(), value.encode("latin-1", "replace")))
     if failure.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

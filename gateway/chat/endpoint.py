@@ -30,7 +30,7 @@ from gateway.chat.session import (
     Wait,
     Write,
 )
-from gateway.chat.upstream import ChatUpstream
+from gateway.chat.upstream import ChatUpstream, Usage
 from gateway.config import Config
 from gateway.connect import Connector
 from gateway.door import Door, Visit
@@ -39,7 +39,9 @@ from gateway.errors import Failure, Kind
 from gateway.events import Left
 from gateway.health import Health
 from gateway.metrics import Metrics
+from gateway.prices import Prices, tokens_cost
 from gateway.provider import find
+from gateway.quota import NOTHING_LIMITED, Quota, Standing
 from gateway.routes import Routes
 from gateway.slots import RANKS, Slots
 from gateway.wire import (
@@ -69,8 +71,17 @@ _ALERTS: Final = frozenset({Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTRE
 class ChatEndpoint:
     """The route. One for each process; holds what is the same for every request."""
 
-    def __init__(self, config: Config, door: Door, connector: Connector, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Config,
+        door: Door,
+        connector: Connector,
+        metrics: Metrics,
+        quota: Quota | None = None,
+    ) -> None:
         self._config = config
+        self._quota = quota or Quota(config.quota)
+        self._prices = Prices(config.prices)
         self._door = door
         self._connector = connector
         self._metrics = metrics
@@ -94,15 +105,25 @@ class ChatEndpoint:
             if session is None:
                 visit.outcome = "left"
                 return
-            if isinstance(session, Failure):
-                visit.fail(session)
-                await refuse(scope, send, session)
-                return
+            standing: Standing | Failure = NOTHING_LIMITED
+            if not isinstance(session, Failure):
+                standing = await self._quota.enter(visit.caller.key, session.model)
+            for failure in (session, standing):
+                if isinstance(failure, Failure):
+                    visit.fail(failure)
+                    await refuse(scope, send, failure)
+                    return
+            assert isinstance(session, ChatSession)
+            assert isinstance(standing, Standing)
+            exchange = _Exchange(session, self._connector, self._config, receive, send, visit)
+            if standing.headers:
+                exchange.headers += [(n.encode(), v.encode()) for n, v in standing.headers.items()]
             began = time.monotonic()
             try:
-                await _Exchange(session, self._connector, self._config, receive, send, visit).run()
+                await exchange.run()
             finally:
-                self._account(session.report, visit, began)
+                tokens, cost = self._account(session.report, visit, began)
+                await self._quota.spend(standing, tokens, cost)
 
     async def _session(
         self, scope: Scope, receive: Receive, visit: Visit
@@ -144,9 +165,12 @@ class ChatEndpoint:
             RANKS[priority or "standard"],
         )
 
-    def _account(self, report: Report, visit: Visit, began: float) -> None:
-        """Metrics and log fields of a finished session."""
+    def _account(self, report: Report, visit: Visit, began: float) -> tuple[int, float]:
+        """Metrics and log fields of a finished session; the tokens used and what they cost."""
         metrics = self._metrics
+        tokens, cost = self._cost(report, str(visit.notes.get("model")))
+        if cost:
+            visit.note(cost=cost)
         for i, one in enumerate(report.tries):
             outcome = one.failure.kind.value if one.failure else "lost" if one.lost else ""
             outcome = outcome or ("left" if report.left else "ok")
@@ -183,6 +207,26 @@ class ChatEndpoint:
             visit.note(error=report.failure.message)
         elif report.left:
             visit.outcome = "left"
+        return tokens, cost
+
+    def _cost(self, report: Report, model: str) -> tuple[int, float]:
+        """Tokens of all tries and what they cost. A try that was let go for a faster one is billed
+        for its prompt at least, which is the same for both."""
+        tokens, cost = 0, 0.0
+        served = report.usage
+        for one in report.tries:
+            used = one.usage
+            if used is None and one.lost and served is not None:
+                used = Usage(served.prompt, 0, served.cached)
+            if used is None:
+                continue
+            tokens += used.prompt + used.completion
+            price = self._prices.of(one.provider, one.model, model)
+            if price is not None:
+                cost += tokens_cost(
+                    price, used.prompt, used.completion, used.cached, used.cache_write
+                )
+        return tokens, round(cost, 9)
 
     def _tell_operator(self, failure: Failure, model: str, *, rests: bool) -> None:
         """A line in the log when a deployment begins to rest; an error if it will not mend."""
@@ -202,6 +246,13 @@ class ChatEndpoint:
         )
 
 
+_STREAM_HEADERS: Final[tuple[Header, ...]] = (
+    (b"content-type", SSE_TYPE),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
 class _Exchange:
     """One request's I/O: performs what its session decides."""
 
@@ -219,7 +270,7 @@ class _Exchange:
         self._connect_timeout_s = config.chat.connect_timeout_s
         self._receive = receive
         self._send = send
-        self._visit = visit
+        self.headers: list[Header] = [(b"x-request-id", visit.id.encode())]
         self._inbox: Inbox[Event] = Inbox(EVENTS_MAX)
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -260,13 +311,17 @@ class _Exchange:
                     place.on_grant()
             case Start():
                 await self._send(
-                    {"type": "http.response.start", "status": 200, "headers": self._headers()}
+                    {
+                        "type": "http.response.start",
+                        "status": 200,
+                        "headers": [*_STREAM_HEADERS, *self.headers],
+                    }
                 )
             case Finish():
                 await self._send({"type": "http.response.body", "body": b""})
                 return False
             case Reply(body):
-                await answer(self._send, 200, body, (JSON_TYPE, self._request_id()))
+                await answer(self._send, 200, body, (JSON_TYPE, *self.headers))
                 return False
             case Refuse(failure):
                 await refuse({"type": "http"}, self._send, failure)
@@ -275,17 +330,6 @@ class _Exchange:
                 # returning without a last body message makes the server close the connection
                 return False
         return True
-
-    def _headers(self) -> list[Header]:
-        return [
-            (b"content-type", SSE_TYPE),
-            (b"cache-control", b"no-cache"),
-            (b"x-accel-buffering", b"no"),
-            self._request_id(),
-        ]
-
-    def _request_id(self) -> Header:
-        return (b"x-request-id", self._visit.id.encode())
 
 
 class ModelsEndpoint:

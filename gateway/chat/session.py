@@ -239,6 +239,11 @@ class ChatSession:
         self.report = Report()
 
     @property
+    def model(self) -> str:
+        """The client's name of the model."""
+        return self._request.model
+
+    @property
     def deadline(self) -> float | None:
         if self._over:
             return None

@@ -1,0 +1,141 @@
+"""Real Redis and PostgreSQL for the tests, each on a free port of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT_S = 30.0
+POLL_S = 0.05
+
+
+def needed(program: str) -> str:
+    """The path of `program`. Where it is missing the test fails, unless PARLEY_SKIP_SERVICES=1
+    says that it may be skipped."""
+    found = shutil.which(program)
+    if found is None:
+        beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+        found = str(beside[-1]) if beside else None
+    if found is None:
+        if os.environ.get("PARLEY_SKIP_SERVICES") == "1":
+            pytest.skip(f"{program} is not installed and PARLEY_SKIP_SERVICES=1")
+        pytest.fail(
+            f"{program} is not installed: apt-get install redis-server postgresql, or set "
+            "PARLEY_SKIP_SERVICES=1 to skip these tests"
+        )
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Redis:
+    """A Redis server that can be stopped and started again on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._program = needed("redis-server")
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._process = subprocess.Popen(
+            [self._program, *arguments, "--dir", str(self._folder)], stdout=subprocess.DEVNULL
+        )
+        wait_until(lambda: _listens(self.port))
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[Redis]:
+    """A running Redis server."""
+    server = Redis(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class Postgres:
+    """A PostgreSQL cluster of its own, that can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "pgdata"
+        self._control = needed("pg_ctl")
+        self.port = free_port()
+        self.url = f"postgresql://parley@127.0.0.1:{self.port}/postgres"
+        # it refuses to run as root
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._data.mkdir()
+        if self._user is not None:
+            shutil.chown(self._data, self._user)
+            for parent in self._data.parents:
+                if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        self._run(needed("initdb"), "-D", str(self._data), "-U", "parley", "-A", "trust", "-N")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -h 127.0.0.1 -k '' -F"
+        log = str(self._data / "log")
+        self._run(self._control, "-D", str(self._data), "-o", options, "-l", log, "-w", "start")
+
+    def stop(self) -> None:
+        self._run(self._control, "-D", str(self._data), "-m", "immediate", "-w", "stop")
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(
+            command,
+            user=self._user,
+            cwd="/",
+            stdout=subprocess.PIPE if "start" not in command else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+        )
+        if done.returncode:
+            sys.stderr.write((done.stdout or b"").decode())
+            raise RuntimeError(f"{command[0]} failed with status {done.returncode}")
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Postgres]:
+    """A running PostgreSQL server with an empty database."""
+    server = Postgres(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(POLL_S)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
