@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end import make_recordings, make_turns
 from tests.end_to_end.clients import CLIENTS, Client
+from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fakes.openai_chat import FakeOpenAI
 
 RECORDINGS = Path(__file__).parent / "recordings"
+"""What is in each recording; they themselves are made when needed, see make_recordings.py."""
 FIRST_TOKEN_TIMEOUT_S = 14.0  # more than the 12 s that a slow first token takes
 
 # What the first provider of each model does; GOOD is the second one where there is a second one.
@@ -140,6 +143,15 @@ def server(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> It
         yield started
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _recordings_made() -> None:
+    if not make_recordings.audio_folder().is_dir():
+        warnings.warn("no recordings: set PARLEY_AUDIO", UserWarning, stacklevel=1)
+        pytest.skip(f"there are no recordings in {make_recordings.audio_folder()}: PARLEY_AUDIO")
+    make_recordings.make()
+    make_turns.make()
+
+
 @dataclass(frozen=True)
 class Recording:
     """A scene that a client plays, and what stands in it."""
@@ -158,7 +170,10 @@ def recordings() -> list[Recording]:
     with (RECORDINGS / "recordings.csv").open(newline="") as file:
         return [
             Recording(
-                RECORDINGS / row["file"], row["label"], float(row["onset_s"]), float(row["end_s"])
+                made_folder() / row["file"],
+                row["label"],
+                float(row["onset_s"]),
+                float(row["end_s"]),
             )
             for row in csv.DictReader(file)
         ]

@@ -1,16 +1,15 @@
 """Makes the recordings that the clients play: a person or a noise over a quiet room.
 
-    python tests/end_to_end/make_recordings.py FOLDER_WITH_MANIFEST
-
 Every event is put at the same level on the same room noise, so that neither tells the answer. All
 of them come from people that the interruption model does not meet in training
-(models/interruption/splits.py). Needs numpy and soundfile; what it makes is committed.
+(models/interruption/splits.py). They are made when tests need them, in the cache folder, from the
+recordings beside the checkout (PARLEY_AUDIO says where else); recordings.csv says what is in each.
 """
 
 from __future__ import annotations
 
-import csv
-import sys
+import hashlib
+import os
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-HERE = Path(__file__).parent / "recordings"
 RATE = 16000
 LEAD_S = 1.3  # AgentSession hears to the agent for a second before interruptions count
 TAIL_S = 0.45  # the silence that ends an overlap, and some
@@ -86,42 +84,49 @@ def faded(samples: Samples) -> Samples:
     return samples
 
 
-def heard_until(samples: Samples) -> float:
-    """Seconds until the event has faded by 25 dB for good."""
-    frame = RATE // 50
-    levels = [float(np.abs(samples[i : i + frame]).max()) for i in range(0, len(samples), frame)]
-    last = max(number for number, level in enumerate(levels) if level > max(levels) / 18)
-    return (last + 1) * frame / RATE
+def audio_folder() -> Path:
+    """Where the recordings are that all of this is cut from."""
+    beside = Path(__file__).parents[2].parent / "shared" / "audio"
+    return Path(os.environ.get("PARLEY_AUDIO", beside))
 
 
-def main(folder: Path) -> None:
-    room, rate = soundfile.read(folder / ROOM)
+def made_folder() -> Path:
+    """Where what is made is kept: a folder for each version of the programs that make it."""
+    cache = Path(os.environ.get("PARLEY_CACHE", Path.home() / ".cache" / "parley"))
+    programs = (Path(__file__), Path(__file__).with_name("make_turns.py"))
+    version = hashlib.sha256(b"".join(program.read_bytes() for program in programs)).hexdigest()
+    return cache / f"recordings-{version[:12]}"
+
+
+def read(path: str) -> Samples:
+    """A recording of the audio folder."""
+    samples, rate = soundfile.read(audio_folder() / path)
     assert rate == RATE
-    HERE.mkdir(exist_ok=True)
-    rows = []
+    return samples
+
+
+def write_scene(path: Path, event: Samples, lead_s: float, tail_s: float, turn: int) -> None:
+    """Write `event` over the quiet room; `turn` picks which part of the room is heard."""
+    total = round((lead_s + tail_s) * RATE) + len(event)
+    scene = at_level(np.resize(np.roll(read(ROOM), -turn * RATE), total), ROOM_DBFS)
+    at = round(lead_s * RATE)
+    scene[at : at + len(event)] += event
+    samples = np.clip(np.round(scene * 32767), -32768, 32767).astype("<i2")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    with wave.open(str(unfinished), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(samples.tobytes())
+    unfinished.rename(path)
+
+
+def make() -> None:
+    """Make what is not there yet."""
     for number, cut in enumerate(CUTS):
-        source, rate = soundfile.read(folder / cut.path)
-        assert rate == RATE
-        start = int(cut.start_s * RATE)
-        event = faded(at_level(source[start : start + int(cut.length_s * RATE)], EVENT_DBFS))
-        total = int((LEAD_S + TAIL_S) * RATE) + len(event)
-        scene = at_level(np.resize(np.roll(room, -number * RATE), total), ROOM_DBFS)
-        at = int(LEAD_S * RATE)
-        scene[at : at + len(event)] += event
-        samples = np.clip(np.round(scene * 32767), -32768, 32767).astype("<i2")
-        with wave.open(str(HERE / f"{cut.name}.wav"), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(RATE)
-            file.writeframes(samples.tobytes())
-        end_s = LEAD_S + heard_until(event)
-        rows.append([f"{cut.name}.wav", cut.label, LEAD_S, f"{end_s:.2f}", cut.path,
-                     cut.start_s, cut.length_s, cut.source, cut.licence])  # fmt: skip
-    with (HERE / "recordings.csv").open("w", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow("file label onset_s end_s cut_from start_s length_s source licence".split())
-        writer.writerows(rows)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        path = made_folder() / f"{cut.name}.wav"
+        if not path.is_file():
+            start = int(cut.start_s * RATE)
+            event = read(cut.path)[start : start + int(cut.length_s * RATE)]
+            write_scene(path, faded(at_level(event, EVENT_DBFS)), LEAD_S, TAIL_S, number)

@@ -13,6 +13,7 @@ import pytest
 from gateway import fetch
 from tests.end_to_end.clients import Client, Event
 from tests.end_to_end.conftest import RECORDINGS, installed
+from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fakes import turn_model
 
@@ -35,7 +36,7 @@ class Turn:
 def turns() -> list[Turn]:
     with (TURNS / "turns.csv").open(newline="") as file:
         return [
-            Turn(TURNS / row["file"], row["label"], float(row["end_s"]))
+            Turn(made_folder() / "turns" / row["file"], row["label"], float(row["end_s"]))
             for row in csv.DictReader(file)
         ]
 
