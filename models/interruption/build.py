@@ -31,7 +31,12 @@ SCENES = 2048  # of one shard
 def build_shard(
     stage: Stage, seed: tuple[int, ...], scenes: int, target: Path, only: list[str] | None = None
 ) -> None:
+    """Writes the shard; where it exists, its sounds are kept and what is known of them renewed."""
     x = np.empty((scenes, FRAMES, features.SIZE), np.float16)
+    heard = target.exists()
+    if heard:
+        with np.load(target) as shard:
+            x[:] = shard["x"]
     label = np.empty((scenes, FRAMES), np.uint8)
     weight = np.empty((scenes, FRAMES), np.float16)
     voiced = np.empty((scenes, FRAMES), np.uint8)
@@ -39,8 +44,12 @@ def build_shard(
     ending = np.empty((scenes, FRAMES), np.float16)
     kinds, onsets = [], np.empty(scenes, np.float32)
     for i in range(scenes):
-        scene, sound = stage.scene(default_rng((*seed, i)), only[i % len(only)] if only else None)
-        x[i] = features.of(sound)
+        rng, kind = default_rng((*seed, i)), only[i % len(only)] if only else None
+        if heard:
+            scene = stage.written(rng, kind)
+        else:
+            scene, sound = stage.scene(rng, kind)
+            x[i] = features.of(sound)
         label[i], weight[i], voiced[i] = scene.label, scene.weight, scene.voiced
         phonemes[i], ending[i] = scene.phonemes, scene.ending
         kinds.append(scene.kind)
@@ -62,6 +71,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=16, help=f"of {SCENES} scenes")
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--only", nargs="+", help="kinds of scenes, in turn, instead of all")
+    parser.add_argument(
+        "--renew", action="store_true", help="labels of finished shards, from the same clips"
+    )
     parser.add_argument("--worker", default="0/1", help="this process of how many, such as 0/2")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -78,7 +90,7 @@ def main() -> None:
     stage = Stage(clips, Teachers(root / "teachers"))
     for shard in range(number, arguments.shards, of):
         target = out / f"{arguments.side}-{shard:03d}.npz"
-        if not target.exists():
+        if arguments.renew or not target.exists():
             build_shard(stage, (arguments.seed, shard), arguments.scenes, target,
                         arguments.only)  # fmt: skip
         print(

@@ -15,7 +15,7 @@ import torch
 
 from models.interruption.network import Network, Served, Shape
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 TARGET = Path(__file__).with_name("interruption.onnx")
 
 

@@ -65,8 +65,8 @@ class Stage:
         self._repertoire: list[tuple[float, str, Callable[[Generator, Scene], None]]] = [
             (0.20, "voice_backchannel", self._voice_backchannel),
             (0.06, "made_hum", self._hum),
-            (0.06, "cut_word", self._cut_word),
-            (0.04, "meeting_backchannel", self._meeting_backchannel),
+            (0.03, "cut_word", self._cut_word),
+            (0.05, "meeting_backchannel", self._meeting_backchannel),
             (0.08, "cough", self._cough),
             (0.05, "laugh", self._made(nonverbal.laugh)),
             (0.02, "breath", self._made(nonverbal.breath)),
@@ -79,15 +79,23 @@ class Stage:
             (0.10, "voice_turned", self._positive("voice_turned")),
             (0.08, "voice_floor", self._positive("voice_floor")),
             (0.06, "voice_sentence", self._positive("voice_sentence")),
-            (0.05, "speech_libri", self._positive("speech_libri")),
-            (0.05, "speech_ocean", self._positive("speech_ocean")),
+            (0.07, "speech_libri", self._positive("speech_libri")),
+            (0.07, "speech_ocean", self._positive("speech_ocean")),
             (0.02, "short_calls", self._positive("short_calls")),
-            (0.03, "meeting_turn", self._positive("meeting_turn")),
+            (0.04, "meeting_turn", self._positive("meeting_turn")),
             (0.02, "later_turn", self._later_turn),
             (0.02, "noise_then_speech", self._noise_then_speech),
         ]
 
     def scene(self, rng: Generator, kind: str | None = None) -> tuple[Scene, NDArray[np.int16]]:
+        """A scene and what the gateway receives of it."""
+        scene = self.written(rng, kind)
+        loud = np.repeat(scene.voiced > 0, 400)
+        sent = transmitted(rng, scene.sound, self.backgrounds, loud, scene.quieter_db)
+        return scene, sent
+
+    def written(self, rng: Generator, kind: str | None = None) -> Scene:
+        """The scene before any channel; the same generator gives the same as in `scene`."""
         shares = np.array([share for share, *_ in self._repertoire])
         names = [name for _, name, _ in self._repertoire]
         index = names.index(kind) if kind else int(rng.choice(len(shares), p=shares / shares.sum()))
@@ -96,9 +104,7 @@ class Stage:
         if rng.random() < 0.1:
             scene.onset_s = float(rng.uniform(0.0, 0.2))
         make(rng, scene)
-        loud = np.repeat(scene.voiced > 0, 400)
-        sent = transmitted(rng, scene.sound, self.backgrounds, loud, scene.quieter_db)
-        return scene, sent
+        return scene
 
     # What a scene is made of
 
@@ -206,7 +212,7 @@ class Stage:
     def _cut_word(self, rng: Generator, scene: Scene) -> None:
         """The first syllables of a real speaker and nothing more: so real is not yet the floor."""
         clip = self._pick(rng, str(rng.choice(["speech_libri", "speech_ocean"])))
-        end = clip.onset_s + _quiet_end(clip, float(rng.uniform(0.18, 0.5)))
+        end = clip.onset_s + _quiet_end(clip, float(rng.uniform(0.15, 0.4)))
         self._put(rng, scene, clip, scene.onset_s, clip.onset_s, end, factor=self._factor(rng))
         scene.weight *= 0.6
 
@@ -259,7 +265,7 @@ class Stage:
             clip = self._pick(rng, kind)
             assert clip.decisive_s is not None, clip.name
             start = None
-            if kind in ("speech_libri", "voice_sentence") and rng.random() < 0.5:
+            if kind in ("speech_libri", "speech_ocean", "voice_sentence") and rng.random() < 0.5:
                 start = _inside_start(rng, clip)  # sentences that start mid-way
             time = self._put(rng, scene, clip, scene.onset_s, start, factor=self._factor(rng))
             self._floor_from(scene, time(clip.decisive_s if start is None else start))
