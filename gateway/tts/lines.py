@@ -28,6 +28,9 @@ from gateway.tts.upstream import (
 RELEASE_S: Final = 1.0
 """How long a provider may take to confirm a cancellation; then its socket is closed."""
 
+FORGET_S: Final = 20.0
+"""The same on a socket with other speeches, which is not closed: only the place is taken back."""
+
 REST_S: Final = 5.0
 """After a socket could not be opened, none is opened ahead of need for so long."""
 
@@ -182,11 +185,18 @@ class _Line:
         frames = self.dialogue.cancel(speech.context)
         self.send(frames)
         if self.traits.cancel is Cancel.ACKNOWLEDGED:
-            self.leaving[speech.context] = asyncio.get_running_loop().call_later(
-                RELEASE_S, self.close
+            loop, context = asyncio.get_running_loop(), speech.context
+            self.leaving[context] = (
+                loop.call_later(RELEASE_S, self.close)
+                if self.traits.contexts == 1
+                else loop.call_later(FORGET_S, self._forget, context)
             )
         else:
             self._rest()
+
+    def _forget(self, context: str) -> None:
+        self.leaving.pop(context, None)
+        self._rest()
 
     def close(self) -> None:
         """Close the socket and let go of the rest."""

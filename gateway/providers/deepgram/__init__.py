@@ -2,6 +2,7 @@
 
 from gateway.provider import Provider
 from gateway.providers.deepgram.stt import DeepgramStt
+from gateway.providers.deepgram.tts import DeepgramVoice
 
 _STT_MODELS = (
     "nova-3 nova-3-medical nova-2 nova-2-medical nova-2-conversationalai nova-2-phonecall "
@@ -14,4 +15,6 @@ PROVIDER = Provider(
     key_variable="DEEPGRAM_API_KEY",
     stt=DeepgramStt,
     stt_models={f"deepgram/{name}": name for name in _STT_MODELS},
+    tts=DeepgramVoice,
+    tts_models={"deepgram": "aura-2", "deepgram/aura-2": "aura-2", "deepgram/aura": "aura"},
 )

@@ -1,0 +1,20 @@
+"""ElevenLabs: https://elevenlabs.io/docs."""
+
+from gateway.provider import Provider
+from gateway.providers.elevenlabs.tts import ElevenLabsVoice
+
+_TTS_MODELS = (
+    "eleven_flash_v2 eleven_flash_v2_5 eleven_turbo_v2 eleven_turbo_v2_5 eleven_multilingual_v2 "
+    "eleven_monolingual_v1 eleven_multilingual_v1"
+).split()
+
+PROVIDER = Provider(
+    title="ElevenLabs",
+    base_url="https://api.elevenlabs.io",
+    key_variable="ELEVEN_API_KEY",
+    tts=ElevenLabsVoice,
+    tts_models={
+        "elevenlabs": "eleven_turbo_v2_5",
+        **{f"elevenlabs/{name}": name for name in _TTS_MODELS},
+    },
+)

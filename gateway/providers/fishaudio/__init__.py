@@ -1,0 +1,14 @@
+"""Fish Audio: https://docs.fish.audio."""
+
+from gateway.provider import Provider
+from gateway.providers.fishaudio.tts import FishAudioVoice
+
+_TTS_MODELS = "s2.1-pro s2.1-pro-free s2-pro s1 drama-3".split()
+
+PROVIDER = Provider(
+    title="Fish Audio",
+    base_url="https://api.fish.audio",
+    key_variable="FISH_API_KEY",
+    tts=FishAudioVoice,
+    tts_models={"fishaudio": "s2.1-pro", **{f"fishaudio/{name}": name for name in _TTS_MODELS}},
+)

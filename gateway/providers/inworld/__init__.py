@@ -1,0 +1,20 @@
+"""Inworld: https://docs.inworld.ai."""
+
+from gateway.provider import Provider
+from gateway.providers.inworld.tts import InworldVoice
+
+_TTS_MODELS = (
+    "inworld-tts-2 inworld-tts-1.5-max inworld-tts-1.5-mini inworld-tts-1.5 inworld-tts-1-max "
+    "inworld-tts-1"
+).split()
+
+PROVIDER = Provider(
+    title="Inworld",
+    base_url="https://api.inworld.ai",
+    key_variable="INWORLD_API_KEY",
+    tts=InworldVoice,
+    tts_models={
+        "inworld": "inworld-tts-1.5-max",
+        **{f"inworld/{name}": name for name in _TTS_MODELS},
+    },
+)

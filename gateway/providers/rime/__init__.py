@@ -1,0 +1,14 @@
+"""Rime: https://docs.rime.ai."""
+
+from gateway.provider import Provider
+from gateway.providers.rime.tts import RimeVoice
+
+_TTS_MODELS = "coda arcana mistv3 mistv2 mist".split()
+
+PROVIDER = Provider(
+    title="Rime",
+    base_url="https://users-ws.rime.ai",
+    key_variable="RIME_API_KEY",
+    tts=RimeVoice,
+    tts_models={"rime": "coda", **{f"rime/{name}": name for name in _TTS_MODELS}},
+)
