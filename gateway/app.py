@@ -28,10 +28,12 @@ from gateway.eot.engine import EotEngine
 from gateway.eot.multi import EotMultiEndpoint
 from gateway.errors import TREATMENT, Failure, Kind, error_body
 from gateway.metrics import Metrics
+from gateway.prices import Prices
 from gateway.quota import Quota
 from gateway.stt.endpoint import SttEndpoint
 from gateway.stt.utterances import Engines
 from gateway.tts.endpoint import TtsEndpoint
+from gateway.usage.log import UsageLog
 from gateway.wire import Receive, Scope, Send, refuse
 
 _logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Gateway:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.metrics = Metrics()
+        self.usage = UsageLog(config.usage, self.metrics, Prices(config.prices))
         self.door = Door(
             Authenticator(
                 {key: secret.get_secret_value() for key, secret in config.keys.items()},
@@ -50,6 +53,7 @@ class Gateway:
             ),
             config.limits,
             self.metrics,
+            self.usage,
         )
         self.connector = Connector()
         self.bargein = BargeinEngine(config.bargein, self.metrics)
@@ -97,6 +101,7 @@ class Gateway:
         self.eot.close()
         self.eot_multi_endpoint.close()
         await self.tts_endpoint.close()
+        await self.usage.close()
         await self.quota.close()
         await self.connector.close()
 
@@ -155,6 +160,7 @@ def create_app(gateway: Gateway) -> Front:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        gateway.usage.start()
         yield
         await gateway.close()
 

@@ -85,6 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.add_argument("--live", action="store_true", help="also try every provider's credentials")
 
+    usage = command("usage", _usage, "show what was used: requests, tokens, speech, cost")
+    _add_config(usage)
+    usage.add_argument(
+        "--by",
+        default="key,model",
+        metavar="NAMES",
+        help="group by: key, model, provider, deployment, route, outcome, room, job, agent, "
+        "session (default: key,model)",
+    )
+    usage.add_argument("--since", default="24h", metavar="TIME", help="90m, 24h, 7d (default: 24h)")
+    usage.add_argument("--format", choices=("table", "csv"), default="table")
+
     models = command("models", _models, "list the models that can be served, and by whom")
     _add_config(models)
     models_commands = models.add_subparsers(metavar="COMMAND")
@@ -270,6 +282,37 @@ def _check_eot(config: Config) -> bool:
         print(f"eot         {card.name} {card.version}, threshold {card.default_threshold:g}")
     print(f"eot/multi   {text.name if text is not None else 'no text model (eot.text.model)'}")
     return True
+
+
+def _usage(args: argparse.Namespace) -> int:
+    import asyncio
+    import time
+
+    from gateway.usage import report
+    from gateway.usage.store import StoreError, open_store
+
+    try:
+        by, since_s = report.dimensions(args.by), report.duration_s(args.since)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    config = load(args.config, dev=True)
+
+    async def rows() -> list[tuple[object, ...]]:
+        store = open_store(config.usage)
+        try:
+            return await store.summary(by, time.time() - since_s)
+        finally:
+            await store.close()
+
+    try:
+        found = asyncio.run(rows())
+    except StoreError as error:
+        print(f"the usage store cannot be read: {error}", file=sys.stderr)
+        return 1
+    as_text = report.as_csv if args.format == "csv" else report.as_table
+    print(as_text(by, found), end="")
+    return 0
 
 
 def _models(args: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from gateway.quota import QuotaConfig
 from gateway.section import Section
 from gateway.stt.settings import SttConfig
 from gateway.tts.settings import TtsConfig
+from gateway.usage.settings import UsageConfig
 
 SECRET_CHARS_MIN = 32
 """HS256 wants a key as long as its hash (RFC 7518, section 3.2)."""
@@ -123,6 +124,7 @@ class Config(Section):
     chat: ChatConfig = ChatConfig()
     bargein: BargeinConfig = BargeinConfig()
     quota: QuotaConfig = QuotaConfig()
+    usage: UsageConfig = UsageConfig()
     prices: dict[str, Price] = Field(default_factory=dict)
     """Model as callers name it, or deployment as `provider:model` -> its prices. A name may end
     in `*`."""

@@ -16,6 +16,8 @@ from gateway.auth import Authenticator, Caller
 from gateway.config import LimitsConfig
 from gateway.errors import Failure, Kind
 from gateway.metrics import Metrics
+from gateway.usage.log import UsageLog
+from gateway.usage.record import record_of
 from gateway.wire import LABEL_CHARS_MAX, Scope, header
 
 _logger = logging.getLogger("gateway.request")
@@ -131,9 +133,14 @@ class Door:
     """Admits callers. `draining` is set once the server is shutting down."""
 
     def __init__(
-        self, authenticator: Authenticator, limits: LimitsConfig, metrics: Metrics
+        self,
+        authenticator: Authenticator,
+        limits: LimitsConfig,
+        metrics: Metrics,
+        usage: UsageLog | None = None,
     ) -> None:
         self._authenticator = authenticator
+        self._usage = usage
         self._leases = Leases(limits)
         self._metrics = metrics
         self.draining = False
@@ -183,7 +190,7 @@ class Door:
         return caller
 
     def leave(self, visit: Visit) -> None:
-        """Return the visit's place, count it and write its line."""
+        """Return the visit's place, count it, write its line and its usage record."""
         route, duration_s = visit.route, time.perf_counter() - visit.began
         self._leases.give_back(visit.caller.key)
         self._metrics.open_sessions.labels(route).dec()
@@ -191,6 +198,19 @@ class Door:
         self._metrics.duration.labels(route).observe(duration_s)
         if visit.outcome not in ("ok", "left"):
             self._metrics.errors.labels(route, visit.outcome).inc()
+        if self._usage is not None and route != "models":
+            self._usage.add(
+                record_of(
+                    at=time.time(),
+                    route=route,
+                    key=visit.caller.key,
+                    request_id=visit.id,
+                    outcome=visit.outcome,
+                    duration_s=duration_s,
+                    ids=visit.ids,
+                    notes=visit.notes,
+                )
+            )
         if _logger.isEnabledFor(logging.INFO):
             _logger.info(
                 route,

@@ -121,6 +121,13 @@ class Metrics:
             ["route", "direction"],
             registry=registry,
         )
+        self.usage_records = Counter(
+            "parley_usage_records",
+            "Usage records; outcome: written, retried (the store did not take them then), spilt "
+            "(to the spill file, to be written later) or lost.",
+            ["outcome"],
+            registry=registry,
+        )
         self.detections = Counter(
             "parley_bargein_answers",
             "Answers of /bargein; verdict: interruption, none, or stale (overtaken by a newer "

@@ -111,9 +111,15 @@ class BargeinEndpoint:
             place.leave()
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
-            self._audio_in.inc(track.frames_run * frame_s)
+            audio_s = track.frames_run * frame_s
+            self._audio_in.inc(audio_s)
             report = session.report
-            visit.note(windows=report.windows, detected=report.detected, stale=report.stale)
+            visit.note(
+                audio_s=round(audio_s, 2),
+                windows=report.windows,
+                detected=report.detected,
+                stale=report.stale,
+            )
             if report.failure is not None:
                 visit.fail(report.failure)
             elif report.left:

@@ -185,7 +185,13 @@ class ChatEndpoint:
         metrics.bytes.labels("chat", "out").inc(report.bytes_out)
         last = report.served or (report.tries[-1] if report.tries else None)
         if last is not None:
-            visit.note(provider=last.provider, attempts=len(report.tries))
+            visit.note(
+                provider=last.provider,
+                deployment=last.model[:LABEL_CHARS_MAX],
+                attempts=len(report.tries),
+            )
+            if hedges := sum(one.hedge for one in report.tries):
+                visit.note(hedges=hedges)
             if report.first_content_at is not None:
                 first_s = report.first_content_at - began
                 metrics.first_byte.labels("chat", last.provider).observe(first_s)
@@ -200,7 +206,16 @@ class ChatEndpoint:
                 ):
                     if count:
                         metrics.tokens.labels(last.provider, model, kind).inc(count)
-                visit.note(prompt_tokens=usage.prompt, completion_tokens=usage.completion)
+                visit.note(
+                    prompt_tokens=usage.prompt,
+                    cached_tokens=usage.cached,
+                    completion_tokens=usage.completion,
+                    reasoning_tokens=usage.reasoning,
+                )
+            if (report.usage is None and report.served is not None) or any(
+                one.lost and one.usage is None for one in report.tries
+            ):
+                visit.note(estimated=True)
         if report.failure is not None:
             # counted with its attempt already
             visit.outcome = report.failure.kind.value
