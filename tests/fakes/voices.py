@@ -115,6 +115,7 @@ class FakeVoice(FakeServer):
         self.speed, self.first_s, self.default = speed, first_s, default
         self.said: deque[str] = deque(maxlen=10_000)  # texts of all utterances, in order
         self.cancelled: deque[float] = deque(maxlen=10_000)  # loop times of cancellations
+        self.closed: deque[float] = deque(maxlen=10_000)  # ends of connections
         self._utterances: deque[str] = deque()
 
     def utterances(self, *scenarios: str) -> None:
@@ -130,6 +131,7 @@ class FakeVoice(FakeServer):
         self._utterances.clear()
         self.said.clear()
         self.cancelled.clear()
+        self.closed.clear()
 
 
 def refusal(scenario: str | None) -> web.Response | None:
