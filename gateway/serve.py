@@ -74,6 +74,7 @@ class DrainingServer(uvicorn.Server):
 def serve(config: Config, sock: socket.socket) -> None:
     """Serve until a signal ends it. Raises ModelError before anything is served."""
     gateway = Gateway(config)
+    gateway.stt_endpoint.warm()
     server = DrainingServer(
         uvicorn.Config(
             create_app(gateway),

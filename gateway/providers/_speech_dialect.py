@@ -9,7 +9,9 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import Failure, Kind, presentable
-from gateway.stt.upstream import Word
+from gateway.plan import Attempt
+from gateway.provider import Account
+from gateway.stt.upstream import Traits, Word
 
 BY_STATUS: Final[Mapping[int, Kind]] = {
     400: Kind.UPSTREAM_REFUSED,
@@ -87,3 +89,30 @@ def most_frequent(speakers: Iterable[str | None]) -> str | None:
     """Who said most of the words."""
     counted = Counter(speaker for speaker in speakers if speaker)
     return counted.most_common(1)[0][0] if counted else None
+
+
+class SocketRecognizer:
+    """What most recognisers on a WebSocket have in common: nothing to open with, nothing that can
+    be changed, closes as RFC 6455 has them. Takes the caller's rate if the traits have it."""
+
+    traits = Traits()
+
+    def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
+        self.account = account
+        self.attempt = attempt
+        rates = self.traits.rates
+        self.rate = rate if not rates or rate in rates else rates[0]
+
+    def opening(self) -> Sequence[str | bytes]:
+        return ()
+
+    def closed(self, code: int, reason: str) -> Failure:
+        return failure_of_close(code, reason)
+
+    def update(self, attempt: Attempt) -> Sequence[str | bytes] | None:
+        return None
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """The names whose values differ."""
+    return {name for name in {*before, *after} if before.get(name) != after.get(name)}

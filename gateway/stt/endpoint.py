@@ -77,6 +77,7 @@ class SttEndpoint:
                 automatic += models[:1]
             elif vendor.available():
                 last += models[:1]
+        self._last = tuple(last)
         self._planner = SttPlanner(
             self.routes,
             config.stt,
@@ -85,6 +86,17 @@ class SttEndpoint:
             last=tuple(last) if config.stt.local_last else (),
         )
         self._audio_in = metrics.audio_seconds.labels("stt", "in")
+
+    def warm(self) -> None:
+        """Load the local engine, if there is one, so that the first caller does not wait."""
+        for model in self._last:
+            plan = self.routes.plan(model)
+            if isinstance(plan, Failure):
+                continue
+            for attempt in plan:
+                dial = self._upstreams[attempt.provider].recognizer(attempt, 16_000).dial()
+                if isinstance(dial, Engine):
+                    self._engines.warm(dial)
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
         visit = self._door.admit(scope, "stt")

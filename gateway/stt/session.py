@@ -403,8 +403,10 @@ class SttSession:
             return
         if self._closing_by is not None:
             return
-        self._closing_by = now + self._config.close_s
         line = self._line
+        self._closing_by = now + self._config.close_s
+        if line is not None and line.traits.flush_is_answered:
+            self._closing_by = now + max(self._config.close_s, line.traits.final_within_s)
         nothing_said = self._kept.speech() is None and self._telling.interim is None
         if line is None or not line.ready:
             if nothing_said:
@@ -915,6 +917,8 @@ class SttSession:
         """When a flush counts as answered: some providers say nothing where there is nothing."""
         if line.flush_sent_at is None or self._telling.interim is not None:
             return None
+        if line.traits.flush_is_answered:
+            return line.flush_sent_at + line.traits.final_within_s
         return line.flush_sent_at + self._config.finalize_s
 
     def _keepalive_at(self, line: Line) -> float | None:
@@ -935,6 +939,8 @@ class SttSession:
         if self._telling.interim is None or line.unsent or self._old is not None:
             return None
         if line.flush_sent_at is not None:
+            if line.traits.flush_is_answered:
+                return line.flush_sent_at + line.traits.final_within_s
             return line.flush_sent_at + max(OVERDUE_FLUSH_S, self._config.finalize_s)
         limit_s = self._config.overdue_s or line.traits.final_within_s
         return max(line.last_loud_at, line.last_text_at) + limit_s

@@ -170,6 +170,8 @@ class Traits:
     starves: bool = False
     """Whether an utterance ends only while audio comes in; silence is sent when there is none."""
     flush_by: Literal["message", "silence"] = "message"
+    flush_is_answered: bool = False
+    """Whether `Flushed` always comes; then it is waited for as long as for a final."""
     final_within_s: float = 3.0
     """A final that has not come so long after the last speech is overdue."""
     text_within_s: float = 12.0

@@ -52,6 +52,9 @@ TRANSCRIBE_S_MAX: Final = 60.0
 ANSWER_BYTES_MAX: Final = 4 << 20
 """Longest answer of a server."""
 
+SLOW_SHARE: Final = 0.5
+"""A machine that needs more of an utterance's time than this for it has none for interims."""
+
 _CHUNK_BYTES: Final = 2 * CHUNK
 _VAD_STALE_S: Final = 3600.0  # audio is never overtaken: what waits is heard
 
@@ -69,13 +72,21 @@ class Engines:
         if engine.refused is not None:
             return engine.refused
         if isinstance(engine.transcriber, LocalModel):
-            model = engine.transcriber
-            if model not in self._local:
-                self._local[model] = LocalWhisper(model)
-            transcriber: LocalWhisper | HttpWhisper = self._local[model]
+            transcriber: LocalWhisper | HttpWhisper = self._local_whisper(engine.transcriber)
         else:
             transcriber = HttpWhisper(engine.transcriber, self._connector)
         return UtteranceStream(engine, transcriber, self._detector())
+
+    def warm(self, engine: Engine) -> None:
+        """Load a model of this machine now, so that the first caller does not wait for it."""
+        if isinstance(engine.transcriber, LocalModel) and engine.refused is None:
+            self._local_whisper(engine.transcriber).warm()
+            self._detector()
+
+    def _local_whisper(self, model: LocalModel) -> LocalWhisper:
+        if model not in self._local:
+            self._local[model] = LocalWhisper(model)
+        return self._local[model]
 
     def _detector(self) -> Batcher[vad.Heard, list[float]]:
         if self._batcher is None:
@@ -234,14 +245,16 @@ class LocalWhisper:
         self._model = model
         self._pool: Executor | None = None
         self._running = 0
+        self._share = 0.0  # seconds of work for a second of audio, of the last utterance
 
     @property
     def busy(self) -> bool:
         """Whether an interim would make a final wait."""
-        return self._running >= self._model.workers
+        return self._running >= self._model.workers or self._share > SLOW_SHARE
 
     async def transcribe(self, asked: Transcribe, engine: Engine) -> Transcript | Failure:
         self._running += 1
+        began = time.monotonic()
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._started(),
@@ -258,6 +271,13 @@ class LocalWhisper:
             return Failure(Kind.UPSTREAM_NOT_FOUND, f"the local engine failed: {error}")
         finally:
             self._running -= 1
+            audio_s = len(asked.pcm) / 2 / vad.RATE
+            self._share = (time.monotonic() - began) / max(1.0, audio_s)
+
+    def warm(self) -> None:
+        """Start the processes."""
+        for _ in range(self._model.workers):
+            self._started().submit(whisper.ready)
 
     def _started(self) -> Executor:
         if self._pool is None:

@@ -47,6 +47,10 @@ def load(path: str, device: str, compute_type: str, threads: int) -> None:
         _model = WhisperError(str(error)[:300])
 
 
+def ready() -> None:
+    """Nothing to do: a worker that answers has loaded its model."""
+
+
 def transcribe(pcm: bytes, language: str | None, prompt: str, is_final: bool) -> Transcript:
     """The words in s16le samples at 16 kHz; times from their start. Raises WhisperError."""
     if isinstance(_model, WhisperError):
@@ -71,10 +75,11 @@ def transcribe(pcm: bytes, language: str | None, prompt: str, is_final: bool) ->
         texts.append(segment.text.strip())
         logprobs.append(segment.avg_logprob)
         words += [
-            Word(word.word.strip(), word.start, word.end, word.probability)
+            # the library's are numpy's
+            Word(word.word.strip(), float(word.start), float(word.end), float(word.probability))
             for word in segment.words or ()
         ]
-    confidence = math.exp(sum(logprobs) / len(logprobs)) if logprobs else 1.0
+    confidence = math.exp(float(sum(logprobs)) / len(logprobs)) if logprobs else 1.0
     return Transcript(
         " ".join(filter(None, texts)),
         language=info.language,

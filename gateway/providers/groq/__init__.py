@@ -2,6 +2,7 @@
 
 from gateway.provider import Provider
 from gateway.providers._openai_dialect import in_dialect
+from gateway.providers._transcription_dialect import Transcriptions
 from gateway.providers.groq.chat import DIALECT
 
 PROVIDER = Provider(
@@ -10,4 +11,9 @@ PROVIDER = Provider(
     key_variable="GROQ_API_KEY",
     chat=in_dialect(DIALECT),
     chat_models={"openai/gpt-oss-120b": "openai/gpt-oss-120b"},
+    stt=Transcriptions,
+    stt_models={
+        "groq/whisper-large-v3-turbo": "whisper-large-v3-turbo",
+        "groq/whisper-large-v3": "whisper-large-v3",
+    },
 )

@@ -5,6 +5,7 @@ from pydantic import Field
 from gateway.provider import Account, Provider, ProviderSettings
 from gateway.providers._openai_dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
 from gateway.providers._openai_speech import OpenAISpeech
+from gateway.providers._transcription_dialect import Transcriptions
 
 
 class Settings(ProviderSettings):
@@ -45,4 +46,5 @@ PROVIDER = Provider(
     chat=_chat,
     settings=Settings,
     tts=_speech,
+    stt=Transcriptions,
 )
