@@ -37,7 +37,7 @@ from models.interruption.scoring import Model, Scored
 from models.interruption.trials import Trial
 
 NOISE_DB = (20.0, 10.0, 5.0, 0.0)
-NOISES = 30  # of each kind of generated noise
+NOISES = 20  # of each kind of generated noise
 
 
 def scored(
@@ -111,7 +111,8 @@ def tables(
         notes = trials.held_out_notes(arguments.voices, arguments.made)
         made = kept(lambda: trials.made(notes), "made", [str(path) for path in notes])
     made += [trials.echoed(t) for t in made if t.positive][:NOISES]
-    made += list(trials.made_noises(NOISES)) if made else []
+    if made:
+        made += kept(lambda: trials.made_noises(NOISES), "noises", NOISES)
     groups: dict[str, list[Trial]] = {
         "ami": [c for c in meetings if c.table == "ami" and c.held_out],
         "ami_crosstalk": [c for c in meetings if c.table == "ami_crosstalk" and c.held_out],
