@@ -12,17 +12,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import Field, SecretStr, field_validator
 
 from gateway.errors import Failure, Kind
 from gateway.section import Section
-
-if TYPE_CHECKING:
-    from limits import RateLimitItem
-    from limits.aio.storage import Storage
-    from limits.aio.strategies import RateLimiter
 
 _logger = logging.getLogger(__name__)
 
@@ -37,6 +32,11 @@ MICRO: Final = 1_000_000
 
 FOREVER_S: Final = 10 * 365 * 86400
 """How long a balance is kept."""
+
+MINUTE_S: Final = 60
+
+KNOWN_MAX: Final = 10_000
+"""Pairs of key and model whose limits are remembered: callers may invent names of models."""
 
 _ALL: Final = "*"
 
@@ -112,11 +112,9 @@ class Quota:
         self,
         config: QuotaConfig,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._clock = clock
-        self._wall_clock = wall_clock
         self._known: dict[tuple[str, str], tuple[_Limit, ...]] = {}
         self._nothing = not config.keys and not config.models
         self._memory: _Counters | None = None
@@ -144,9 +142,9 @@ class Quota:
         async def count(counters: _Counters) -> None:
             for limit in standing.limits:
                 if limit.dimension == "TPM" and tokens:
-                    await counters.add_tokens(limit, tokens)
+                    await counters.add(limit, tokens)
                 elif limit.dimension == "Credits" and cost:
-                    await counters.add_credits(limit, round(cost * MICRO))
+                    await counters.add(limit, round(cost * MICRO))
 
         await self._with_store(count)
 
@@ -159,7 +157,7 @@ class Quota:
     def _limits_of(self, key: str, model: str) -> tuple[_Limit, ...]:
         known = self._known.get((key, model))
         if known is None:
-            if len(self._known) >= 10_000:  # keys and models are configured; names by prefix not
+            if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
             known = self._known[key, model] = tuple(self._find(key, model))
         return known
@@ -183,36 +181,14 @@ class Quota:
         headers: dict[str, str] = {}
         tightest: dict[str, float] = {}
         for limit in ordered:
-            used, over, reset_at = await counters.look(limit)
+            used, over, wait_s = await counters.look(limit)
             share = used / limit.amount if limit.amount else 1.0
             if share >= tightest.get(limit.dimension, -1.0):
                 tightest[limit.dimension] = share
                 headers |= _headers(limit, used)
             if over:
-                return self._exceeded(limit, headers, reset_at)
+                return _exceeded(limit, headers, wait_s)
         return Standing(limits, headers)
-
-    def _exceeded(
-        self, limit: _Limit, headers: Mapping[str, str], reset_at: float | None
-    ) -> Failure:
-        wait_s = None if reset_at is None else max(1.0, reset_at - self._wall_clock())
-        amount = f"{limit.amount / MICRO:g}" if limit.dimension == "Credits" else str(limit.amount)
-        what = _WORDS[limit.dimension].format(amount=amount)
-        if wait_s is None:
-            hint = "Waiting does not help: ask the operator of this server for more credits."
-        else:
-            hint = f"Try again in {round(wait_s)} s, or ask the operator for a higher limit."
-        return Failure(
-            Kind.QUOTA,
-            f"the quota of {limit.whose} is used up: {what}",
-            retry_after_s=wait_s,
-            details={
-                "quota_type": limit.dimension.lower(),
-                "category": "balance" if wait_s is None else "rate",
-                "hint": hint,
-            },
-            headers=headers,
-        )
 
     async def _with_store(self, use: Callable[[_Counters], Awaitable[Result]]) -> Result:
         url = self._config.redis_url
@@ -240,6 +216,26 @@ _WORDS: Final = {
     "TPM": "{amount} tokens per minute",
     "Credits": "{amount} credits",
 }
+
+
+def _exceeded(limit: _Limit, headers: Mapping[str, str], wait_s: float | None) -> Failure:
+    amount = f"{limit.amount / MICRO:g}" if limit.dimension == "Credits" else str(limit.amount)
+    if wait_s is None:
+        hint = "Waiting does not help: ask the operator of this server for more credits."
+    else:
+        wait_s = max(1.0, wait_s)
+        hint = f"Try again in {round(wait_s)} s, or ask the operator for a higher limit."
+    return Failure(
+        Kind.QUOTA,
+        f"the quota of {limit.whose} is used up: {_WORDS[limit.dimension].format(amount=amount)}",
+        retry_after_s=wait_s,
+        details={
+            "quota_type": limit.dimension.lower(),
+            "category": "balance" if wait_s is None else "rate",
+            "hint": hint,
+        },
+        headers=headers,
+    )
 
 
 def _limits(allowance: Allowance, whose: str, ids: tuple[str, ...]) -> list[_Limit]:
@@ -281,50 +277,50 @@ class _Counters:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Any,  # with SlidingWindowCounterSupport: memory and Redis have it
         prefix: str,
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        from limits import RateLimitItemPerMinute
-        from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
-
         self.close = close
         self._storage = storage
         self._prefix = prefix
-        self._requests: RateLimiter = MovingWindowRateLimiter(storage)
-        self._tokens: RateLimiter = FixedWindowRateLimiter(storage)
-        self._per_minute = RateLimitItemPerMinute
-        self._items: dict[tuple[str, int], RateLimitItem] = {}
+        self._names: dict[tuple[str, ...], str] = {}
 
     async def look(self, limit: _Limit) -> tuple[int, bool, float | None]:
-        """How much is used, whether that is all, and when some will be free again (Unix time;
-        None: never). A request is counted with it."""
-        if limit.dimension == "Credits":
-            used = await self._storage.get(self._name(limit))
-            return used, used >= limit.amount, None
-        item = self._item(limit)
+        """How much is used, whether that is all, and in how many seconds some will be free again
+        (None: never). A request is counted with it."""
+        name = self._name(limit)
         if limit.dimension == "RPM":
-            over = not await self._requests.hit(item, *limit.ids)
-            stats = await self._requests.get_window_stats(item, *limit.ids)
-            return limit.amount - stats.remaining, over, stats.reset_time
-        stats = await self._tokens.get_window_stats(item, *limit.ids)
-        return limit.amount - stats.remaining, stats.remaining <= 0, stats.reset_time
+            taken = await self._storage.acquire_sliding_window_entry(name, limit.amount, MINUTE_S)
+            before, before_ttl, now, now_ttl = await self._storage.get_sliding_window(
+                name, MINUTE_S
+            )
+            used = min(limit.amount, int(before * before_ttl / MINUTE_S + now))
+            if taken:
+                return max(1, used), False, None
+            if before and before_ttl:  # it fades as the minute goes by, a request at a time
+                return limit.amount, True, MINUTE_S / before
+            # a bucket is kept for two minutes; in its second one it fades likewise
+            return limit.amount, True, max(0.0, now_ttl - MINUTE_S) + MINUTE_S / max(1, now)
+        used = await self._storage.get(name)
+        if used < limit.amount:
+            return used, False, None
+        if limit.dimension == "Credits":
+            return used, True, None
+        return used, True, await self._storage.get_expiry(name) - time.time()
 
-    async def add_tokens(self, limit: _Limit, tokens: int) -> None:
-        await self._tokens.hit(self._item(limit), *limit.ids, cost=tokens)
-
-    async def add_credits(self, limit: _Limit, millionths: int) -> None:
-        await self._storage.incr(self._name(limit), FOREVER_S, amount=millionths)
+    async def add(self, limit: _Limit, amount: int) -> None:
+        """Count tokens, or millionths of credits."""
+        expiry = FOREVER_S if limit.dimension == "Credits" else MINUTE_S
+        await self._storage.incr(self._name(limit), expiry, amount=amount)
 
     def _name(self, limit: _Limit) -> str:
-        return "/".join((self._prefix, *limit.ids))
-
-    def _item(self, limit: _Limit) -> RateLimitItem:
-        key = (limit.dimension, limit.amount)
-        item = self._items.get(key)
-        if item is None:
-            item = self._items[key] = self._per_minute(limit.amount, namespace=self._prefix)
-        return item
+        name = self._names.get(limit.ids)
+        if name is None:
+            if len(self._names) >= KNOWN_MAX:
+                self._names.clear()
+            name = self._names[limit.ids] = "/".join((self._prefix, *limit.ids))
+        return name
 
 
 def memory_counters(prefix: str) -> _Counters:

@@ -116,28 +116,57 @@ def measure(target: Target, replies: int, concurrent: int) -> tuple[float, float
     )
 
 
-def _gateway_config(folder: Path, upstream_port: int) -> Path:
-    config = folder / "gateway.yaml"
+EVERYTHING = """
+quota:
+  keys: {%s: {requests_per_minute: 1000000, tokens_per_minute: 1000000000, credits: 1000000}}
+prices: {bench/model: {input: 2.0, cached_input: 0.5, output: 8.0}}
+chat: {hedge: {enabled: true, after_s: 5}}
+usage: {url: "sqlite:%s/usage.db"}
+models:
+  bench/model:
+    - {provider: up, model: bench, weight: 3, concurrency: 500}
+    - {provider: up, model: bench-b, weight: 1}
+    - {provider: up, model: bench-c}
+"""
+"""Routing by weight, places, hedging, quotas, prices and usage records."""
+
+PLAIN = """
+usage: {enabled: false}
+models: {bench/model: [{provider: up, model: bench}]}
+"""
+
+
+def _gateway_config(folder: Path, upstream_port: int, *, clean: bool, everything: bool) -> Path:
+    config = folder / f"gateway-{clean}-{everything}.yaml"
     config.write_text(
         f"keys: {{{KEY}: {SECRET}}}\n"
-        f"providers: {{up: {{type: openai-compatible, api_key: k, "
+        f"providers: {{up: {{type: openai-compatible, api_key: k, clean: {str(clean).lower()}, "
         f"base_url: 'http://127.0.0.1:{upstream_port}/v1'}}}}\n"
-        "models: {bench/model: [{provider: up, model: bench}]}\n" + other_model()
+        + (EVERYTHING % (KEY, folder) if everything else PLAIN)
+        + other_model()
     )
     return config
 
 
 @contextmanager
-def parley(folder: Path, upstream_port: int) -> Iterator[Target]:
-    """The gateway as it is served, with authentication, metrics and logs on."""
+def parley(
+    folder: Path,
+    upstream_port: int,
+    name: str = "Parley",
+    *,
+    clean: bool = True,
+    everything: bool = False,
+) -> Iterator[Target]:
+    """The gateway as it is served, with authentication, metrics and logs on; `clean` streams are
+    relayed as bytes, `everything` has routing, quotas and usage records on too."""
     port = free_port()
-    config = _gateway_config(folder, upstream_port)
+    config = _gateway_config(folder, upstream_port, clean=clean, everything=everything)
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     ready = f"http://127.0.0.1:{port}/readyz"
-    with process(command, ready, log=folder / "gateway.log") as running:
+    with process(command, ready, log=config.with_suffix(".log")) as running:
         token = mint(KEY, SECRET, identity="agent", ttl_s=3600)
-        yield Target("Parley", port, token, b"bench/model", [running.pid])
+        yield Target(name, port, token, b"bench/model", [running.pid])
 
 
 @contextmanager
@@ -179,6 +208,18 @@ def _compare(mode: str, title: str, quick: bool) -> None:
         targets = [
             (Target("bare upstream", upstream_port, "k", b"bench", [bare.pid]), 2000),
             (stack.enter_context(parley(folder, upstream_port)), 2000),
+            (
+                stack.enter_context(
+                    parley(folder, upstream_port, "Parley, everything on", everything=True)
+                ),
+                2000,
+            ),
+            (
+                stack.enter_context(
+                    parley(folder, upstream_port, "Parley, stream rewritten", clean=False)
+                ),
+                2000,
+            ),
         ]
         if os.environ.get("PARLEY_SKIP_PEERS") != "1":
             targets.append((stack.enter_context(litellm(folder, upstream_port)), 200))
