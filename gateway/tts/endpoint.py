@@ -156,7 +156,7 @@ class TtsEndpoint:
         if provider in self._by_socket:
             return self.lines.reserve(provider, self._by_socket[provider], request)
         if provider in self._by_process:
-            self.workers.warm(provider, self._by_process[provider])
+            self.workers.prepare(provider, self._by_process[provider])
         return None
 
     def count(self, action: Tried | Spoken) -> None:

@@ -120,6 +120,28 @@ class WorkerSpeech:
             sink(Finished())
 
 
+class MuteSpeech:
+    """A speech by a voice that cannot run here; it says so when it is asked to speak."""
+
+    __slots__ = ("_failure", "_sink")
+
+    def __init__(self, sink: Sink, failure: Failure) -> None:
+        self._sink: Sink | None = sink
+        self._failure = failure
+
+    def say(self, text: str) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink(Failed(self._failure))
+
+    def finish(self) -> None:
+        """Nothing to do."""
+
+    def cancel(self) -> None:
+        """Nothing more is to be heard."""
+        self._sink = None
+
+
 class _Worker:
     """One process. It is started at once, and again after it has died."""
 
@@ -128,11 +150,9 @@ class _Worker:
         self._owners: dict[int, WorkerSpeech] = {}
         self._waiting: deque[bytes] = deque()
         self._process: asyncio.subprocess.Process | None = None
+        self.dead = False
         self.task = asyncio.create_task(self._run())
 
-    @property
-    def dead(self) -> bool:
-        return self.task.done()
 
     def submit(self, speech: WorkerSpeech, request: SpeechRequest, text: str) -> int | None:
         if len(self._owners) >= JOBS_MAX:
@@ -180,6 +200,7 @@ class _Worker:
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
+            self.dead = True
             self._process = None
             self._waiting.clear()
             owners, self._owners = set(self._owners.values()), {}
@@ -196,8 +217,12 @@ class Workers:
     def __init__(self) -> None:
         self._workers: dict[str, _Worker] = {}
 
-    def warm(self, provider: str, voice: ProcessVoice) -> _Worker:
-        """Start the worker unless it runs."""
+    def prepare(self, provider: str, voice: ProcessVoice) -> None:
+        """Have the worker running, if it can run here."""
+        if voice.check() is None:
+            self._worker(provider, voice)
+
+    def _worker(self, provider: str, voice: ProcessVoice) -> _Worker:
         worker = self._workers.get(provider)
         if worker is None or worker.dead:
             worker = self._workers[provider] = _Worker(voice.command())
@@ -205,9 +230,12 @@ class Workers:
 
     def begin(
         self, provider: str, voice: ProcessVoice, request: SpeechRequest, sink: Sink
-    ) -> WorkerSpeech:
+    ) -> WorkerSpeech | MuteSpeech:
         """Start a speech."""
-        return WorkerSpeech(self.warm(provider, voice), request, sink)
+        problem = voice.check()
+        if problem is not None:
+            return MuteSpeech(sink, Failure(Kind.UPSTREAM_ERROR, problem))
+        return WorkerSpeech(self._worker(provider, voice), request, sink)
 
     async def close(self) -> None:
         for worker in self._workers.values():

