@@ -65,7 +65,8 @@ async def test_requests_are_counted_and_refused_with_openais_body(store: dict, m
     assert (error["quota_type"], error["category"]) == ("rpm", "rate")
     assert "Try again" in error["hint"]
     headers = dict(failure_headers(failure))
-    assert 1 <= int(headers[b"retry-after"]) <= 60
+    # a minute until the bucket fades, and half of one until one of its two requests has faded
+    assert 1 <= int(headers[b"retry-after"]) <= 90
     assert headers[b"x-livekit-inference-rpm-used"] == b"2"
     assert b"x-livekit-inference-tpm-used" not in headers
 
