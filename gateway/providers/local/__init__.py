@@ -3,14 +3,14 @@
 from gateway.provider import Provider
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.stt import WHISPER_BASE, LocalStt, can_transcribe
-from gateway.providers.local.tts import LocalVoice
+from gateway.providers.local.tts import LocalVoice, can_speak
 
 PROVIDER = Provider(
     title="Local",
     base_url="local://",
     key_variable=None,
     key_required=False,
-    available=can_transcribe,
+    available=lambda: can_transcribe() or can_speak(),
     settings=LocalSettings,
     stt=LocalStt,
     stt_models={"local/whisper": WHISPER_BASE},

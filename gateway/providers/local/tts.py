@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from gateway import fetch
@@ -32,9 +33,19 @@ class LocalVoice:
         return (sys.executable, "-m", module, "--model", str(folder), "--threads", threads)
 
     def check(self) -> str | None:
-        for name in ("phonemizer", "espeakng_loader"):
-            if importlib.util.find_spec(name) is None:
-                return "the local voice needs espeak-ng: install the extra `espeak`"
-        if self._settings.voice_folder is None and fetch.present("kokoro") is None:
-            return "the local voice is not installed: run `gateway models fetch kokoro`"
-        return None
+        return _missing(self._settings.voice_folder)
+
+
+def can_speak() -> bool:
+    """Whether the extra is installed and the voice has been fetched."""
+    return _missing(None) is None
+
+
+def _missing(folder: Path | None) -> str | None:
+    """What the voice lacks to run here, and how to get it."""
+    for name in ("phonemizer", "espeakng_loader"):
+        if importlib.util.find_spec(name) is None:
+            return "the local voice needs espeak-ng: install the extra `espeak`"
+    if folder is None and fetch.present("kokoro") is None:
+        return "the local voice is not installed: run `gateway models fetch kokoro`"
+    return None
