@@ -1,6 +1,7 @@
 """ElevenLabs: https://elevenlabs.io/docs."""
 
 from gateway.provider import Provider
+from gateway.providers.elevenlabs.stt import ElevenLabsStt
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
 
 _TTS_MODELS = (
@@ -12,6 +13,8 @@ PROVIDER = Provider(
     title="ElevenLabs",
     base_url="https://api.elevenlabs.io",
     key_variable="ELEVEN_API_KEY",
+    stt=ElevenLabsStt,
+    stt_models={"elevenlabs/scribe_v2_realtime": "scribe_v2_realtime"},
     tts=ElevenLabsVoice,
     tts_models={
         "elevenlabs": "eleven_turbo_v2_5",

@@ -3,6 +3,7 @@
 from gateway.provider import Provider
 from gateway.providers._openai_dialect import in_dialect
 from gateway.providers.google.chat import DIALECT
+from gateway.providers.google.stt import GoogleStt
 
 _CHAT_MODELS = (
     "gemini-4-argon gemini-3.1-pro gemini-3-flash gemini-3.1-flash-lite gemini-3.5-flash "
@@ -13,6 +14,8 @@ PROVIDER = Provider(
     title="Google Gemini",
     base_url="https://generativelanguage.googleapis.com/v1beta/openai",
     key_variable="GOOGLE_API_KEY",
+    stt=GoogleStt,
+    stt_models={"google/gemini-3.5-transcribe-live": "gemini-3.5-transcribe-live"},
     chat=in_dialect(DIALECT),
     chat_models={f"google/{name}": name for name in _CHAT_MODELS},
 )

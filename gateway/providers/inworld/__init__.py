@@ -1,6 +1,7 @@
 """Inworld: https://docs.inworld.ai."""
 
 from gateway.provider import Provider
+from gateway.providers.inworld.stt import InworldStt
 from gateway.providers.inworld.tts import InworldVoice
 
 _TTS_MODELS = (
@@ -12,6 +13,8 @@ PROVIDER = Provider(
     title="Inworld",
     base_url="https://api.inworld.ai",
     key_variable="INWORLD_API_KEY",
+    stt=InworldStt,
+    stt_models={"inworld/inworld-stt-1": "inworld/inworld-stt-1"},
     tts=InworldVoice,
     tts_models={
         "inworld": "inworld-tts-1.5-max",

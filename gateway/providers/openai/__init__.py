@@ -5,6 +5,7 @@ from functools import partial
 from gateway.provider import Provider
 from gateway.providers._openai_models import OpenAIModelsChat, OpenAIModelsSettings
 from gateway.providers._openai_speech import OpenAISpeech
+from gateway.providers.openai.stt import OpenAIStt
 
 _CHAT_MODELS = (
     "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 "
@@ -12,6 +13,7 @@ _CHAT_MODELS = (
     "gpt-5.4-nano gpt-5.5 gpt-5.6-luna gpt-5.6-sol gpt-5.6-terra gpt-6-luna gpt-6-sol gpt-6.1-sol "
     "chat-latest"
 ).split()
+_STT_MODELS = "gpt-realtime-whisper gpt-4o-transcribe gpt-4o-mini-transcribe whisper-1".split()
 _TTS_MODELS = "gpt-4o-mini-tts tts-1 tts-1-hd".split()
 
 PROVIDER = Provider(
@@ -21,6 +23,12 @@ PROVIDER = Provider(
     settings=OpenAIModelsSettings,
     chat=OpenAIModelsChat,
     chat_models={f"openai/{name}": name for name in _CHAT_MODELS},
+    stt=OpenAIStt,
+    stt_models={
+        "openai/gpt-live-transcribe": "gpt-live-transcribe",
+        "openai": "gpt-live-transcribe",
+        **{f"openai/{name}": name for name in _STT_MODELS},
+    },
     tts=partial(OpenAISpeech, voice="alloy"),
     tts_models={f"openai/{name}": name for name in _TTS_MODELS},
 )

@@ -3,6 +3,7 @@
 from gateway.provider import Provider
 from gateway.providers._openai_dialect import in_dialect
 from gateway.providers.xai.chat import DIALECT
+from gateway.providers.xai.stt import XaiStt
 from gateway.providers.xai.tts import XaiVoice
 
 _CHAT_MODELS = (
@@ -16,6 +17,8 @@ PROVIDER = Provider(
     key_variable="XAI_API_KEY",
     chat=in_dialect(DIALECT),
     chat_models={f"xai/{name}": name for name in _CHAT_MODELS},
+    stt=XaiStt,
+    stt_models={"xai/stt-1": "stt-1"},
     tts=XaiVoice,
     tts_models={"xai": "tts-1", "xai/tts-1": "tts-1"},
 )

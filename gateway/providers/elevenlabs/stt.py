@@ -1,0 +1,217 @@
+"""ElevenLabs' streaming recogniser, Scribe v2 Realtime."""
+
+from __future__ import annotations
+
+import binascii
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.dial import Dial, join_url, websocket_url
+from gateway.errors import Failure, Kind
+from gateway.plan import Attempt
+from gateway.provider import Account
+from gateway.providers._speech_dialect import (
+    SocketRecognizer,
+    number,
+    objects,
+    parsed,
+    said,
+    text_of,
+)
+from gateway.stt import options
+from gateway.stt.options import FLAG, TEXT, TEXTS, Table
+from gateway.stt.upstream import (
+    Audio,
+    Ended,
+    Failed,
+    Finish,
+    Flush,
+    Flushed,
+    Heard,
+    Interim,
+    KeepAlive,
+    Ready,
+    Recognizer,
+    Request,
+    Traits,
+    Transcript,
+    Word,
+)
+from gateway.stt.upstream import (
+    Final as FinalHeard,
+)
+
+_OPTIONS: Final[Table] = {
+    "commit_strategy": options.choice("manual", "vad"),
+    "vad_silence_threshold_secs": options.number(0.3, 3.0),
+    "vad_threshold": options.number(0.1, 0.9),
+    "min_speech_duration_ms": options.whole(50, 2000),
+    "min_silence_duration_ms": options.whole(50, 2000),
+    "language_code": TEXT,
+    "secondary_languages": TEXTS,
+    "include_timestamps": FLAG,
+    "include_language_detection": FLAG,
+    "keyterms": TEXTS,
+    "no_verbatim": FLAG,
+}
+
+_RATES: Final = (16_000, 8_000, 22_050, 24_000, 44_100, 48_000)
+
+SILENCE_S: Final = 0.5
+"""The provider's own 1.5 s would make a caller wait for every answer."""
+
+COMMIT_S_MIN: Final = 0.3
+"""A commit of less audio makes the service close the session."""
+
+TERMS_MAX: Final = 50
+TERM_CHARS_MAX: Final = 20
+
+_KINDS: Final[Mapping[str, Kind]] = {
+    "auth_error": Kind.UPSTREAM_AUTH,
+    "unaccepted_terms": Kind.UPSTREAM_AUTH,
+    "quota_exceeded": Kind.UPSTREAM_QUOTA,
+    "invalid_request": Kind.UPSTREAM_REFUSED,
+    "input_error": Kind.UPSTREAM_REFUSED,
+    "chunk_size_exceeded": Kind.UPSTREAM_REFUSED,
+    "commit_throttled": Kind.RATE_LIMITED,
+    "rate_limited": Kind.RATE_LIMITED,
+    "queue_overflow": Kind.OVERLOADED,
+    "resource_exhausted": Kind.OVERLOADED,
+    "transcriber_error": Kind.UPSTREAM_ERROR,
+    "error": Kind.UPSTREAM_ERROR,
+    "session_time_limit_exceeded": Kind.SESSION_LIMIT,
+    "insufficient_audio_activity": Kind.SESSION_LIMIT,
+}
+
+
+class ElevenLabsStt:
+    """The adapter of a configured ElevenLabs account."""
+
+    terms_option: str | None = "keyterms"
+    speakers_option: str | None = None
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def check(self, given: Mapping[str, Any]) -> Failure | None:
+        return options.check(given, _OPTIONS)
+
+    def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
+        return Scribe(self._account, attempt, rate)
+
+
+class Scribe(SocketRecognizer):
+    """One connection. Commits end utterances: by the service's voice detector, or by a flush."""
+
+    traits = Traits(
+        rates=_RATES,
+        greets=True,
+        replay_rate=1.0,
+        keepalive_s=8.0,
+        final_within_s=4.0,
+    )
+
+    def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
+        super().__init__(account, attempt, rate)
+        given = options.known(attempt.options, _OPTIONS)
+        code = options.base_language(given.pop("language_code", None) or attempt.language)
+        self._parameters: dict[str, Any] = {
+            "model_id": attempt.model,
+            "audio_format": f"pcm_{self.rate}",
+            "commit_strategy": "vad",
+            "vad_silence_threshold_secs": SILENCE_S,
+            "include_timestamps": True,
+            **given,
+        }
+        if code is not None and code != "multi":
+            self._parameters["language_code"] = code
+        else:
+            self._parameters["include_language_detection"] = True
+        if terms := self._parameters.get("keyterms"):
+            short = [term for term in terms if len(term) <= TERM_CHARS_MAX]
+            self._parameters["keyterms"] = short[:TERMS_MAX]
+        # with either of these each commit is sent twice; the second one has more in it
+        self._second = bool(
+            self._parameters["include_timestamps"]
+            or self._parameters.get("include_language_detection")
+        )
+        self._session_id: str | None = None
+        self._since_commit_s = 0.0
+        self._flushing = self._finishing = False
+
+    def dial(self) -> Dial:
+        url = websocket_url(join_url(self.account.base_url, "v1/speech-to-text/realtime"))
+        return Dial(
+            f"{url}?{options.query_string(self._parameters)}",
+            {"xi-api-key": self.account.api_key, **self.account.headers},
+        )
+
+    def _chunk(self, pcm: bytes, *, commit: bool = False) -> str:
+        audio = binascii.b2a_base64(pcm, newline=False).decode()
+        self._since_commit_s = 0.0 if commit else self._since_commit_s + len(pcm) / 2 / self.rate
+        return (
+            f'{{"message_type":"input_audio_chunk","audio_base_64":"{audio}",'
+            f'"commit":{"true" if commit else "false"},"sample_rate":{self.rate}}}'
+        )
+
+    def encode(self, request: Request) -> Sequence[str | bytes]:
+        match request:
+            case Audio(pcm):
+                return (self._chunk(pcm),)
+            case KeepAlive():
+                return (self._chunk(b""),)
+            case Flush():
+                self._flushing = True
+            case Finish():
+                self._flushing = self._finishing = True
+        frames = []
+        missing_s = COMMIT_S_MIN + 0.01 - self._since_commit_s
+        if missing_s > 0:
+            frames.append(self._chunk(bytes(2 * round(missing_s * self.rate))))
+        frames.append(self._chunk(b"", commit=True))
+        return frames
+
+    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+        message = parsed(frame)
+        kind = text_of(message.get("message_type"))
+        match kind:
+            case "session_started":
+                self._session_id = text_of(message.get("session_id")) or None
+                return (Ready(),)
+            case "partial_transcript":
+                text = text_of(message.get("text"))
+                return (Interim(Transcript(text, request_id=self._session_id)),) if text else ()
+            case "committed_transcript":
+                return () if self._second else self._committed(message)
+            case "committed_transcript_with_timestamps":
+                return self._committed(message) if self._second else ()
+            case "error" if text_of(message.get("error")) in _KINDS:
+                kind = text_of(message.get("error"))
+        if kind in _KINDS:
+            return (Failed(Failure(_KINDS[kind], said(message.get("error")))),)
+        return ()
+
+    def _committed(self, message: dict[str, Any]) -> Sequence[Heard]:
+        words = []
+        for word in objects(message.get("words")):
+            start, end = number(word.get("start")), number(word.get("end"))
+            if word.get("type", "word") != "word" or start is None or end is None:
+                continue
+            logprob = number(word.get("logprob"))
+            confidence = math.exp(min(0.0, logprob)) if logprob is not None else 1.0
+            words.append(Word(text_of(word.get("text")), start, end, confidence))
+        transcript = Transcript(
+            text_of(message.get("text")).strip(),
+            language=text_of(message.get("language_code")) or None,
+            confidence=sum(word.confidence for word in words) / len(words) if words else 1.0,
+            words=tuple(words),
+            request_id=self._session_id,
+        )
+        heard: list[Heard] = [FinalHeard(transcript)]
+        if self._flushing:
+            self._flushing = False
+            heard.append(Flushed())
+            if self._finishing:  # there is no message for the end
+                heard.append(Ended())
+        return heard
