@@ -56,8 +56,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=TARGET)
     parser.add_argument("--threshold", type=float, required=True)
     parser.add_argument("--threshold-origin", required=True, help="a sentence: how it was chosen")
+    parser.add_argument("--ending-share", type=float, default=0.0, help="see Network.heed_ending")
     arguments = parser.parse_args()
     network, saved = loaded(arguments.checkpoint)
+    network.heed_ending(arguments.ending_share)
     metadata = {
         "interface": "bargein/1", "sample_rate": "16000", "frame_samples": "400",
         "default_threshold": str(arguments.threshold),

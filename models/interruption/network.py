@@ -61,6 +61,15 @@ class Network(nn.Module):
         self.ending = nn.Linear(shape.memory + shape.width, 1)
         self.voiced = nn.Linear(shape.width, 1)
 
+    def heed_ending(self, share: float) -> None:
+        """Takes that share of the learnt logit of "the turn is complete" from the floor's.
+
+        Both are linear in the same things, so the sum is one head again and costs nothing.
+        """
+        with torch.no_grad():
+            self.head.weight -= share * self.ending.weight
+            self.head.bias -= share * self.ending.bias
+
     def sizes(self) -> list[int]:
         """Length of each part of the state: sound, one tail per convolution, GRU."""
         tails = [conv.inputs * conv.context for conv in (self.stem, *self.blocks)]  # type: ignore[union-attr]

@@ -182,7 +182,7 @@ class Stage:
 
     @staticmethod
     def _factor(rng: Generator) -> float:
-        return float(np.clip(np.exp(rng.normal(0, 0.08)), 0.83, 1.2))
+        return float(np.clip(np.exp(rng.normal(0, 0.1)), 0.8, 1.25))
 
     # Not the floor
 

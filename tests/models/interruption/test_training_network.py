@@ -51,3 +51,14 @@ def test_the_exported_file_equals_the_network_and_is_the_same_each_time(network,
 
 def test_the_state_is_as_long_as_its_parts(network):
     assert Served(network).state_size == sum(network.sizes())
+
+
+def test_heeding_the_ending_is_the_sum_of_both_logits(noise):
+    torch.manual_seed(4)
+    network = Network(Shape(width=16, dilations=(1, 4), memory=8)).eval()
+    x = torch.from_numpy(features.of(noise))[None]
+    with torch.no_grad():
+        before = network(x)
+        network.heed_ending(0.5)
+        after = network(x)["floor"]
+    assert torch.allclose(after, before["floor"] - 0.5 * before["ending"], atol=1e-5)
