@@ -79,7 +79,7 @@ class Metrics:
         self.first_byte = Histogram(
             "parley_time_to_first_byte_seconds",
             "From request to the first content sent to the caller (chat: first token; tts: first "
-            "audio of an utterance).",
+            "audio of an utterance, provider `cache` where it came from there).",
             ["route", "provider"],
             buckets=_LATENCY_S,
             registry=registry,
@@ -125,6 +125,12 @@ class Metrics:
             "parley_usage_records",
             "Usage records; outcome: written, retried (the store did not take them then), spilt "
             "(to the spill file, to be written later) or lost.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.tts_cache = Counter(
+            "parley_tts_cache",
+            "Texts of /tts looked up in its cache; outcome: hit or miss.",
             ["outcome"],
             registry=registry,
         )

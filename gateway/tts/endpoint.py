@@ -15,6 +15,7 @@ from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.provider import find
 from gateway.routes import Routes
+from gateway.tts.cache import ClipCache
 from gateway.tts.lines import Lines, Reservation, Sink
 from gateway.tts.planner import Planner
 from gateway.tts.requests import RequestSpeech
@@ -25,6 +26,7 @@ from gateway.tts.session import (
     Close,
     Event,
     Finish,
+    Looked,
     Prepare,
     Say,
     Spoke,
@@ -78,6 +80,7 @@ class TtsEndpoint:
         self._health = Health(self.routes.deployments())
         self.lines = Lines(connector, config.tts.connect_timeout_s, config.tts.spare_lines)
         self.workers = Workers()
+        self._clips = ClipCache(config.tts.cache) if config.tts.cache.enabled else None
         self._by_socket: dict[str, SocketVoice] = {}
         self._by_request: dict[str, RequestVoice] = {}
         self._by_process: dict[str, ProcessVoice] = {}
@@ -95,6 +98,8 @@ class TtsEndpoint:
     async def close(self) -> None:
         await self.lines.close()
         await self.workers.close()
+        if self._clips is not None:
+            self._clips.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = self._door.admit(scope, "tts")
@@ -117,6 +122,7 @@ class TtsEndpoint:
                 query(scope).get("model") or self._config.tts.default_model,
                 self._config.limits.session_idle_s,
                 time.monotonic(),
+                self._clips,
             )
             try:
                 await _Conversation(self, session, socket).run()
@@ -159,7 +165,7 @@ class TtsEndpoint:
             self.workers.prepare(provider, self._by_process[provider])
         return None
 
-    def count(self, action: Tried | Spoken) -> None:
+    def count(self, action: Tried | Spoken | Looked) -> None:
         """Metrics of a try or an utterance that ended."""
         metrics = self._metrics
         match action:
@@ -170,6 +176,8 @@ class TtsEndpoint:
                     metrics.errors.labels("tts", failure.kind.value).inc()
                 if switched:
                     metrics.fallbacks.labels("tts", provider).inc()
+            case Looked(hit):
+                metrics.tts_cache.labels("hit" if hit else "miss").inc()
             case Spoken(provider, first_audio_s, audio_s):
                 self._audio_out.inc(audio_s)
                 if provider is not None and first_audio_s is not None:
@@ -233,7 +241,7 @@ class _Conversation:
                 if self._reservation is not None:
                     self._reservation.release()
                 self._reservation = self._endpoint.reserve(provider, request)
-            case Tried() | Spoken():
+            case Tried() | Spoken() | Looked():
                 self._endpoint.count(action)
             case Close(code, reason):
                 if not self._blocked:

@@ -31,6 +31,7 @@ class Progress:
     """What one speech was given to say, and what is known of how far it is."""
 
     __slots__ = (
+        "_mark_times",
         "_marked",
         "_marks",
         "_parts",
@@ -38,6 +39,7 @@ class Progress:
         "_strayed",
         "_stream",
         "_word_ends",
+        "_word_starts",
         "texts",
     )
 
@@ -46,10 +48,12 @@ class Progress:
         self._marked = marked
         self._parts: list[int] = []
         self._marks = 0
+        self._mark_times: list[float] = []
         self._stream: list[str] = []
         self._spelt = 0
         self._strayed = False
         self._word_ends: list[tuple[int, float]] = []
+        self._word_starts: list[float] = []
 
     def said(self, text: str, parts: int) -> None:
         """One more sentence was given, in so many messages."""
@@ -57,8 +61,10 @@ class Progress:
         self._parts.append(parts)
         self._stream.append(letters(text))
 
-    def part_spoken(self) -> None:
+    def part_spoken(self, audio_s: float = 0.0) -> None:
+        """The provider has told the end of a message's audio, so many seconds in."""
         self._marks += 1
+        self._mark_times.append(audio_s)
 
     def timed(self, timings: Sequence[Timed]) -> None:
         """Timings on the speech's clock, in the order of the text."""
@@ -74,6 +80,7 @@ class Progress:
                 return
             self._spelt += len(spelt)
             self._word_ends.append((self._spelt, timing.end))
+            self._word_starts.append(timing.start)
 
     def spoken(self, audio_s: float, pauses: Callable[[float], list[tuple[float, float]]]) -> int:
         """How many sentences are fully spoken in the first `audio_s` seconds; `pauses(min)` are
@@ -92,6 +99,36 @@ class Progress:
             return self._by_timings(audio_s) >= len(self.texts)
         # not sure: long enough for it is what counts, so that a slow writer is not taken for a hole
         return audio_s * LETTERS_PER_S * 2 >= sum(weight(text) for text in self.texts)
+
+    def ends(self, audio_s: float) -> list[float] | None:
+        """Where each sentence of a complete speech ends, if that is surely known: the last at
+        `audio_s`, the whole length."""
+        if len(self.texts) == 1:
+            return [audio_s]
+        if self._marked and len(self._mark_times) == sum(self._parts):
+            ends, part = [], 0
+            for parts in self._parts:
+                part += parts
+                ends.append(self._mark_times[part - 1])
+            return ends
+        if self._marked or self._strayed or self._spelt < sum(map(len, self._stream)):
+            return None
+        return self._ends_by_timings(audio_s)
+
+    def _ends_by_timings(self, audio_s: float) -> list[float] | None:
+        """The pause after a sentence belongs to it, but for the breath before the next."""
+        ends: list[float] = []
+        total = 0
+        for stream in self._stream[:-1]:
+            total += len(stream)
+            if total not in (position for position, _ in self._word_ends):
+                return None  # a word over the border of two sentences
+            ends.append(next(end for position, end in self._word_ends if position == total))
+        starts = [self._start_after(end) for end in ends]
+        return [(e + s) / 2 for e, s in zip(ends, starts, strict=True)] + [audio_s]
+
+    def _start_after(self, end: float) -> float:
+        return min((start for start in self._word_starts if start >= end), default=end)
 
     def _by_marks(self) -> int:
         left = self._marks

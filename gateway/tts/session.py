@@ -18,6 +18,7 @@ from gateway.errors import Failure, Kind
 from gateway.events import Binary, Left, Text, Woken
 from gateway.health import Health
 from gateway.plan import Attempt, Plan, after
+from gateway.tts.cache import Clip, Clips
 from gateway.tts.messages import (
     CloseSession,
     Create,
@@ -52,6 +53,9 @@ UTTERANCE_CHARS_MAX: Final = 100_000
 
 LATER_MAX: Final = 256
 """Messages that may come for the next utterances while one is being spoken."""
+
+CACHE: Final = "cache"
+"""In place of a provider, for what is said from the cache."""
 
 SILENCE_S: Final = 0.02
 """Sent for a text without a letter: the clients take an utterance without audio for a failure."""
@@ -157,7 +161,14 @@ class Spoken:
     speeches: int
 
 
-Action = Tell | Prepare | Begin | Say | Finish | Cancel | Close | Tried | Spoken
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A text was looked up in the cache."""
+
+    hit: bool
+
+
+Action = Tell | Prepare | Begin | Say | Finish | Cancel | Close | Tried | Spoken | Looked
 Event = Text | Binary | Left | Stalled | Spoke
 Planning = Callable[[Style, tuple[Style, ...]], Plan | Failure]
 
@@ -165,10 +176,11 @@ Planning = Callable[[Style, tuple[Style, ...]], Plan | Failure]
 @dataclass(slots=True)
 class _Passage:
     """Texts in one style. `next` is the first that no speech was given yet; `closed` says that
-    no more come."""
+    no more come; `choice` is what was asked for, whoever is asked first today."""
 
     style: Style
     plan: Plan
+    choice: Attempt
     texts: list[str] = field(default_factory=list)
     next: int = 0
     closed: bool = False
@@ -213,7 +225,9 @@ class TtsSession:
         default_model: str | None,
         idle_s: float,
         now: float,
+        clips: Clips | None = None,
     ) -> None:
+        self._clips = clips
         self._said = Said(session_id)
         self._planning = planning
         self._traits = traits
@@ -375,7 +389,7 @@ class TtsSession:
                 return
             if passage is not None:
                 passage.closed = True
-            passage = _Passage(style, self._health.order(plan, now))
+            passage = _Passage(style, self._health.order(plan, now), plan[0])
             utterance.passages.append(passage)
         passage.texts.append(message.text)
         self._advance(now)
@@ -402,6 +416,8 @@ class TtsSession:
             passage = utterance.passages[0]
             if self._voice is None:
                 if passage.next < len(passage.texts):
+                    if self._play(passage, now):
+                        continue
                     self._voice = self._begin(passage, passage.plan[0], now)
                     utterance.envelope = None
                 elif passage.closed:
@@ -414,6 +430,50 @@ class TtsSession:
             return
         if utterance.flushed:
             self._done(now)
+
+    def _play(self, passage: _Passage, now: float) -> bool:
+        """Say the next text from the cache, if it is there."""
+        utterance = self._utterance
+        assert utterance is not None
+        assert self._created is not None
+        if self._clips is None:
+            return False
+        rate = self._created.sample_rate
+        clip = self._clips.get(passage.style, rate, passage.texts[passage.next])
+        self._out.append(Looked(clip is not None))
+        if clip is None:
+            return False
+        passage.next += 1
+        if utterance.first_audio_at is None:
+            utterance.first_audio_at, utterance.provider = now, CACHE
+        base_s = utterance.clock / rate
+        self._send(clip.pcm, now)
+        if clip.words:
+            self._tell(self._said.words(clip.words, base_s, self._space(True)), now)
+        return True
+
+    def _record(self, speech: Speech, passage: _Passage) -> None:
+        """Keep what a complete speech has said, sentence by sentence. What another voice than the
+        asked one said is not kept, and nothing that was made louder or quieter."""
+        assert self._created is not None
+        if self._clips is None or speech.recording is None or speech.attempt != passage.choice:
+            return
+        rate = self._created.sample_rate
+        ends = speech.progress.ends(speech.sent_s)
+        if ends is None:
+            return
+        begins = 0
+        words = list(speech.spoken_words)
+        for text, end_s in zip(speech.progress.texts, ends, strict=True):
+            end = round(end_s * rate)
+            start_s = begins / rate
+            mine = [word for word in words if start_s <= word.start < end_s]
+            shifted = tuple(
+                replace(word, start=word.start - start_s, end=word.end - start_s) for word in mine
+            )
+            pcm = bytes(speech.recording[begins * SAMPLE_BYTES : end * SAMPLE_BYTES])
+            self._clips.put(passage.style, rate, text, Clip(pcm, shifted))
+            begins = end
 
     def _begin(self, passage: _Passage, attempt: Attempt, now: float) -> Speech:
         assert self._utterance is not None
@@ -430,6 +490,8 @@ class TtsSession:
             self._utterance.loudness_db if self._config.match_loudness else None,
         )
         speech.base = self._utterance.clock
+        if self._clips is not None:
+            speech.recording = bytearray()
         self._health.began(attempt, now)
         self._out.append(Begin(speech.number, attempt.provider, self._request(attempt)))
         self._give(speech, passage, now)
@@ -466,7 +528,7 @@ class TtsSession:
                 speech.timings(heard)
                 self._align(speech, now)
             case PartSpoken():
-                speech.progress.part_spoken()
+                speech.progress.part_spoken(speech.sent_s)
             case Restart():
                 speech.alignment.restart(speech.sent_s)
             case Rate(sample_rate):
@@ -513,6 +575,7 @@ class TtsSession:
             utterance.envelope = Envelope(self._created.sample_rate)
         utterance.envelope.feed(pcm)
         speech.sent += len(pcm) // SAMPLE_BYTES
+        speech.record(pcm)
         self._send(pcm, now)
         self._align(speech, now)
 
@@ -534,12 +597,17 @@ class TtsSession:
             return
         base_s = speech.base / self._created.sample_rate
         if words:
-            # the Python client adds the space by itself if its own model is Cartesia's
-            adds_space = self._created.style.model.startswith("cartesia")
-            space = " " if speech.alignment.spaced and not adds_space else ""
-            self._tell(self._said.words(words, base_s, space), now)
+            speech.keep_words(words)
+            self._tell(self._said.words(words, base_s, self._space(speech.alignment.spaced)), now)
         if chars:
             self._tell(self._said.chars(chars, base_s), now)
+
+    def _space(self, spaced: bool) -> str:
+        """What follows a word. The Python client adds the space by itself if its own model is
+        Cartesia's, whoever speaks."""
+        assert self._created is not None
+        adds_space = self._created.style.model.startswith("cartesia")
+        return " " if spaced and not adds_space else ""
 
     def _finished(self, speech: Speech, now: float) -> None:
         if speech is self._rival:
@@ -551,6 +619,8 @@ class TtsSession:
             self._failed(speech, failure, now)
             return
         self._align(speech, now, everything=True)
+        assert self._utterance is not None
+        self._record(speech, self._utterance.passages[0])
         self._ended_well(speech, now)
 
     def _ended_well(self, speech: Speech, now: float) -> None:

@@ -15,6 +15,9 @@ from gateway.tts.upstream import Chars, Timed, Traits, Words
 MATCH_S: Final = 0.3
 """Audio by which the loudness of a voice that takes over is judged; so much is held back."""
 
+RECORDING_BYTES_MAX: Final = 6 << 20
+"""A speech that is longer (about two minutes) is nothing for the cache."""
+
 GAIN_DB_MAX: Final = 9.0
 """Voices differ by less; a larger difference is a measurement gone wrong."""
 
@@ -48,6 +51,8 @@ class Speech:
         self.sent = 0
         self.progress = Progress(traits.marks)
         self.alignment = Alignment(traits.times)
+        self.recording: bytearray | None = None
+        self.spoken_words: list[Timed] = []
         self._rate = rate
         self._rate_in = traits.rate_for(rate)
         self._whole = Whole()
@@ -57,6 +62,18 @@ class Speech:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._measure = Envelope(rate) if match_db is not None else None
+
+    def record(self, pcm: bytes) -> None:
+        """Keep what is sent, for the cache."""
+        if self.recording is not None:
+            self.recording += pcm
+            if self._gain_db or len(self.recording) > RECORDING_BYTES_MAX:
+                self.recording = None
+
+    def keep_words(self, words: list[Timed]) -> None:
+        """Keep the words with it."""
+        if self.recording is not None:
+            self.spoken_words += words
 
     @property
     def sent_s(self) -> float:

@@ -153,7 +153,6 @@ class _Worker:
         self.dead = False
         self.task = asyncio.create_task(self._run())
 
-
     def submit(self, speech: WorkerSpeech, request: SpeechRequest, text: str) -> int | None:
         if len(self._owners) >= JOBS_MAX:
             return None

@@ -14,6 +14,7 @@ from gateway.errors import Failure, Kind
 from gateway.events import Binary, Left, Text, Woken
 from gateway.health import Health
 from gateway.plan import Attempt, Plan
+from gateway.tts.cache import Clips
 from gateway.tts.messages import Style
 from gateway.tts.session import (
     Action,
@@ -72,13 +73,18 @@ class Conversation:
     """A session and the clock; collects what it does."""
 
     def __init__(
-        self, model: str = "acme/one", fallback: Sequence[str] = (), rate: int = RATE, **config: Any
+        self,
+        model: str = "acme/one",
+        fallback: Sequence[str] = (),
+        rate: int = RATE,
+        clips: Clips | None = None,
+        **config: Any,
     ) -> None:
         self.now = 0.0
         self.rate = rate
         self.health = Health()
         self.session = TtsSession(
-            "s1", plan_of, TRAITS, self.health, TtsConfig(**config), None, 600.0, 0.0
+            "s1", plan_of, TRAITS, self.health, TtsConfig(**config), None, 600.0, 0.0, clips
         )
         self.log: list[Action] = []
         create: dict[str, Any] = {
