@@ -60,6 +60,17 @@ class KeptAudio:
         """The first sample that is kept."""
         return self.chunks[0].start if self.chunks else self.end
 
+    @property
+    def seconds(self) -> float:
+        """How much is kept."""
+        return (self.end - self.start) / self.rate
+
+    def seconds_of(self, count: int) -> float:
+        """How long the newest `count` chunks are."""
+        if not count:
+            return 0.0
+        return (self.end - self.chunks[len(self.chunks) - count].start) / self.rate
+
     def add(self, pcm: bytes) -> int:
         """Keep what the client sent; how many chunks that made."""
         size = self._chunk_bytes_max

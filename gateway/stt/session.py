@@ -370,10 +370,7 @@ class SttSession:
         """Slow down a client that is ahead of what can be sent."""
         line, kept = self._line, self._kept
         unsent = len(kept.chunks) if line is None else line.unsent
-        share = 0.0
-        if unsent:
-            first = kept.chunks[len(kept.chunks) - unsent].start
-            share = (kept.end - first) / kept.rate / self._config.replay_s
+        share = kept.seconds_of(unsent) / self._config.replay_s
         if not self._paused and share >= PAUSE_SHARE and not self._asleep:
             self._paused = True
             self._out.append(Pause())
@@ -404,9 +401,7 @@ class SttSession:
         if self._closing_by is not None:
             return
         line = self._line
-        self._closing_by = now + self._config.close_s
-        if line is not None and line.traits.flush_is_answered:
-            self._closing_by = now + max(self._config.close_s, line.traits.final_within_s)
+        self._closing_by = now + self._closing_s(line)
         nothing_said = self._kept.speech() is None and self._telling.interim is None
         if line is None or not line.ready:
             if nothing_said:
@@ -416,6 +411,15 @@ class SttSession:
                 self._open_line(now)
         elif not line.unsent:
             self._finish(line, now)
+
+    def _closing_s(self, line: Line | None) -> float:
+        """How long the last finals are waited for: the audio that is unsent has to go out first."""
+        close_s = self._config.close_s
+        if line is None:
+            return close_s + self._kept.seconds
+        if line.traits.flush_is_answered:
+            close_s = max(close_s, line.traits.final_within_s)
+        return close_s + self._kept.seconds_of(line.unsent) / line.traits.replay_rate
 
     def _update(self, update: Update, now: float) -> None:
         asked = self._asked
@@ -544,6 +548,8 @@ class SttSession:
         self._retry_at = None
         self._line = self._new_line(self._left[0], now)
         self._line.unsent = len(self._kept.chunks)
+        if self._closing_by is not None:
+            self._closing_by = now + self._closing_s(self._line)
 
     def _opened(self, number: int, now: float) -> None:
         line, _ = self._numbered.get(number, (None, None))
@@ -565,8 +571,7 @@ class SttSession:
         if line.traits.session_s is not None and line is self._line:
             self._plan_renewal(line, now, line.traits.session_s)
         if line is self._line:
-            lag_s = (self._kept.end - self._kept.start) / self._kept.rate
-            line.catching_up = lag_s > 0.5 and not self._runs_ahead(now)
+            line.catching_up = self._kept.seconds > 0.5 and not self._runs_ahead(now)
             self._pump(line, now)
         elif line is self._next:
             self._change_lines(now)
@@ -938,6 +943,8 @@ class SttSession:
         """When the final of the open utterance is asked for, and then when it is given up."""
         if self._telling.interim is None or line.unsent or self._old is not None:
             return None
+        if line.finishing:
+            return None  # the time to close is the bound
         if line.flush_sent_at is not None:
             if line.traits.flush_is_answered:
                 return line.flush_sent_at + line.traits.final_within_s

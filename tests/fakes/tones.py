@@ -96,7 +96,7 @@ class Ear:
     def _tone(self, frame: np.ndarray) -> str | None:
         if float(np.sqrt(np.mean(frame**2))) < 1500:
             return None
-        spectrum = np.abs(np.fft.rfft(frame * np.hanning(len(frame)), 16_384))
-        hz = float(np.argmax(spectrum)) * self.rate / 16_384
+        spectrum = np.abs(np.fft.rfft(frame * np.hanning(len(frame)), 2_048))
+        hz = float(np.argmax(spectrum)) * self.rate / 2_048
         index = round((hz - FIRST_HZ) / STEP_HZ)
         return VOCABULARY[index] if 0 <= index < len(VOCABULARY) else None
