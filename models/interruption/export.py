@@ -22,7 +22,7 @@ TARGET = Path(__file__).with_name("interruption.onnx")
 def loaded(checkpoint: Path) -> tuple[Network, dict]:  # type: ignore[type-arg]
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     shape = dict(saved["shape"])
-    shape["dilations"] = tuple(shape["dilations"])
+    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
     network = Network(Shape(**shape))
     network.load_state_dict(saved["weights"])
     return network.eval(), saved
@@ -56,10 +56,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=TARGET)
     parser.add_argument("--threshold", type=float, required=True)
     parser.add_argument("--threshold-origin", required=True, help="a sentence: how it was chosen")
-    parser.add_argument("--ending-share", type=float, default=0.0, help="see Network.heed_ending")
     arguments = parser.parse_args()
     network, saved = loaded(arguments.checkpoint)
-    network.heed_ending(arguments.ending_share)
     metadata = {
         "interface": "bargein/1", "sample_rate": "16000", "frame_samples": "400",
         "default_threshold": str(arguments.threshold),

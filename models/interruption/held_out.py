@@ -96,11 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--held-out", nargs="+", default=["scenes", "scenes-meetings"])
     parser.add_argument("--run", default="one")
-    parser.add_argument("--ending-share", type=float, default=0.0, help="as for the export")
     arguments = parser.parse_args()
     root = cache_folder()
     network, _ = loaded(root / "runs" / arguments.run / "best.pt")
-    network.heed_ending(arguments.ending_share)
     shards = Shards([root / name for name in arguments.held_out], Side.EVAL)
     kinds, onsets = shards.fields["kinds"], shards.fields["onsets"]
     found = heard(network, shards)

@@ -23,9 +23,15 @@ class Shape:
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     memory: int = 96
     kernel: int = 3
+    # What the untrained pair knows is added to the floor's logit as it is, and the head learns the
+    # rest: logits for a second of speech, for the logit of "complete", and for nothing at all.
+    pair: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
+
+
+SPEECH_FRAMES = 60  # speech seconds are counted over the last 1.5 s, so a long call has no more
 
 
 class CausalConv(nn.Module):
@@ -56,24 +62,28 @@ class Network(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(shape.width) for _ in range(len(self.blocks) + 1))
         self.gru = nn.GRU(shape.width, shape.memory, batch_first=True)
         self.head = nn.Linear(shape.memory + shape.width, 1)
-        # Learnt beside it, so that it knows more than the labels say; not exported.
-        self.phonemes = nn.Linear(shape.width, PHONEME_CLASSES)
+        # Learnt beside it, so that it knows more than the labels say.
         self.ending = nn.Linear(shape.memory + shape.width, 1)
         self.voiced = nn.Linear(shape.width, 1)
-
-    def heed_ending(self, share: float) -> None:
-        """Takes that share of the learnt logit of "the turn is complete" from the floor's.
-
-        Both are linear in the same things, so the sum is one head again and costs nothing.
-        """
-        with torch.no_grad():
-            self.head.weight -= share * self.ending.weight
-            self.head.bias -= share * self.ending.bias
+        self.phonemes = nn.Linear(shape.width, PHONEME_CLASSES)  # not exported
 
     def sizes(self) -> list[int]:
-        """Length of each part of the state: sound, one tail per convolution, GRU."""
+        """Length of each part of the state: sound, one tail per convolution, speech, GRU."""
         tails = [conv.inputs * conv.context for conv in (self.stem, *self.blocks)]  # type: ignore[union-attr]
-        return [features.CONTEXT, *tails, self.shape.memory]
+        return [features.CONTEXT, *tails, SPEECH_FRAMES - 1, self.shape.memory]
+
+    def floor(
+        self, both: Tensor, ending: Tensor, spoken: Tensor, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logit of the floor [batch, frames], and the newest of P(speech) to be kept.
+
+        `spoken` and `ending` are the logits of speech now and of the turn being complete.
+        """
+        per_second, per_ending, constant = self.shape.pair
+        longer = torch.cat([past, torch.sigmoid(spoken)], dim=1)
+        mean = nn.functional.avg_pool1d(longer[:, None], SPEECH_FRAMES, stride=1)[:, 0]
+        expert = (per_second * SPEECH_FRAMES * 0.025) * mean - per_ending * ending + constant
+        return self.head(both)[..., 0] + expert, longer[:, -(SPEECH_FRAMES - 1) :]
 
     def trunk(
         self, x: Tensor, tails: list[Tensor], hidden: Tensor
@@ -102,10 +112,14 @@ class Network(nn.Module):
         tails, hidden = self.blank(len(x))
         y, remembered, _, _ = self.trunk(x, tails, hidden)
         both = torch.cat([remembered, y], dim=2)
+        ending, spoken = self.ending(both)[..., 0], self.voiced(y)[..., 0]
+        # Detached: the labels must not bend what is to stay the pair's own opinion.
+        silence = torch.zeros(len(x), SPEECH_FRAMES - 1)
+        floor, _ = self.floor(both, ending.detach(), spoken.detach(), silence)
         return {
-            "floor": self.head(both)[..., 0],
-            "ending": self.ending(both)[..., 0],
-            "voiced": self.voiced(y)[..., 0],
+            "floor": floor,
+            "ending": ending,
+            "voiced": spoken,
             "phonemes": self.phonemes(y),
         }
 
@@ -132,9 +146,12 @@ class Served(nn.Module):
         convs = (network.stem, *network.blocks)
         tails = [
             part.reshape(batch, conv.inputs, conv.context)  # type: ignore[arg-type, union-attr]
-            for part, conv in zip(parts[1:-1], convs, strict=True)
+            for part, conv in zip(parts[1:-2], convs, strict=True)
         ]
         y, remembered, tails, hidden = network.trunk(x, tails, parts[-1][None])
-        logits = network.head(torch.cat([remembered, y], dim=2))[..., 0]
-        following = [sound[:, -features.CONTEXT :], *(t.flatten(1) for t in tails), hidden[0]]
+        both = torch.cat([remembered, y], dim=2)
+        ending, spoken = network.ending(both)[..., 0], network.voiced(y)[..., 0]
+        logits, speech = network.floor(both, ending, spoken, parts[-2])
+        newest = sound[:, -features.CONTEXT :]
+        following = [newest, *(t.flatten(1) for t in tails), speech, hidden[0]]
         return torch.sigmoid(logits), torch.cat(following, dim=1)

@@ -210,10 +210,11 @@ class Stage:
         return make
 
     def _cut_word(self, rng: Generator, scene: Scene) -> None:
-        """The first syllables of a real speaker and nothing more: so real is not yet the floor."""
+        """Some syllables of a real speaker and nothing more: real is not yet the floor."""
         clip = self._pick(rng, str(rng.choice(["speech_libri", "speech_ocean"])))
-        end = clip.onset_s + _quiet_end(clip, float(rng.uniform(0.15, 0.4)))
-        self._put(rng, scene, clip, scene.onset_s, clip.onset_s, end, factor=self._factor(rng))
+        start = clip.onset_s if rng.random() < 0.3 else _inside_start(rng, clip)
+        end = start + float(rng.uniform(0.15, 0.4))
+        self._put(rng, scene, clip, scene.onset_s, start, end, factor=self._factor(rng))
         scene.weight *= 0.6
 
     def _meeting_backchannel(self, rng: Generator, scene: Scene) -> None:
@@ -264,10 +265,16 @@ class Stage:
                 return self._positive("voice_sentence")(rng, scene)
             clip = self._pick(rng, kind)
             assert clip.decisive_s is not None, clip.name
-            start = None
-            if kind in ("speech_libri", "speech_ocean", "voice_sentence") and rng.random() < 0.5:
-                start = _inside_start(rng, clip)  # sentences that start mid-way
-            time = self._put(rng, scene, clip, scene.onset_s, start, factor=self._factor(rng))
+            start = end = None
+            # Sentences that start mid-way. The recordings are few, and one that always starts at
+            # its first word is soon known by heart.
+            if rng.random() < {"speech_libri": 0.8, "speech_ocean": 0.8}.get(
+                kind, 0.5 if kind == "voice_sentence" else 0.0
+            ):
+                start = _inside_start(rng, clip)
+            if kind.startswith("speech_") and rng.random() < 0.3:  # short, and yet the floor
+                end = (clip.onset_s if start is None else start) + float(rng.uniform(0.8, 1.6))
+            time = self._put(rng, scene, clip, scene.onset_s, start, end, factor=self._factor(rng))
             self._floor_from(scene, time(clip.decisive_s if start is None else start))
             return None
 

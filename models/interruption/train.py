@@ -27,6 +27,17 @@ from models.interruption.network import Network, Shape
 from models.interruption.scenes import UNKNOWN
 from models.interruption.splits import Side
 
+NOT_SPEECH = (
+    "cough",
+    "laugh",
+    "breath",
+    "throat",
+    "taps",
+    "tones",
+    "baby_cry",
+    "background",
+    "echo",
+)
 _FIELDS = ("x", "label", "weight", "voiced", "phonemes", "ending", "kinds", "onsets")
 
 
@@ -39,6 +50,9 @@ class Shards:
             raise FileNotFoundError(f"no shards of side {side} in {folders}: build them first")
         read = [np.load(path) for path in paths[:limit]]
         self.fields = {name: np.concatenate([one[name] for one in read]) for name in _FIELDS}
+        # The recorder of scenes marks whatever sounds; only people who speak or hum are speech.
+        speech = ~np.isin(self.fields["kinds"], NOT_SPEECH)
+        self.fields["voiced"] = self.fields["voiced"] * speech[:, None].astype(np.uint8)
         self.count = len(self.fields["x"])
 
     def batch(self, index: np.ndarray) -> dict[str, Tensor]:
@@ -106,6 +120,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--width", type=int, default=Shape.width)
     parser.add_argument("--memory", type=int, default=Shape.memory)
+    parser.add_argument(
+        "--pair", nargs=3, type=float, default=[3.0, 0.6, -2.0], help="see network.Shape"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--small", action="store_true", help="one shard, two epochs")
@@ -120,7 +137,9 @@ def main() -> None:
     epochs = 2 if arguments.small else arguments.epochs
     run = root / "runs" / arguments.run
     run.mkdir(parents=True, exist_ok=True)
-    network = Network(Shape(width=arguments.width, memory=arguments.memory))
+    network = Network(
+        Shape(width=arguments.width, memory=arguments.memory, pair=tuple(arguments.pair))
+    )
     if arguments.from_run:
         saved = torch.load(root / "runs" / arguments.from_run / "best.pt", weights_only=True)
         fitting = {

@@ -15,7 +15,7 @@ METADATA = {"interface": "bargein/1"}
 @pytest.fixture(scope="module")
 def network() -> Network:
     torch.manual_seed(3)
-    return Network(Shape(width=16, dilations=(1, 4), memory=8)).eval()
+    return Network(Shape(width=16, dilations=(1, 4), memory=8, pair=(3.0, 0.6, -2.0))).eval()
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,14 @@ def test_the_state_is_as_long_as_its_parts(network):
     assert Served(network).state_size == sum(network.sizes())
 
 
-def test_heeding_the_ending_is_the_sum_of_both_logits(noise):
+def test_a_second_of_speech_is_worth_what_the_pair_says():
     torch.manual_seed(4)
-    network = Network(Shape(width=16, dilations=(1, 4), memory=8)).eval()
-    x = torch.from_numpy(features.of(noise))[None]
+    with_pair = Network(Shape(width=16, dilations=(1, 4), memory=8, pair=(3.0, 0.6, -2.0)))
+    both, ending = torch.zeros(1, 80, 24), torch.full((1, 80), 2.0)
+    silence, spoken = torch.zeros(1, 59), torch.full((1, 80), 20.0)
     with torch.no_grad():
-        before = network(x)
-        network.heed_ending(0.5)
-        after = network(x)["floor"]
-    assert torch.allclose(after, before["floor"] - 0.5 * before["ending"], atol=1e-5)
+        logits, kept = with_pair.floor(both, ending, spoken, silence)
+    alone = float(with_pair.head.bias.detach())
+    assert float(logits[0, 39]) == pytest.approx(alone + 3.0 * 1.0 - 0.6 * 2 - 2.0, abs=1e-3)
+    assert float(logits[0, 79]) == pytest.approx(alone + 3.0 * 1.5 - 0.6 * 2 - 2.0, abs=1e-3)
+    assert kept.shape == silence.shape
