@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gateway.bargein.decision import first_detection
+from gateway.bargein.decision import CLAIM_FRAMES, claim, first_detection
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,15 @@ def test_it_agrees_with_a_plain_count_on_random_frames():
                 expected = i
                 break
         assert first_detection(values, 0.5, min_frames) == expected
+
+
+def test_a_claim_is_the_highest_threshold_at_which_there_is_a_detection():
+    assert claim([0.1, 0.9, 0.7, 0.2, 0.95]) == 0.7
+    assert claim([0.9]) == 0.0
+
+    rng = np.random.default_rng(8)
+    for _ in range(50):
+        values = rng.random(rng.integers(2, 60))
+        highest = claim(values)
+        assert first_detection(values, highest, CLAIM_FRAMES) is not None
+        assert first_detection(values, np.nextafter(highest, 1), CLAIM_FRAMES) is None
