@@ -15,6 +15,9 @@ from gateway.tts.upstream import Chars, Timed, Traits, Words
 MATCH_S: Final = 0.3
 """Audio by which the loudness of a voice that takes over is judged; so much is held back."""
 
+GAIN_DB_MIN: Final = 1.5
+"""Nobody hears less between two voices, and a short measurement is no surer."""
+
 RECORDING_BYTES_MAX: Final = 6 << 20
 """A speech that is longer (about two minutes) is nothing for the cache."""
 
@@ -119,7 +122,7 @@ class Speech:
         loudness_db = self._measure.loudness_db()
         if loudness_db is not None:
             self._gain_db = min(max(self._match_db - loudness_db, -GAIN_DB_MAX), GAIN_DB_MAX)
-            if abs(self._gain_db) < 1.0:  # nobody hears less
+            if abs(self._gain_db) < GAIN_DB_MIN:
                 self._gain_db = 0.0
         self._measure = None
         held, self._held = b"".join(self._held), []
