@@ -67,6 +67,7 @@ class TurnModel:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
+        self._path = path
         self._model = WindowModel(path, threads=threads)
         shape = self._model.input_shape
         self._features: LogMel | None = None
@@ -109,8 +110,13 @@ class TurnModel:
         return window
 
     def warm(self) -> None:
-        """Run once, so that the first caller does not wait for buffers to be made."""
-        self.run([Question(b"\0\0")])
+        """Run once, so that the first caller does not wait for buffers to be made. Raises
+        ModelError if what comes out is no probability."""
+        (prediction,) = self.run([Question(b"\1\0" * SAMPLE_RATE)])
+        if not 0 <= prediction.probability <= 1:
+            raise ModelError(
+                f"{self._path}: its output is {prediction.probability}: expected a probability"
+            )
 
 
 def _read_card(path: Path, meta: Mapping[str, str], samples: int) -> TurnModelCard:

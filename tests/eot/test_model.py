@@ -104,3 +104,14 @@ def test_features_of_another_window_need_metadata(tmp_path: Path):
         turn_model.write_features(tmp_path / "n.onnx", frames=400, metadata=turn_model.METADATA)
     )
     assert model.card.window_samples == 64000
+
+
+def test_an_output_that_is_no_probability_is_refused(tmp_path: Path):
+    path = turn_model.write_features(tmp_path / "m.onnx", squashed=False)
+
+    with pytest.raises(ModelError, match="expected a probability"):
+        TurnModel(path).warm()
+
+
+def test_a_good_model_is_run_once_beforehand(loaded: TurnModel):
+    loaded.warm()

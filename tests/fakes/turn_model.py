@@ -43,12 +43,19 @@ def write(path: Path, *, metadata: dict[str, str] | None = None, samples: int = 
     return _save(path, "audio", [samples], nodes, constants, METADATA | (metadata or {}))
 
 
-def write_features(path: Path, frames: int = 800, metadata: dict[str, str] | None = None) -> Path:
-    """Write a model of Whisper's features to `path`, as bare as Smart Turn is."""
+def write_features(
+    path: Path,
+    frames: int = 800,
+    metadata: dict[str, str] | None = None,
+    *,
+    squashed: bool = True,
+) -> Path:
+    """Write a model of Whisper's features to `path`, as bare as Smart Turn is. Not `squashed`, it
+    gives no probability."""
     node = helper.make_node
     nodes = [
         node("ReduceMean", ["input_features", "axes"], ["mean"], keepdims=0),
-        node("Sigmoid", ["mean"], ["squashed"]),
+        node("Sigmoid" if squashed else "Identity", ["mean"], ["squashed"]),
         node("Reshape", ["squashed", "shape"], ["probability"]),
     ]
     constants = {"axes": np.array([1, 2], np.int64), "shape": np.array([-1, 1], np.int64)}
