@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.chat.failures import AT_ONCE, exhausted_for_s
+from gateway.chat.failures import AT_ONCE, PAUSE_S, exhausted_for_s
 from gateway.chat.messages import KEEPALIVE, error_event
 from gateway.chat.settings import ChatConfig
 from gateway.chat.upstream import ChatRequest, ChatUpstream, Heard, Reader, Usage
@@ -37,7 +37,16 @@ KEPT_PARAMS: Final = frozenset({"model", "messages", "stream", "tools", "respons
 HEDGES_SAVED_MAX: Final = 10.0
 """Hedges that quiet times earn for busy ones."""
 
+ROUND_PAUSE_S_MAX: Final = 2.0
+"""The longest pause between rounds. A deployment that wants a longer rest is not asked again."""
+
 _NEVER: Final = float("inf")
+_PASSING: Final = frozenset(
+    {Kind.UNREACHABLE, Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.UPSTREAM_ERROR, Kind.TIMEOUT,
+     Kind.BROKEN_OFF, Kind.NONSENSE}
+)  # fmt: skip
+"""What may be over when everybody has been asked."""
+
 _OPERATORS_KINDS: Final = frozenset(
     {Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND}
 )
@@ -233,6 +242,11 @@ class ChatSession:
         self._paused: tuple[float, Attempt] | None = None
         self._hedge_at = _NEVER
         self._hedges = 0
+        deployments = {(attempt.provider, attempt.model) for attempt in plan}
+        self._alone = len(deployments) == 1
+        self._rounds_left = 0 if self._alone else config.rounds - 1
+        self._next_round_at = _NEVER
+        self._for_next_round: list[tuple[Attempt, Failure]] = []
         self._drops = 0
         self._started = False
         self._over = False
@@ -249,7 +263,12 @@ class ChatSession:
             return None
         if (speaking := self._speaking) is not None:
             return min(speaking.deadline, self._total_deadline, self._keepalive_at)
-        moments = [self._total_deadline, self._keepalive_at, self._hedge_at]
+        moments = [
+            self._total_deadline,
+            self._keepalive_at,
+            self._hedge_at,
+            self._next_round_at,
+        ]
         moments += [running.deadline for running in self._running.values()]
         if self._paused is not None:
             moments.append(self._paused[0])
@@ -481,26 +500,54 @@ class ChatSession:
         dropped: list[Action] = [Drop(running.number)]
         if self._speaking is not None:
             return dropped + self._give_up(failure, now)
-        again = self._again(running, failure, now)
+        if failure.kind in _PASSING and (failure.retry_after_s or 0.0) <= ROUND_PAUSE_S_MAX:
+            self._for_next_round.append((running.attempt, failure))
+        again = self._again(running, failure)
         self._plan = self._left_after(failure, running.attempt)
         if failure.kind is not Kind.CONTENT_POLICY and failure.reach is Reach.REQUEST:
             return dropped + self._give_up(failure, now)
         if now >= self._total_deadline:
             return dropped + self._give_up(failure, now)
-        if again is not None and (failure.again_s == AT_ONCE or not self._plan):
+        if again is not None and (failure.again_s == AT_ONCE or self._alone):
             if failure.again_s == AT_ONCE:
                 return dropped + self._begin(again, now, repeated=True)
             if not self._running:
                 assert failure.again_s is not None
                 self._paused = (now + failure.again_s, again)
                 return dropped
-        if self._running:  # a hedge is still under way
+        if self._plan and not any(other.at_work for other in self._running.values()):
+            return dropped + self._begin(self._next(now), now, hedge=bool(self._running))
+        if self._another_round(now) or self._running:
             return dropped
-        if self._plan:
-            return dropped + self._begin(self._next(now), now)
         return dropped + self._give_up(self._tellable(), now)
 
-    def _again(self, running: _Running, failure: Failure, now: float) -> Attempt | None:
+    def _another_round(self, now: float) -> bool:
+        """Whether those that failed for a passing reason will be asked once more."""
+        if self._next_round_at < _NEVER:
+            return True
+        if self._plan or not self._rounds_left or not self._for_next_round:
+            return False
+        done = self._config.rounds - self._rounds_left
+        self._rounds_left -= 1
+        wish = min(failure.retry_after_s or 0.0 for _, failure in self._for_next_round)
+        self._next_round_at = now + max(min(PAUSE_S * 2 ** (done - 1), ROUND_PAUSE_S_MAX), wish)
+        return True
+
+    def _begin_round(self, now: float) -> list[Action]:
+        self._next_round_at = _NEVER
+        once = {(a.provider, a.model): a for a, _ in self._for_next_round}
+        if self._config.hedge.enabled:  # a new request may fare better than one that is stuck
+            for running in self._running.values():
+                once.setdefault((running.attempt.provider, running.attempt.model), running.attempt)
+        self._for_next_round.clear()
+        self._plan = self._shared.health.order(tuple(once.values()), now)
+        if any(other.at_work for other in self._running.values()):
+            return []
+        if len(self._running) > self._config.hedge.extra_max:
+            return []
+        return self._begin(self._next(now), now, hedge=bool(self._running))
+
+    def _again(self, running: _Running, failure: Failure) -> Attempt | None:
         """The attempt that may be made once more at the same deployment, if any."""
         if failure.again_s is None:
             return None
@@ -558,6 +605,8 @@ class ChatSession:
         if self._paused is not None and now >= self._paused[0]:
             attempt, self._paused = self._paused[1], None
             return self._begin(attempt, now, repeated=True)
+        if now >= self._next_round_at:
+            return self._begin_round(now)
         if now >= self._hedge_at:
             return self._hedge(now)
         self._keepalive_at = now + self._config.keepalive_s

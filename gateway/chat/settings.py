@@ -37,6 +37,9 @@ class ChatConfig(Section):
     """The whole answer, all upstreams together; a non-streaming answer has only this one."""
     keepalive_s: float = Field(3.0, gt=0, le=9)
     """A comment is sent when nothing else was for so long: the clients give up after 10 s."""
+    rounds: int = Field(5, ge=1, le=10)
+    """How often the deployments of a model, where there are several, are gone through: those that
+    failed for a passing reason are asked again after a pause of 0.25 s, then 0.5 s, 1 s, 2 s."""
     queue_timeout_s: float = Field(4.0, gt=0)
     """How long a request waits for a place at a deployment with limits."""
     retry_content_policy: bool = False

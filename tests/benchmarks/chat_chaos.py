@@ -126,7 +126,7 @@ def chaos(folder: Path, duration_s: float) -> None:
     rows = []
     for name, hedge in (
         ("no hedging", "{enabled: false}"),
-        ("hedging", "{enabled: true, after_s: 0.3, share_max: 0.5}"),
+        ("hedging", "{enabled: true, after_s: 0.3, extra_max: 2, share_max: 0.5}"),
     ):
         kinds = f"dies:{duration_s / 3 + 5}", "stalls:0.2", "limits:0.5"
         with upstreams("_misbehaving", *kinds) as ports:

@@ -32,7 +32,9 @@ from gateway.provider import Account
 from gateway.providers._openai_dialect import OpenAIChat
 from gateway.slots import RANKS, Limits, Slots
 
-CONFIG = ChatConfig(first_token_timeout_s=5, idle_timeout_s=4, total_timeout_s=60, keepalive_s=3)
+CONFIG = ChatConfig(
+    first_token_timeout_s=5, idle_timeout_s=4, total_timeout_s=60, keepalive_s=3, rounds=1
+)
 PLAN = (Attempt("acme", "a-1"), Attempt("zeus", "z-1"))
 UPSTREAMS = {
     name: OpenAIChat(Account(name, "openai-compatible", f"http://{name}/v1", api_key=f"k-{name}"))
@@ -602,3 +604,64 @@ def test_nothing_waits_past_its_deadline():
     drop, error, _ = second.handle(WOKEN, 4.0)
     assert drop == Drop(1)
     assert b"rate_limited" in error.data
+
+
+# -- rounds
+
+
+def rounds(of: int = 3, **hedge: object) -> ChatSession:
+    update = {"rounds": of, "hedge": HedgeConfig(**hedge)}
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
+    session = ChatSession(request, PLAN, UPSTREAMS, CONFIG.model_copy(update=update), 0.0)
+    session.handle(Begin(), 0.0)
+    return session
+
+
+def test_when_all_have_failed_for_the_moment_they_are_asked_again_after_a_pause():
+    session = rounds()
+    session.handle(Broke(1, SILENT), 0.1)
+    assert answered(session, 2, 503, now=0.2) == [Drop(2)]
+    assert session.deadline == 0.45
+    assert opened(session.handle(WOKEN, 0.45)) == ["acme"]
+    assert session.handle(Piece(3, HELLO), 0.5) == [Start(), Write(HELLO)]
+
+
+def test_a_short_wish_to_wait_is_kept_to_and_a_long_one_is_not_waited_for():
+    session = rounds()
+    session.handle(Head(1, 429, {"retry-after": "1"}), 0.1)
+    session.handle(End(1), 0.1)
+    session.handle(Head(2, 429, {"retry-after": "30"}), 0.2)
+    assert session.handle(End(2), 0.2) == [Drop(2)]
+    assert session.deadline == 1.2
+    assert opened(session.handle(WOKEN, 1.2)) == ["acme"]
+    session.handle(Head(3, 401, {}), 1.3)
+    assert names(session.handle(End(3), 1.3)) == ["Drop", "Refuse"]
+
+
+def test_there_are_only_so_many_rounds_with_longer_pauses():
+    session = rounds(3)
+    now, pauses, number = 0.0, [], 0
+    while session.deadline is not None:
+        number += 1
+        actions = answered(session, number, 503, now=now)
+        if actions == [Drop(number)]:
+            pauses.append(session.deadline - now)
+            now = session.deadline
+            session.handle(WOKEN, now)
+    assert number == 6
+    assert pauses == [0.25, 0.5]
+
+
+def test_what_will_not_pass_is_not_asked_again():
+    session = rounds()
+    answered(session, 1, 401)
+    assert names(answered(session, 2, 404)) == ["Drop", "Refuse"]
+
+
+def test_beside_one_that_stalls_the_others_are_gone_through_again():
+    session = rounds(enabled=True, after_s=0.5)
+    assert opened(session.handle(WOKEN, 0.5)) == ["zeus"]
+    assert answered(session, 2, 503, now=0.6) == [Drop(2)]
+    assert session.deadline == 0.85
+    assert opened(session.handle(WOKEN, 0.85)) == ["zeus"]
+    assert session.handle(Piece(3, HELLO), 0.9) == [Drop(1), Start(), Write(HELLO)]
