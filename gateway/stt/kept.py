@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.audio.pcm import BYTES_PER_SAMPLE, Loudness, level
 
@@ -24,21 +23,17 @@ SPEECH_S_MIN: Final = 0.1
 """Less that is loud is a click."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Consecutive samples. `start` counts from the session's first sample."""
+class Chunk(NamedTuple):
+    """Consecutive samples, `start` to `end` as counted from the session's first one."""
 
     start: int
+    end: int
     pcm: bytes
     loud: bool
 
     @property
     def samples(self) -> int:
-        return len(self.pcm) // BYTES_PER_SAMPLE
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.pcm) // BYTES_PER_SAMPLE
+        return self.end - self.start
 
 
 class KeptAudio:
@@ -52,8 +47,6 @@ class KeptAudio:
         self._samples_max = int(seconds_max * rate)
         self._chunk_bytes_max = int(CHUNK_S_MAX * rate) * BYTES_PER_SAMPLE
         self._loudness = Loudness()
-        self._cut = 0
-        self.lost_samples = 0
 
     @property
     def start(self) -> int:
@@ -82,14 +75,15 @@ class KeptAudio:
             for at in range(0, len(pcm), size):
                 self._append(pcm[at : at + size])
                 made += 1
-        while self.end - self.start > self._samples_max and len(self.chunks) > 1:
-            self.chunks.popleft()
+        chunks = self.chunks
+        while self.end - chunks[0].start > self._samples_max and len(chunks) > 1:
+            chunks.popleft()
         return made
 
     def _append(self, pcm: bytes) -> None:
-        chunk = Chunk(self.end, pcm, self._loudness.loud(level(pcm)))
-        self.chunks.append(chunk)
-        self.end = chunk.end
+        start = self.end
+        self.end = end = start + len(pcm) // BYTES_PER_SAMPLE
+        self.chunks.append(Chunk(start, end, pcm, self._loudness.loud(level(pcm))))
 
     def last(self, count: int) -> Iterator[Chunk]:
         """The newest `count` chunks, oldest first."""

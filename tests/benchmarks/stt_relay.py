@@ -201,7 +201,7 @@ def _failover_benchmark(quick: bool) -> None:
                         *(f"{faults}:{random.uniform(0.2, at - 0.7):.2f}" for _ in range(sessions))
                     )
 
-                async def run(server: Server = server) -> list[Any]:
+                async def run(server: Server = server, sessions: int = sessions) -> list[Any]:
                     places = asyncio.Semaphore(AT_A_TIME)
 
                     async def one() -> list[dict[str, Any]]:

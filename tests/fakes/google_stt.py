@@ -11,7 +11,8 @@ from aiohttp import web
 from tests.fakes.speech import KEY, Connection, SpeechFake
 from tests.fakes.tones import HeardWord
 
-PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+# the SDK asks for one of several versions
+PATH = r"/ws/google.ai.generativelanguage.{version:v1\w*}.GenerativeService.BidiGenerateContent"
 
 
 def field(message: dict[str, Any], camel: str, snake: str) -> Any:
