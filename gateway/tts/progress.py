@@ -16,6 +16,9 @@ from gateway.tts.upstream import Timed
 LETTERS_PER_S: Final = 13.0
 """Of unhurried English speech, its pauses included."""
 
+ROUNDING_S: Final = 0.002
+"""So much audio may be missing at the end of a word: times are rounded to milliseconds."""
+
 SURE: Final = 1.6
 """So many times its expected length, a sentence is over without a pause to show for it."""
 
@@ -141,7 +144,7 @@ class Progress:
     def _by_timings(self, audio_s: float) -> int:
         heard = 0
         for position, end in self._word_ends:
-            if end > audio_s + 0.02:
+            if end > audio_s + ROUNDING_S:
                 break
             heard = position
         spoken = 0
