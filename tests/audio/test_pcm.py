@@ -1,0 +1,63 @@
+"""Samples: loudness, silence, rates."""
+
+import io
+import struct
+import wave
+
+import numpy as np
+import pytest
+
+from gateway.audio.pcm import Loudness, Resampler, level, silence, wav
+
+
+def noise(amplitude: float, seed: int = 0) -> bytes:
+    samples = np.random.default_rng(seed).normal(0, amplitude, 800)
+    return samples.astype(np.int16).tobytes()
+
+
+def test_level_is_the_root_mean_square() -> None:
+    assert level(struct.pack("<800h", *[1000] * 800)) == pytest.approx(1000)
+    assert level(b"") == 0.0
+
+
+def test_speech_stands_out_of_a_room() -> None:
+    loudness = Loudness()
+    for i in range(60):
+        assert not loudness.loud(level(noise(80, i)))
+    assert loudness.loud(level(noise(2000)))
+
+
+def test_steady_noise_becomes_the_floor() -> None:
+    loudness = Loudness()
+    heard = [loudness.loud(level(noise(1500, i))) for i in range(1200)]
+
+    assert heard[0]
+    assert not any(heard[-100:])
+
+
+def test_digital_silence_is_quiet() -> None:
+    loudness = Loudness()
+
+    assert not any(loudness.loud(level(silence(800))) for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    ("rate_in", "rate_out"), [(16_000, 24_000), (48_000, 16_000), (8_000, 16_000)]
+)
+def test_resampling_keeps_the_tone(rate_in: int, rate_out: int) -> None:
+    t = np.arange(rate_in) / rate_in
+    tone = (8000 * np.sin(2 * np.pi * 440 * t)).astype(np.int16).tobytes()
+    resampler = Resampler(rate_in, rate_out)
+    step = rate_in // 10
+    out = b"".join(resampler.feed(tone[i : i + step]) for i in range(0, len(tone), step))
+    samples = np.frombuffer(out, np.int16).astype(np.float32)
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    peak = np.argmax(spectrum) * rate_out / len(samples)
+
+    assert peak == pytest.approx(440, abs=3)
+    assert len(samples) == pytest.approx(rate_out, rel=0.05)
+
+
+def test_a_wav_is_one() -> None:
+    with wave.open(io.BytesIO(wav(noise(100), 16_000))) as file:
+        assert (file.getnchannels(), file.getframerate(), file.getnframes()) == (1, 16_000, 800)

@@ -1,0 +1,104 @@
+"""How well and how fast the engine on this machine hears: word error rate, real-time factor.
+
+Recordings with transcripts lie in a folder with a `manifest.csv` (columns path, text, duration_s),
+named by PARLEY_AUDIO. Each goes through voice detector, cutter and Whisper as on /stt.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+
+from gateway import fetch
+from gateway.audio.vad import Heard, SileroVad, VadState
+from gateway.stt import whisper
+from gateway.stt.cutter import CHUNK, Cutter, Transcribe
+from gateway.stt.upstream import Cutting, Final
+from tests.benchmarks.tools import percentile, table
+
+RECORDINGS = 60
+RECORDINGS_QUICK = 15
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def _distance(said: list[str], heard: list[str]) -> int:
+    """Words to change, leave out or put in."""
+    row = list(range(len(heard) + 1))
+    for i, word in enumerate(said, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            change = before + (word != other)
+            before, row[j] = row[j], min(change, row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
+def _heard(vad: SileroVad, pcm: bytes) -> str:
+    """What /stt's local engine makes of a recording."""
+    pcm += bytes(2 * CHUNK * 20)  # 0.64 s of silence
+    pcm = pcm[: len(pcm) // (2 * CHUNK) * 2 * CHUNK]
+    cutter = Cutter(Cutting(interim_s=None))
+    out = []
+    (probabilities,) = vad.run([Heard(VadState(), pcm)])
+    for i, probability in enumerate(probabilities):
+        out += cutter.hear(pcm[2 * CHUNK * i : 2 * CHUNK * (i + 1)], probability)
+    out += cutter.finish()
+    texts = []
+    while out:
+        one = out.pop(0)
+        if isinstance(one, Transcribe):
+            answer = whisper.transcribe(one.pcm, "en", one.prompt, True)
+            out += cutter.answered(one.number, answer)
+        elif isinstance(one, Final):
+            texts.append(one.transcript.text)
+    return " ".join(texts)
+
+
+def main(*, quick: bool = False) -> None:
+    folder = os.environ.get("PARLEY_AUDIO")
+    model, detector = fetch.find("whisper-base"), fetch.find("silero-vad")
+    if not folder or model is None or detector is None or not whisper.installed():
+        print("\nstt_local: needs PARLEY_AUDIO, the extra `local`, `gateway models fetch`")
+        return
+    from faster_whisper.audio import decode_audio
+
+    whisper.load(str(model), "cpu", "int8", 2)
+    vad = SileroVad(detector / "silero_vad_16k.onnx")
+    with (Path(folder) / "manifest.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if len(row["text"].split()) > 3]
+    count = RECORDINGS_QUICK if quick else RECORDINGS
+    rows = rows[:: max(1, len(rows) // count)][:count]
+    wrong = total = 0
+    took, audio_s = [], 0.0
+    for row in rows:
+        path = Path(folder) / row["path"]
+        if not path.exists():
+            path = Path(folder).parent / row["path"]
+        samples = decode_audio(str(path), sampling_rate=16_000)
+        began = time.perf_counter()
+        heard = _words(_heard(vad, (samples * 32767).astype(np.int16).tobytes()))
+        took.append(time.perf_counter() - began)
+        audio_s += len(samples) / 16_000
+        said = _words(row["text"])
+        wrong += _distance(said, heard)
+        total += len(said)
+    table(
+        f"/stt, local engine: {len(rows)} recordings, {audio_s:.0f} s, {total} words",
+        ("", "WER %", "real-time factor", "s/recording p50", "p95"),
+        [
+            [
+                "whisper-base int8",
+                100 * wrong / max(1, total),
+                sum(took) / audio_s,
+                percentile(took, 0.5),
+                percentile(took, 0.95),
+            ]
+        ],
+    )
