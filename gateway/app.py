@@ -101,6 +101,7 @@ class Gateway:
         self.eot.close()
         self.eot_multi_endpoint.close()
         await self.tts_endpoint.close()
+        await self.chat_endpoint.companions.close()
         await self.usage.close()
         await self.quota.close()
         await self.connector.close()
@@ -161,6 +162,7 @@ def create_app(gateway: Gateway) -> Front:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         gateway.usage.start()
+        gateway.chat_endpoint.companions.start()
         yield
         await gateway.close()
 

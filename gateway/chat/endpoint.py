@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.chat.companions import Companions
 from gateway.chat.messages import SSE_TYPE, read_request
 from gateway.chat.session import (
     Action,
@@ -30,7 +31,7 @@ from gateway.chat.session import (
     Wait,
     Write,
 )
-from gateway.chat.upstream import ChatUpstream, Usage
+from gateway.chat.upstream import ChatUpstream, HasCompanions, Usage
 from gateway.config import Config
 from gateway.connect import Connector
 from gateway.door import Door, Visit
@@ -94,6 +95,12 @@ class ChatEndpoint:
             make_chat = find(account.type).chat
             if make_chat is not None:
                 self._upstreams[name] = make_chat(account)
+        self.companions = Companions(
+            companion
+            for upstream in self._upstreams.values()
+            if isinstance(upstream, HasCompanions)
+            for companion in upstream.companions.values()
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = self._door.admit(scope, "chat")

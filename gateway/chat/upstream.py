@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from gateway.dial import Dial
 from gateway.errors import Failure
@@ -41,6 +41,26 @@ class ChatRequest:
     marks: frozenset[str] = frozenset()
     id: str = "chatcmpl-0"
     created: int = 0
+
+
+@dataclass(slots=True)
+class Companion:
+    """A process that a provider needs beside the gateway. It is told `told` (one line) on its
+    standard input, answers with a line of JSON that has its `address`, and ends when its standard
+    input does. `address` is None while it is not ready."""
+
+    name: str
+    command: tuple[str, ...]
+    told: str
+    address: str | None = None
+
+
+@runtime_checkable
+class HasCompanions(Protocol):
+    """A chat adapter with processes of its own."""
+
+    @property
+    def companions(self) -> Mapping[str, Companion]: ...
 
 
 @dataclass(frozen=True, slots=True)

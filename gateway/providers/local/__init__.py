@@ -1,6 +1,7 @@
 """Models that run inside or beside this server: no key, no network."""
 
 from gateway.provider import Provider
+from gateway.providers.local.chat import SMOLLM2, LocalChat, can_chat, packaged_model
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.stt import WHISPER_BASE, LocalStt, can_transcribe
 from gateway.providers.local.tts import LocalVoice, can_speak
@@ -10,8 +11,11 @@ PROVIDER = Provider(
     base_url="local://",
     key_variable=None,
     key_required=False,
-    available=lambda: can_transcribe() or can_speak(),
+    available=lambda: can_transcribe() or can_speak() or can_chat(),
     settings=LocalSettings,
+    chat=LocalChat if can_chat() else None,
+    # a demo model: 135M parameters
+    chat_models={f"local/{SMOLLM2}": SMOLLM2} if can_chat() and packaged_model() else {},
     stt=LocalStt,
     stt_models={"local/whisper": WHISPER_BASE},
     tts=LocalVoice,

