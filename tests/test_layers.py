@@ -8,8 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "gateway"
 CONVERSATIONS = ("chat", "stt", "tts", "bargein", "eot")
-IO = {"asyncio", "socket", "ssl", "aiohttp", "websockets", "uvicorn", "starlette", "fastapi", "time",
-      "threading", "concurrent", "subprocess"}  # fmt: skip
+IO = set(
+    "asyncio socket ssl aiohttp websockets uvicorn starlette fastapi time threading concurrent "
+    "subprocess".split()
+)
 IO_OF_OURS = {"gateway.connect", "gateway.drive", "gateway.wire", "gateway.door", "gateway.app",
               "gateway.serve", "gateway.cli"}  # fmt: skip
 
