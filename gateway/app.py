@@ -195,7 +195,7 @@ def create_app(gateway: Gateway) -> Front:
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
         Route("/chat/completions", gateway.chat_endpoint, methods=["POST"]),
-        Route("/models", ModelsEndpoint(gateway.door, gateway.chat_endpoint.routes)),
+        Route("/models", ModelsEndpoint(gateway.door, gateway.chat_endpoint)),
         Route("/bargein", gateway.bargein_endpoint, methods=["POST"]),
         WebSocketRoute("/bargein", gateway.bargein_endpoint),
         WebSocketRoute("/stt", gateway.stt_endpoint),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 from typing import Any, Final
@@ -22,6 +23,12 @@ KEEPALIVE_S: Final = 75.0
 
 LARGE_BYTES: Final = 256 << 10
 """A request body longer than this is sent in parts."""
+
+WARM_S: Final = 5.0
+"""How long warming one connection may take."""
+
+WARM_BYTES: Final = 1 << 20
+"""So much of the answer is read; with more to come the connection is not kept."""
 
 END_S: Final = 1.0
 """How long the end of a body is waited for after its last event."""
@@ -83,6 +90,18 @@ class Connector:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._ending: set[asyncio.Task[None]] = set()
+
+    async def warm(self, dial: Dial) -> None:
+        """Pay for DNS, TCP and TLS before the first caller: make the request, drop the answer,
+        keep the connection. What goes wrong will be seen by who needs it."""
+        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError, TimeoutError):
+            async with (
+                asyncio.timeout(WARM_S),
+                self._open().request(
+                    dial.method, dial.url, headers=dial.headers, allow_redirects=False
+                ) as response,
+            ):
+                await response.content.read(WARM_BYTES)
 
     def let_end(self, task: asyncio.Task[None]) -> None:
         """A request whose answer is whole gets a moment for the last bytes of its body: a

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,8 +81,10 @@ def redis(folder: Path) -> Iterator[Redis]:
 class Postgres:
     """A PostgreSQL cluster of its own, that can be stopped and started again."""
 
-    def __init__(self, folder: Path) -> None:
-        self._data = folder / "pgdata"
+    def __init__(self) -> None:
+        # not under pytest's folder, which only its owner may enter
+        self.folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
+        self._data = self.folder / "data"
         self._control = needed("pg_ctl")
         self.port = free_port()
         self.url = f"postgresql://parley@127.0.0.1:{self.port}/postgres"
@@ -90,9 +93,7 @@ class Postgres:
         self._data.mkdir()
         if self._user is not None:
             shutil.chown(self._data, self._user)
-            for parent in self._data.parents:
-                if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
+            self.folder.chmod(0o711)
         self._run(needed("initdb"), "-D", str(self._data), "-U", "parley", "-A", "trust", "-N")
 
     def start(self) -> None:
@@ -118,14 +119,15 @@ class Postgres:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A running PostgreSQL server with an empty database."""
-    server = Postgres(folder)
-    server.start()
+    server = Postgres()
     try:
+        server.start()
         yield server
-    finally:
         server.stop()
+    finally:
+        shutil.rmtree(server.folder, ignore_errors=True)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

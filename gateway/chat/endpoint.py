@@ -63,6 +63,9 @@ from gateway.wire import (
 EVENTS_MAX: Final = 16
 """Upstream pieces that wait for the client to read; then the upstream waits."""
 
+WARM_EVERY_S: Final = 60.0
+"""Connections are warmed no more often: idle ones are kept longer than that."""
+
 _logger = logging.getLogger(__name__)
 
 _ALERTS: Final = frozenset({Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND})
@@ -90,6 +93,8 @@ class ChatEndpoint:
         self.shared = Shared(
             config.chat, Health(self.routes.deployments()), Slots(self.routes.limits)
         )
+        self._warm_until = 0.0
+        self._warming: set[asyncio.Task[None]] = set()
         self._upstreams: dict[str, ChatUpstream] = {}
         for name, account in config.accounts().items():
             make_chat = find(account.type).chat
@@ -101,6 +106,19 @@ class ChatEndpoint:
             if isinstance(upstream, HasCompanions)
             for companion in upstream.companions.values()
         )
+
+    def warm(self) -> None:
+        """Open a connection to every provider, if that has not been done lately. Clients ask for
+        GET /models when they start, for just that."""
+        now = time.monotonic()
+        if now < self._warm_until:
+            return
+        self._warm_until = now + WARM_EVERY_S
+        for upstream in self._upstreams.values():
+            if (dial := upstream.warm()) is not None:
+                task = asyncio.create_task(self._connector.warm(dial))
+                self._warming.add(task)
+                task.add_done_callback(self._warming.discard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = self._door.admit(scope, "chat")
@@ -357,11 +375,12 @@ class _Exchange:
 class ModelsEndpoint:
     """GET /models: an OpenAI list of what can be served now."""
 
-    def __init__(self, door: Door, routes: Routes) -> None:
+    def __init__(self, door: Door, chat: ChatEndpoint) -> None:
         self._door = door
+        self._warm = chat.warm
         data: list[dict[str, Any]] = [
             {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
-            for name, plan in routes.names().items()
+            for name, plan in chat.routes.names().items()
         ]
         self._body = orjson.dumps({"object": "list", "data": data})
 
@@ -371,4 +390,5 @@ class ModelsEndpoint:
             await refuse(scope, send, visit)
             return
         with visit:
+            self._warm()
             await answer(send, 200, self._body)

@@ -113,6 +113,9 @@ class Reader(Protocol):
 class ChatUpstream(Protocol):
     """A provider's chat adapter, one for each configured provider. Pure."""
 
+    def warm(self) -> Dial | None:
+        """A request that costs nothing, to have a connection before it is needed."""
+
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         """The HTTP request that asks for `attempt.model`."""
 

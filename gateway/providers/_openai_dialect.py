@@ -70,6 +70,7 @@ class OpenAIChat:
 
     def __init__(self, account: Account, dialect: Dialect = CLEAN) -> None:
         self._url = join_url(account.base_url, "chat/completions")
+        self._models_url = join_url(account.base_url, "models")
         self._headers = {
             "content-type": "application/json",
             # bytes are relayed as they come, so they must come as they are
@@ -78,6 +79,9 @@ class OpenAIChat:
             **account.headers,
         }
         self._dialect = dialect
+
+    def warm(self) -> Dial | None:
+        return Dial(self._models_url, self._headers, method="GET")
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         return Dial(self._url, self._headers, body=orjson.dumps(self.body(request, attempt)))

@@ -17,7 +17,6 @@ from gateway.provider import Account, ProviderSettings
 from gateway.providers._openai_dialect import PROXIED_EXTRAS, Dialect, OpenAIChat, merged
 from gateway.providers._openai_responses import responses_reader, to_responses
 
-
 BASE_URL: Final = "https://api.openai.com/v1"
 
 

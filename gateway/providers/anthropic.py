@@ -61,6 +61,7 @@ class AnthropicChat:
         settings = account.settings
         self._settings = settings if isinstance(settings, Settings) else Settings()
         self._url = join_url(account.base_url.removesuffix("/v1"), "v1/messages")
+        self._models_url = join_url(account.base_url.removesuffix("/v1"), "v1/models")
         self._headers = {
             "content-type": "application/json",
             "accept-encoding": "identity",
@@ -68,6 +69,9 @@ class AnthropicChat:
             "anthropic-version": self._settings.version,
             **account.headers,
         }
+
+    def warm(self) -> Dial | None:
+        return Dial(self._models_url, self._headers, method="GET")
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         asked = {**request.body, **attempt.options}

@@ -36,6 +36,7 @@ class AzureChat(OpenAIModelsChat):
         super().__init__(account)
         self._headers = azure_headers(account, self._headers)
         base = join_url(account.base_url, "openai/v1")
+        self._models_url = join_url(base, "models")
         self._url = join_url(base, "chat/completions")
         self._responses_url = join_url(base, "responses")
 
@@ -47,6 +48,7 @@ class DatedAzureChat(OpenAIChat):
         super().__init__(account, Dialect(clean=True, breakpoints=takes_breakpoints, adapt=adapt))
         self._headers = azure_headers(account, self._headers)
         self._base = join_url(account.base_url, "openai/deployments")
+        self._models_url = join_url(account.base_url, f"openai/models?api-version={api_version}")
         self._query = f"?api-version={api_version}"
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:

@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         claude = stack.enter_context(FakeAnthropic())
         responses = stack.enter_context(FakeResponses())
         good = stack.enter_context(FakeOpenAI())
-        database = stack.enter_context(services.postgres(folder))
+        database = stack.enter_context(services.postgres())
         redis = stack.enter_context(services.redis(folder))
         config = f"""
 providers:
@@ -195,6 +195,11 @@ async def test_tools_with_reasoning_go_by_the_responses_api_and_back(sdk, place:
     assert one.body["reasoning"] == {"effort": "low"}
     kinds = [item.get("type") for item in two.body["input"]]
     assert kinds[2:] == ["reasoning", *["function_call"] * 2, *["function_call_output"] * 2]
+
+
+async def test_asking_for_the_models_warms_the_connections(sdk, place: Place):
+    assert "test/claude" in [one.id async for one in sdk.models.list()]
+    assert place.good.wait_until(lambda: [r for r in place.good.received if r.method == "GET"])
 
 
 async def test_a_quota_answers_in_openais_form_with_headers(sdk, place: Place):

@@ -12,8 +12,8 @@ from tests import services
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Postgres]:
-    with services.postgres(tmp_path_factory.mktemp("postgres")) as server:
+def postgres() -> Iterator[services.Postgres]:
+    with services.postgres() as server:
         yield server
 
 
@@ -70,8 +70,8 @@ async def test_a_store_that_cannot_be_reached_says_so(tmp_path):
         await store.close()
 
 
-async def test_a_store_that_was_stopped_is_used_again_once_it_runs(tmp_path):
-    with services.postgres(tmp_path) as server:
+async def test_a_store_that_was_stopped_is_used_again_once_it_runs():
+    with services.postgres() as server:
         store = open_store(UsageConfig(url=SecretStr(server.url)))
         await store.write([record()])
         server.stop()

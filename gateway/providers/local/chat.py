@@ -79,6 +79,9 @@ class LocalChat(OpenAIChat):
             for name, path in models_of(settings).items()
         }
 
+    def warm(self) -> Dial | None:
+        return None  # it is on this machine
+
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         companion = self.companions.get(attempt.model)
         address = companion.address if companion is not None else None
