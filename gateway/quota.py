@@ -75,6 +75,8 @@ class QuotaConfig(Section):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value():
+            return None  # ${VAR:-} of a variable that is not set
         if url is not None and not url.get_secret_value().startswith(
             ("redis://", "rediss://", "redis+unix://")
         ):

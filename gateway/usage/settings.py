@@ -26,6 +26,8 @@ class UsageConfig(Section):
     @field_validator("url")
     @classmethod
     def _is_known(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value():
+            return None  # ${VAR:-} of a variable that is not set
         if url is not None and not url.get_secret_value().startswith(
             ("sqlite:", "postgresql://", "postgres://")
         ):
