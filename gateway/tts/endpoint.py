@@ -200,13 +200,26 @@ class _Conversation:
         self._reservation: Reservation | None = None
         self._ahead = 0
         self._blocked = False
+        self._bytes_out = 0
+        self._telling_since: float | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        self._task = asyncio.current_task()
         listening = asyncio.create_task(self._listen())
         try:
             await drive(self._session, self._inbox, self._perform)
+        except asyncio.CancelledError:
+            if not self._blocked or self._task is None:
+                raise
+            self._task.uncancel()
+            self._session.handle(Stalled(), time.monotonic())
         finally:
             self._cancel_all()
+            if self._watch is not None:
+                self._watch.cancel()
+            self._endpoint.sent(self._bytes_out)
             if self._reservation is not None:
                 self._reservation.release()
             listening.cancel()
@@ -244,32 +257,46 @@ class _Conversation:
             case Tried() | Spoken() | Looked():
                 self._endpoint.count(action)
             case Close(code, reason):
-                if not self._blocked:
-                    await self._socket.close(code, reason)
+                await self._socket.close(code, reason)
                 return False
         return not (self._socket.gone and self._session.deadline is None)
 
     async def _tell(self, text: str) -> bool:
-        if self._blocked:
-            return True
-        try:
-            async with asyncio.timeout(self._blocked_timeout_s):
-                await self._socket.say(text)
-        except TimeoutError:
-            self._blocked = True
-            self._cancel_all()
-            self._inbox.post(Stalled())
-        else:
-            self._endpoint.sent(len(text))
+        loop = asyncio.get_running_loop()
+        self._telling_since = loop.time()
+        if self._watch is None:
+            # looks once in a while, which costs less than a time limit for every message
+            self._watch = loop.call_later(self._blocked_timeout_s, self._look)
+        await self._socket.say(text)
+        self._telling_since = None
+        self._bytes_out += len(text)
         return True
+
+    def _look(self) -> None:
+        """Whether the client still reads; if not, its speech is cancelled and it is let go."""
+        self._watch = None
+        if self._telling_since is None:
+            return
+        loop = asyncio.get_running_loop()
+        left_s = self._telling_since + self._blocked_timeout_s - loop.time()
+        if left_s > 0:
+            self._watch = loop.call_later(left_s, self._look)
+            return
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """The client does not read. Not even a goodbye would get through."""
+        self._blocked = True
+        self._cancel_all()
+        if self._task is not None:
+            self._task.cancel()
 
     def _begin(self, number: int, provider: str, request: SpeechRequest) -> None:
         def sink(heard: Heard) -> None:
             if isinstance(heard, Audio):
                 self._ahead = len(heard.pcm) + (self._ahead if len(self._inbox) else 0)
                 if self._ahead > AHEAD_BYTES_MAX:
-                    self._cancel_all()
-                    self._inbox.post(Stalled())
+                    self._give_up()
             elif isinstance(heard, (Finished, Failed)):
                 self._speeches.pop(number, None)
             self._inbox.post(Spoke(number, heard))

@@ -45,7 +45,7 @@ class TtsConfig(Section):
     keepalive_s: float = Field(3.0, gt=0, le=9)
     """A harmless message is sent when nothing else was for so long: the clients give up after
     10 s."""
-    blocked_timeout_s: float = Field(3.0, gt=0)
+    blocked_timeout_s: float = Field(5.0, gt=0)
     """A client that reads nothing for so long has been interrupted: its upstream is cancelled."""
     spare_lines: int = Field(8, ge=0, le=1000)
     """Upstream sockets opened ahead of need, at most, for each provider and voice."""
