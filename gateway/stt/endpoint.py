@@ -24,6 +24,7 @@ from gateway.stt.session import (
     Close,
     Drop,
     Event,
+    Linger,
     Open,
     Pause,
     Report,
@@ -43,6 +44,8 @@ further."""
 
 BLOCKED_S_MAX: Final = 5.0
 """A provider that does not read for so long has stalled; a client that does not is gone."""
+
+LINGER_STEP_S: Final = 0.02
 
 UPSTREAM_MESSAGE_BYTES_MAX: Final = 1 << 20
 """Longest message of a provider."""
@@ -264,6 +267,11 @@ class _Conversation:
                 self._gate.open.clear()
             case Resume():
                 self._gate.open.set()
+            case Linger(seconds):
+                until = time.monotonic() + seconds
+                # a flag is all there is: it happens once a session
+                while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
+                    await asyncio.sleep(LINGER_STEP_S)
             case Close(code, reason):
                 await self._client.close(code, reason)
                 return False

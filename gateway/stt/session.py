@@ -90,6 +90,10 @@ the next one, and past this factor loudness alone proves nothing in this session
 END_S: Final = 5.0
 """livekit-agents 1.5 sends no session.close: so long after its finalize, the session is over."""
 
+LINGER_S: Final = 0.25
+"""After session.close nothing is said for so long: @livekit/agents 1.9 sends its close right
+behind it, and its process dies of any message that comes then."""
+
 FINALIZES_MAX: Final = 64
 """Unanswered finalizes that are counted; more get no answer of their own."""
 
@@ -149,6 +153,13 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Linger:
+    """Say nothing for so long, unless the client goes before."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close the client's WebSocket, and be done."""
 
@@ -156,7 +167,7 @@ class Close:
     reason: str = ""
 
 
-Action = Tell | Open | Send | Drop | Pause | Resume | Close
+Action = Tell | Open | Send | Drop | Pause | Resume | Linger | Close
 Event = Text | Binary | Left | SocketEvent
 
 
@@ -346,6 +357,8 @@ class SttSession:
             self._first_audio_at = now
         self._audio_at = now
         made = kept.add(pcm)
+        if self._old is not None and self._old.unsent:  # what it has to send is counted from here
+            self._old.unsent = min(self._old.unsent + made, len(kept.chunks))
         line = self._line
         if line is not None:
             live = line.ready and not line.unsent
@@ -393,6 +406,8 @@ class SttSession:
             self._flush(line, now)
 
     def _close(self, now: float) -> None:
+        if self._closing_by is None:
+            self._out.append(Linger(LINGER_S))
         if self._asked is None:
             self._out.append(Tell(messages.simple("session.closed", self._id)))
             self._out.append(Close(1000))

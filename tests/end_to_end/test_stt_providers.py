@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -108,3 +109,15 @@ def test_no_word_is_lost_or_doubled(
     assert words(told) == [*FIRST, *SECOND]
     assert [one["type"] for one in told[-2:]] == ["session.closed", "close"]
     assert told[-1]["code"] == 1000
+
+
+def test_nothing_is_left_open_when_callers_have_gone(
+    heard: dict[tuple[str, str, str], list[dict[str, Any]]], server: Server
+) -> None:
+    assert heard
+    deadline = time.monotonic() + 5
+    while server.metric("parley_open_sessions", route="stt") and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert server.metric("parley_open_sessions", route="stt") == 0
+    assert server.metric("parley_fallbacks_total", route="stt") > 0

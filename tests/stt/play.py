@@ -16,7 +16,7 @@ from gateway.events import WOKEN, Broke, Closed, Frame, Left, Opened, Text
 from gateway.health import Health
 from gateway.plan import Attempt, Plan
 from gateway.stt.messages import Asked
-from gateway.stt.session import Close, Drop, Open, Pause, Resume, Send, SttSession, Tell
+from gateway.stt.session import Close, Drop, Linger, Open, Pause, Resume, Send, SttSession, Tell
 from gateway.stt.settings import SttConfig
 from gateway.stt.upstream import (
     Audio,
@@ -149,7 +149,7 @@ class Play:
         self.opened: list[Open] = []
         self.sent: dict[int, list[Any]] = {}
         self.dropped: list[int] = []
-        self.paused = False
+        self.paused = self.lingered = False
         self.ended: Close | None = None
         self.create = {"type": "session.create", "model": "acme/ear-1", "settings": {}, **create}
 
@@ -176,6 +176,8 @@ class Play:
                     self.sent[number] += frames
                 case Drop(number):
                     self.dropped.append(number)
+                case Linger():
+                    self.lingered = True
                 case Pause():
                     self.paused = True
                 case Resume():

@@ -204,6 +204,14 @@ def test_close_brings_the_last_finals_then_closed_then_a_normal_close() -> None:
     assert play.session.deadline is None
 
 
+def test_nothing_is_said_at_once_after_close_because_one_client_dies_of_it() -> None:
+    play = Play().started()
+    play.hush(0.5)
+    play.say({"type": "session.close"})
+
+    assert play.lingered
+
+
 def test_a_provider_that_does_not_end_costs_the_close_time_and_no_words() -> None:
     play = Play().started()
     play.speak(1.0)
@@ -708,6 +716,24 @@ def test_speech_at_the_limit_is_given_to_the_old_line_till_the_last_moment() -> 
 
     assert play.finals() == ["I am still speaking."]
     assert play.of("interim_transcript")[-1]["transcript"] == "new line"
+
+
+def test_a_line_that_lags_behind_when_it_is_replaced_still_sends_its_part() -> None:
+    config = SttConfig(stall_s=60)
+    traits = Traits(replay_rate=1.0, text_within_s=60, final_within_s=60)
+    play = Play(traits=traits, config=config).started()
+    for _ in range(60):
+        play.audio(TONE)  # 3 s at once
+    play.hear(interim("a long story", 0, 0.5), Expiring(2.5))
+    play.accept(2)
+    for _ in range(20):
+        play.wait(0.05)
+        play.audio(TONE)
+    play.wait(2.9)
+
+    total = play.audio_s(1) + play.audio_s(2)
+    assert play.asked(Finish, 1) == 1
+    assert total == pytest.approx(4.0, abs=0.06)
 
 
 def test_an_old_line_that_dies_before_its_last_final_leaves_its_words() -> None:
