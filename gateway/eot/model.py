@@ -23,11 +23,12 @@ FINISHED: Final = 1.0
 """What is told where nothing can be predicted. The clients take the same for "no prediction": the
 agent answers after its usual delay, as it would without a detector."""
 
-SMART_TURN_THRESHOLD: Final = 0.5
-"""Threshold of Smart Turn v3, for languages that SMART_TURN_THRESHOLDS has not."""
+SMART_TURN_THRESHOLDS: Final[Mapping[str, float]] = {"en": 0.21}
+"""Thresholds of Smart Turn v3.2 by language, chosen by models/turn/evaluate.py on recordings; the
+tables are in models/turn/README.md. There were too few of other languages to choose any."""
 
-SMART_TURN_THRESHOLDS: Final[Mapping[str, float]] = {"en": 0.5}
-"""Chosen by models/turn/evaluate.py; see the tables in models/turn/README.md."""
+SMART_TURN_THRESHOLD: Final = SMART_TURN_THRESHOLDS["en"]
+"""Threshold of Smart Turn v3.2 for all other languages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,12 @@ Kind = Literal["hold", "end"]
 PAUSES_S = (0.2, 0.3, 0.5, 0.8, 1.2)
 """How long the speaker has been silent when the question is asked; clients ask at 0.2 s."""
 PAUSE_S_MIN = 0.2
-FALSE_CUT_OFFS_MAX = 0.15
-"""A threshold is the lowest that cuts off no more of the pauses in which the speaker goes on."""
+CHOSEN_ON = "speech_ocean"
+"""The one source with enough of both kinds to choose a threshold on."""
+CUT_OFF_S = 10.0
+"""A user who is cut off is taken for as bad as one who waits so long at the end of a turn."""
+NEAR_BEST = 1.05
+"""Thresholds that cost up to this times the least are as good as the best: chance decides there."""
 MIN_DELAY_S, MAX_DELAY_S = 0.5, 3.0
 """The clients' own: so long an agent waits when a turn seems over, and when it does not."""
 TIMERS_S = (0.3, 0.5, 0.8, 1.2, 2.0)
@@ -245,14 +249,6 @@ def area(items: Sequence[Scored], pause_s: float) -> float:
     return float(higher)
 
 
-def choose(items: Sequence[Scored], pause_s: float = PAUSES_S[0]) -> float:
-    """The lowest threshold whose false cut-offs are within FALSE_CUT_OFFS_MAX, in hundredths."""
-    for hundredths in range(5, 100):
-        if false_cut_offs(items, pause_s, hundredths / 100) <= FALSE_CUT_OFFS_MAX:
-            return hundredths / 100
-    return 0.99
-
-
 def in_service(items: Sequence[Scored], threshold: float) -> tuple[float, float]:
     """As clients use it: asked at 0.2 s, they answer after MIN_DELAY_S of silence if the turn seems
     over, else after MAX_DELAY_S. Part of the holds that are cut off; mean wait at an end (s)."""
@@ -260,6 +256,20 @@ def in_service(items: Sequence[Scored], threshold: float) -> tuple[float, float]
     holds = [d <= i.length_s for d, i in zip(delays, items, strict=True) if i.kind == "hold"]
     ends = [d for d, i in zip(delays, items, strict=True) if i.kind == "end"]
     return float(np.mean(holds)) if holds else np.nan, float(np.mean(ends)) if ends else np.nan
+
+
+def cost_s(items: Sequence[Scored], threshold: float) -> float:
+    """What users suffer in service: the mean wait at an end, CUT_OFF_S for each hold cut off."""
+    cut, wait_s = in_service(items, threshold)
+    return wait_s + CUT_OFF_S * cut
+
+
+def choose(items: Sequence[Scored]) -> float:
+    """The threshold that costs users least, in hundredths: the median of those that are as good as
+    the best."""
+    costs = {h / 100: cost_s(items, h / 100) for h in range(5, 96)}
+    good = [one for one, cost in costs.items() if cost <= NEAR_BEST * min(costs.values())]
+    return good[len(good) // 2]
 
 
 def timer(items: Sequence[Scored], wait_s: float) -> float:
@@ -386,7 +396,7 @@ def main() -> None:
     )
     items = scored(found, judge, args.lead_s)
     chosen = [item for item in items if not held_out(item.speaker)]
-    english = [item for item in chosen if item.language == "en"]
+    english = [item for item in chosen if item.source == CHOSEN_ON]
     thresholds = {"en": choose(english)}
     default = thresholds["en"]
     text = (
