@@ -15,11 +15,7 @@ from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.provider import find
 from gateway.routes import Routes
-from gateway.tts.cache import ClipCache
-from gateway.tts.lines import Lines, Reservation, Sink
-from gateway.tts.planner import Planner
-from gateway.tts.requests import RequestSpeech
-from gateway.tts.session import (
+from gateway.tts.actions import (
     Action,
     Begin,
     Cancel,
@@ -34,8 +30,12 @@ from gateway.tts.session import (
     Stalled,
     Tell,
     Tried,
-    TtsSession,
 )
+from gateway.tts.cache import ClipCache
+from gateway.tts.lines import Lines, Reservation, Sink
+from gateway.tts.planner import Planner
+from gateway.tts.requests import RequestSpeech
+from gateway.tts.session import TtsSession
 from gateway.tts.upstream import (
     Audio,
     Failed,

@@ -18,6 +18,22 @@ from gateway.errors import Failure, Kind
 from gateway.events import Binary, Left, Text, Woken
 from gateway.health import Health
 from gateway.plan import Attempt, Plan, after
+from gateway.tts.actions import (
+    Action,
+    Begin,
+    Cancel,
+    Close,
+    Event,
+    Finish,
+    Looked,
+    Prepare,
+    Say,
+    Spoke,
+    Spoken,
+    Stalled,
+    Tell,
+    Tried,
+)
 from gateway.tts.cache import Clip, Clips
 from gateway.tts.messages import (
     CloseSession,
@@ -72,104 +88,6 @@ HOLE_S_MAX: Final = 8.0
 _NEVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Spoke:
-    """Something was heard of the speech with this number."""
-
-    number: int
-    heard: Heard
-
-
-class Stalled:
-    """The client does not read what it is sent."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send a message to the client; `audio_s` is the audio in it."""
-
-    text: str
-    audio_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """A speech like this is to be expected: have a connection open."""
-
-    provider: str
-    request: SpeechRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Open a speech; what is heard of it comes back with its number."""
-
-    number: int
-    provider: str
-    request: SpeechRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Give a text to a speech."""
-
-    number: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """No more text comes for a speech."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop a speech."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the client's connection."""
-
-    code: int
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How a try at a provider ended; `failure` is None if well, `switched` if another followed."""
-
-    provider: str
-    failure: Failure | None
-    switched: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """An utterance has ended, with `first_audio_s` from its first text to its first audio."""
-
-    provider: str | None
-    first_audio_s: float | None
-    audio_s: float
-    chars: int
-    speeches: int
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A text was looked up in the cache."""
-
-    hit: bool
-
-
-Action = Tell | Prepare | Begin | Say | Finish | Cancel | Close | Tried | Spoken | Looked
-Event = Text | Binary | Left | Stalled | Spoke
 Planning = Callable[[Style, tuple[Style, ...]], Plan | Failure]
 
 

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.errors import Failure, Kind
+from gateway.tts.actions import (
+    Looked,
+    Spoken,
+)
 from gateway.tts.cache import Clip, ClipCache
 from gateway.tts.messages import Style
-from gateway.tts.session import Looked, Spoken
 from gateway.tts.settings import TtsCacheConfig
 from gateway.tts.upstream import Audio, Failed, Finished, PartSpoken, Timed
 from tests.tts.test_session import Conversation, audio_of, told, tone, types, upstream, words

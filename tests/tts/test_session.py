@@ -14,9 +14,7 @@ from gateway.errors import Failure, Kind
 from gateway.events import Binary, Left, Text, Woken
 from gateway.health import Health
 from gateway.plan import Attempt, Plan
-from gateway.tts.cache import Clips
-from gateway.tts.messages import Style
-from gateway.tts.session import (
+from gateway.tts.actions import (
     Action,
     Begin,
     Cancel,
@@ -29,8 +27,10 @@ from gateway.tts.session import (
     Stalled,
     Tell,
     Tried,
-    TtsSession,
 )
+from gateway.tts.cache import Clips
+from gateway.tts.messages import Style
+from gateway.tts.session import TtsSession
 from gateway.tts.settings import TtsConfig
 from gateway.tts.upstream import (
     Audio,
