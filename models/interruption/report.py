@@ -257,8 +257,8 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         f"Model version `{metadata.get('version', '?')}`, {result['bytes'] / 1e6:.2f} MB, default "
         f"threshold {result['threshold']:g} ({metadata.get('threshold_origin', 'origin not said')})"
-        f". One core: {cost['3 s window']:.2f} ms for a 3 s window, {cost['100 ms step']:.2f} ms "
-        "for 100 ms with state carried (on the machine of this run). The stream scored here "
+        f". CPU time: {cost['3 s window']:.2f} ms for a 3 s window, {cost['100 ms step']:.2f} ms "
+        "for 100 ms with state carried. The stream scored here "
         f"differs from whole windows by at most {result['differences']['whole']:.1e} and from the "
         f"server's own answers by at most {result['differences']['server']:.1e}. In brackets: 95 % "
         "intervals, drawing whole speakers or sources with replacement 1,000 times (Wilson's "
