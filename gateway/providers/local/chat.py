@@ -84,7 +84,10 @@ class LocalChat(OpenAIChat):
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         companion = self.companions.get(attempt.model)
-        address = companion.address if companion is not None else None
+        address = None
+        if companion is not None:
+            companion.wanted = True
+            address = companion.address
         dial = super().dial(request, attempt)
         url = join_url(address or _NOWHERE, "v1/chat/completions")
         return Dial(url, dial.headers, body=dial.body)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from gateway.inference.onnx import open_session
 from gateway.providers.local.phonemes import ENGLISH, NUMBERS
 from gateway.tts.worker import AUDIO, DROP, FAILED, HEAD, READY, SAY, SPOKEN, frame
 
@@ -64,15 +65,7 @@ class Speaker:
     """Text in, samples out."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            folder / "kokoro.onnx", options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(folder / "kokoro.onnx", threads)
         self._styles = {
             path.stem: np.fromfile(path, np.float32).reshape(STYLE_ROWS, 1, STYLE_SIZE)
             for path in sorted(folder.glob("*.bin"))
