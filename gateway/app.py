@@ -27,6 +27,7 @@ from gateway.eot.endpoint import EotEndpoint
 from gateway.eot.engine import EotEngine
 from gateway.eot.multi import EotMultiEndpoint
 from gateway.errors import TREATMENT, Failure, Kind, error_body
+from gateway.leases import SharedLeases
 from gateway.metrics import Metrics
 from gateway.prices import Prices
 from gateway.quota import Quota
@@ -58,6 +59,12 @@ class Gateway:
         self.connector = Connector()
         self.bargein = BargeinEngine(config.bargein, self.metrics)
         self.quota = Quota(config.quota)
+        self.shared_leases: SharedLeases | None = None
+        if (url := config.quota.redis_url) is not None:
+            self.shared_leases = SharedLeases(
+                url.get_secret_value(), config.quota.prefix, self.door.leases.held
+            )
+            self.door.leases.elsewhere = self.shared_leases.elsewhere
         self.chat_endpoint = ChatEndpoint(
             config, self.door, self.connector, self.metrics, self.quota
         )
@@ -102,6 +109,8 @@ class Gateway:
         self.eot_multi_endpoint.close()
         await self.tts_endpoint.close()
         await self.chat_endpoint.companions.close()
+        if self.shared_leases is not None:
+            await self.shared_leases.close()
         await self.usage.close()
         await self.quota.close()
         await self.connector.close()
@@ -162,6 +171,8 @@ def create_app(gateway: Gateway) -> Front:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         gateway.usage.start()
+        if gateway.shared_leases is not None:
+            gateway.shared_leases.start()
         gateway.chat_endpoint.companions.start()
         yield
         await gateway.close()

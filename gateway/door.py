@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Final
@@ -62,6 +62,13 @@ class Leases:
         self._limits = limits
         self._held: Counter[str] = Counter()
         self.open = 0
+        self.elsewhere: Callable[[str], int] | None = None
+        """Places of a key that other processes hold, where several share their counts."""
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Places that each key holds here."""
+        return self._held
 
     def take(self, key: str) -> Failure | None:
         """Take a place for `key`, or say why there is none."""
@@ -71,7 +78,10 @@ class Leases:
                 f"this server serves {self._limits.sessions} sessions already",
                 retry_after_s=1,
             )
-        if self._held[key] >= self._limits.sessions_per_key:
+        held = self._held[key]
+        if self.elsewhere is not None:
+            held += self.elsewhere(key)
+        if held >= self._limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
                 f"this API key has {self._limits.sessions_per_key} sessions open already",
@@ -141,7 +151,7 @@ class Door:
     ) -> None:
         self._authenticator = authenticator
         self._usage = usage
-        self._leases = Leases(limits)
+        self.leases = self._leases = Leases(limits)
         self._metrics = metrics
         self.draining = False
 

@@ -64,7 +64,8 @@ class QuotaConfig(Section):
     """Quotas of API keys."""
 
     redis_url: SecretStr | None = None
-    """redis://[user:password@]host:port/db. Default: counted in this process alone."""
+    """redis://[user:password@]host:port/db: quotas and `limits.sessions_per_key` are counted over
+    all processes that share it. Default: in this process alone."""
     prefix: str = Field("parley", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")
     """Beginning of the names of all that is kept in Redis."""
     keys: dict[str, KeyAllowance] = Field(default_factory=dict)

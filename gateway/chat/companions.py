@@ -16,6 +16,9 @@ _logger = logging.getLogger(__name__)
 START_TIMEOUT_S: Final = 120.0
 """How long a process may take until it says where it listens: it may have gigabytes to read."""
 
+WANTED_S: Final = 0.25
+"""How often it is looked whether somebody wants a process that nobody has wanted yet."""
+
 RESTART_S_MAX: Final = 60.0
 """A process that ends is started again after 1 s, 2 s, 4 s ... up to this."""
 
@@ -24,7 +27,7 @@ STOP_S: Final = 5.0
 
 
 class Companions:
-    """Starts each process, notes where it listens, and starts it again when it ends."""
+    """Starts each process that is wanted, notes where it listens, starts it again when it ends."""
 
     def __init__(self, companions: Iterable[Companion]) -> None:
         self._companions = tuple(companions)
@@ -42,6 +45,8 @@ class Companions:
         self._tasks = []
 
     async def _keep(self, companion: Companion) -> None:
+        while not companion.wanted:  # noqa: ASYNC110 - an adapter knows no asyncio
+            await asyncio.sleep(WANTED_S)
         wait_s = 1.0
         while True:
             try:

@@ -100,12 +100,16 @@ class ChatEndpoint:
             make_chat = find(account.type).chat
             if make_chat is not None:
                 self._upstreams[name] = make_chat(account)
-        self.companions = Companions(
+        companions = [
             companion
             for upstream in self._upstreams.values()
             if isinstance(upstream, HasCompanions)
             for companion in upstream.companions.values()
-        )
+        ]
+        for companion in companions:
+            # an installation with nothing else will need it; others when somebody asks for it
+            companion.wanted = len(self._upstreams) == 1
+        self.companions = Companions(companions)
 
     def warm(self) -> None:
         """Open a connection to every provider, if that has not been done lately. Clients ask for

@@ -47,11 +47,12 @@ class ChatRequest:
 class Companion:
     """A process that a provider needs beside the gateway. It is told `told` (one line) on its
     standard input, answers with a line of JSON that has its `address`, and ends when its standard
-    input does. `address` is None while it is not ready."""
+    input does. `address` is None while it is not ready; it is started once it is `wanted`."""
 
     name: str
     command: tuple[str, ...]
     told: str
+    wanted: bool = False
     address: str | None = None
 
 

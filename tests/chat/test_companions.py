@@ -20,7 +20,7 @@ if told["stays"]:
 
 
 def a_companion(script: str = CHILD, *, stays: bool = True) -> Companion:
-    return Companion("m", (sys.executable, "-c", script), json.dumps({"stays": stays}))
+    return Companion("m", (sys.executable, "-c", script), json.dumps({"stays": stays}), wanted=True)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -69,7 +69,19 @@ async def test_a_process_that_says_nonsense_is_not_used():
 
 
 async def test_a_program_that_is_not_there_does_no_harm():
-    companions = Companions([Companion("m", ("/nonexistent",), "{}")])
+    companions = Companions([Companion("m", ("/nonexistent",), "{}", wanted=True)])
     companions.start()
     await asyncio.sleep(0.05)
+    await companions.close()
+
+
+async def test_a_process_that_nobody_wants_is_not_started():
+    companion = a_companion()
+    companion.wanted = False
+    companions = Companions([companion])
+    companions.start()
+    await asyncio.sleep(0.3)
+    assert companion.address is None
+    companion.wanted = True
+    await until(lambda: companion.address)
     await companions.close()
