@@ -8,6 +8,7 @@ The same checkpoint gives the same bytes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -15,14 +16,20 @@ import torch
 
 from models.interruption.network import Network, Served, Shape
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 TARGET = Path(__file__).with_name("interruption.onnx")
 
 
-def loaded(checkpoint: Path) -> tuple[Network, dict]:  # type: ignore[type-arg]
+def loaded(checkpoint: Path, pair: Sequence[float] | None = None) -> tuple[Network, dict]:  # type: ignore[type-arg]
+    """The network of a finished training, and all that was saved with it.
+
+    `pair` replaces the weights that it was trained with: see `network.Shape`.
+    """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     shape = dict(saved["shape"])
     shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
+    if pair is not None:
+        shape["pair"] = tuple(pair)
     network = Network(Shape(**shape))
     network.load_state_dict(saved["weights"])
     return network.eval(), saved
@@ -56,8 +63,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=TARGET)
     parser.add_argument("--threshold", type=float, required=True)
     parser.add_argument("--threshold-origin", required=True, help="a sentence: how it was chosen")
+    parser.add_argument("--pair", nargs=3, type=float, help="instead of the training's")
     arguments = parser.parse_args()
-    network, saved = loaded(arguments.checkpoint)
+    network, saved = loaded(arguments.checkpoint, arguments.pair)
     metadata = {
         "interface": "bargein/1", "sample_rate": "16000", "frame_samples": "400",
         "default_threshold": str(arguments.threshold),

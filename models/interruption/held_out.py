@@ -23,7 +23,7 @@ from models.interruption.scenes import FRAME_S
 _PAIRS = {
     "voices": (("voice_turned", "voice_floor", "voice_sentence"), ("voice_backchannel",)),
     "meetings": (("meeting_turn",), ("meeting_backchannel",)),
-    "real_vs_cut": (("speech_libri", "speech_ocean", "short_calls"), ("cut_word",)),
+    "real_vs_cut": (("speech_libri", "speech_ocean"), ("cut_word",)),
 }
 _TIMES_S = (0.4, 0.6, 0.8, 1.2)
 
@@ -96,9 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--held-out", nargs="+", default=["scenes", "scenes-meetings"])
     parser.add_argument("--run", default="one")
+    parser.add_argument("--pair", nargs=3, type=float, help="as for the export")
     arguments = parser.parse_args()
     root = cache_folder()
-    network, _ = loaded(root / "runs" / arguments.run / "best.pt")
+    network, _ = loaded(root / "runs" / arguments.run / "best.pt", arguments.pair)
     shards = Shards([root / name for name in arguments.held_out], Side.EVAL)
     kinds, onsets = shards.fields["kinds"], shards.fields["onsets"]
     found = heard(network, shards)

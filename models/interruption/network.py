@@ -72,18 +72,24 @@ class Network(nn.Module):
         tails = [conv.inputs * conv.context for conv in (self.stem, *self.blocks)]  # type: ignore[union-attr]
         return [features.CONTEXT, *tails, SPEECH_FRAMES - 1, self.shape.memory]
 
-    def floor(
-        self, both: Tensor, ending: Tensor, spoken: Tensor, past: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logit of the floor [batch, frames], and the newest of P(speech) to be kept.
+    def said(self, spoken: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """What the seconds of speech add to the logit [batch, frames], and P(speech) to be kept.
 
-        `spoken` and `ending` are the logits of speech now and of the turn being complete.
+        `spoken` is the logit of speech now.
         """
-        per_second, per_ending, constant = self.shape.pair
         longer = torch.cat([past, torch.sigmoid(spoken)], dim=1)
         mean = nn.functional.avg_pool1d(longer[:, None], SPEECH_FRAMES, stride=1)[:, 0]
-        expert = (per_second * SPEECH_FRAMES * 0.025) * mean - per_ending * ending + constant
-        return self.head(both)[..., 0] + expert, longer[:, -(SPEECH_FRAMES - 1) :]
+        per_speech_full = self.shape.pair[0] * SPEECH_FRAMES * 0.025
+        return per_speech_full * mean, longer[:, -(SPEECH_FRAMES - 1) :]
+
+    def whole_head(self) -> nn.Linear:
+        """The head with the pair's "complete" and constant in it: all are linear in the same."""
+        _, per_ending, constant = self.shape.pair
+        head = nn.Linear(self.head.in_features, 1)
+        with torch.no_grad():
+            head.weight.copy_(self.head.weight - per_ending * self.ending.weight)
+            head.bias.copy_(self.head.bias - per_ending * self.ending.bias + constant)
+        return head
 
     def trunk(
         self, x: Tensor, tails: list[Tensor], hidden: Tensor
@@ -115,9 +121,10 @@ class Network(nn.Module):
         ending, spoken = self.ending(both)[..., 0], self.voiced(y)[..., 0]
         # Detached: the labels must not bend what is to stay the pair's own opinion.
         silence = torch.zeros(len(x), SPEECH_FRAMES - 1)
-        floor, _ = self.floor(both, ending.detach(), spoken.detach(), silence)
+        said, _ = self.said(spoken.detach(), silence)
+        _, per_ending, constant = self.shape.pair
         return {
-            "floor": floor,
+            "floor": self.head(both)[..., 0] - per_ending * ending.detach() + constant + said,
             "ending": ending,
             "voiced": spoken,
             "phonemes": self.phonemes(y),
@@ -131,7 +138,9 @@ class Served(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("kernels", torch.from_numpy(features.kernels())[:, None, :])
-        self.register_buffer("bands", torch.from_numpy(features.bands()))
+        bands = torch.from_numpy(features.bands())
+        self.register_buffer("bands", torch.cat([bands, bands], dim=1))  # of cosines and of sines
+        self.head = network.whole_head()
         self.state_size = sum(network.sizes())
 
     def forward(self, audio: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,8 +148,7 @@ class Served(nn.Module):
         parts = torch.split(state, network.sizes(), dim=1)
         sound = torch.cat([parts[0], audio.to(torch.float32)], dim=1)
         spectrum = nn.functional.conv1d(sound[:, None, :], self.kernels, stride=features.HOP)
-        power = spectrum[:, : features.BINS] ** 2 + spectrum[:, features.BINS :] ** 2
-        energies = torch.matmul(self.bands, power).transpose(1, 2)  # [batch, looks, BANDS]
+        energies = torch.matmul(self.bands, spectrum * spectrum).transpose(1, 2)
         heard = (torch.log(energies + features.FLOOR) - features.CENTRE) / features.SPREAD
         x = heard.reshape(batch, -1, features.SIZE)
         convs = (network.stem, *network.blocks)
@@ -149,9 +157,8 @@ class Served(nn.Module):
             for part, conv in zip(parts[1:-2], convs, strict=True)
         ]
         y, remembered, tails, hidden = network.trunk(x, tails, parts[-1][None])
-        both = torch.cat([remembered, y], dim=2)
-        ending, spoken = network.ending(both)[..., 0], network.voiced(y)[..., 0]
-        logits, speech = network.floor(both, ending, spoken, parts[-2])
+        said, speech = network.said(network.voiced(y)[..., 0], parts[-2])
+        logits = self.head(torch.cat([remembered, y], dim=2))[..., 0] + said
         newest = sound[:, -features.CONTEXT :]
         following = [newest, *(t.flatten(1) for t in tails), speech, hidden[0]]
         return torch.sigmoid(logits), torch.cat(following, dim=1)

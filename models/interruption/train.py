@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import time
@@ -121,7 +122,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=Shape.width)
     parser.add_argument("--memory", type=int, default=Shape.memory)
     parser.add_argument(
-        "--pair", nargs=3, type=float, default=[3.0, 0.6, -2.0], help="see network.Shape"
+        "--pair", nargs=3, type=float, default=[2.0, 0.6, -1.0], help="see network.Shape"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -162,7 +163,7 @@ def main() -> None:
         optimizer.load_state_dict(last["optimizer"])
         schedule.load_state_dict(last["schedule"])
         first = last["epoch"] + 1
-    data_hash = "".join(set_hash(folder) for folder in folders)[: 64 * len(folders)]
+    data_hash = hashlib.sha256("".join(map(set_hash, folders)).encode()).hexdigest()
     print(
         f"{shards.count} scenes, {sum(p.numel() for p in network.parameters())} parameters",
         flush=True,
