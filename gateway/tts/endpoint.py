@@ -124,11 +124,18 @@ class TtsEndpoint:
                 time.monotonic(),
                 self._clips,
             )
+            conversation = _Conversation(self, session, socket)
             try:
-                await _Conversation(self, session, socket).run()
+                await conversation.run()
             finally:
                 report = session.report
-                visit.note(utterances=report.utterances)
+                visit.note(
+                    utterances=report.utterances,
+                    model=query(scope).get("model") or self._config.tts.default_model,
+                    provider=conversation.provider,
+                    audio_s=round(conversation.audio_s, 2),
+                    characters=conversation.characters,
+                )
                 if report.failure is not None:
                     visit.fail(report.failure)
                 elif report.left and report.utterances == 0:
@@ -198,6 +205,9 @@ class _Conversation:
         self._inbox: Inbox[Event] = Inbox(EVENTS_MAX)
         self._speeches: dict[int, LiveSpeech] = {}
         self._reservation: Reservation | None = None
+        self.provider: str | None = None
+        self.audio_s = 0.0
+        self.characters = 0
         self._ahead = 0
         self._blocked = False
         self._bytes_out = 0
@@ -256,6 +266,10 @@ class _Conversation:
                 self._reservation = self._endpoint.reserve(provider, request)
             case Tried() | Spoken() | Looked():
                 self._endpoint.count(action)
+                if isinstance(action, Spoken):
+                    self.provider = action.provider or self.provider
+                    self.audio_s += action.audio_s
+                    self.characters += action.chars
             case Close(code, reason):
                 await self._socket.close(code, reason)
                 return False
