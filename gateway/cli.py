@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from pydantic import SecretStr
 
@@ -362,13 +363,16 @@ def _bargein_analyse(args: argparse.Namespace) -> int:
 
 
 def _print_models(config: Config) -> None:
+    from gateway.provider import Conversation
     from gateway.routes import Routes
 
-    names = Routes(config, "chat").names()
-    for name, plan in names.items():
-        served_by = ", then ".join(f"{attempt.provider} ({attempt.model})" for attempt in plan)
-        print(f"  {name:40} {served_by}")
-    if not names:
+    found = False
+    for conversation in get_args(Conversation):
+        for name, plan in Routes(config, conversation).names().items():
+            found = True
+            places = ", then ".join(f"{attempt.provider} ({attempt.model})" for attempt in plan)
+            print(f"  {conversation:4}  {name:40} {places}")
+    if not found:
         print("  none: set a provider's key (for example OPENAI_API_KEY), or list providers")
 
 

@@ -22,7 +22,7 @@ from gateway.stt.upstream import Cutting, Final
 from tests.benchmarks.tools import percentile, table
 
 RECORDINGS = 60
-RECORDINGS_QUICK = 15
+RECORDINGS_QUICK = 10
 
 
 def _words(text: str) -> list[str]:
