@@ -105,7 +105,12 @@ class EotEndpoint:
             await asyncio.gather(listening, return_exceptions=True)
             report = session.report
             self._audio_in.inc(report.audio_bytes / 2 / SAMPLE_RATE)
-            visit.note(predictions=report.predictions, finished=report.finished, none=report.none)
+            visit.note(
+                predictions=report.predictions,
+                finished=report.finished,
+                none=report.none,
+                late=report.late,
+            )
             if report.failure is not None:
                 visit.fail(report.failure)
             elif report.left:

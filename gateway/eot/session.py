@@ -29,6 +29,11 @@ PENDING_MAX: Final = 4
 overtakes an older; a client that asks faster than this is answered without the engine."""
 
 
+ANSWER_S_MAX: Final = 0.7
+"""After so long a request is answered without a prediction, whatever the engine does: the clients
+leave this server for the whole session after 1 s, and the way back takes its time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Predicted:
     """The engine's word on question `number`: None if it was overtaken, stale or failed."""
@@ -83,6 +88,7 @@ class Report:
     predictions: int = 0
     finished: int = 0
     none: int = 0
+    late: int = 0
     failure: Failure | None = None
     left: bool = False
 
@@ -121,15 +127,21 @@ class EotSession:
         self._asked = 0
         self._pending: dict[int, _Pending] = {}
         self._claims: dict[int, float] = {}  # of what is pending
-        self.deadline: float | None = now + idle_s
+        self._idle_at = now + idle_s
         self.report = Report()
+
+    @property
+    def deadline(self) -> float | None:
+        for pending in self._pending.values():  # the oldest comes first
+            return min(self._idle_at, pending.asked_at + ANSWER_S_MAX)
+        return self._idle_at
 
     def handle(self, event: Event | Woken, now: float) -> list[Action]:
         if self._over:
             return []
         match event:
             case Binary(data):
-                self.deadline = now + self._idle_s
+                self._idle_at = now + self._idle_s
                 return self._said(messages.read_message(data), now)
             case Predicted(number, prediction):
                 return self._predicted(number, prediction, now)
@@ -146,6 +158,8 @@ class EotSession:
                 self._over = True
                 self.report.left = code not in (1000, 1005)
                 return [Close(1000)]
+            case Woken() if now < self._idle_at:
+                return self._late(now)
             case Woken():
                 failure = Failure(Kind.IDLE, f"nothing was heard for {self._idle_s:g} s")
                 return self._end(failure, 1000, now)
@@ -205,6 +219,12 @@ class EotSession:
         pending = self._pending.pop(number, None)
         claim = self._claims.pop(number, None)
         return [] if pending is None else [self._answer(pending, prediction, claim, now)]
+
+    def _late(self, now: float) -> list[Action]:
+        """Answers to requests that have waited too long; what the engine says later is dropped."""
+        late = [n for n, one in self._pending.items() if now >= one.asked_at + ANSWER_S_MAX]
+        self.report.late += len(late)
+        return [action for number in late for action in self._predicted(number, None, now)]
 
     def _answer(
         self, pending: _Pending, prediction: Prediction | None, claim: float | None, now: float

@@ -56,8 +56,9 @@ class EotConfig(Section):
     take it for the moment at which the agent could say "mhm", which nothing here predicts."""
     threads: int = Field(1, ge=1, le=64)
     """Threads of ONNX Runtime for one batch."""
-    batch: int = Field(4, ge=1, le=256)
-    """Most predictions in one run: more take longer together, and a client waits 1 s at most."""
+    batch: int = Field(1, ge=1, le=256)
+    """Most predictions in one run. On a CPU two together take as long as one after the other, and
+    the first would wait for the second."""
     text: TurnTextConfig = TurnTextConfig()
     """The text model of /eot/multi."""
     anonymous_networks: tuple[Network, ...] = LOOPBACK

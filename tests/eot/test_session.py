@@ -8,6 +8,7 @@ from livekit.protocol.agent_pb import agent_inference as pb
 from gateway.eot.messages import Thresholds
 from gateway.eot.model import Prediction
 from gateway.eot.session import (
+    ANSWER_S_MAX,
     PENDING_MAX,
     Action,
     Ask,
@@ -179,6 +180,25 @@ def test_a_request_without_any_audio_is_answered_at_once():
     (told,) = said(opened().handle(start(), 0.1))
 
     assert told.eot_prediction.probability == 1.0
+
+
+def test_a_request_is_answered_in_time_whatever_the_engine_does():
+    session = opened()
+    session.handle(audio(), 1.0)
+    session.handle(start("slow"), 2.0)
+    session.handle(start("newer"), 2.4)
+
+    assert session.deadline == pytest.approx(2.0 + ANSWER_S_MAX)
+    (told,) = said(session.handle(WOKEN, 2.0 + ANSWER_S_MAX))
+    assert told.request_id == "slow"
+    assert told.eot_prediction.probability == 1.0
+    assert session.deadline == pytest.approx(2.4 + ANSWER_S_MAX)
+    assert session.handle(predicted(1), 2.8) == []  # too late
+    (told,) = said(session.handle(predicted(2), 2.9))
+    assert told.request_id == "newer"
+    assert told.eot_prediction.probability == pytest.approx(0.75)
+    assert session.deadline == pytest.approx(62.4)
+    assert session.report.late == 1
 
 
 def test_a_client_that_asks_without_end_is_answered_without_the_engine():
