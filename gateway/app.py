@@ -91,6 +91,7 @@ class Gateway:
             "eot": self._eot_readiness(),
             "chat": {"models": len(self.chat_endpoint.routes.names())},
             "stt": {"models": len(self.stt_endpoint.routes.names())},
+            "tts": {"models": len(self.tts_endpoint.routes.names())},
         }
 
     def _eot_readiness(self) -> dict[str, Any]:
