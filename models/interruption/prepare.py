@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--audio", default="../shared/audio")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
-    voices, shards, scenes = (60, 1, 256) if arguments.small else (6000, 20, 2048)
+    voices, shards, scenes = (160, 1, 256) if arguments.small else (6000, 20, 2048)
     audio = ("--audio", arguments.audio)
     _step("downloads")
     _step("voices", "--count", voices)

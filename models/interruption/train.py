@@ -113,7 +113,7 @@ def probabilities(network: Network, shards: Shards) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["scenes"], help="sets below the cache")
-    parser.add_argument("--held-out", nargs="+", default=["scenes"], help="sets of held-out people")
+    parser.add_argument("--held-out", nargs="+", default=["scenes", "scenes-meetings"])
     parser.add_argument("--run", default="one", help="name of this training")
     parser.add_argument("--from-run", help="start from the weights of a finished training")
     parser.add_argument("--epochs", type=int, default=12)
