@@ -277,6 +277,9 @@ class ChatSession:
     def handle(self, event: Event | Woken, now: float) -> list[Action]:
         if self._over:
             return []
+        speaking = self._speaking
+        if speaking is not None and isinstance(event, Piece) and event.attempt == speaking.number:
+            return self._relay(speaking, event.data, now)
         match event:
             case Piece():
                 running = self._running.get(event.attempt)
@@ -392,6 +395,19 @@ class ChatSession:
             )
         upstream = self._upstreams[running.attempt.provider]
         return upstream.failure(head.status, head.headers, bytes(running.error_body))
+
+    def _relay(self, speaking: _Running, data: bytes, now: float) -> list[Action]:
+        """A piece of the answer that is being passed on: nearly all events are this one."""
+        heard = speaking.reader.feed(data)
+        if heard.failure is not None or heard.finished or heard.usage is not None:
+            return self._heard(speaking, heard, now)
+        speaking.deadline = now + self._config.idle_timeout_s
+        forward = heard.forward
+        if not forward:
+            return []
+        self._keepalive_at = now + self._config.keepalive_s
+        self.report.bytes_out += len(forward)
+        return [Write(forward)]
 
     def _heard(
         self, running: _Running, heard: Heard, now: float, *, ended: bool = False
