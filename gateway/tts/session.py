@@ -116,9 +116,12 @@ class _Utterance:
     provider: str | None = None
     speeches: int = 0
     loudness_db: float | None = None
+    """Of a voice that broke off; who goes on shall be as loud."""
     last_sample: int = 0
     envelope: Envelope | None = None
     """Of the current speech."""
+    last: Attempt | None = None
+    """Who spoke last, to the end."""
 
 
 @dataclass(slots=True)
@@ -546,7 +549,7 @@ class TtsSession:
         assert utterance is not None
         self._health.ended(speech.attempt, None, now)
         self._out.append(Tried(speech.attempt.provider, None))
-        self._remember_loudness()
+        utterance.last = speech.attempt
         passage = utterance.passages[0]
         # a provider that ends before it was asked to has still spoken what it was given
         passage.next = speech.first + len(speech.progress.texts)
@@ -623,13 +626,15 @@ class TtsSession:
 
     def _done(self, now: float) -> None:
         """The utterance is complete: the last byte has been sent."""
-        self._note(now)
+        self._note()
         utterance, self._utterance = self._utterance, None
         assert utterance is not None
         self._tell(self._said.done, now)
         self.report.utterances += 1
+        if utterance.last is not None:
+            self._prepare(utterance.last)
 
-    def _note(self, now: float) -> None:
+    def _note(self) -> None:
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
@@ -654,15 +659,16 @@ class TtsSession:
             return _NEVER
         utterance = self._utterance
         assert utterance is not None
+        # who has no successor is waited for: asking the same one again would begin anew
+        alone = all(one == speech.attempt for one in utterance.passages[0].plan)
         if not speech.sent and speech.heard_at == speech.began:
-            last = len(utterance.passages[0].plan) < 2
             config = self._config
-            wait_s = config.last_audio_timeout_s if last else config.first_audio_timeout_s
+            wait_s = config.last_audio_timeout_s if alone else config.first_audio_timeout_s
             return speech.waits_since + wait_s
         if not speech.finished and speech.progress.nothing_pending(speech.sent_s):
             return _NEVER  # the writer is slow, not the speaker
         assert self._created is not None
-        wait_s = self._config.hole_timeout_s
+        wait_s = self._config.last_audio_timeout_s if alone else self._config.hole_timeout_s
         since = max(speech.heard_at, speech.waits_since)
         if utterance.first_audio_at is not None:
             plays_until = utterance.first_audio_at + utterance.clock / self._created.sample_rate
@@ -727,7 +733,7 @@ class TtsSession:
         self.report.failure = failure
         self._out.append(Tell(self._said.error(failure)))
         if self._utterance is not None:
-            self._note(0.0)
+            self._note()
         self._end()
         self._out.append(Close(1008 if failure.status < 429 else 1011, failure.kind.value))
 

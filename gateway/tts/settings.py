@@ -34,7 +34,7 @@ class TtsConfig(Section):
     first_audio_timeout_s: float = Field(4.0, gt=0)
     """From the first text to the first audio of one upstream; then the next is tried."""
     last_audio_timeout_s: float = Field(30.0, gt=0)
-    """The same for the last upstream there is (a cold model takes long)."""
+    """The same, and for holes, when no other upstream is left (a cold model takes long)."""
     hole_timeout_s: float = Field(2.0, gt=0)
     """Silence of an upstream in the middle of a text; then the next goes on with the first
     sentence that was not fully spoken. While the listener still has audio to play, it waits

@@ -618,6 +618,32 @@ def test_text_that_comes_while_a_context_ends_is_spoken_by_the_next():
     assert [type(a) for a in upstream(call.hear(1, Finished()))] == [Begin, Say, Finish]
 
 
+def test_a_hole_of_the_only_provider_is_waited_for():
+    call = Conversation(hole_timeout_s=2.0, last_audio_timeout_s=20.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(0.5)))
+    call.wait_until(Close)
+    assert call.now == pytest.approx(20.0)
+
+
+def test_a_voice_that_the_client_changes_is_left_as_loud_as_it_is():
+    call = Conversation()
+    call.text("One. ")
+    call.text("Two. ", generation_config={"voice": "bob"})
+    call.flush()
+    call.hear(1, Audio(tone(0.5, amplitude=2000)), Finished())
+    assert audio_of(call.hear(2, Audio(tone(0.1)))) == tone(0.1)
+
+
+def test_a_connection_is_ready_again_after_an_utterance():
+    call = Conversation()
+    call.text("One. ", generation_config={"voice": "bob"})
+    call.flush()
+    (prepared,) = [a for a in call.hear(1, Audio(tone(0.1)), Finished()) if isinstance(a, Prepare)]
+    assert prepared.request.voice == "bob"
+
+
 # Hedging
 
 
