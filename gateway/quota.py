@@ -7,6 +7,7 @@ by the `limits` library; while Redis does not answer, each process counts for it
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -82,6 +83,8 @@ class QuotaConfig(Section):
             ("redis://", "rediss://", "redis+unix://")
         ):
             raise ValueError("expected a URL that starts with redis:// or rediss://")
+        if url is not None and importlib.util.find_spec("redis") is None:
+            raise ValueError("needs the extra redis: pip install 'parley-gateway[redis]'")
         return url
 
 
@@ -122,6 +125,11 @@ class Quota:
         self._nothing = not config.keys and not config.models
         self._memory: _Counters | None = None
         self._redis: _Counters | None = None
+        if not self._nothing:  # at the start: what they import would hold up every caller later
+            self._memory = memory_counters(config.prefix)
+            if config.redis_url is not None:
+                self._redis = redis_counters(config.redis_url.get_secret_value(), config.prefix)
+                _store_errors()
         self._redis_rests_until = 0.0
         self.store_failures = 0
 
@@ -194,10 +202,7 @@ class Quota:
         return Standing(limits, headers)
 
     async def _with_store(self, use: Callable[[_Counters], Awaitable[Result]]) -> Result:
-        url = self._config.redis_url
-        if url is not None and self._clock() >= self._redis_rests_until:
-            if self._redis is None:
-                self._redis = redis_counters(url.get_secret_value(), self._config.prefix)
+        if self._redis is not None and self._clock() >= self._redis_rests_until:
             try:
                 async with asyncio.timeout(STORE_TIMEOUT_S):
                     return await use(self._redis)
@@ -209,8 +214,7 @@ class Quota:
                     "the quota store does not answer; this process counts for itself",
                     extra={"error": type(error).__name__, "for_s": STORE_REST_S},
                 )
-        if self._memory is None:
-            self._memory = memory_counters(self._config.prefix)
+        assert self._memory is not None
         return await use(self._memory)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.errors import Failure, error_body
 from gateway.quota import Quota, QuotaConfig, Standing
+from gateway.usage.settings import UsageConfig
 from gateway.wire import failure_headers
 from tests import services
 
@@ -151,6 +152,14 @@ async def test_calls_go_on_while_the_store_is_down(tmp_path, made):
         await entered(quota)  # Redis has forgotten, and is asked again
         await refused(quota)
         assert quota.store_failures == 1
+
+
+def test_an_extra_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"parley-gateway\[redis\]"):
+        QuotaConfig(redis_url="redis://x")
+    with pytest.raises(ValueError, match=r"parley-gateway\[postgres\]"):
+        UsageConfig(url="postgresql://x/y")
 
 
 def test_a_url_that_is_none_is_a_mistake():

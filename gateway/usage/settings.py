@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from pydantic import Field, SecretStr, field_validator
 
 from gateway.section import Section
@@ -32,4 +34,10 @@ class UsageConfig(Section):
             ("sqlite:", "postgresql://", "postgres://")
         ):
             raise ValueError("expected sqlite:PATH or postgresql://...")
+        if (
+            url is not None
+            and url.get_secret_value().startswith("postgres")
+            and importlib.util.find_spec("asyncpg") is None
+        ):
+            raise ValueError("needs the extra postgres: pip install 'parley-gateway[postgres]'")
         return url

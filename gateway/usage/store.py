@@ -167,6 +167,9 @@ class PostgresStore:
     """A table in PostgreSQL, by asyncpg (extra `postgres`)."""
 
     def __init__(self, url: str) -> None:
+        import asyncpg  # here, that SQLite does not need it and no caller waits for it
+
+        self._asyncpg = asyncpg
         self._url = url
         self._connection: Any = None
 
@@ -191,8 +194,7 @@ class PostgresStore:
             connection.terminate()
 
     async def _run(self, use: Any) -> Any:
-        import asyncpg
-
+        asyncpg = self._asyncpg
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 if self._connection is None or self._connection.is_closed():
