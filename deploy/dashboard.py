@@ -264,6 +264,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="A second, as providers counted them.",
         ),
         Panel(
+            "Texts of /tts in its cache",
+            (_rate("parley_tts_cache_total", "outcome", "$here", "{{outcome}}"),),
+            "ops",
+            stack=True,
+            width=6,
+        ),
+        Panel(
             "Audio",
             (
                 _rate(
@@ -329,6 +336,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Process": (
         Panel(
+            "Usage records",
+            (_rate("parley_usage_records_total", "outcome", "$here", "{{outcome}}"),),
+            "ops",
+            stack=True,
+            width=6,
+            meaning="Written, or what became of them while the store was away.",
+        ),
+        Panel(
             "Processor cores",
             (
                 Query(
@@ -336,11 +351,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                     "{{instance}}",
                 ),
             ),
+            width=6,
         ),
         Panel(
             "Resident memory",
             (Query("process_resident_memory_bytes{$here}", "{{instance}}"),),
             "bytes",
+            width=6,
         ),
         Panel(
             "Open file descriptors",
@@ -348,6 +365,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 Query("process_open_fds{$here}", "{{instance}}"),
                 Query("process_max_fds{$here}", "{{instance}} at most"),
             ),
+            width=6,
         ),
     ),
 }

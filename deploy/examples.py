@@ -29,7 +29,9 @@ Nothing here is needed: the environment alone suffices (see .env.example), and a
 lines that differ. ${VAR} is replaced by an environment variable, ${VAR:-default} by `default` where
 it is not set; $${ is a literal ${. An unknown key is an error."""
 
-_SHOWN: dict[str, Any] = {
+_LIMITS = ("requests_per_minute", "tokens_per_minute", "credits")
+
+SHOWN: dict[str, Any] = {
     "providers": {
         "my-llm": {
             "type": "openai-compatible",
@@ -47,6 +49,11 @@ _SHOWN: dict[str, Any] = {
             {"provider": "spare-llm", "model": "llama-3.1-8b"},
         ]
     },
+    "quota": {
+        "keys": {"APIab12cd34ef56": {"models": {"fast": {}}}},
+        "models": {"fast": {"requests_per_minute": None}},
+    },
+    "prices": {"fast": {"input": 0.4, "output": 1.6}},
 }
 """What stands under the keys whose default is nothing."""
 
@@ -68,7 +75,9 @@ def configuration() -> str:
 
 
 def _shown(name: str, field: FieldInfo) -> Any:
-    shown = _SHOWN.get(name, ...)
+    shown = SHOWN.get(name, ...)
+    if name == "quota":
+        shown = _default(field) | shown
     if name == "providers":
         shown = shown | {
             f"my-{type_name}": {"type": type_name, "enabled": False}
@@ -89,7 +98,7 @@ def _field(
     indent = "  " * depth
     section = section_in(field.annotation)
     direct = section is not None and section is field.annotation
-    parts = (meaning_of(field), _NOTES.get(name, ""), _bounds(field))
+    parts = (meaning_of(field), "" if depth else _NOTES.get(name, ""), _bounds(field))
     lines = _comment(" ".join(part for part in parts if part), indent)
     if section is None or not value:
         dumped = _dump(value)
@@ -226,6 +235,16 @@ LIVEKIT_API_SECRET=
 #COMPOSE_PROFILES=llm
 #LLM_ENABLED=true
 #LLM_MODEL=qwen3:0.6b
+
+# Quotas counted by several gateways together; with COMPOSE_PROFILES=redis the one that comes along.
+#REDIS_URL=redis://redis:6379/0
+
+# Usage records in PostgreSQL; by default they are in a file in the volume `state`.
+#USAGE_URL=
+
+# Engines that hear and speak on this machine, built into the image (espeak-ng among them is GPL-3).
+#PARLEY_REQUIREMENTS=requirements-full.txt
+#PARLEY_MODELS=smart-turn silero-vad whisper-base kokoro
 
 # Each provider is on when its variable is set; ..._BASE_URL says where it lives, if not at the
 # vendor's public address."""

@@ -177,17 +177,32 @@ def test_the_model_server_is_a_provider_once_it_is_switched_on(
     environment: dict[str, str], models: set[str]
 ) -> None:
     gateway = read(KEYS | environment)["services"]["gateway"]
-    (mounted,) = gateway["volumes"]
+    (mounted,) = [volume for volume in gateway["volumes"] if volume.endswith(":ro")]
     path, inside, _ = mounted.split(":")
     assert inside == gateway["environment"]["GATEWAY_CONFIG"]
 
     config = load(ROOT / path, gateway["environment"])
 
-    assert set(Routes(config, "chat").names()) == models
+    served = set(Routes(config, "chat").names())
+    assert {name for name in served if name.startswith("llm/")} == models
     if models:
         port = SERVICES["llm-model"]["environment"]["OLLAMA_HOST"].rpartition(":")[2]
         assert config.accounts()["llm"].base_url == f"http://llm:{port}/v1"
         assert read(KEYS | environment)["services"]["llm-model"]["command"] == ["pull", "qwen3:4b"]
+
+
+def test_quotas_and_usage_records_go_where_the_environment_says() -> None:
+    given = {"REDIS_URL": "redis://redis:6379/0", "USAGE_URL": "postgresql://u:p@db/parley"}
+    for environment in ({}, given):
+        gateway = read(KEYS | environment)["services"]["gateway"]
+        config = load(ROOT / "deploy/config.compose.yaml", gateway["environment"])
+
+        told = (config.quota.redis_url, config.usage.url)
+        assert [url and url.get_secret_value() for url in told] == [
+            environment.get("REDIS_URL"),
+            environment.get("USAGE_URL"),
+        ]
+    assert "redis" in SERVICES["redis"]["profiles"]
 
 
 def test_prometheus_scrapes_the_gateway_where_it_listens() -> None:

@@ -82,6 +82,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, upstreams: dict[str, str]) 
     folder = tmp_path_factory.mktemp("live")
     model = frame_model.write(folder / "m.onnx")
     config = f"""
+usage: {{url: "sqlite:{folder}/usage.db", flush_s: 0.5}}
 bargein: {{model: {model}}}
 providers:
   first: {{type: openai-compatible, base_url: "{upstreams["url"]}", api_key: sk-test}}
@@ -189,7 +190,9 @@ def scraped(server: Server, prometheus: Prometheus) -> Prometheus:
     return prometheus
 
 
-@pytest.mark.parametrize(("title", "query"), QUERIES)
+@pytest.mark.parametrize(
+    ("title", "query"), [one for one in QUERIES if one[0] != "Texts of /tts in its cache"]
+)  # nobody speaks here
 def test_a_panel_shows_something(scraped: Prometheus, title: str, query: str) -> None:
     values = scraped.values(query)
 

@@ -29,15 +29,25 @@ def listed(path: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("-")]
 
 
+def extras(*names: str) -> list[str]:
+    return [text for name in names for text in PROJECT["project"]["optional-dependencies"][name]]
+
+
 @pytest.mark.parametrize(
     ("asked", "path"),
     [
         (PROJECT["project"]["dependencies"], "deploy/requirements.txt"),
+        (extras("redis", "postgres"), "deploy/requirements.txt"),
+        (PROJECT["project"]["dependencies"], "deploy/requirements-full.txt"),
+        (
+            extras("redis", "postgres", "local", "espeak", "turn-text"),
+            "deploy/requirements-full.txt",
+        ),
         (PROJECT["build-system"]["requires"], "deploy/requirements-build.txt"),
         (PROJECT["project"]["dependencies"], "tests/requirements.txt"),
         (listed("tests/requirements.in"), "tests/requirements.txt"),
     ],
-    ids=["runtime", "build", "runtime in tests", "tests"],
+    ids=["runtime", "stores", "all", "engines", "build", "runtime in tests", "tests"],
 )
 def test_what_is_asked_for_is_pinned(asked: list[str], path: str) -> None:
     versions = pinned(path)
