@@ -80,7 +80,8 @@ class SttEndpoint:
                 automatic += models[:1]
             elif vendor.available():
                 last += models[:1]
-        self._last = tuple(last)
+        # loaded at the start only where it will be asked
+        self._last = tuple(last) if config.stt.local_last or not automatic else ()
         self._planner = SttPlanner(
             self.routes,
             config.stt,
