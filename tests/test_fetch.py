@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway import fetch as fetching
+from gateway.cli import main
 from gateway.fetch import (
     WEIGHTS,
     FetchError,
@@ -156,3 +157,28 @@ def test_every_model_has_pins_of_full_length_and_a_licence() -> None:
 def test_the_cache_folder_is_the_operators_choice() -> None:
     assert cache_folder({"PARLEY_CACHE": "/srv/parley"}) == Path("/srv/parley/models")
     assert cache_folder({}) == Path("~/.cache/parley/models").expanduser()
+
+
+def test_the_command_shows_what_is_fetched_and_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PARLEY_CACHE", str(tmp_path))
+
+    with pytest.raises(SystemExit) as ended:
+        main(["models", "fetch", "smart-turn", "--list"])
+
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "smart-turn" in shown
+    assert "BSD-2-Clause" in shown
+    assert "not fetched" in shown
+
+
+def test_the_command_names_a_model_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["models", "fetch", "smart-trun"])
+
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "no model 'smart-trun'; there are " in told
+    assert "smart-turn" in told
