@@ -8,7 +8,7 @@ import cartesia
 import pytest
 
 from tests.fakes.cartesia_tts import FakeCartesia
-from tests.fakes.speech import render
+from tests.fakes.voices import render
 
 FORM = {"container": "raw", "encoding": "pcm_s16le", "sample_rate": 24000}
 VOICE = {"mode": "id", "id": "v"}
