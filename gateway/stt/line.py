@@ -18,8 +18,9 @@ from gateway.stt.upstream import FLUSH, KEEP_ALIVE, Audio, Recognizer, Request, 
 BURST_S: Final = 0.5
 """Audio that may go out at once: clients send unevenly."""
 
-LAG_S: Final = 0.5
-"""A line that is so far behind leaves out silence."""
+CREDIT_S: Final = 2.0
+"""So much of a gap in the client's audio may be made up for at once: a network that holds frames
+back delivers them together, and that is no faster than real time."""
 
 QUIET_KEPT_S: Final = 0.2
 """So much of each silence is sent all the same, on either side."""
@@ -151,7 +152,7 @@ class Line:
         else:
             self._quiet_run += seconds
         self.audio_sent = True
-        self._due = max(self._due, now) + seconds / self.traits.replay_rate
+        self._due = max(self._due, now - CREDIT_S) + seconds / self.traits.replay_rate
         self.last_sent_at = now
         self._encode(chunk.pcm, frames)
 
@@ -159,7 +160,7 @@ class Line:
         """Send silence that is not the caller's."""
         samples = int(seconds * self._rate)
         self.timeline.fill(samples)
-        self._due = max(self._due, now) + seconds / self.traits.replay_rate
+        self._due = max(self._due, now - CREDIT_S) + seconds / self.traits.replay_rate
         self.audio_sent = True
         self.last_sent_at = now
         self._encode(silence(samples), frames)

@@ -860,6 +860,16 @@ def test_a_client_that_runs_ahead_is_slowed_and_nothing_is_lost() -> None:
     assert play.audio_s() == pytest.approx(sent * FRAME_S)
 
 
+def test_frames_that_the_network_held_back_are_not_held_back_again() -> None:
+    play = Play(traits=Traits(replay_rate=1.0)).started()
+    play.hush(2.0)
+    play.wait(1.5)
+    for _ in range(30):
+        play.audio(HUSH)
+
+    assert play.audio_s() == pytest.approx(3.5)
+
+
 def test_a_replay_is_no_faster_than_the_provider_allows() -> None:
     play = Play(traits=Traits(replay_rate=1.25)).started()
     play.speak(4.0)
