@@ -51,7 +51,7 @@ SHOWN: dict[str, Any] = {
     },
     "quota": {
         "keys": {"APIab12cd34ef56": {"models": {"fast": {}}}},
-        "models": {"fast": {"requests_per_minute": None}},
+        "models": {"fast": dict.fromkeys(_LIMITS)},
     },
     "prices": {"fast": {"input": 0.4, "output": 1.6}},
 }
