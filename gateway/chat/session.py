@@ -355,6 +355,8 @@ class ChatSession:
         hedge = self._config.hedge
         if not hedge.enabled or not self._plan or self._hedges >= hedge.extra_max:
             return _NEVER
+        if not (self._request.stream or running.reader.streamed):
+            return _NEVER  # silence says nothing about an answer that comes in one piece
         wait_s = hedge.after_s or self._shared.health.first_token_p95_s(running.attempt)
         return _NEVER if wait_s is None else now + max(wait_s, hedge.at_least_s)
 

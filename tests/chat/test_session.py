@@ -665,3 +665,20 @@ def test_beside_one_that_stalls_the_others_are_gone_through_again():
     assert session.deadline == 0.85
     assert opened(session.handle(WOKEN, 0.85)) == ["zeus"]
     assert session.handle(Piece(3, HELLO), 0.9) == [Drop(1), Start(), Write(HELLO)]
+
+
+def test_an_answer_that_comes_in_one_piece_is_not_asked_for_twice():
+    config = CONFIG.model_copy(update={"hedge": HedgeConfig(enabled=True, after_s=1.0)})
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", False)
+    session = ChatSession(request, PLAN, UPSTREAMS, config, 0.0)
+    session.handle(Begin(), 0.0)
+    assert session.deadline == 60.0
+
+
+def test_an_answer_whose_end_alone_is_missing_is_whole():
+    session = begun()
+    session.handle(Head(1, 200, {}), 0.1)
+    session.handle(Piece(1, HELLO + FINISH), 0.2)
+    actions = session.handle(WOKEN, 4.2)
+    assert names(actions) == ["Write", "Leave", "Finish"]
+    assert written(actions) == DONE
