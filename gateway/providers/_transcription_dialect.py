@@ -122,8 +122,7 @@ class TranscriptionRequest:
 def _multipart(fields: list[tuple[str, str]], recording: bytes) -> bytes:
     parts = [
         (
-            f"--{_BOUNDARY}\r\n"
-            f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         ).encode()
         for name, value in fields
     ]

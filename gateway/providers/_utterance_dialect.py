@@ -41,6 +41,7 @@ class UtteranceRecognizer:
     traits = Traits(
         rates=(16_000,),
         replay_rate=float("inf"),
+        flush_is_answered=True,
         final_within_s=20.0,  # a final waits for those of other sessions
         text_within_s=90.0,  # utterances of 28 s, without interims
     )
