@@ -1,4 +1,4 @@
-"""Mono s16le samples: how loud they are, silence, other rates, a WAV around them."""
+"""Mono s16le samples: how loud they are, silence, a WAV around them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 BYTES_PER_SAMPLE: Final = 2
 
@@ -75,18 +74,3 @@ def wav(pcm: bytes, rate: int) -> bytes:
         )
         + pcm
     )
-
-
-class Resampler:
-    """s16le mono from one rate to another, frame by frame. Some samples stay inside until the
-    next frame comes (about 20 ms)."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, rate_in: int, rate_out: int) -> None:
-        self._stream = soxr.ResampleStream(rate_in, rate_out, 1, dtype="int16", quality="MQ")
-
-    def feed(self, pcm: bytes) -> bytes:
-        """What comes out for `pcm`; it may be empty."""
-        out: npt.NDArray[np.int16] = self._stream.resample_chunk(np.frombuffer(pcm, np.int16))
-        return out.tobytes()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.audio.pcm import BYTES_PER_SAMPLE, Resampler, silence
+from gateway.audio.pcm import BYTES_PER_SAMPLE, silence
+from gateway.audio.resample import Resampler
 from gateway.audio.timeline import Timeline
 from gateway.plan import Attempt
 from gateway.stt.kept import Chunk, KeptAudio

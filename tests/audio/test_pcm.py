@@ -1,4 +1,4 @@
-"""Samples: loudness, silence, rates."""
+"""Samples: loudness, silence, a WAV."""
 
 import io
 import struct
@@ -7,7 +7,7 @@ import wave
 import numpy as np
 import pytest
 
-from gateway.audio.pcm import Loudness, Resampler, level, silence, wav
+from gateway.audio.pcm import Loudness, level, silence, wav
 
 
 def noise(amplitude: float, seed: int = 0) -> bytes:
@@ -39,23 +39,6 @@ def test_digital_silence_is_quiet() -> None:
     loudness = Loudness()
 
     assert not any(loudness.loud(level(silence(800))) for _ in range(100))
-
-
-@pytest.mark.parametrize(
-    ("rate_in", "rate_out"), [(16_000, 24_000), (48_000, 16_000), (8_000, 16_000)]
-)
-def test_resampling_keeps_the_tone(rate_in: int, rate_out: int) -> None:
-    t = np.arange(rate_in) / rate_in
-    tone = (8000 * np.sin(2 * np.pi * 440 * t)).astype(np.int16).tobytes()
-    resampler = Resampler(rate_in, rate_out)
-    step = rate_in // 10
-    out = b"".join(resampler.feed(tone[i : i + step]) for i in range(0, len(tone), step))
-    samples = np.frombuffer(out, np.int16).astype(np.float32)
-    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
-    peak = np.argmax(spectrum) * rate_out / len(samples)
-
-    assert peak == pytest.approx(440, abs=3)
-    assert len(samples) == pytest.approx(rate_out, rel=0.05)
 
 
 def test_a_wav_is_one() -> None:
