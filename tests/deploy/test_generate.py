@@ -107,7 +107,7 @@ def test_the_example_changes_nothing_that_has_a_default(tmp_path: Path) -> None:
     config = load(written, KEYS)
 
     for name, field in Config.model_fields.items():
-        if name not in examples.SHOWN:
+        if name != "keys" and name not in examples.SHOWN:
             assert getattr(config, name) == field.get_default(call_default_factory=True), name
 
 
