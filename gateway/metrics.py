@@ -53,7 +53,7 @@ class Metrics:
         )
         self.errors = Counter(
             "parley_errors",
-            "Failures, both those that callers saw and those an upstream caused.",
+            "Failures that callers saw. What an upstream caused stands in the attempts as well.",
             ["route", "kind"],
             registry=registry,
         )

@@ -207,7 +207,6 @@ class ChatEndpoint:
             if one.hedge:
                 metrics.hedges.labels(one.provider, "lost" if one.lost else "won").inc()
             if one.failure is not None:
-                metrics.errors.labels("chat", one.failure.kind.value).inc()
                 if i + 1 < len(report.tries):
                     metrics.fallbacks.labels("chat", one.provider).inc()
                 self._tell_operator(one.failure, one.model, rests=one.rests)
@@ -246,9 +245,7 @@ class ChatEndpoint:
             ):
                 visit.note(estimated=True)
         if report.failure is not None:
-            # counted with its attempt already
-            visit.outcome = report.failure.kind.value
-            visit.note(error=report.failure.message)
+            visit.fail(report.failure)
         elif report.left:
             visit.outcome = "left"
         return tokens, cost

@@ -135,10 +135,8 @@ class SttEndpoint:
         for i, one in enumerate(report.tries):
             outcome = one.failure.kind.value if one.failure else "ok"
             metrics.attempts.labels("stt", one.provider, outcome).inc()
-            if one.failure is not None:
-                metrics.errors.labels("stt", one.failure.kind.value).inc()
-                if i + 1 < len(report.tries):
-                    metrics.fallbacks.labels("stt", one.provider).inc()
+            if one.failure is not None and i + 1 < len(report.tries):
+                metrics.fallbacks.labels("stt", one.provider).inc()
         visit.note(
             model=report.model,
             providers=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,

@@ -179,8 +179,6 @@ class TtsEndpoint:
             case Tried(provider, failure, switched):
                 outcome = failure.kind.value if failure is not None else "ok"
                 metrics.attempts.labels("tts", provider, outcome).inc()
-                if failure is not None:
-                    metrics.errors.labels("tts", failure.kind.value).inc()
                 if switched:
                     metrics.fallbacks.labels("tts", provider).inc()
             case Looked(hit):
