@@ -91,5 +91,6 @@ async def test_a_sender_that_waits_is_let_go_when_the_conversation_ends():
     inbox.post(0)
     sender = asyncio.create_task(inbox.put(1))
     await asyncio.sleep(0)
+    assert not sender.done()
     inbox.close()
     await asyncio.wait_for(sender, 1)

@@ -56,6 +56,7 @@ async def test_a_process_that_was_killed_is_started_again():
     first = companion.address
     os.kill(int(first.rpartition(":")[2]), signal.SIGKILL)
     await until(lambda: companion.address not in (None, first))
+    assert alive(int(companion.address.rpartition(":")[2]))
     await companions.close()
 
 
@@ -69,9 +70,11 @@ async def test_a_process_that_says_nonsense_is_not_used():
 
 
 async def test_a_program_that_is_not_there_does_no_harm():
-    companions = Companions([Companion("m", ("/nonexistent",), "{}", wanted=True)])
+    companion = Companion("m", ("/nonexistent",), "{}", wanted=True)
+    companions = Companions([companion])
     companions.start()
     await asyncio.sleep(0.05)
+    assert companion.address is None
     await companions.close()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from gateway.eot.model import SMART_TURN_THRESHOLDS, Question, TurnModel
+from gateway.eot.model import SMART_TURN_THRESHOLDS, Prediction, Question, TurnModel
 from gateway.inference.onnx import ModelError
 from tests.fakes import frame_model, turn_model
 
@@ -113,5 +114,13 @@ def test_an_output_that_is_no_probability_is_refused(tmp_path: Path):
         TurnModel(path).warm()
 
 
-def test_a_good_model_is_run_once_beforehand(loaded: TurnModel):
-    loaded.warm()
+def test_a_good_model_is_run_once_beforehand(tmp_path: Path):
+    class Counting(TurnModel):
+        batches: ClassVar[list[int]] = []
+
+        def run(self, questions: list[Question]) -> list[Prediction]:
+            self.batches.append(len(questions))
+            return super().run(questions)
+
+    Counting(turn_model.write(tmp_path / "m.onnx")).warm()
+    assert Counting.batches == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -139,7 +140,7 @@ class SpeechmaticsStt:
         return kind(self._account, attempt, rate)
 
 
-class _Speechmatics(SocketRecognizer):
+class _Speechmatics(SocketRecognizer, ABC):
     path = "v2"
     agent = False
 
@@ -222,8 +223,9 @@ class _Speechmatics(SocketRecognizer):
             case _:
                 return self.words(message)
 
+    @abstractmethod
     def words(self, message: dict[str, Any]) -> Sequence[Heard]:
-        raise NotImplementedError
+        """What a message means that is about what was said, not about the connection."""
 
     def rest(self) -> Sequence[Heard]:
         return ()
