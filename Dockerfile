@@ -2,9 +2,13 @@
 #   docker build -t parley-gateway .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t parley-gateway .
 #
-# With the engines that hear and speak on this machine (espeak-ng, which one of them needs, is GPL-3):
+# No model of others is in it unless it is named. With the engines that hear and speak on this machine
+# (espeak-ng, which one of them needs, is GPL-3):
 #   docker build --build-arg REQUIREMENTS=requirements-full.txt \
-#       --build-arg MODELS="smart-turn silero-vad whisper-base kokoro" -t parley-gateway .
+#       --build-arg MODELS="silero-vad whisper-base kokoro" -t parley-gateway .
+# With an end-of-turn detector for all agents, who have one of their own (models/turn/README.md says
+# which is better when):
+#   docker build --build-arg MODELS="smart-turn" -t parley-gateway .
 ARG PYTHON_IMAGE=python:3.13.16-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
@@ -30,11 +34,11 @@ RUN /opt/build/bin/hatchling build -t wheel -d /opt/dist \
     && python -m pip --python /opt/parley/bin/python install --no-deps --no-index /opt/dist/*.whl \
     && python -m pip --python /opt/parley/bin/python check
 
-# Models that others publish, pinned and verified. Only these files decide what they are, so they are
+# Models that others publish and the builder chose, pinned and verified. Only these files decide what they are, so they are
 # not fetched anew when other code changes.
 FROM ${PYTHON_IMAGE} AS models
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PARLEY_CACHE=/opt/models
-ARG MODELS="smart-turn"
+ARG MODELS=""
 WORKDIR /src
 COPY gateway/__init__.py gateway/fetch.py gateway/kokoro_styles.sha256 gateway/
 # kokoro's voices come in a package of Node's

@@ -67,7 +67,7 @@ def _rate(metric: str, by: str, chosen: str, legend: str) -> Query:
     return Query(f"sum by ({by}) (rate({metric}{{{chosen}}}[$__rate_interval]))", legend)
 
 
-_FAILED = 'outcome!~"ok|left"'
+_FAILED = 'outcome!~"ok|left|not_served"'
 
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Now": (

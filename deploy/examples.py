@@ -244,7 +244,11 @@ LIVEKIT_API_SECRET=
 
 # Engines that hear and speak on this machine, built into the image (espeak-ng among them is GPL-3).
 #PARLEY_REQUIREMENTS=requirements-full.txt
-#PARLEY_MODELS=smart-turn silero-vad whisper-base kokoro
+#PARLEY_MODELS=silero-vad whisper-base kokoro
+
+# An end-of-turn detector for all agents, in place of the one that each carries; add it to those
+# above. models/turn/README.md says which is better when.
+#PARLEY_MODELS=smart-turn
 
 # Each provider is on when its variable is set; ..._BASE_URL says where it lives, if not at the
 # vendor's public address."""

@@ -51,6 +51,7 @@ class Kind(StrEnum):
     SESSION_LIMIT = "upstream_session_limit"
     # ours
     NO_ROUTE = "no_provider"
+    NOT_SERVED = "not_served"
     SHUTTING_DOWN = "shutting_down"
     INTERNAL = "internal"
 
@@ -106,6 +107,8 @@ TREATMENT: Final[Mapping[Kind, Treatment]] = MappingProxyType(
         Kind.NONSENSE: Treatment(502, _UPSTREAM, Reach.ATTEMPT),
         Kind.SESSION_LIMIT: Treatment(503, _UPSTREAM, Reach.ATTEMPT),
         Kind.NO_ROUTE: Treatment(503, "server_error", Reach.REQUEST),
+        # by the operator's choice: callers know what to do without it, and nobody is rung
+        Kind.NOT_SERVED: Treatment(503, "server_error", Reach.REQUEST),
         Kind.SHUTTING_DOWN: Treatment(503, "server_error", Reach.REQUEST),
         Kind.INTERNAL: Treatment(500, "server_error", Reach.REQUEST),
     }

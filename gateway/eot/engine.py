@@ -26,9 +26,11 @@ DEFAULT_MODEL: Final = "smart-turn"
 """Name of the fetched model (see gateway.fetch)."""
 
 NOT_FETCHED: Final = (
-    f"no end-of-turn model is installed: run `gateway models fetch {DEFAULT_MODEL}`, or name one "
-    "as eot.model"
+    "no end-of-turn model was chosen, and none is needed: clients use the detector that they "
+    f"carry. To serve one, run `gateway models fetch {DEFAULT_MODEL}` and start again (a container "
+    f"image: build it with `--build-arg MODELS={DEFAULT_MODEL}`), or name an ONNX file as eot.model"
 )
+"""Nothing is fetched unasked: the clients' own detector may be the better one."""
 
 
 class Listener(Protocol):
@@ -60,10 +62,10 @@ def model_path(config: EotConfig) -> Path | None:
 def load_model(config: EotConfig) -> TurnModel | Failure:
     """The model, or why /eot is not served. Raises ModelError."""
     if not config.enabled:
-        return Failure(Kind.NO_ROUTE, "end-of-turn detection is switched off (eot.enabled)")
+        return Failure(Kind.NOT_SERVED, "end-of-turn detection is switched off (eot.enabled)")
     path = model_path(config)
     if path is None:
-        return Failure(Kind.NO_ROUTE, NOT_FETCHED)
+        return Failure(Kind.NOT_SERVED, NOT_FETCHED)
     return TurnModel(path, threads=config.threads)
 
 
@@ -78,7 +80,7 @@ class EotEngine:
         loaded = load_model(config)
         if isinstance(loaded, Failure):
             self.failure = loaded
-            _logger.warning("/eot is not served: %s", loaded.message)
+            _logger.info("/eot is not served: %s", loaded.message)  # a choice, no fault
             return
         self.model = loaded
         self.model.warm()

@@ -46,8 +46,10 @@ ANSWER_S_MAX: Final = 1.5
 """Then "no prediction" is the answer; the plugin gives up after 2 s."""
 
 CONFIGURE: Final = (
-    "/eot/multi was asked and answers `no prediction`: no text model is configured. Name one as "
-    "eot.text.model, or use the audio detector (inference.TurnDetector)"
+    "/eot/multi was asked and answers `no prediction`: no text model is configured. The agent goes "
+    "on as one without LiveKit's text plugin, which runs no weights of its own while "
+    "LIVEKIT_REMOTE_EOT_URL is set. Name a model as eot.text.model, or let the agent use the audio "
+    "detector (inference.TurnDetector)"
 )
 
 

@@ -294,6 +294,7 @@ def test_nothing_is_written_beside_the_code_at_run_time(built: Builder) -> None:
 @pytest.mark.slow
 def test_the_models_stage_fetches_what_it_is_told_to(tmp_path: Path) -> None:
     builder = Builder(tmp_path)
+    builder.variables["MODELS"] = "smart-turn"
     # a model that was fetched before is not downloaded again
     if fetched := os.environ.get("PARLEY_CACHE"):
         builder.variables["PARLEY_CACHE"] = fetched
@@ -304,11 +305,28 @@ def test_the_models_stage_fetches_what_it_is_told_to(tmp_path: Path) -> None:
     assert fetch.find("smart-turn", place) is not None
 
 
+def test_a_model_that_nobody_named_is_not_in_the_image(tmp_path: Path) -> None:
+    builder = Builder(tmp_path)
+
+    builder.build(MODELS)
+
+    place = Path(builder.variables["PARLEY_CACHE"])
+    assert place.is_dir()
+    assert list(place.iterdir()) == []
+    arguments = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["gateway"][
+        "build"
+    ]["args"]
+    assert arguments["MODELS"] == "${PARLEY_MODELS:-}"
+
+
 def test_the_models_that_can_be_asked_for_exist() -> None:
     named = re.findall(r'MODELS="([^"]+)"', (ROOT / "Dockerfile").read_text())
+    in_compose = re.findall(
+        r"^#PARLEY_MODELS=(.+)$", (ROOT / "deploy/.env.example").read_text(), re.MULTILINE
+    )
 
-    assert len(named) == 2
     assert set(" ".join(named).split()) == set(fetch.WEIGHTS)
+    assert named == in_compose
 
 
 def test_only_a_model_that_needs_it_brings_another_package_manager() -> None:

@@ -16,6 +16,7 @@ from tests.end_to_end.conftest import RECORDINGS, installed
 from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fakes import turn_model
+from tests.fakes.openai_chat import FakeOpenAI
 
 TURNS = RECORDINGS / "turns"
 PLUGIN = Client("turn-detector-1.8.9", "python", ("livekit-plugins-turn-detector-1.8.9.txt",))
@@ -118,6 +119,55 @@ def test_a_server_without_model_refuses_and_the_agent_goes_on(
     assert of_kind(events, "ended")[0]["degraded"] is True
 
 
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The gateway as the container image has it: no end-of-turn model, one language model."""
+    folder = tmp_path_factory.mktemp("stock")
+    with FakeOpenAI() as openai:
+        environment = {
+            "OPENAI_API_KEY": "key-of-openai",
+            "OPENAI_BASE_URL": openai.base_url,
+            "PARLEY_CACHE": str(folder / "empty"),
+        }
+        with running(folder, environment=environment) as started:
+            yield started
+
+
+def answered_by(events: list[Event]) -> str:
+    """The detector at the end of a session in which the agent answered its user's turn."""
+    assert of_kind(events, "failed") + of_kind(events, "error") == []
+    assert len(of_kind(events, "answered")) == 1
+    said = [(one["role"], one["text"]) for one in of_kind(events, "said")]
+    assert said == [
+        ("user", "I would like to book a table."),
+        ("assistant", "Hello there, how can I help?"),
+    ]
+    model: str = of_kind(events, "detector")[0]["model"]
+    return model
+
+
+def finished_turn() -> Turn:
+    return next(turn for turn in turns() if turn.label == "finished")
+
+
+def test_an_agent_with_defaults_goes_on_with_the_detector_it_carries(
+    current_client: Client, stock: Server
+) -> None:
+    before = stock.metric("parley_requests_total", route="eot", outcome="not_served")
+
+    events = current_client.drive(
+        "drive_turn", finished_turn().argument, environment=stock.agent_environment()
+    )
+
+    assert answered_by(events) == "turn-detector-v1-mini"
+    (predicted,) = of_kind(events, "prediction")
+    assert 0 <= predicted["probability"] <= 1
+    # it asked this server once, and then never again
+    after = stock.metric("parley_requests_total", route="eot", outcome="not_served")
+    assert after == before + 1
+    assert stock.log.read_text().count("/eot is not served") == 1
+
+
 def test_a_wrong_secret_leaves_the_agent_without_detector(
     streaming_client: Client, server: Server
 ) -> None:
@@ -145,6 +195,24 @@ def test_the_multilingual_plugin_takes_no_prediction_for_what_it_is(
     assert of_kind(events, "supported")[0]["supported"] is False
     assert of_kind(events, "prediction")[0]["probability"] == 1
     assert server.log.read_text().count("no text model is configured") == 1
+
+
+def test_an_agent_with_the_multilingual_plugin_answers_as_one_without(
+    plugin: Client, stock: Server
+) -> None:
+    without, having = (
+        plugin.drive(
+            "drive_turn",
+            finished_turn().argument,
+            f"--detector={detector}",
+            environment=stock.agent_environment(),
+        )
+        for detector in ("vad", "multilingual")
+    )
+
+    assert answered_by(without) == "vad"
+    assert answered_by(having) == "multilingual"
+    assert of_kind(having, "prediction") == []
 
 
 def test_the_multilingual_plugin_is_answered_by_a_configured_text_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from gateway import fetch
 from gateway.eot.engine import NOT_FETCHED, EotEngine, load_model, thresholds
 from gateway.eot.model import TurnModel
 from gateway.eot.settings import EotConfig
-from gateway.errors import Failure
+from gateway.errors import Failure, Kind
 from gateway.inference.onnx import ModelError
 from gateway.metrics import Metrics
 from tests.fakes import turn_model
+
+ALERTS = Path(__file__).parents[2] / "deploy/alerts.yml"
 
 
 @pytest.fixture
@@ -22,13 +25,38 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_without_a_fetched_model_the_engine_says_how_to_get_one(cache: Path):
-    engine = EotEngine(EotConfig(), Metrics())
+def test_without_a_fetched_model_the_engine_says_how_to_get_one(
+    cache: Path, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level("INFO", "gateway.eot.engine"):
+        engine = EotEngine(EotConfig(), Metrics())
 
     assert engine.failure is not None
     assert engine.failure.message == NOT_FETCHED
     assert engine.failure.status == 503
+    assert [NOT_FETCHED in record.getMessage() for record in caplog.records] == [True]
     engine.close()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "none is needed: clients use the detector that they carry",
+        "gateway models fetch smart-turn",
+        "--build-arg MODELS=smart-turn",
+        "eot.model",
+    ],
+)
+def test_the_refusal_says_that_nothing_is_lost_and_how_to_serve_one(told: str):
+    assert told in NOT_FETCHED
+
+
+def test_a_model_that_was_not_chosen_is_no_failure_that_somebody_is_rung_for(cache: Path):
+    failure = load_model(EotConfig())
+
+    assert isinstance(failure, Failure)
+    assert failure.kind is Kind.NOT_SERVED
+    assert not re.search(rf"\b{failure.kind}\b", ALERTS.read_text())
 
 
 def test_detection_can_be_switched_off(cache: Path):
