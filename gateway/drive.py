@@ -52,6 +52,11 @@ class Inbox(Generic[Event]):
     def __len__(self) -> int:
         return len(self._events)
 
+    @property
+    def full(self) -> bool:
+        """Whether `put` would wait."""
+        return len(self._events) >= self._capacity
+
     def post(self, event: Event) -> None:
         """Append `event` at once."""
         self._events.append(event)

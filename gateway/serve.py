@@ -12,6 +12,7 @@ import uvicorn
 
 from gateway.app import Gateway, create_app
 from gateway.config import Config
+from gateway.websocket import WebSocketProtocol
 
 _logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def serve(config: Config, sock: socket.socket) -> None:
             create_app(gateway),
             loop="uvloop",
             http="httptools",
-            ws="websockets-sansio",
+            ws=WebSocketProtocol,
             ws_max_size=config.limits.message_bytes,
             # an idle pooled socket of a client does not answer pings (contract, section 5)
             ws_ping_interval=None,

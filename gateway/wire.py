@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -12,6 +13,7 @@ import orjson
 from gateway.drive import Inbox
 from gateway.errors import Failure, error_body
 from gateway.events import Binary, Left, Text
+from gateway.websocket import EXTENSION, WebSocketProtocol
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -110,14 +112,57 @@ async def refuse(scope: Scope, send: Send, failure: Failure) -> None:
     await send({"type": "websocket.http.response.body", "body": body})
 
 
+class _Pour:
+    """Puts messages into an inbox as they come from the socket; while that is full, the socket is
+    read no further, and what one read had brought waits here."""
+
+    __slots__ = ("_direct", "_draining", "_inbox", "_waiting")
+
+    def __init__(self, inbox: Inbox[Any], direct: WebSocketProtocol) -> None:
+        self._inbox = inbox
+        self._direct = direct
+        self._waiting: deque[Text | Binary] = deque()
+        self._draining: asyncio.Task[None] | None = None
+
+    def take(self, message: str | bytes) -> bool:
+        """Whether more may come."""
+        event = Text(message) if isinstance(message, str) else Binary(message)
+        if self._draining is None and not self._inbox.full:
+            self._inbox.post(event)
+            return True
+        self._waiting.append(event)
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        return False
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            await self._inbox.put(self._waiting.popleft())
+        self._draining = None
+        self._direct.go_on()
+
+    async def drained(self) -> None:
+        """Nothing waits any more."""
+        if self._draining is not None:
+            await self._draining
+
+    def end(self) -> None:
+        """Nobody reads the inbox any more."""
+        if self._draining is not None:
+            self._draining.cancel()
+
+
 class ClientSocket:
     """The client's WebSocket after its upgrade: a source of events and a place to say things."""
 
-    __slots__ = ("_receive", "_send", "gone")
+    __slots__ = ("_direct", "_receive", "_send", "gone")
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, scope: Scope | None = None) -> None:
         self._receive = receive
         self._send = send
+        self._direct: WebSocketProtocol | None = None
+        if scope is not None:
+            self._direct = scope.get("extensions", {}).get(EXTENSION)
         self.gone = False
 
     async def accept(self) -> bool:
@@ -129,10 +174,23 @@ class ClientSocket:
 
     async def listen(self, inbox: Inbox[Any]) -> None:
         """Put every message into `inbox` (waiting while it is full), then Left."""
+        if self._direct is not None:
+            pour = _Pour(inbox, self._direct)
+            self._direct.pour(pour.take)
+            try:
+                await self._listen(inbox, pour)
+            finally:
+                pour.end()
+        else:
+            await self._listen(inbox, None)
+
+    async def _listen(self, inbox: Inbox[Any], pour: _Pour | None) -> None:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self.gone = True
+                if pour is not None:
+                    await pour.drained()
                 inbox.post(Left(message.get("code") or 1005))
                 return
             text = message.get("text")

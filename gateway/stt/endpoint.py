@@ -108,7 +108,7 @@ class SttEndpoint:
             await refuse(scope, send, visit)
             return
         with visit:
-            client = ClientSocket(receive, send)
+            client = ClientSocket(receive, send, scope)
             if not await client.accept():
                 visit.outcome = "left"
                 return
@@ -170,6 +170,10 @@ class _Gate:
         await self._inbox.put(event)
         if not self.open.is_set():
             await self.open.wait()
+
+    @property
+    def full(self) -> bool:
+        return self._inbox.full or not self.open.is_set()
 
     def post(self, event: Event) -> None:
         self._inbox.post(event)

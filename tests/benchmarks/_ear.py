@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks._ear PORT` speaks Deepgram's protocol at /v1/listen (binary frames) and
 the same at /relayed (whatever frames): after every 20th frame one result. With a second port, a
-relay to it: at /relay each message is passed on as it is, both ways.
+relay to it: at /relay each message is passed on as it is, both ways, by aiohttp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from tests.benchmarks._frames import BINARY, CLOSE, TEXT, Peer, frame, response
+
 FRAMES_A_RESULT = 20
+FRAME_BYTES = 1600
+"""Of a caller's audio; what a gateway sends to keep a line open has another length."""
 
 
 def result(number: int) -> str:
@@ -48,19 +52,29 @@ def result(number: int) -> str:
     )
 
 
-async def listen(request: web.Request) -> web.StreamResponse:
-    socket = web.WebSocketResponse(compress=False)
-    await socket.prepare(request)
-    frames = 0
-    async for message in socket:
-        if message.type is aiohttp.WSMsgType.TEXT and request.path == "/v1/listen":
-            if "CloseStream" in message.data:
-                await socket.close()
-            continue
-        frames += 1
-        if frames % FRAMES_A_RESULT == 0:
-            await socket.send_str(result(frames // FRAMES_A_RESULT))
-    return socket
+class Listener(Peer):
+    """One caller of the recogniser."""
+
+    def shaken(self, head: str) -> bool:
+        path = head.split(" ", 2)[1]
+        if path == "/ready":
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
+            return False
+        self._audio = BINARY if path.startswith("/v1/listen") else TEXT
+        self._heard = 0
+        self.transport.write(response(head))
+        return True
+
+    def got(self, opcode: int, payload: bytes) -> None:
+        if opcode == self._audio and (opcode == TEXT or len(payload) == FRAME_BYTES):
+            self._heard += 1
+            if self._heard % FRAMES_A_RESULT == 0:
+                said = result(self._heard // FRAMES_A_RESULT)
+                self.transport.write(frame(TEXT, said.encode()))
+        elif opcode == CLOSE:
+            self.transport.write(frame(CLOSE, b"\x03\xe8"))
+            self.transport.close()
 
 
 async def relay(request: web.Request) -> web.StreamResponse:
@@ -82,22 +96,23 @@ async def relay(request: web.Request) -> web.StreamResponse:
 
 
 async def serve(port: int, upstream: int | None) -> None:
-    app = web.Application()
     if upstream is None:
-        app.router.add_get("/v1/listen", listen)
-        app.router.add_get("/relayed", listen)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Listener, "127.0.0.1", port, backlog=2048)
+        assert server.is_serving()
     else:
+        app = web.Application()
         app["upstream"] = upstream
         app["session"] = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         app.router.add_get("/relay", relay)
 
-    async def ready(request: web.Request) -> web.Response:
-        return web.Response(text="ok")
+        async def ready(request: web.Request) -> web.Response:
+            return web.Response(text="ok")
 
-    app.router.add_get("/ready", ready)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
+        app.router.add_get("/ready", ready)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
     await asyncio.Event().wait()
 
 

@@ -15,17 +15,25 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import uvloop
 
 from gateway.auth import mint
 from tests.benchmarks._ear import FRAMES_A_RESULT
-from tests.benchmarks.tools import cpu_s, free_port, other_model, percentile, process, rss_mb, table
+from tests.benchmarks._frames import TEXT, Peer, frame, request
+from tests.benchmarks.tools import (
+    free_port,
+    other_model,
+    percentile,
+    process,
+    rss_mb,
+    running_s,
+    table,
+)
 from tests.end_to_end.server import Server
 from tests.end_to_end.stt_caller import converse, words
 from tests.fakes.deepgram_stt import FakeDeepgram
@@ -42,80 +50,120 @@ FAILOVERS_QUICK = 36
 AT_A_TIME = 12
 
 _PCM = (3000 * np.sin(0.2 * np.arange(800))).astype(np.int16).tobytes()
-FRAME = json.dumps({"type": "input_audio", "audio": base64.b64encode(_PCM).decode()})
+_AUDIO = {"type": "input_audio", "audio": base64.b64encode(_PCM).decode()}
+FRAME = frame(TEXT, json.dumps(_AUDIO).encode(), mask=True)
+CREATE = b'{"type": "session.create", "model": "bench", "settings": {}}'
+TICK_S = 0.001
+SETTLE_S = 1.0
+JOIN_AT_ONCE = 50
 
 
-@dataclass
-class Load:
-    """What the callers saw."""
+class Crowd:
+    """Callers that send a frame every 50 ms, each at its own moment, and read their words."""
 
-    delays_s: list[float] = field(default_factory=list)
-    frames: int = 0
+    def __init__(self) -> None:
+        self.callers: list[Caller] = []
+        self.delays_s: list[float] = []
+        self.frames = 0
+
+    async def join(self, port: int, *, relay: bool) -> None:
+        """One more caller; its session is there afterwards."""
+        loop = asyncio.get_running_loop()
+        caller = Caller(self, relay)
+        await loop.create_connection(lambda: caller, "127.0.0.1", port)
+        await caller.ready
+        self.callers.append(caller)
+
+    async def speak(self, seconds: float) -> None:
+        """Send for so long."""
+        clock = time.perf_counter
+        began, rounds = clock(), round(seconds / FRAME_S)
+        count = len(self.callers)
+        # or all words would come in the same 50 ms of each second
+        first = [n * FRAMES_A_RESULT // count for n in range(count)]
+        random.Random(1).shuffle(first)
+        turn = 0
+        while turn < rounds * count:
+            due = min(rounds * count, int((clock() - began) / FRAME_S * count) + 1)
+            for n in range(turn, due):
+                if n // count >= first[n % count]:
+                    self.callers[n % count].speak()
+                    self.frames += 1
+            turn = due
+            await asyncio.sleep(TICK_S)
+
+    def words_due(self) -> int:
+        """How many words the recogniser has said."""
+        return sum(caller.sent // FRAMES_A_RESULT for caller in self.callers)
+
+    def leave(self) -> None:
+        for caller in self.callers:
+            caller.transport.abort()
 
 
+class Caller(Peer):
+    """One of a crowd."""
+
+    def __init__(self, crowd: Crowd, relay: bool) -> None:
+        super().__init__()
+        self._crowd = crowd
+        self._relay = relay
+        self.sent = self._words = 0
+        self._sent_at: dict[int, float] = {}
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.write(request("/relay" if self._relay else "/stt", _token()))
+
+    def shaken(self, head: str) -> bool:
+        assert " 101 " in head.partition("\r\n")[0], head
+        if self._relay:
+            self.ready.set_result(None)
+        else:
+            self.transport.write(frame(TEXT, CREATE, mask=True))
+        return True
+
+    def speak(self) -> None:
+        self.sent += 1
+        if self.sent % FRAMES_A_RESULT == 0:
+            self._sent_at[self.sent // FRAMES_A_RESULT] = time.perf_counter()
+        self.transport.write(FRAME)
+
+    def got(self, opcode: int, payload: bytes) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
+        elif b"word" in payload:
+            self._words += 1
+            self._crowd.delays_s.append(time.perf_counter() - self._sent_at.pop(self._words))
+
+
+@cache
 def _token() -> dict[str, str]:
     token = mint(KEY, SECRET, identity="agent", ttl_s=3600)
     return {"Authorization": f"Bearer {token}"}
 
 
-async def _session(
-    http: aiohttp.ClientSession,
-    port: int,
-    relay: bool,
-    seconds: float,
-    load: Load,
-    go: asyncio.Event,
-) -> None:
-    url = f"http://127.0.0.1:{port}" + ("/relay" if relay else "/stt")
-    async with http.ws_connect(url, headers={} if relay else _token()) as socket:
-        if not relay:
-            create = {"type": "session.create", "model": "bench", "settings": {}}
-            await socket.send_json(create)
-            await socket.receive()
-        sent_at: dict[int, float] = {}
-
-        async def listen() -> None:
-            number = 0
-            async for message in socket:
-                if message.type is aiohttp.WSMsgType.TEXT and "word" in message.data:
-                    number += 1
-                    if number in sent_at:
-                        load.delays_s.append(time.perf_counter() - sent_at[number])
-
-        listening = asyncio.create_task(listen())
-        await go.wait()
-        due = time.perf_counter() + random.random() * FRAME_S
-        for n in range(1, round(seconds / FRAME_S) + 1):
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            due += FRAME_S
-            if n % FRAMES_A_RESULT == 0:
-                sent_at[n // FRAMES_A_RESULT] = time.perf_counter()
-            await socket.send_str(FRAME)
-            load.frames += 1
-        await asyncio.sleep(0.3)
-        listening.cancel()
-
-
 async def _load(port: int, relay: bool, sessions: int, seconds: float, pid: int) -> list[Any]:
-    load, go = Load(), asyncio.Event()
+    crowd = Crowd()
     before_mb = rss_mb(pid)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        tasks = [
-            asyncio.create_task(_session(http, port, relay, seconds, load, go))
-            for _ in range(sessions)
-        ]
-        await asyncio.sleep(1.0 + sessions / 200)
-        before = cpu_s(pid)
-        go.set()
-        await asyncio.sleep(seconds)
-        used, memory_mb = cpu_s(pid) - before, rss_mb(pid)
-        await asyncio.gather(*tasks)
+    for begin in range(0, sessions, JOIN_AT_ONCE):
+        count = min(JOIN_AT_ONCE, sessions - begin)
+        await asyncio.gather(*(crowd.join(port, relay=relay) for _ in range(count)))
+    await asyncio.sleep(SETTLE_S)
+    before = running_s(pid)
+    await crowd.speak(seconds)
+    await asyncio.sleep(SETTLE_S)
+    used, memory_mb = running_s(pid) - before, rss_mb(pid)
+    crowd.leave()
     return [
         "bare relay" if relay else "gateway",
         sessions,
-        1e6 * used / load.frames,
-        1e3 * percentile(load.delays_s, 0.5),
-        1e3 * percentile(load.delays_s, 0.99),
+        1e6 * used / crowd.frames,
+        used / (seconds + SETTLE_S),
+        1e3 * percentile(crowd.delays_s, 0.5),
+        1e3 * percentile(crowd.delays_s, 0.99),
+        1 - len(crowd.delays_s) / crowd.words_due(),
         1e3 * (memory_mb - before_mb) / sessions,
     ]
 
@@ -137,14 +185,16 @@ def _relay_benchmark(quick: bool) -> None:
         )
         python = [sys.executable, "-m"]
         run = [*python, "tests.benchmarks._ear"]
-        stack.enter_context(process([*run, str(ear)], f"http://127.0.0.1:{ear}/ready"))
+        stack.enter_context(process([*run, str(ear)], f"http://127.0.0.1:{ear}/ready", core=0))
         bare = stack.enter_context(
-            process([*run, str(relay), str(ear)], f"http://127.0.0.1:{relay}/ready")
+            process([*run, str(relay), str(ear)], f"http://127.0.0.1:{relay}/ready", core=1)
         )
         serve = ["gateway", "serve", "--host", "127.0.0.1", "--port", str(gateway)]
         ours = stack.enter_context(
             process(
-                [*python, *serve, "--config", str(config)], f"http://127.0.0.1:{gateway}/readyz"
+                [*python, *serve, "--config", str(config)],
+                f"http://127.0.0.1:{gateway}/readyz",
+                core=1,
             )
         )
         rows = []
@@ -154,7 +204,16 @@ def _relay_benchmark(quick: bool) -> None:
                 rows.append(uvloop.run(_load(port, is_relay, sessions, seconds, pid)))
     table(
         "/stt: 50 ms frames in real time to a bare recogniser",
-        ("", "sessions", "CPU us/frame", "words p50 ms", "p99 ms", "kB/session"),
+        (
+            "",
+            "sessions",
+            "CPU us/frame",
+            "cores",
+            "words p50 ms",
+            "p99 ms",
+            "words missing",
+            "kB/session",
+        ),
         rows,
     )
 
