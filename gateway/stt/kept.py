@@ -19,6 +19,9 @@ by so much about where a word ends."""
 PAUSE_S: Final = 0.15
 """So much quiet is a pause between utterances."""
 
+ONSET_S_MAX: Final = 1.5
+"""A sound that lasts longer without a word is no word that has just begun."""
+
 SPEECH_S_MIN: Final = 0.1
 """Less that is loud is a click."""
 
@@ -121,6 +124,23 @@ class KeptAudio:
                 quiet += chunk.samples
                 begin = chunk.start
         return begin if quiet >= need else sample
+
+    def onset_before(self, sample: int) -> int:
+        """Where the sound that goes on at `sample` began, if that was less than ONSET_S_MAX
+        before; else `sample` itself."""
+        quiet, begin = 0, sample
+        for chunk in reversed(self.chunks):
+            if chunk.start >= sample:
+                continue
+            if chunk.loud:
+                quiet, begin = 0, chunk.start
+                if sample - begin > ONSET_S_MAX * self.rate:
+                    return sample
+            else:
+                quiet += chunk.samples
+                if quiet >= PAUSE_S * self.rate:
+                    break
+        return begin
 
     def speech(self) -> tuple[int, int] | None:
         """Where speech begins and ends in what is kept, or None if all is quiet."""

@@ -73,6 +73,12 @@ DRAIN_S: Final = 3.0
 HELD_MAX: Final = 256
 """Words of the new line that wait for the old one's end."""
 
+UNTOLD_S: Final = 0.2
+"""So much speech without a word, and nothing said to a flush or a finish: words are owed."""
+
+CLOSE_AGAIN_MAX: Final = 3
+"""So many providers more are asked for the last finals: clients wait 30 s for them at most."""
+
 OVERDUE_FLUSH_S: Final = 2.0
 """After asking for an overdue final: how long it is waited for."""
 
@@ -255,6 +261,7 @@ class SttSession:
         self._acks = 0
         self._finalized_at: float | None = None
         self._closing_by: float | None = None
+        self._closed_again = 0
         self._overdue_before = False
         self._doubt = 1
         self._first_audio_at: float | None = None
@@ -494,6 +501,15 @@ class SttSession:
         self.report.audio_s = self._kept.end / self._kept.rate
         self.report.finals = self._telling.finals
 
+    def _ended(self, line: Line | None, now: float) -> None:
+        """The last line is through, or its time is."""
+        if line is None or not self._owes_end(line):
+            self._closed_well()
+            return
+        self._closed_again += 1
+        self._doubted(line)
+        self._failed(line, Failure(Kind.TIMEOUT, "the last transcripts did not come"), now)
+
     def _closed_well(self) -> None:
         self._tell(self._telling.settle())
         self._acks = self._finalizes
@@ -690,7 +706,7 @@ class SttSession:
         if line is self._old:
             self._old_over(now)
         elif line is self._line and self._closing_by is not None:
-            self._closed_well()
+            self._ended(line, now)
         else:
             self._failed(line, Failure(Kind.BROKEN_OFF, "the provider ended the session"), now)
 
@@ -783,7 +799,7 @@ class SttSession:
 
     def _give_up(self, failure: Failure, now: float) -> None:
         nothing_lost = self._kept.speech() is None and self._telling.interim is None
-        if self._closing_by is not None and nothing_lost:
+        if self._closing_by is not None and (nothing_lost or self._closed_again):
             self._closed_well()
             return
         self._tell(self._telling.settle())
@@ -876,7 +892,7 @@ class SttSession:
             self._refuse(Failure(Kind.IDLE, f"nothing came from the client for {idle_s:g} s"))
             return
         if self._closing_by is not None and now >= self._closing_by:
-            self._closed_well()
+            self._ended(self._line, now)
             return
         if self._old is not None:
             if now >= self._old_by:
@@ -937,6 +953,8 @@ class SttSession:
         """When a flush counts as answered: some providers say nothing where there is nothing."""
         if line.flush_sent_at is None or self._telling.interim is not None:
             return None
+        if self._owes_flush(line):
+            return None
         if line.traits.flush_is_answered:
             return line.flush_sent_at + line.traits.final_within_s
         return line.flush_sent_at + self._config.finalize_s
@@ -956,7 +974,9 @@ class SttSession:
 
     def _overdue_at(self, line: Line) -> float | None:
         """When the final of the open utterance is asked for, and then when it is given up."""
-        if self._telling.interim is None or line.unsent or self._old is not None:
+        if self._telling.interim is None and not self._owes_flush(line):
+            return None
+        if line.unsent or self._old is not None:
             return None
         if line.finishing:
             return None  # the time to close is the bound
@@ -978,7 +998,37 @@ class SttSession:
             self._acknowledge()
         else:
             self._overdue_before = True
+            self._doubted(line)
             self._failed(line, Failure(Kind.TIMEOUT, "a final transcript was overdue"), now)
+
+    def _owes_flush(self, line: Line) -> bool:
+        """Whether a flush was met with silence although there was speech to tell of."""
+        at = line.flush_sent_at
+        return at is not None and line.last_heard_at <= at and self._spoke_untold(line)
+
+    def _owes_end(self, line: Line) -> bool:
+        """Whether a finish was, and there is a provider left to ask."""
+        return (
+            line.finishing
+            and line.last_heard_at <= line.last_sent_at
+            and (self._spoke_untold(line) or self._spoke_after_interim())
+            and self._closed_again < CLOSE_AGAIN_MAX
+        )
+
+    def _spoke_untold(self, line: Line) -> bool:
+        return self._doubt <= DOUBT_MAX and line.loud_untold_s >= UNTOLD_S * self._doubt
+
+    def _spoke_after_interim(self) -> bool:
+        """Whether the text of the open utterance ends before the speech does."""
+        said, speech = self._telling.interim, self._kept.speech()
+        if said is None or speech is None:
+            return False
+        return speech[1] / self._kept.rate - said.end >= UNTOLD_S
+
+    def _doubted(self, line: Line) -> None:
+        """A line fails because of speech that brought no word: it may have been none."""
+        if self._telling.interim is None and self._spoke_untold(line):
+            self._doubt *= 2
 
     def _check_stall(self, line: Line, now: float) -> None:
         if not line.ready or line.finishing:

@@ -69,8 +69,12 @@ class Telling:
     def final(self, line: Line, heard: Transcript) -> list[str]:
         said = self._said(line, heard)
         covered = self._covered(line, heard, said)
-        if not said.text and line.loud_untold_s > TRUSTED_S:
-            covered = self.final_until
+        if not said.text:
+            if line.loud_untold_s > TRUSTED_S:
+                covered = self.final_until
+            else:  # nothing was said, but somebody may just have begun to speak
+                rate = self._kept.rate
+                covered = min(covered, self._kept.onset_before(round(covered * rate)) / rate)
         self.final_until = max(self.final_until, covered)
         self._kept.forget(self.final_until)
         self._close()

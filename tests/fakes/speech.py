@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
 
@@ -33,6 +33,18 @@ SILENCE_S = 0.3  # ends an utterance
 
 class _ResetError(Exception):
     """The fake has cut the connection."""
+
+
+class Hearing(Protocol):
+    """What a fake knows words with: `tones.Ear`, or another."""
+
+    words: list[HeardWord]
+    time: float
+    quiet_s: float
+
+    def feed(self, pcm: bytes) -> list[HeardWord]: ...
+
+    def settle(self) -> list[HeardWord]: ...
 
 
 class Connection:
@@ -49,7 +61,7 @@ class Connection:
         for one in filter(None, exchange.scenario.split("+")):
             name, _, rest = one.partition(":")
             self.faults[name] = rest
-        self.ear = Ear(self.rate)
+        self.ear = fake.ear(self.rate)
         self.utterance: list[HeardWord] = []
         self.speaking = False
         self.stalled = False
@@ -161,9 +173,10 @@ class SpeechFake(FakeServer):
     paths: Sequence[str] = ()
     connection: type[Connection] = Connection
 
-    def __init__(self, default: str = "") -> None:
+    def __init__(self, default: str = "", ear: Callable[[int], Hearing] = Ear) -> None:
         super().__init__()
         self.default = default
+        self.ear = ear
         self.connections: list[Connection] = []
 
     def routes(self) -> Sequence[tuple[str, str, Handler]]:

@@ -68,3 +68,23 @@ def test_the_length_of_what_is_unsent_is_counted_from_the_end() -> None:
 
     assert audio.seconds_of(4) == 0.2
     assert audio.seconds_of(0) == 0.0
+
+
+def test_a_sound_that_goes_on_is_known_by_where_it_began() -> None:
+    audio = kept(*[HUSH] * 10, *[TONE] * 6, HUSH, *[TONE] * 3)
+
+    assert audio.onset_before(audio.end) == 10 * 800
+    assert audio.onset_before(12 * 800) == 10 * 800
+    assert audio.onset_before(5 * 800) == 5 * 800
+
+
+def test_after_a_pause_no_sound_goes_on() -> None:
+    audio = kept(*[TONE] * 6, *[HUSH] * 3)
+
+    assert audio.onset_before(audio.end) == audio.end
+
+
+def test_a_sound_that_lasts_is_no_word_that_has_just_begun() -> None:
+    audio = kept(*[HUSH] * 10, *[TONE] * 40)
+
+    assert audio.onset_before(audio.end) == audio.end

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import Failure, Kind
 from gateway.health import Health
+from gateway.stt.session import CLOSE_AGAIN_MAX
 from gateway.stt.settings import SttConfig
 from gateway.stt.upstream import (
     Eager,
@@ -221,6 +222,82 @@ def test_a_provider_that_does_not_end_costs_the_close_time_and_no_words() -> Non
 
     assert play.finals() == ["bye"]
     assert play.types()[-1] == "session.closed"
+
+
+def test_a_provider_that_stalls_at_the_very_end_is_followed_by_one_that_tells() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.say({"type": "session.finalize"})
+    play.say({"type": "session.close"})
+    play.wait(5.1)
+    play.accept()
+
+    assert play.providers == ["acme", "zeus"]
+    assert play.audio_s() == pytest.approx(1.0)
+    play.hear(final("bye", 0.1, 0.9), Ended())
+    assert play.finals() == ["bye"]
+    assert play.types()[-2:] == ["session.finalized", "session.closed"]
+
+
+def test_a_provider_that_hangs_up_without_the_last_words_is_followed_by_another() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hear(interim("good", 0.1, 0.4))
+    play.speak(0.5)
+    play.say({"type": "session.close"})
+    play.close_upstream(1000)
+    play.accept()
+    play.hear(final("good bye", 0.1, 1.3), Ended())
+
+    assert play.finals() == ["good bye"]
+    assert play.types()[-1] == "session.closed"
+
+
+def test_the_last_words_are_asked_of_so_many_providers_and_no_more() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hear(interim("good", 0.1, 0.4))
+    play.speak(0.5)
+    play.say({"type": "session.close"})
+    for _ in range(20):
+        play.wait(2.0)
+        if play.ended is None and play.opened[-1].number not in play.dropped:
+            play.accept()
+
+    assert 2 <= len(play.opened) <= 1 + CLOSE_AGAIN_MAX
+    assert play.finals() == ["good"]
+    assert play.types()[-1] == "session.closed"
+    assert play.ended is not None
+    assert play.ended.code == 1000
+
+
+def test_a_flush_that_speech_calls_for_and_silence_answers_is_asked_of_the_next() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.say({"type": "session.finalize"})
+    play.wait(2.1)
+    play.accept()
+
+    assert play.providers == ["acme", "zeus"]
+    assert play.asked(Flush) == 1
+    assert play.of("session.finalized") == []
+    play.hear(final("hello", 0.1, 0.9), Flushed())
+    assert play.finals() == ["hello"]
+    assert len(play.of("session.finalized")) == 1
+
+
+def test_a_cough_before_a_finalize_costs_one_change_of_provider_at_most() -> None:
+    play = Play().started()
+    play.hush(0.5)
+    play.speak(0.3)
+    play.hush(0.5)
+    play.say({"type": "session.finalize"})
+    play.wait(2.1)
+    play.accept()
+    play.wait(8.0)
+
+    assert len(play.opened) == 2
+    assert len(play.of("session.finalized")) == 1
 
 
 def test_close_while_connecting_ends_at_once_when_nothing_was_said() -> None:
@@ -487,6 +564,22 @@ def test_a_provider_that_others_found_dead_is_tried_last() -> None:
     play.say(play.create)
 
     assert play.providers == ["zeus"]
+
+
+def test_an_empty_final_does_not_take_the_beginning_of_a_word_with_it() -> None:
+    play = Play().started()
+    play.hush(0.7)
+    play.speak(0.3)
+    play.hear(Final(Transcript("", start=0.0, end=1.0)))
+    play.speak(0.5)
+    play.close_upstream()
+    play.accept()
+    play.hush(0.5)
+    play.hear(final("hello", 0.0, 0.8))
+
+    assert play.finals() == ["hello"]
+    assert play.of("final_transcript")[0]["start"] <= 0.7
+    assert play.audio_s() >= 0.8
 
 
 def test_a_finalize_during_a_failure_goes_to_the_next_provider() -> None:
