@@ -18,21 +18,10 @@ from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.provider import find
 from gateway.routes import Routes
+from gateway.stt.actions import Action, Close, Drop, Linger, Open, Pause, Resume, Send, Tell
 from gateway.stt.planning import SttPlanner
-from gateway.stt.session import (
-    Action,
-    Close,
-    Drop,
-    Event,
-    Linger,
-    Open,
-    Pause,
-    Report,
-    Resume,
-    Send,
-    SttSession,
-    Tell,
-)
+from gateway.stt.report import Report
+from gateway.stt.session import Event, SttSession
 from gateway.stt.upstream import Engine, SttUpstream
 from gateway.stt.utterances import Engines, UtteranceStream
 from gateway.wire import ClientSocket, Receive, Scope, header, refuse

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from gateway.errors import Failure, Kind
 from gateway.plan import Plan
-from gateway.stt.messages import Asked, split_language
+from gateway.stt.messages import Asked, Update, split_language
 from gateway.stt.options import TEXTS, is_absent
 from gateway.stt.settings import SttConfig
 from gateway.stt.upstream import SttUpstream
@@ -134,6 +134,24 @@ class SttPlanner:
             if any(value not in (None, False, "none", "") for value in wanted):
                 options[speakers] = True
         return options
+
+
+def updated(asked: Asked, update: Update) -> Asked:
+    """What is asked for after an update."""
+    extra = {**asked.extra, **(update.extra or {})}
+    if update.model is not None and _vendor(update.model) != _vendor(asked.model):
+        # the options of another provider mean nothing to the new one
+        extra = dict(update.extra or {})
+    return replace(
+        asked,
+        model=update.model or asked.model,
+        language=update.language or asked.language,
+        extra=extra,
+    )
+
+
+def _vendor(model: str | None) -> str:
+    return (model or "").partition("/")[0]
 
 
 def _translatable(extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,25 +8,27 @@ since the last final is kept, so that a line which fails is followed by one that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
-from gateway.dial import Dial
 from gateway.errors import Failure, Kind
 from gateway.events import Binary, Broke, Closed, Frame, Left, Opened, SocketEvent, Text, Woken
 from gateway.health import Health
 from gateway.plan import Attempt, Plan, after
 from gateway.stt import messages
+from gateway.stt.actions import Action, Close, Drop, Linger, Open, Pause, Resume, Send, Tell
+from gateway.stt.course import SERVED_S, Course
 from gateway.stt.kept import KeptAudio
 from gateway.stt.line import Line
 from gateway.stt.messages import Asked, CloseSession, Create, FinalizeSession, Update
+from gateway.stt.planning import updated
+from gateway.stt.report import TRIES_MAX, Report, Try
 from gateway.stt.settings import SttConfig
 from gateway.stt.telling import Telling
 from gateway.stt.upstream import (
     FINISH,
     Eager,
     Ended,
-    Engine,
     Expiring,
     Failed,
     Flushed,
@@ -41,15 +43,13 @@ from gateway.stt.upstream import (
 from gateway.stt.upstream import (
     Final as FinalHeard,
 )
+from gateway.stt.watch import FILL_AFTER_S, Watch
 
 Planner = Callable[[Asked], Plan | Failure]
 """Who is to be asked for what a client wants; see `planning`."""
 
 CREATE_S: Final = 30.0
 """A client that has not sent session.create after so long is let go."""
-
-SERVED_S: Final = 10.0
-"""A line that lived so long, or gave a final, has served: the budget of retries is whole again."""
 
 ASLEEP_S: Final = 5.0
 """A caller who has sent no audio for so long is muted: a line that ends is not replaced before
@@ -73,26 +73,6 @@ DRAIN_S: Final = 3.0
 HELD_MAX: Final = 256
 """Words of the new line that wait for the old one's end."""
 
-UNTOLD_S: Final = 0.2
-"""So much speech without a word, and nothing said to a flush or a finish: words are owed."""
-
-CLOSE_AGAIN_MAX: Final = 3
-"""So many providers more are asked for the last finals: clients wait 30 s for them at most."""
-
-OVERDUE_FLUSH_S: Final = 2.0
-"""After asking for an overdue final: how long it is waited for."""
-
-FILL_AFTER_S: Final = 0.5
-"""A recogniser that needs audio to end an utterance gets silence when none came for so long."""
-
-BACKOFF_S: Final = 0.25
-BACKOFF_S_MAX: Final = 2.0
-"""Between two rounds through the plan; it doubles."""
-
-DOUBT_MAX: Final = 4
-"""A stall that the next provider does not contradict was no speech: twice as much is needed for
-the next one, and past this factor loudness alone proves nothing in this session."""
-
 END_S: Final = 5.0
 """livekit-agents 1.5 sends no session.close: so long after its finalize, the session is over."""
 
@@ -110,99 +90,7 @@ little is."""
 
 _EPSILON: Final = 0.02
 
-_AGAIN: Final = frozenset({Kind.BROKEN_OFF, Kind.SESSION_LIMIT, Kind.UPSTREAM_ERROR})
-"""The same provider is tried at once, one time, after these."""
-
-_FOR_GOOD: Final = frozenset(
-    {Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND, Kind.UPSTREAM_REFUSED}
-)
-"""Nothing that passes while a session lasts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send a text message to the client."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Open a connection; what it says comes back with this number."""
-
-    number: int
-    dial: Dial | Engine
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send messages on the connection with this number."""
-
-    number: int
-    frames: list[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Close the connection with this number."""
-
-    number: int
-
-
-class Pause:
-    """Read no more from the client."""
-
-
-class Resume:
-    """Read from the client again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Linger:
-    """Say nothing for so long, unless the client goes before."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the client's WebSocket, and be done."""
-
-    code: int
-    reason: str = ""
-
-
-Action = Tell | Open | Send | Drop | Pause | Resume | Linger | Close
 Event = Text | Binary | Left | SocketEvent
-
-
-@dataclass(slots=True)
-class Try:
-    """What became of one connection; `failure` is None while it runs and if it ended well."""
-
-    provider: str
-    model: str
-    began: float
-    ready: float | None = None
-    failure: Failure | None = None
-
-
-@dataclass(slots=True)
-class Report:
-    """What happened, for logs and metrics. Times are of the session's clock."""
-
-    tries: list[Try] = field(default_factory=list)
-    audio_s: float = 0.0
-    finals: int = 0
-    failovers: int = 0
-    failure: Failure | None = None
-    left: bool = False
-    model: str | None = None
-
-
-TRIES_MAX: Final = 200
-"""Connections that a report names; later ones are only counted."""
 
 
 class SttSession:
@@ -234,8 +122,8 @@ class SttSession:
         self._asked: Asked | None = None
         self._kept = KeptAudio(16_000, config.replay_s)
         self._telling = Telling(self._kept, session_id)
+        self._watch = Watch(config, self._kept, self._telling)
         self._timeout_s = config.open_timeout_s
-        self._retries = config.retries
         # lines
         self._line: Line | None = None
         self._next: Line | None = None
@@ -244,12 +132,7 @@ class SttSession:
         self._held: list[tuple[Line, Heard]] = []
         self._number = 0
         self._numbered: dict[int, tuple[Line, Try]] = {}
-        # plan
-        self._plan: Plan = ()
-        self._left: Plan = ()  # the attempt in use and those after it
-        self._banned: set[tuple[str, str]] = set()
-        self._rounds = 0
-        self._again = False
+        self._course = Course(health, config.retries)
         self._retry_at: float | None = None
         self._asleep = False
         # change of lines
@@ -261,9 +144,6 @@ class SttSession:
         self._acks = 0
         self._finalized_at: float | None = None
         self._closing_by: float | None = None
-        self._closed_again = 0
-        self._overdue_before = False
-        self._doubt = 1
         self._first_audio_at: float | None = None
         self._paused = False
         self.deadline: float | None = now + CREATE_S
@@ -335,14 +215,14 @@ class SttSession:
         self._asked = create.asked
         self._kept = KeptAudio(create.sample_rate, self._config.replay_s)
         self._telling = Telling(self._kept, self._id)
+        self._watch = Watch(self._config, self._kept, self._telling)
         self._telling.language = _told_language(create.asked.language)
         if create.timeout_s is not None:
             self._timeout_s = min(self._timeout_s, create.timeout_s)
         if create.retries is not None:
-            self._retries = create.retries
+            self._course.retries = create.retries
         self.report.model = create.asked.model or "auto"
-        self._plan = plan
-        self._left = self._health.order(plan, now)
+        self._course.begin(plan, now)
         self._out.append(Tell(messages.simple("session.created", self._id)))
         self._open_line(now)
 
@@ -446,31 +326,22 @@ class SttSession:
     def _update(self, update: Update, now: float) -> None:
         asked = self._asked
         assert asked is not None
-        changed = replace(
-            asked,
-            model=update.model or asked.model,
-            language=update.language or asked.language,
-            extra={**asked.extra, **(update.extra or {})},
-        )
-        if update.model is not None and _vendor(update.model) != _vendor(asked.model):
-            # the options of another provider mean nothing to the new one
-            changed = replace(changed, extra=dict(update.extra or {}))
+        changed = updated(asked, update)
         plan = self._planner(changed)
         if isinstance(plan, Failure):
             self._refuse(plan)
             return
         self._asked = changed
         self._telling.language = _told_language(changed.language)
-        self._plan = plan
-        self._banned.clear()
+        self._course.replan(plan)
         line = self._line
         if line is None:
-            self._left = self._health.order(plan, now)
+            self._course.left = self._course.ordered(plan, now)
             return
         same = next((attempt for attempt in plan if _same_place(attempt, line.attempt)), None)
         moved = update.model is not None and not _same_place(plan[0], line.attempt)
         if same is not None and not moved:
-            self._left = (same, *(attempt for attempt in plan if attempt is not same))
+            self._course.left = (same, *(attempt for attempt in plan if attempt is not same))
             if same == line.attempt:
                 return
             if line.ready and (frames := line.recognizer.update(same)) is not None:
@@ -479,8 +350,8 @@ class SttSession:
                     self._out.append(Send(line.number, list(frames)))
                 return
         else:
-            self._left = (line.attempt, *self._health.order(plan, now))
-        self._renew(now, now + UPDATE_WAIT_S, plan if same is None or moved else self._left)
+            self._course.left = (line.attempt, *self._course.ordered(plan, now))
+        self._renew(now, now + UPDATE_WAIT_S, plan if same is None or moved else self._course.left)
 
     def _refuse(self, failure: Failure) -> None:
         """The client's mistake, or its end."""
@@ -503,11 +374,11 @@ class SttSession:
 
     def _ended(self, line: Line | None, now: float) -> None:
         """The last line is through, or its time is."""
-        if line is None or not self._owes_end(line):
+        if line is None or not self._watch.owes_end(line):
             self._closed_well()
             return
-        self._closed_again += 1
-        self._doubted(line)
+        self._watch.closed_again += 1
+        self._watch.doubted(line)
         self._failed(line, Failure(Kind.TIMEOUT, "the last transcripts did not come"), now)
 
     def _closed_well(self) -> None:
@@ -577,7 +448,7 @@ class SttSession:
 
     def _open_line(self, now: float) -> None:
         self._retry_at = None
-        self._line = self._new_line(self._left[0], now)
+        self._line = self._new_line(self._course.left[0], now)
         self._line.unsent = len(self._kept.chunks)
         if self._closing_by is not None:
             self._closing_by = now + self._closing_s(self._line)
@@ -649,9 +520,9 @@ class SttSession:
                 if transcript.text:
                     self._heard_words(line, now)
                 self._tell(telling.final(line, transcript))
-                self._overdue_before = False
+                self._watch.overdue_before = False
                 if transcript.text:  # it has served
-                    self._rounds, self._again = 0, False
+                    self._course.served()
             case SpeechStarted(at):
                 self._tell(telling.speech_started(line, at))
             case Eager(transcript):
@@ -668,16 +539,16 @@ class SttSession:
                 self._line_over(line, now)
             case Expiring(in_s):
                 if line is self._line:
-                    self._renew(now, now + max(0.0, in_s - 2.0), self._left)
+                    self._renew(now, now + max(0.0, in_s - 2.0), self._course.left)
             case NotUpdated():
                 if line is self._line:
-                    self._renew(now, now + UPDATE_WAIT_S, self._left)
+                    self._renew(now, now + UPDATE_WAIT_S, self._course.left)
             case Failed(failure):
                 self._failed(line, failure, now)
 
     def _heard_words(self, line: Line, now: float) -> None:
         line.heard_words(now)
-        self._doubt = 1
+        self._watch.doubt = 1
 
     def _closed(self, number: int, code: int, reason: str, now: float) -> None:
         line, _ = self._numbered.get(number, (None, None))
@@ -716,6 +587,7 @@ class SttSession:
         self._tell(self._telling.settle())
         self._drop(self._old)
         self._old = None
+        self._watch.draining = False
         if self._acks:
             self._acknowledge()
         held, self._held = self._held, []
@@ -757,31 +629,16 @@ class SttSession:
             self._take_next(now)
             return
         if line.ready and now - line.ready_at >= SERVED_S:
-            self._rounds, self._again = 0, False
-        left = after(failure, self._left)
-        if failure.kind in _FOR_GOOD:
-            self._banned.add((line.attempt.provider, line.attempt.model))
-        if failure.kind in _AGAIN and line.ready and not self._again:
-            self._again = True
-            left = (line.attempt, *left)
-        left = self._usable(left)
-        if not left:
-            self._rounds += 1
-            left = self._health.order(self._usable(self._plan), now)
-            if not left or self._rounds > self._retries:
-                self._give_up(failure, now)
-                return
-            self._left = left
-            if not self._sleep_if_muted(now):
-                backoff_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** (self._rounds - 1))
-                self._retry_at = now + backoff_s
-            return
-        self._left = left
-        if not self._sleep_if_muted(now):
+            self._course.served()
+        wait_s = self._course.failed(line.attempt, failure, was_ready=line.ready, now=now)
+        if wait_s is None:
+            self._give_up(failure, now)
+        elif self._sleep_if_muted(now):
+            pass
+        elif wait_s:
+            self._retry_at = now + wait_s
+        else:
             self._open_line(now)
-
-    def _usable(self, plan: Plan) -> Plan:
-        return tuple(a for a in plan if (a.provider, a.model) not in self._banned)
 
     def _sleep_if_muted(self, now: float) -> bool:
         """Whether no line is needed before the caller is heard again."""
@@ -799,7 +656,7 @@ class SttSession:
 
     def _give_up(self, failure: Failure, now: float) -> None:
         nothing_lost = self._kept.speech() is None and self._telling.interim is None
-        if self._closing_by is not None and (nothing_lost or self._closed_again):
+        if self._closing_by is not None and (nothing_lost or self._watch.closed_again):
             self._closed_well()
             return
         self._tell(self._telling.settle())
@@ -823,7 +680,7 @@ class SttSession:
         if self._line is not None and not self._line.ready and not self._line.heard_text:
             # nothing lost: it has heard nothing yet
             self._drop(self._line)
-            self._left = plan
+            self._course.left = plan
             self._renew_at = None
             self._open_line(now)
             return
@@ -848,14 +705,14 @@ class SttSession:
         if self._next is None:
             if now - self._audio_at >= ASLEEP_S and self._calm(now):
                 self._retire(line, now)
-                self._left = self._renew_plan or self._left
+                self._course.left = self._renew_plan or self._course.left
                 self._asleep = True
                 return
-            self._renew_plan = self._renew_plan or self._left
+            self._renew_plan = self._renew_plan or self._course.left
             self._next = self._new_line(self._renew_plan[0], now)
         elif self._next.ready and (self._calm(now) or now >= self._renew_by):
             self._retire(line, now)
-            self._left = self._renew_plan
+            self._course.left = self._renew_plan
             self._line, self._next = self._next, None
             if (session_s := self._line.traits.session_s) is not None:
                 self._plan_renewal(self._line, now, session_s)
@@ -864,6 +721,7 @@ class SttSession:
         """`line` gets no audio of what follows, and is asked for its last finals."""
         self._line = None
         self._old, self._old_by = line, now + DRAIN_S
+        self._watch.draining = True
         line.until = self._kept.end
         self._renew_at = None
         self._acks = self._finalizes
@@ -874,7 +732,7 @@ class SttSession:
         line = self._next
         assert line is not None
         self._line, self._next = line, None
-        self._left = self._renew_plan or (line.attempt,)
+        self._course.left = self._renew_plan or (line.attempt,)
         self._renew_at = None
         line.unsent = len(self._kept.chunks)
         if line.ready:
@@ -913,154 +771,60 @@ class SttSession:
             self._closed_well()
 
     def _check_opening(self, line: Line, now: float) -> None:
-        if line.ready or now < self._ready_by(line):
+        if line.ready or now < self._watch.ready_by(line, self._timeout_s):
             return
         what = "accept the settings" if line.open else "open the connection"
         failure = Failure(Kind.TIMEOUT, f"the provider did not {what} in time")
         self._failed(line, failure, now)
-
-    def _ready_by(self, line: Line) -> float:
-        if line.open:
-            return line.last_sent_at + line.traits.ready_s
-        # the shell has the same time-out; this one is in case it says nothing
-        return line.began_at + self._timeout_s + 1.0
 
     def _tend(self, line: Line, now: float) -> None:
         """What a line needs as time goes by."""
         self._pump(line, now)
         if self._over or line is not self._line:
             return
-        keepalive_at = self._keepalive_at(line)
+        keepalive_at = self._watch.keepalive_at(line)
         if keepalive_at is not None and now >= keepalive_at:
             frames: list[Any] = []
             line.keep_alive(now, frames)
             self._out.append(Send(line.number, frames))
-        fill_at = self._fill_at(line)
+        fill_at = self._watch.fill_at(line)
         if fill_at is not None and now >= fill_at:
             frames = []
             line.fill(FILL_AFTER_S, now, frames)
             self._out.append(Send(line.number, frames))
-        flush_at = self._flush_answer_at(line)
+        flush_at = self._watch.flush_answer_at(line)
         if flush_at is not None and now >= flush_at:
             self._flushed(line, now)
-        overdue_at = self._overdue_at(line)
+        overdue_at = self._watch.overdue_at(line)
         if overdue_at is not None and now >= overdue_at:
             self._overdue(line, now)
         if line is self._line:
             self._check_stall(line, now)
 
-    def _flush_answer_at(self, line: Line) -> float | None:
-        """When a flush counts as answered: some providers say nothing where there is nothing."""
-        if line.flush_sent_at is None or self._telling.interim is not None:
-            return None
-        if self._owes_flush(line):
-            return None
-        if line.traits.flush_is_answered:
-            return line.flush_sent_at + line.traits.final_within_s
-        return line.flush_sent_at + self._config.finalize_s
-
-    def _keepalive_at(self, line: Line) -> float | None:
-        if line.traits.keepalive_s is None or line.finishing:
-            return None
-        return line.last_sent_at + line.traits.keepalive_s
-
-    def _fill_at(self, line: Line) -> float | None:
-        """When silence is sent so that an open utterance comes to its end."""
-        if not line.traits.starves or line.unsent or line.finishing:
-            return None
-        if self._telling.interim is None and not (self._telling.speaking and line.heard_text):
-            return None
-        return line.last_sent_at + FILL_AFTER_S
-
-    def _overdue_at(self, line: Line) -> float | None:
-        """When the final of the open utterance is asked for, and then when it is given up."""
-        if self._telling.interim is None and not self._owes_flush(line):
-            return None
-        if line.unsent or self._old is not None:
-            return None
-        if line.finishing:
-            return None  # the time to close is the bound
-        if line.flush_sent_at is not None:
-            if line.traits.flush_is_answered:
-                return line.flush_sent_at + line.traits.final_within_s
-            return line.flush_sent_at + max(OVERDUE_FLUSH_S, self._config.finalize_s)
-        limit_s = self._config.overdue_s or line.traits.final_within_s
-        return max(line.last_loud_at, line.last_text_at) + limit_s
-
     def _overdue(self, line: Line, now: float) -> None:
         if line.flush_sent_at is None and not line.finishing:
             self._flush(line, now)
-        elif self._overdue_before:
+        elif self._watch.overdue_before:
             # a second provider has no final either: what it has told so far must do
             line.flush_sent_at = None
             self._tell(self._telling.settle())
-            self._overdue_before = False
+            self._watch.overdue_before = False
             self._acknowledge()
         else:
-            self._overdue_before = True
-            self._doubted(line)
+            self._watch.overdue_before = True
+            self._watch.doubted(line)
             self._failed(line, Failure(Kind.TIMEOUT, "a final transcript was overdue"), now)
-
-    def _owes_flush(self, line: Line) -> bool:
-        """Whether a flush was met with silence although there was speech to tell of."""
-        at = line.flush_sent_at
-        return at is not None and line.last_heard_at <= at and self._spoke_untold(line)
-
-    def _owes_end(self, line: Line) -> bool:
-        """Whether a finish was, and there is a provider left to ask."""
-        return (
-            line.finishing
-            and line.last_heard_at <= line.last_sent_at
-            and (self._spoke_untold(line) or self._spoke_after_interim())
-            and self._closed_again < CLOSE_AGAIN_MAX
-        )
-
-    def _spoke_untold(self, line: Line) -> bool:
-        return self._doubt <= DOUBT_MAX and line.loud_untold_s >= UNTOLD_S * self._doubt
-
-    def _spoke_after_interim(self) -> bool:
-        """Whether the text of the open utterance ends before the speech does."""
-        said, speech = self._telling.interim, self._kept.speech()
-        if said is None or speech is None:
-            return False
-        return speech[1] / self._kept.rate - said.end >= UNTOLD_S
-
-    def _doubted(self, line: Line) -> None:
-        """A line fails because of speech that brought no word: it may have been none."""
-        if self._telling.interim is None and self._spoke_untold(line):
-            self._doubt *= 2
 
     def _check_stall(self, line: Line, now: float) -> None:
         if not line.ready or line.finishing:
             return
-        stall_at = self._stall_at(line)
+        stall_at = self._watch.stall_at(line)
         if stall_at is None or now < stall_at:
             return
-        if self._proven_by_speech(line):
-            self._doubt *= 2
+        if self._watch.proven_by_speech(line):
+            self._watch.doubt *= 2
         failure = Failure(Kind.TIMEOUT, "the provider takes audio and says nothing")
         self._failed(line, failure, now)
-
-    def _stall_at(self, line: Line) -> float | None:
-        """When the line counts as stalled if nothing is heard till then; None: not to be said."""
-        traits, stall_s = line.traits, self._config.stall_s
-        times = []
-        if traits.chatty_s is not None:
-            chatty_s = max(stall_s, traits.chatty_s)
-            if line.unheard_s >= chatty_s:
-                times.append(line.last_heard_at + chatty_s)
-        if self._doubt <= DOUBT_MAX:
-            if line.loud_unheard_s >= stall_s * self._doubt:
-                times.append(line.last_heard_at + stall_s * self._doubt)
-            deaf_s = traits.text_within_s * self._doubt
-            if line.loud_untold_s >= deaf_s:
-                times.append(line.last_text_at + deaf_s)
-        return min(times) if times else None
-
-    def _proven_by_speech(self, line: Line) -> bool:
-        """Whether it was loudness that made the line look stalled."""
-        chatty_s = line.traits.chatty_s
-        return chatty_s is None or line.unheard_s < max(self._config.stall_s, chatty_s)
 
     def _ended_by_silence(self, now: float) -> bool:
         at = self._end_at()
@@ -1087,15 +851,11 @@ class SttSession:
             if self._old.unsent:
                 times.append(self._old.next_send_at)
         if self._next is not None and not self._next.ready:
-            times.append(self._ready_by(self._next))
+            times.append(self._watch.ready_by(self._next, self._timeout_s))
         if line is not None and not line.ready:
-            times.append(self._ready_by(line))
+            times.append(self._watch.ready_by(line, self._timeout_s))
         elif line is not None:
-            if line.unsent:
-                times.append(line.next_send_at)
-            times += [self._keepalive_at(line), self._fill_at(line), self._overdue_at(line)]
-            times.append(self._stall_at(line))
-            times += [self._flush_answer_at(line), self._change_at(line, now)]
+            times += [*self._watch.dues(line), self._change_at(line, now)]
         due += [at for at in times if at is not None]
         # what is due was just done; a rule that does not let go may not spin
         self.deadline = max(min(due), now + _EPSILON)
@@ -1117,10 +877,6 @@ class SttSession:
 
 def _same_place(one: Attempt, other: Attempt) -> bool:
     return (one.provider, one.model) == (other.provider, other.model)
-
-
-def _vendor(model: str | None) -> str:
-    return (model or "").partition("/")[0]
 
 
 def _told_language(language: str | None) -> str | None:

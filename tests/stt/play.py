@@ -15,8 +15,9 @@ from gateway.errors import Failure, Kind
 from gateway.events import WOKEN, Broke, Closed, Frame, Left, Opened, Text
 from gateway.health import Health
 from gateway.plan import Attempt, Plan
+from gateway.stt.actions import Close, Drop, Linger, Open, Pause, Resume, Send, Tell
 from gateway.stt.messages import Asked
-from gateway.stt.session import Close, Drop, Linger, Open, Pause, Resume, Send, SttSession, Tell
+from gateway.stt.session import SttSession
 from gateway.stt.settings import SttConfig
 from gateway.stt.upstream import (
     Audio,

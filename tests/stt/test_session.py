@@ -8,7 +8,6 @@ import pytest
 
 from gateway.errors import Failure, Kind
 from gateway.health import Health
-from gateway.stt.session import CLOSE_AGAIN_MAX
 from gateway.stt.settings import SttConfig
 from gateway.stt.upstream import (
     Eager,
@@ -27,6 +26,7 @@ from gateway.stt.upstream import (
     Traits,
     Transcript,
 )
+from gateway.stt.watch import CLOSE_AGAIN_MAX
 from tests.stt.play import ACME, FRAME_S, HUSH, RATE, TONE, ZEUS, Play, final, interim, word, words
 
 GREETS = Traits(replay_rate=float("inf"), greets=True)
