@@ -14,15 +14,17 @@ from typing import Any, Final
 from gateway.errors import Failure, Kind
 from gateway.events import Binary, Broke, Closed, Frame, Left, Opened, SocketEvent, Text, Woken
 from gateway.health import Health
-from gateway.plan import Attempt, Plan, after
+from gateway.plan import Attempt, Plan
 from gateway.stt import messages
-from gateway.stt.actions import Action, Close, Drop, Linger, Open, Pause, Resume, Send, Tell
+from gateway.stt.actions import Action, Close, Linger, Pause, Resume, Send, Tell
 from gateway.stt.course import SERVED_S, Course
 from gateway.stt.kept import KeptAudio
 from gateway.stt.line import Line
+from gateway.stt.lines import Lines
 from gateway.stt.messages import Asked, CloseSession, Create, FinalizeSession, Update
 from gateway.stt.planning import updated
-from gateway.stt.report import TRIES_MAX, Report, Try
+from gateway.stt.renewal import Renewal, is_calm
+from gateway.stt.report import Report
 from gateway.stt.settings import SttConfig
 from gateway.stt.telling import Telling
 from gateway.stt.upstream import (
@@ -55,17 +57,8 @@ ASLEEP_S: Final = 5.0
 """A caller who has sent no audio for so long is muted: a line that ends is not replaced before
 there is something to hear."""
 
-CALM_S: Final = 0.5
-"""Quiet for so long, with nothing open: a moment to change lines."""
-
-RENEW_LEAD_S: Final = 30.0
-"""So long before a connection's greatest age the next one is looked for."""
-
 UPDATE_WAIT_S: Final = 6.0
 """A change of settings waits so long for a calm moment."""
-
-RENEW_RETRY_S: Final = 5.0
-"""After a failed attempt to change lines, while the old one still serves."""
 
 DRAIN_S: Final = 3.0
 """How long the last finals of a replaced line are waited for; the new line's wait meanwhile."""
@@ -112,8 +105,6 @@ class SttSession:
     ) -> None:
         self._config = config
         self._planner = planner
-        self._upstreams = upstreams
-        self._health = health
         self._id = session_id
         self._ends_itself = ends_itself
         self._out: list[Action] = []
@@ -130,15 +121,11 @@ class SttSession:
         self._old: Line | None = None
         self._old_by = 0.0
         self._held: list[tuple[Line, Heard]] = []
-        self._number = 0
-        self._numbered: dict[int, tuple[Line, Try]] = {}
         self._course = Course(health, config.retries)
         self._retry_at: float | None = None
         self._asleep = False
         # change of lines
-        self._renew_at: float | None = None
-        self._renew_by = 0.0
-        self._renew_plan: Plan = ()
+        self._renewal = Renewal()
         # what is owed
         self._finalizes = 0
         self._acks = 0
@@ -148,6 +135,7 @@ class SttSession:
         self._paused = False
         self.deadline: float | None = now + CREATE_S
         self.report = Report()
+        self._lines = Lines(upstreams, health, self.report)
 
     # -- the way in
 
@@ -256,7 +244,7 @@ class SttSession:
                 if frames:
                     self._out.append(Send(line.number, frames))
                 if live and not line.unsent and self._finalized_at is None:
-                    return line.unheard_s < self._config.stall_s and self._renew_at is None
+                    return line.unheard_s < self._config.stall_s and self._renewal.at is None
                 self._caught_up(line, now)
             self._check_stall(line, now)
         elif self._asleep:
@@ -365,10 +353,7 @@ class SttSession:
         """Let go of everything."""
         self._over = True
         self.deadline = None
-        for number, (line, _) in self._numbered.items():
-            self._out.insert(0, Drop(number))
-            self._health.dropped(line.attempt)
-        self._numbered.clear()
+        self._out[:0] = self._lines.drop_all()
         self.report.audio_s = self._kept.end / self._kept.rate
         self.report.finals = self._telling.finals
 
@@ -435,15 +420,8 @@ class SttSession:
     # -- lines
 
     def _new_line(self, attempt: Attempt, now: float) -> Line:
-        self._number += 1
-        recognizer = self._upstreams[attempt.provider].recognizer(attempt, self._kept.rate)
-        line = Line(self._number, attempt, recognizer, self._kept.rate, now)
-        one = Try(attempt.provider, attempt.model, now)
-        if len(self.report.tries) < TRIES_MAX:
-            self.report.tries.append(one)
-        self._numbered[line.number] = line, one
-        self._health.began(attempt, now)
-        self._out.append(Open(line.number, recognizer.dial(), self._timeout_s))
+        line, opening = self._lines.open(attempt, self._kept.rate, self._timeout_s, now)
+        self._out.append(opening)
         return line
 
     def _open_line(self, now: float) -> None:
@@ -454,7 +432,7 @@ class SttSession:
             self._closing_by = now + self._closing_s(self._line)
 
     def _opened(self, number: int, now: float) -> None:
-        line, _ = self._numbered.get(number, (None, None))
+        line = self._lines.of(number)
         if line is None:
             return
         frames = line.opened(now)
@@ -467,11 +445,9 @@ class SttSession:
         if line.ready:
             return
         line.became_ready(now)
-        _, one = self._numbered[line.number]
-        one.ready = now
-        self._health.ended(line.attempt, None, now)
+        self._lines.ready(line, now)
         if line.traits.session_s is not None and line is self._line:
-            self._plan_renewal(line, now, line.traits.session_s)
+            self._renewal.before_age(line.traits.session_s, now)
         if line is self._line:
             line.catching_up = self._kept.seconds > 0.5 and not self._runs_ahead(now)
             self._pump(line, now)
@@ -494,12 +470,12 @@ class SttSession:
             self._watch_backlog()
 
     def _frame(self, number: int, data: Any, now: float) -> None:
-        line, _ = self._numbered.get(number, (None, None))
+        line = self._lines.of(number)
         if line is None:
             return
         line.heard(now)
         for heard in line.recognizer.decode(data):
-            if self._over or line.number not in self._numbered:
+            if self._over or line not in self._lines:
                 return
             self._heard(line, heard, now)
 
@@ -551,7 +527,7 @@ class SttSession:
         self._watch.doubt = 1
 
     def _closed(self, number: int, code: int, reason: str, now: float) -> None:
-        line, _ = self._numbered.get(number, (None, None))
+        line = self._lines.of(number)
         if line is None:
             return
         if line.finishing and code in (1000, 1001, 1005):
@@ -562,15 +538,9 @@ class SttSession:
             self._failed(line, line.recognizer.closed(code, reason), now)
 
     def _broke(self, number: int, failure: Failure, now: float) -> None:
-        line, _ = self._numbered.get(number, (None, None))
+        line = self._lines.of(number)
         if line is not None:
             self._failed(line, failure, now)
-
-    def _drop(self, line: Line) -> None:
-        if (entry := self._numbered.pop(line.number, None)) is not None:
-            self._out.append(Drop(line.number))
-            if entry[1].failure is None:
-                self._health.dropped(line.attempt)
 
     def _line_over(self, line: Line, now: float) -> None:
         """A line has ended as it was asked to."""
@@ -585,7 +555,7 @@ class SttSession:
         """The replaced line has no more to say: the new one's words, which waited, come now."""
         assert self._old is not None
         self._tell(self._telling.settle())
-        self._drop(self._old)
+        self._out += self._lines.drop(self._old)
         self._old = None
         self._watch.draining = False
         if self._acks:
@@ -602,20 +572,13 @@ class SttSession:
             # our words to the provider, not the client's to us
             failure = replace(failure, kind=Kind.UPSTREAM_REFUSED)
         failure = replace(failure, provider=line.attempt.provider)
-        if (entry := self._numbered.get(line.number)) is not None:
-            entry[1].failure = failure
-        if failure.kind is not Kind.SESSION_LIMIT:
-            self._health.ended(line.attempt, failure, now)
-        self._drop(line)
+        self._out += self._lines.failed(line, failure, now)
         if line is self._old:
             self._old_over(now)
         elif line is self._next:
             self._next = None
-            self._renew_plan = after(failure, self._renew_plan)
-            if self._renew_plan:
-                self._next = self._new_line(self._renew_plan[0], now)
-            else:  # the old line serves on
-                self._renew_at = now + RENEW_RETRY_S
+            if self._renewal.failed(failure, now):
+                self._next = self._new_line(self._renewal.plan[0], now)
         elif line is self._line:
             self.report.failovers += 1
             self._fall_back(line, failure, now)
@@ -651,7 +614,7 @@ class SttSession:
         ):
             return False
         self._asleep = True
-        self._renew_at = None
+        self._renewal.done()
         return True
 
     def _give_up(self, failure: Failure, now: float) -> None:
@@ -664,58 +627,46 @@ class SttSession:
 
     # -- change of lines
 
-    def _plan_renewal(self, line: Line, now: float, session_s: float) -> None:
-        lead_s = min(RENEW_LEAD_S, session_s / 10)
-        self._renew_at = now + session_s - lead_s
-        self._renew_by = now + session_s - lead_s / 5
-        self._renew_plan = ()
-
     def _renew(self, now: float, by: float, plan: Plan) -> None:
         """Change lines in a calm moment, at last at `by`."""
-        self._renew_at, self._renew_by = now, by
-        self._renew_plan = plan
+        self._renewal.wish(now, by, plan)
         if self._next is not None:
-            self._drop(self._next)
+            self._out += self._lines.drop(self._next)
             self._next = None
         if self._line is not None and not self._line.ready and not self._line.heard_text:
             # nothing lost: it has heard nothing yet
-            self._drop(self._line)
+            self._out += self._lines.drop(self._line)
             self._course.left = plan
-            self._renew_at = None
+            self._renewal.done()
             self._open_line(now)
             return
         self._change_lines(now)
 
     def _calm(self, now: float) -> bool:
-        line = self._line
-        return (
-            line is not None
-            and self._telling.interim is None
-            and not line.unsent
-            and now - max(line.last_loud_at, line.last_text_at) >= CALM_S
-        )
+        line, is_open = self._line, self._telling.interim is not None
+        return line is not None and is_calm(line, utterance_open=is_open, now=now)
 
     def _change_lines(self, now: float) -> None:
         """Take the next step of a change of lines, if its time has come."""
         line = self._line
-        if self._renew_at is None or now < self._renew_at or self._old is not None:
+        if not self._renewal.is_due(now) or self._old is not None:
             return
         if line is None or not line.ready or self._closing_by is not None:
             return
         if self._next is None:
             if now - self._audio_at >= ASLEEP_S and self._calm(now):
                 self._retire(line, now)
-                self._course.left = self._renew_plan or self._course.left
+                self._course.left = self._renewal.plan or self._course.left
                 self._asleep = True
                 return
-            self._renew_plan = self._renew_plan or self._course.left
-            self._next = self._new_line(self._renew_plan[0], now)
-        elif self._next.ready and (self._calm(now) or now >= self._renew_by):
+            self._renewal.plan = self._renewal.plan or self._course.left
+            self._next = self._new_line(self._renewal.plan[0], now)
+        elif self._next.ready and (self._calm(now) or now >= self._renewal.by):
             self._retire(line, now)
-            self._course.left = self._renew_plan
+            self._course.left = self._renewal.plan
             self._line, self._next = self._next, None
             if (session_s := self._line.traits.session_s) is not None:
-                self._plan_renewal(self._line, now, session_s)
+                self._renewal.before_age(session_s, now)
 
     def _retire(self, line: Line, now: float) -> None:
         """`line` gets no audio of what follows, and is asked for its last finals."""
@@ -723,7 +674,7 @@ class SttSession:
         self._old, self._old_by = line, now + DRAIN_S
         self._watch.draining = True
         line.until = self._kept.end
-        self._renew_at = None
+        self._renewal.done()
         self._acks = self._finalizes
         self._pump(line, now)
 
@@ -732,8 +683,8 @@ class SttSession:
         line = self._next
         assert line is not None
         self._line, self._next = line, None
-        self._course.left = self._renew_plan or (line.attempt,)
-        self._renew_at = None
+        self._course.left = self._renewal.plan or (line.attempt,)
+        self._renewal.done()
         line.unsent = len(self._kept.chunks)
         if line.ready:
             line.catching_up = True
@@ -861,18 +812,10 @@ class SttSession:
         self.deadline = max(min(due), now + _EPSILON)
 
     def _change_at(self, line: Line, now: float) -> float | None:
-        if self._renew_at is None or self._old is not None or self._closing_by is not None:
+        if self._old is not None or self._closing_by is not None:
             return None
-        if now < self._renew_at:
-            return self._renew_at
-        if self._next is None:
-            return self._renew_at
-        if not self._next.ready:
-            return None
-        calm_at = max(line.last_loud_at, line.last_text_at) + CALM_S
-        if self._telling.interim is None and not line.unsent and calm_at > now:
-            return min(calm_at, self._renew_by)
-        return self._renew_by
+        is_open = self._telling.interim is not None
+        return self._renewal.moment(line, self._next, utterance_open=is_open, now=now)
 
 
 def _same_place(one: Attempt, other: Attempt) -> bool:
