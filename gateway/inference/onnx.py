@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+
+from gateway.inference.rewrite import faster
 
 Samples = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.float32]
@@ -20,19 +23,37 @@ class ModelError(Exception):
     """A file is no model, or not the kind that is wanted; the message says what is."""
 
 
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The model in the file `path`, run by at most `threads` threads. Raises ModelError."""
+def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # a spinning thread would take the event loop's core
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """The model in the file `path`, run by at most `threads` threads. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), _options(threads), providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime's own errors share no base class
         raise ModelError(f"{path}: not a model that ONNX Runtime can load: {error}") from None
+
+
+def open_faster_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """As `open_session`, with the graph written as ONNX Runtime runs it faster, where it can be."""
+    rewritten = faster(path.read_bytes()) if path.is_file() else None
+    if rewritten is not None:
+        # a file with weights beside it cannot be loaded from bytes
+        with contextlib.suppress(Exception):
+            return onnxruntime.InferenceSession(
+                rewritten, _options(threads), providers=["CPUExecutionProvider"]
+            )
+    return open_session(path, threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +130,7 @@ class WindowModel:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        self._session = open_session(path, threads)
+        self._session = open_faster_session(path, threads)
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
             raise ModelError(f"{path}: expected one input, float32 [batch, ...]")
