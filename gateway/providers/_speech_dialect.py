@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
 from gateway.errors import Failure, Kind, presentable
 from gateway.plan import Attempt
 from gateway.provider import Account
-from gateway.stt.upstream import Traits, Word
+from gateway.stt.options import Table, check
+from gateway.stt.upstream import Flushed, Heard, Traits, Word
 
 BY_STATUS: Final[Mapping[int, Kind]] = {
     400: Kind.UPSTREAM_REFUSED,
@@ -91,6 +92,20 @@ def most_frequent(speakers: Iterable[str | None]) -> str | None:
     return counted.most_common(1)[0][0] if counted else None
 
 
+class SpeechAdapter:
+    """The adapter of a configured account; subclasses say what their options are."""
+
+    terms_option: str | None = None
+    speakers_option: str | None = None
+    table: ClassVar[Table] = {}
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def check(self, given: Mapping[str, Any]) -> Failure | None:
+        return check(given, self.table)
+
+
 class SocketRecognizer:
     """What most recognisers on a WebSocket have in common: nothing to open with, nothing that can
     be changed, closes as RFC 6455 has them. Takes the caller's rate if the traits have it."""
@@ -102,6 +117,14 @@ class SocketRecognizer:
         self.attempt = attempt
         rates = self.traits.rates
         self.rate = rate if not rates or rate in rates else rates[0]
+        self.flushing = False
+
+    def flushed(self) -> Sequence[Heard]:
+        """To be said after the finals that a flush has brought."""
+        if not self.flushing:
+            return ()
+        self.flushing = False
+        return (Flushed(),)
 
     def opening(self) -> Sequence[str | bytes]:
         return ()

@@ -13,6 +13,7 @@ from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
     SocketRecognizer,
+    SpeechAdapter,
     changed,
     failure_of_close,
     mean_confidence,
@@ -31,7 +32,6 @@ from gateway.stt.upstream import (
     Failed,
     Finish,
     Flush,
-    Flushed,
     Heard,
     Interim,
     KeepAlive,
@@ -87,17 +87,12 @@ TERM_CHARS_MAX: Final = 50
 CONTEXT_CHARS_MAX: Final = 1750
 
 
-class AssemblyAIStt:
+class AssemblyAIStt(SpeechAdapter):
     """The adapter of a configured AssemblyAI account."""
 
     terms_option: str | None = "keyterms_prompt"
     speakers_option: str | None = "speaker_labels"
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, _OPTIONS)
+    table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         return Streaming(self._account, attempt, rate)
@@ -119,7 +114,6 @@ class Streaming(SocketRecognizer):
         super().__init__(account, attempt, rate)
         self._u3 = not attempt.model.startswith("universal-streaming")
         self._session_id: str | None = None
-        self._flushing = False
         self._formatted = self._parameters(attempt).get("format_turns") is True
 
     def _parameters(self, attempt: Attempt) -> dict[str, Any]:
@@ -163,7 +157,7 @@ class Streaming(SocketRecognizer):
             case Audio(pcm):
                 return (pcm,)
             case Flush():
-                self._flushing = True
+                self.flushing = True
                 return ('{"type":"ForceEndpoint"}',)
             case KeepAlive():
                 return ('{"type":"KeepAlive"}',)
@@ -224,11 +218,7 @@ class Streaming(SocketRecognizer):
         if over and self._formatted and message.get("turn_is_formatted") is not True:
             return (Interim(transcript),) if text else ()  # the formatted one follows
         if over:
-            heard: list[Heard] = [FinalHeard(transcript)]
-            if self._flushing:
-                self._flushing = False
-                heard.append(Flushed())
-            return heard
+            return (FinalHeard(transcript), *self.flushed())
         if not text:
             return ()
         if text_of(message.get("utterance")) and not self._u3:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -13,6 +13,7 @@ from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
     SocketRecognizer,
+    SpeechAdapter,
     changed,
     failure_of_status,
     number,
@@ -65,17 +66,11 @@ _MANUAL: Final[Table] = {
 }
 
 
-class CartesiaStt:
+class CartesiaStt(SpeechAdapter):
     """The adapter of a configured Cartesia account."""
 
     terms_option: str | None = "keyterm"
-    speakers_option: str | None = None
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, {**_TURNS, **_MANUAL})
+    table: ClassVar[Table] = {**_TURNS, **_MANUAL}
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         kind = Manual if attempt.model.startswith("ink-whisper") else Turns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -12,6 +12,9 @@ from gateway.errors import Failure, Kind
 from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
+    SocketRecognizer,
+    SpeechAdapter,
+    changed,
     failure_of_close,
     mean_confidence,
     most_frequent,
@@ -30,7 +33,6 @@ from gateway.stt.upstream import (
     Failed,
     Finish,
     Flush,
-    Flushed,
     Heard,
     Interim,
     KeepAlive,
@@ -129,17 +131,12 @@ there are more."""
 _RATES_FLUX: Final = (16_000, 8_000, 24_000, 44_100, 48_000)
 
 
-class DeepgramStt:
+class DeepgramStt(SpeechAdapter):
     """The adapter of a configured Deepgram account."""
 
     terms_option: str | None = "keyterm"
     speakers_option: str | None = "diarize"
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, {**_NOVA, **_FLUX})
+    table: ClassVar[Table] = {**_NOVA, **_FLUX}
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         if attempt.model.startswith("flux"):
@@ -165,7 +162,7 @@ def _failure_of_close(code: int, reason: str) -> Failure:
     return failure_of_close(code, reason)
 
 
-class Nova:
+class Nova(SocketRecognizer):
     """One connection to /v1/listen."""
 
     traits = Traits(
@@ -177,12 +174,9 @@ class Nova:
     )
 
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
-        self._account = account
-        self.attempt = attempt
-        self.rate = rate
+        super().__init__(account, attempt, rate)
         self._global = account.base_url.rstrip("/").endswith("://api.deepgram.com")
         self._keyterms = attempt.model.startswith("nova-3")
-        self._flushing = False
 
     def _parameters(self, attempt: Attempt) -> dict[str, Any]:
         given = options.known(attempt.options, _NOVA)
@@ -211,21 +205,18 @@ class Nova:
         return parameters
 
     def dial(self) -> Dial:
-        url = websocket_url(join_url(self._account.base_url, "v1/listen"))
+        url = websocket_url(join_url(self.account.base_url, "v1/listen"))
         return Dial(
             f"{url}?{options.query_string(self._parameters(self.attempt))}",
-            {"authorization": f"Token {self._account.api_key}", **self._account.headers},
+            {"authorization": f"Token {self.account.api_key}", **self.account.headers},
         )
-
-    def opening(self) -> Sequence[str | bytes]:
-        return ()
 
     def encode(self, request: Request) -> Sequence[str | bytes]:
         match request:
             case Audio(pcm):
                 return (pcm,)
             case Flush():
-                self._flushing = True
+                self.flushing = True
                 return ('{"type":"Finalize"}',)
             case KeepAlive():
                 return ('{"type":"KeepAlive"}',)
@@ -280,28 +271,25 @@ class Nova:
         )
         if not is_final:
             return (Interim(transcript),) if transcript.text else ()
-        heard: list[Heard] = [FinalHeard(transcript)]
-        if message.get("from_finalize") is True and self._flushing:
-            self._flushing = False
-            heard.append(Flushed())
-        return heard
+        flushed = self.flushed() if message.get("from_finalize") is True else ()
+        return (FinalHeard(transcript), *flushed)
 
     def closed(self, code: int, reason: str) -> Failure:
         return _failure_of_close(code, reason)
 
     def update(self, attempt: Attempt) -> Sequence[str | bytes] | None:
         before, after = self._parameters(self.attempt), self._parameters(attempt)
-        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-        if not changed:
+        names = changed(before, after)
+        if not names:
             self.attempt = attempt
             return ()
-        if not (self._keyterms and self._global and changed <= {"keyterm", "numerals"}):
+        if not (self._keyterms and self._global and names <= {"keyterm", "numerals"}):
             return None
         self.attempt = attempt
         configure: dict[str, Any] = {"type": "Configure"}
-        if "keyterm" in changed:
+        if "keyterm" in names:
             configure["keyterms"] = after.get("keyterm", [])
-        if "numerals" in changed:
+        if "numerals" in names:
             configure["features"] = {"numerals": bool(after.get("numerals", False))}
         return (orjson.dumps(configure).decode(),)
 
@@ -331,7 +319,7 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-class Flux:
+class Flux(SocketRecognizer):
     """One connection to /v2/listen: turns are found by the model."""
 
     traits = Traits(
@@ -347,11 +335,8 @@ class Flux:
     )
 
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
-        self._account = account
-        self.attempt = attempt
-        self.rate = rate if rate in _RATES_FLUX else _RATES_FLUX[0]
+        super().__init__(account, attempt, rate)
         self._turn_open = False
-        self._flushing = False
         self._model = attempt.model
         if self._model == "flux-general":  # a name of LiveKit's
             english = attempt.language is None or attempt.language.split("-")[0] == "en"
@@ -381,22 +366,19 @@ class Flux:
         return parameters
 
     def dial(self) -> Dial:
-        url = websocket_url(join_url(self._account.base_url, "v2/listen"))
+        url = websocket_url(join_url(self.account.base_url, "v2/listen"))
         return Dial(
             f"{url}?{options.query_string(self._parameters(self.attempt))}",
-            {"authorization": f"Token {self._account.api_key}", **self._account.headers},
+            {"authorization": f"Token {self.account.api_key}", **self.account.headers},
             ping_interval_s=30.0,
         )
-
-    def opening(self) -> Sequence[str | bytes]:
-        return ()
 
     def encode(self, request: Request) -> Sequence[str | bytes]:
         match request:
             case Audio(pcm):
                 return (pcm,)
             case Flush():
-                self._flushing = True
+                self.flushing = True
                 return ('{"type":"ForceEndTurn"}',)
             case KeepAlive():
                 return ()
@@ -404,7 +386,7 @@ class Flux:
                 close = '{"type":"CloseStream"}'
                 if not self._turn_open:
                     return (close,)
-                self._flushing = True
+                self.flushing = True
                 return ('{"type":"ForceEndTurn"}', close)
 
     def decode(self, frame: str | bytes) -> Sequence[Heard]:
@@ -443,11 +425,7 @@ class Flux:
                 return (Resumed(), Interim(transcript))
             case "EndOfTurn":
                 self._turn_open = False
-                heard: list[Heard] = [FinalHeard(transcript)]
-                if self._flushing:
-                    self._flushing = False
-                    heard.append(Flushed())
-                return heard
+                return (FinalHeard(transcript), *self.flushed())
             case _:
                 return ()
 
@@ -485,20 +463,20 @@ class Flux:
 
     def update(self, attempt: Attempt) -> Sequence[str | bytes] | None:
         before, after = self._parameters(self.attempt), self._parameters(attempt)
-        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        names = changed(before, after)
         thresholds = {"eot_threshold", "eager_eot_threshold", "eot_timeout_ms"}
-        if not changed <= {*thresholds, "keyterm", "language_hint", "numerals"}:
+        if not names <= {*thresholds, "keyterm", "language_hint", "numerals"}:
             return None
         self.attempt = attempt
-        if not changed:
+        if not names:
             return ()
         configure: dict[str, Any] = {"type": "Configure"}
-        if tuned := {name: after[name] for name in changed & thresholds if name in after}:
+        if tuned := {name: after[name] for name in names & thresholds if name in after}:
             configure["thresholds"] = tuned
-        if "keyterm" in changed:
+        if "keyterm" in names:
             configure["keyterms"] = after.get("keyterm", [])
-        if "language_hint" in changed:
+        if "language_hint" in names:
             configure["language_hints"] = after.get("language_hint", [])
-        if "numerals" in changed:
+        if "numerals" in names:
             configure["numerals"] = bool(after.get("numerals", False))
         return (orjson.dumps(configure).decode(),)

@@ -13,6 +13,8 @@ from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
     SocketRecognizer,
+    SpeechAdapter,
+    mean_confidence,
     number,
     objects,
     parsed,
@@ -27,7 +29,6 @@ from gateway.stt.upstream import (
     Failed,
     Finish,
     Flush,
-    Flushed,
     Heard,
     Interim,
     KeepAlive,
@@ -85,17 +86,11 @@ _KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
-class ElevenLabsStt:
+class ElevenLabsStt(SpeechAdapter):
     """The adapter of a configured ElevenLabs account."""
 
     terms_option: str | None = "keyterms"
-    speakers_option: str | None = None
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, _OPTIONS)
+    table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         return Scribe(self._account, attempt, rate)
@@ -138,7 +133,7 @@ class Scribe(SocketRecognizer):
         )
         self._session_id: str | None = None
         self._since_commit_s = 0.0
-        self._flushing = self._finishing = False
+        self._finishing = False
 
     def dial(self) -> Dial:
         url = websocket_url(join_url(self.account.base_url, "v1/speech-to-text/realtime"))
@@ -162,9 +157,9 @@ class Scribe(SocketRecognizer):
             case KeepAlive():
                 return (self._chunk(b""),)
             case Flush():
-                self._flushing = True
+                self.flushing = True
             case Finish():
-                self._flushing = self._finishing = True
+                self.flushing = self._finishing = True
         frames = []
         missing_s = COMMIT_S_MIN + 0.01 - self._since_commit_s
         if missing_s > 0:
@@ -204,14 +199,11 @@ class Scribe(SocketRecognizer):
         transcript = Transcript(
             text_of(message.get("text")).strip(),
             language=text_of(message.get("language_code")) or None,
-            confidence=sum(word.confidence for word in words) / len(words) if words else 1.0,
+            confidence=mean_confidence(words),
             words=tuple(words),
             request_id=self._session_id,
         )
-        heard: list[Heard] = [FinalHeard(transcript)]
-        if self._flushing:
-            self._flushing = False
-            heard.append(Flushed())
-            if self._finishing:  # there is no message for the end
-                heard.append(Ended())
-        return heard
+        flushed = self.flushed()
+        # there is no message for the end
+        ended = (Ended(),) if flushed and self._finishing else ()
+        return (FinalHeard(transcript), *flushed, *ended)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
     SocketRecognizer,
+    SpeechAdapter,
     failure_of_close,
     parsed,
     said,
@@ -28,7 +29,6 @@ from gateway.stt.upstream import (
     Expiring,
     Finish,
     Flush,
-    Flushed,
     Heard,
     Interim,
     KeepAlive,
@@ -50,17 +50,11 @@ TERMS_MAX: Final = 1000
 END: Final = '{"realtimeInput":{"audioStreamEnd":true}}'
 
 
-class GoogleStt:
+class GoogleStt(SpeechAdapter):
     """The adapter of a configured Gemini account."""
 
     terms_option: str | None = "custom_vocabulary"
-    speakers_option: str | None = None
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, _OPTIONS)
+    table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         return Live(self._account, attempt, rate)
@@ -82,7 +76,7 @@ class Live(SocketRecognizer):
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
         super().__init__(account, attempt, rate)
         self._interim: Transcript | None = None
-        self._flushing = self._finishing = False
+        self._finishing = False
 
     def dial(self) -> Dial:
         parts = urlsplit(self.account.base_url)  # the chat's address has a path
@@ -119,10 +113,10 @@ class Live(SocketRecognizer):
                     f'"mimeType":"audio/pcm;rate={self.rate}"}}}}}}',
                 )
             case Flush():
-                self._flushing = True
+                self.flushing = True
                 return (END,)
             case Finish():
-                self._flushing = self._finishing = True
+                self.flushing = self._finishing = True
                 return (END,)
             case KeepAlive():
                 return ()
@@ -159,10 +153,8 @@ class Live(SocketRecognizer):
         return heard
 
     def _flushed(self) -> Sequence[Heard]:
-        if not self._flushing:
-            return ()
-        self._flushing = False
-        return (Flushed(), Ended()) if self._finishing else (Flushed(),)
+        flushed = self.flushed()
+        return (*flushed, Ended()) if flushed and self._finishing else flushed
 
     def closed(self, code: int, reason: str) -> Failure:
         if code == 1008 and ("goaway" in reason.lower() or "duration" in reason.lower()):

@@ -9,11 +9,11 @@ from typing import Any, Final
 import orjson
 
 from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure
 from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
     SocketRecognizer,
+    SpeechAdapter,
     failure_of_status,
     mean_confidence,
     number,
@@ -28,7 +28,6 @@ from gateway.stt.upstream import (
     Failed,
     Finish,
     Flush,
-    Flushed,
     Heard,
     Interim,
     KeepAlive,
@@ -59,17 +58,11 @@ _GRPC: Final[Mapping[int, int]] = {3: 400, 5: 404, 7: 403, 8: 429, 13: 500, 14: 
 """Google's codes of errors, as HTTP statuses."""
 
 
-class InworldStt:
+class InworldStt(SpeechAdapter):
     """The adapter of a configured Inworld account."""
 
     terms_option: str | None = "prompts"
-    speakers_option: str | None = None
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, _OPTIONS)
+    table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         return Streaming(self._account, attempt, rate)
@@ -87,7 +80,6 @@ class Streaming(SocketRecognizer):
 
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
         super().__init__(account, attempt, rate)
-        self._flushing = False
 
     def dial(self) -> Dial:
         url = websocket_url(
@@ -132,7 +124,7 @@ class Streaming(SocketRecognizer):
                 content = binascii.b2a_base64(pcm, newline=False).decode()
                 return (f'{{"audioChunk":{{"content":"{content}"}}}}',)
             case Flush():
-                self._flushing = True
+                self.flushing = True
                 return ('{"endTurn":{}}',)
             case Finish():
                 return ('{"endTurn":{}}', '{"closeStream":{}}')
@@ -178,11 +170,7 @@ class Streaming(SocketRecognizer):
         )
         if message.get("isFinal") is not True:
             return (Interim(transcript),) if transcript.text else ()
-        heard: list[Heard] = [FinalHeard(transcript)]
-        if self._flushing:
-            self._flushing = False
-            heard.append(Flushed())
-        return heard
+        return (FinalHeard(transcript), *self.flushed())
 
 
 def _seconds(word: Mapping[str, Any], name: str) -> float | None:

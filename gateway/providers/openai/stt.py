@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -13,7 +13,7 @@ from gateway.dial import Dial, join_url, websocket_url
 from gateway.errors import Failure, Kind
 from gateway.plan import Attempt
 from gateway.provider import Account
-from gateway.providers._speech_dialect import SocketRecognizer, parsed, said, text_of
+from gateway.providers._speech_dialect import SocketRecognizer, SpeechAdapter, parsed, said, text_of
 from gateway.providers._transcription_dialect import OPTIONS as RECORDING_OPTIONS
 from gateway.providers._transcription_dialect import Transcriptions
 from gateway.stt import options
@@ -70,18 +70,15 @@ _KINDS: Final[Mapping[str, Kind]] = {
 _ITEM: Final = "conversation.item.input_audio_transcription."
 
 
-class OpenAIStt:
+class OpenAIStt(SpeechAdapter):
     """The adapter of a configured OpenAI account."""
 
     terms_option: str | None = "keywords"
-    speakers_option: str | None = None
+    table: ClassVar[Table] = {**RECORDING_OPTIONS, **_OPTIONS}
 
     def __init__(self, account: Account) -> None:
-        self._account = account
+        super().__init__(account)
         self._recordings = Transcriptions(account)
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, {**RECORDING_OPTIONS, **_OPTIONS})
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         if attempt.model == "whisper-1":

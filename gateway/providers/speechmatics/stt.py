@@ -14,6 +14,7 @@ from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
     SocketRecognizer,
+    SpeechAdapter,
     changed,
     failure_of_close,
     mean_confidence,
@@ -33,7 +34,6 @@ from gateway.stt.upstream import (
     Failed,
     Finish,
     Flush,
-    Flushed,
     Heard,
     Interim,
     KeepAlive,
@@ -123,17 +123,12 @@ LEAST_S: Final = 60.0
 """A warning of a time-out comes some minutes before; a new session is opened within this."""
 
 
-class SpeechmaticsStt:
+class SpeechmaticsStt(SpeechAdapter):
     """The adapter of a configured Speechmatics account."""
 
     terms_option: str | None = "additional_vocab"
     speakers_option: str | None = "diarization"
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, _OPTIONS)
+    table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         kind = Agent if attempt.model.startswith("linden") else RealTime
@@ -147,7 +142,6 @@ class _Speechmatics(SocketRecognizer, ABC):
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
         super().__init__(account, attempt, rate)
         self._id: str | None = None
-        self._flushing = False
         self._frames = 0
         self._sent_s = 0.0
 
@@ -196,7 +190,7 @@ class _Speechmatics(SocketRecognizer, ABC):
                 self._sent_s += len(pcm) / 2 / self.rate
                 return (pcm,)
             case Flush():
-                self._flushing = True
+                self.flushing = True
                 return (self._force(),)
             case Finish():
                 end = f'{{"message":"EndOfStream","last_seq_no":{self._frames}}}'
@@ -229,12 +223,6 @@ class _Speechmatics(SocketRecognizer, ABC):
 
     def rest(self) -> Sequence[Heard]:
         return ()
-
-    def _flushed(self) -> Sequence[Heard]:
-        if not self._flushing:
-            return ()
-        self._flushing = False
-        return (Flushed(),)
 
     def closed(self, code: int, reason: str) -> Failure:
         kind = _BY_CLOSE.get(code)
@@ -280,8 +268,8 @@ class RealTime(_Speechmatics):
                 return (Interim(self._transcript(self._text, self._words)),)
             case "EndOfUtterance":
                 heard = self.rest()
-                if message.get("forced") is True or self._flushing:
-                    return (*heard, *self._flushed())
+                if message.get("forced") is True or self.flushing:
+                    return (*heard, *self.flushed())
                 return heard
             case _:
                 return ()
@@ -380,9 +368,9 @@ class Agent(_Speechmatics):
                 heard: list[Heard] = [
                     FinalHeard(self._transcript(one, start, end)) for one in _segments(message)
                 ]
-                return [*heard, *self._flushed()]
+                return [*heard, *self.flushed()]
             case "EndOfTurn":
-                return self._flushed()
+                return self.flushed()
             case _:
                 return ()
 

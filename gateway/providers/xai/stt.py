@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.dial import Dial, join_url, websocket_url
@@ -11,6 +11,7 @@ from gateway.plan import Attempt
 from gateway.provider import Account
 from gateway.providers._speech_dialect import (
     SocketRecognizer,
+    SpeechAdapter,
     most_frequent,
     number,
     objects,
@@ -63,17 +64,12 @@ _HINTS: Final = (
 """The provider's errors have no code, only words."""
 
 
-class XaiStt:
+class XaiStt(SpeechAdapter):
     """The adapter of a configured xAI account."""
 
     terms_option: str | None = "keyterm"
     speakers_option: str | None = "diarize"
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-
-    def check(self, given: Mapping[str, Any]) -> Failure | None:
-        return options.check(given, _OPTIONS)
+    table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         return Streaming(self._account, attempt, rate)
