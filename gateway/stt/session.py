@@ -512,7 +512,10 @@ class SttSession:
             case Ready():
                 self._ready(line, now)
             case Ended():
-                self._line_over(line, now)
+                if line is self._line and self._closing_by is not None:
+                    self._closed_well()  # it says that this is all
+                else:
+                    self._line_over(line, now)
             case Expiring(in_s):
                 if line is self._line:
                     self._renew(now, now + max(0.0, in_s - 2.0), self._course.left)
@@ -543,7 +546,7 @@ class SttSession:
             self._failed(line, failure, now)
 
     def _line_over(self, line: Line, now: float) -> None:
-        """A line has ended as it was asked to."""
+        """A line has ended, perhaps as it was asked to."""
         if line is self._old:
             self._old_over(now)
         elif line is self._line and self._closing_by is not None:

@@ -128,10 +128,9 @@ class Watch:
         return at is not None and line.last_heard_at <= at and self._spoke_untold(line)
 
     def owes_end(self, line: Line) -> bool:
-        """Whether a finish was, and there is a provider left to ask."""
+        """Whether the last words have not come, and one provider more may be asked for them."""
         return (
             line.finishing
-            and line.last_heard_at <= line.last_sent_at
             and (self._spoke_untold(line) or self._spoke_after_interim())
             and self.closed_again < CLOSE_AGAIN_MAX
         )

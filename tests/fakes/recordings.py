@@ -24,7 +24,10 @@ BLOCK_S = BLOCK / RATE
 PAUSE_BLOCKS = 20
 """So much quiet parts two stretches of speech; the fake's utterances end at longer ones."""
 
-SPEECH_SHARE = 0.05  # of the 95th percentile of a recording's level
+SPEECH_SHARE = 0.08  # of the 95th percentile of a recording's level
+OVER_NOISE = 3.0  # times the 10th percentile
+LEVEL_MIN = 120.0
+LOUD_SHARE = 0.3  # of a slice, or it is a pause with noise in it
 HEARD_SHARE = 0.6  # of a slice makes the word
 
 
@@ -86,8 +89,10 @@ class Library:
 
 
 def _slices(blocks: npt.NDArray[Any]) -> list[tuple[int, int]]:
-    level = np.sqrt((blocks.astype(np.float32) ** 2).mean(axis=1))
-    loud = np.flatnonzero(level > SPEECH_SHARE * np.percentile(level, 95))
+    level = blocks.astype(np.float32).std(axis=1)
+    quiet, speech = np.percentile(level, (10, 95))
+    is_loud = level > max(SPEECH_SHARE * speech, OVER_NOISE * quiet, LEVEL_MIN)
+    loud = np.flatnonzero(is_loud)
     if not len(loud):
         return []
     edges = [0, *(np.flatnonzero(np.diff(loud) > PAUSE_BLOCKS) + 1), len(loud)]
@@ -96,7 +101,7 @@ def _slices(blocks: npt.NDArray[Any]) -> list[tuple[int, int]]:
         begin, end = int(loud[first]), int(loud[last - 1]) + 1
         parts = max(1, round((end - begin) * BLOCK_S / SLICE_S))
         cuts = [begin + (end - begin) * i // parts for i in range(parts + 1)]
-        found += [(a, b) for a, b in pairwise(cuts) if b - a >= 4]
+        found += [(a, b) for a, b in pairwise(cuts) if is_loud[a:b].mean() >= LOUD_SHARE]
     return found
 
 
