@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.eot.recent import MARK_BYTES, RecentAudio
+from gateway.eot.recent import BLOCK_BYTES, MARK_BYTES, RecentAudio
 
 
 def test_audio_is_kept_up_to_its_bound():
@@ -47,3 +47,23 @@ def test_nothing_is_left_after_a_clear():
     assert (recent.samples(), recent.earliest_ns, recent.latest_ns) == (b"", 0, 0)
     recent.append(b"ef", 9)
     assert recent.earliest_ns == 9
+
+
+def test_what_is_kept_is_the_newest_however_the_pieces_fall():
+    bound = 3 * BLOCK_BYTES + 10
+    recent, whole = RecentAudio(bound), b""
+    for i, length in enumerate([2, BLOCK_BYTES - 2, 7000, 2 * BLOCK_BYTES, 30, bound + 8, 900] * 5):
+        piece = bytes([i]) * length
+        recent.append(piece, i)
+        whole += piece
+        assert recent.samples() == whole[-bound:]
+        assert len(recent) == len(recent.samples())
+
+
+def test_what_is_forgotten_is_not_kept_in_memory():
+    recent = RecentAudio(4 * BLOCK_BYTES)
+    for i in range(1000):
+        recent.append(bytes(1600), i)
+
+    assert recent._held <= 4 * BLOCK_BYTES + BLOCK_BYTES + 1600
+    assert sum(map(len, recent._blocks)) == recent._held
