@@ -46,8 +46,11 @@ def name(path: Path) -> str:
         "slots.py",
         "providers/**/*.py",
         *(f"{c}/{m}.py" for c in CONVERSATIONS for m in ("session", "messages", "upstream")),
-        *(f"stt/{m}.py" for m in ("actions", "course", "kept", "line", "lines", "planning")),
-        *(f"stt/{m}.py" for m in ("renewal", "report", "telling", "watch")),
+        *(
+            f"stt/{m}.py"
+            for m in ("actions", "caller", "course", "kept", "line", "lines", "planning")
+        ),
+        *(f"stt/{m}.py" for m in ("renewal", "report", "service", "telling", "watch")),
         "chat/relay.py",
         "chat/readers.py",
         "chat/writer.py",
