@@ -278,6 +278,10 @@ class Service:
 
     def _end(self, line: Line | None, now: float) -> None:
         """The last line is through, or its time is."""
+        if line is None and self._retry_at is not None and self._watch.owes_all():
+            self._watch.closed_again += 1
+            self._caller.closing_by = self._retry_at + self._closing_s(None)
+            return
         if line is None or not self._watch.owes_end(line):
             self.close_well()
             return

@@ -129,11 +129,15 @@ class Watch:
 
     def owes_end(self, line: Line) -> bool:
         """Whether the last words have not come, and one provider more may be asked for them."""
-        return (
-            line.finishing
-            and (self._spoke_untold(line) or self._spoke_after_interim())
-            and self.closed_again < CLOSE_AGAIN_MAX
-        )
+        if not line.finishing:  # it has not even taken all the audio
+            return self.owes_all()
+        if self.closed_again >= CLOSE_AGAIN_MAX:
+            return False
+        return self._spoke_untold(line) or self._spoke_after_interim()
+
+    def owes_all(self) -> bool:
+        """As `owes_end`, where there is no line that has heard everything."""
+        return self.closed_again < CLOSE_AGAIN_MAX and self._kept.speech() is not None
 
     def _spoke_untold(self, line: Line) -> bool:
         return self.doubt <= DOUBT_MAX and line.loud_untold_s >= UNTOLD_S * self.doubt

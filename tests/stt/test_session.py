@@ -253,6 +253,26 @@ def test_a_provider_that_hangs_up_without_the_last_words_is_followed_by_another(
     assert play.types()[-1] == "session.closed"
 
 
+def test_a_provider_that_is_not_there_at_the_end_is_followed_by_another() -> None:
+    play = Play(traits=GREETS).started()
+    play.hear(Ready())
+    play.speak(1.0)
+    play.close_upstream(1011)
+    play.close_upstream(1011)
+    play.accept()  # and then it says nothing
+    play.say({"type": "session.close"})
+    for _ in range(4):
+        play.wait(4.0)
+        if play.providers[-1] == "zeus" or len(play.opened) > 3:
+            break
+    play.accept()
+    play.hear(Ready())
+    play.hear(final("bye", 0.1, 0.9), Ended())
+
+    assert play.finals() == ["bye"]
+    assert play.types()[-1] == "session.closed"
+
+
 def test_the_last_words_are_asked_of_so_many_providers_and_no_more() -> None:
     play = Play().started()
     play.speak(1.0)
