@@ -1,11 +1,13 @@
 """Scores an end-of-turn model on recorded pauses, and chooses its thresholds.
 
     python -m models.turn.evaluate --audio DIR [--model FILE.onnx] [--out FILE.md]
+    python -m models.turn.evaluate --made DIR [DIR ...]
 
-DIR holds manifest.csv and the recordings (see README.md for what stands where). Every pause of at
-least 0.2 s is a trial: `hold` where the speaker goes on, `end` where the sentence is over. The
-model hears what it would hear in service: the speech, and so much of the pause as has passed.
-Speakers are split in two halves: thresholds are chosen on one, all figures are of the other.
+The second form is of made speech, language by language, in a table of its own (see languages.py).
+Of the first, DIR holds manifest.csv and the recordings (see README.md for what stands where). Every
+pause of at least 0.2 s is a trial: `hold` where the speaker goes on, `end` where the sentence is
+over. The model hears what it would hear in service: the speech, and so much of the pause as has
+passed. Speakers are split in two halves: one chooses the thresholds, all figures are of the other.
 """
 
 from __future__ import annotations
@@ -375,11 +377,14 @@ def meetings(folder: Path) -> Iterator[Pause]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--audio", type=Path, required=True, help="folder with manifest.csv")
+    parser.add_argument("--audio", type=Path, help="folder with manifest.csv")
+    parser.add_argument("--made", type=Path, nargs="+", help="folders with made sentences")
     parser.add_argument("--model", type=Path, help="ONNX file (default: the fetched Smart Turn)")
     parser.add_argument("--out", type=Path, help="also write the tables here")
     parser.add_argument("--lead-s", type=float, default=0.0, help="room tone before the speech")
     args = parser.parse_args()
+    if (args.audio is None) == (args.made is None):
+        parser.error("either --audio or --made is needed")
     path = args.model
     if path is None:
         place = fetch.find("smart-turn")
@@ -391,22 +396,41 @@ def main() -> None:
     def judge(heard: list[Samples]) -> list[float]:
         return [p.probability for p in model.run([Question(h.tobytes()) for h in heard])]
 
+    if args.made:
+        text = of_made_speech(args.made, model, path, judge)
+    else:
+        text = of_recordings(args.audio, model, judge, args.lead_s)
+    print(text)
+    if args.out is not None:
+        args.out.write_text(text + "\n", "utf-8")
+
+
+def of_made_speech(folders: Sequence[Path], model: TurnModel, path: Path, judge: Judge) -> str:
+    """The table of made speech, against the model's default threshold."""
+    from models.turn import languages  # it needs this module
+
+    kept = languages.Kept(judge, path, fetch.cache_folder().parent / "turn" / "scores.json")
+    try:
+        return languages.evaluate(folders, kept, model.card.default_threshold)
+    finally:
+        kept.keep()
+
+
+def of_recordings(folder: Path, model: TurnModel, judge: Judge, lead_s: float) -> str:
+    """The tables of real recordings."""
     found = itertools.chain(
-        (pause for one in recordings(args.audio) for pause in pauses(one)), meetings(args.audio)
+        (pause for one in recordings(folder) for pause in pauses(one)), meetings(folder)
     )
-    items = scored(found, judge, args.lead_s)
+    items = scored(found, judge, lead_s)
     chosen = [item for item in items if not held_out(item.speaker)]
     english = [item for item in chosen if item.source == CHOSEN_ON]
     thresholds = {"en": choose(english)}
     default = thresholds["en"]
-    text = (
+    return (
         f"Model: {model.card.name} {model.card.version}. Thresholds chosen on "
         f"{len({i.speaker for i in english})} other speakers: {thresholds}.\n\n"
         + report(items, thresholds, default)
     )
-    print(text)
-    if args.out is not None:
-        args.out.write_text(text + "\n", "utf-8")
 
 
 if __name__ == "__main__":
