@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Final
 
@@ -23,14 +24,15 @@ _FLOOR_RISE: Final = 1.006
 _FLOOR_MAX: Final = 3000.0
 """The floor of a room so loud that speech in it is loud enough for anybody."""
 
-_EVERY: Final = 8
-"""Every eighth sample is enough to tell how loud a frame is."""
+_EVERY: Final = 16
+"""Every 16th sample is enough to tell how loud a frame is."""
 
 
 def level(pcm: bytes) -> float:
     """Root mean square of s16le samples, 0 to 32768."""
-    samples = np.frombuffer(pcm, np.int16)[::_EVERY].astype(np.float32)
-    return float(samples.dot(samples) / samples.size) ** 0.5 if samples.size else 0.0
+    # for so few numbers numpy is no faster, and it pushes all else out of the processor's caches
+    samples = memoryview(pcm).cast("h")[::_EVERY].tolist()
+    return math.hypot(*samples) / len(samples) ** 0.5 if samples else 0.0
 
 
 class Loudness:

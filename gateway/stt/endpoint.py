@@ -241,11 +241,12 @@ class _Conversation:
         self._watch = loop.call_later(BLOCKED_S_MAX / 2, self._look)
 
     async def _perform(self, action: Action) -> bool:
+        if isinstance(action, Send):  # the commonest by far
+            upstream = self._upstreams.get(action.number)
+            if upstream is not None and upstream.socket is not None:
+                await self._send(action.number, upstream, action.frames)
+            return True
         match action:
-            case Send(number, frames):
-                upstream = self._upstreams.get(number)
-                if upstream is not None and upstream.socket is not None:
-                    await self._send(number, upstream, frames)
             case Tell(text):
                 self._telling_since = time.monotonic()
                 await self._client.say(text)
