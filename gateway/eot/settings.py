@@ -62,4 +62,5 @@ class EotConfig(Section):
     text: TurnTextConfig = TurnTextConfig()
     """The text model of /eot/multi."""
     anonymous_networks: tuple[Network, ...] = LOOPBACK
-    """Networks from which /eot/multi is answered without a token: LiveKit's plugin sends none."""
+    """Networks from which /eot/multi is answered without a token: LiveKit's plugin sends none. A
+    reverse proxy on this machine makes all its callers look local: empty the list behind one."""

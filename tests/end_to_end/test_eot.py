@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway import fetch
+from gateway.eot import text
+from gateway.eot.settings import TurnTextConfig
 from tests.end_to_end.clients import Client, Event
 from tests.end_to_end.conftest import RECORDINGS, installed
 from tests.end_to_end.make_recordings import made_folder
@@ -228,6 +230,34 @@ def test_the_multilingual_plugin_is_answered_by_a_configured_text_model(
     assert of_kind(events, "threshold")[0]["threshold"] == pytest.approx(0.01)
     assert of_kind(events, "supported")[0]["supported"] is True
     assert of_kind(events, "prediction")[0]["probability"] == pytest.approx(0.005)
+
+
+CONVERSATIONS = (
+    [("assistant", "Good evening! How can I help you?"), ("user", "I'd like, uh, to book")],
+    [("user", "Good"), ("user", "evening"), ("assistant", "Yes?"), ("user", "  two\nlines  ")],
+    [("assistant" if i % 2 else "user", f"turn number {i}") for i in range(11)],
+    [("user", "¿Qué tal? – Ｇｏｏｄ, semi-final… “so”")],
+    [("assistant", "Good evening"), ("user", "good evening " * 200)],
+    [("user", "..."), ("user", "good")],
+)
+
+
+def test_a_text_model_is_run_as_the_plugin_runs_it(plugin: Client, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder = turn_model.write_text_folder(tmp_path / "model")
+    ours = text.load(TurnTextConfig(model=str(folder), file="m.onnx"))
+    assert ours is not None
+    given = [[{"role": r, "content": c} for r, c in turns] for turns in CONVERSATIONS]
+
+    events = plugin.drive("drive_turn_text", str(folder), environment={}, given=json.dumps(given))
+
+    theirs = of_kind(events, "read")
+    assert len(theirs) == len(CONVERSATIONS)
+    for conversation, read in zip(CONVERSATIONS, theirs, strict=True):
+        turns = [text.Turn(role, content) for role, content in conversation]
+        # theirs are six before neighbours are joined, as ours
+        assert ours.text(turns) == read["text"]
+        assert ours.run([turns]) == pytest.approx([read["probability"]])
 
 
 def test_other_networks_need_a_token_for_the_text_model_too(plugin: Client, tmp_path: Path) -> None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 
-from gateway.eot.multi import ITEMS_MAX, Conversation, Language, read_request
+from gateway.auth import Authenticator
+from gateway.config import LimitsConfig
+from gateway.door import Door
+from gateway.eot import multi
+from gateway.eot.multi import (
+    ITEMS_MAX,
+    NO_PREDICTION,
+    Conversation,
+    EotMultiEndpoint,
+    Language,
+    read_request,
+)
+from gateway.eot.settings import EotConfig
 from gateway.eot.text import Turn
 from gateway.errors import Failure
+from gateway.metrics import Metrics
 
 
 def test_a_conversation_is_what_user_and_assistant_said():
@@ -55,3 +71,51 @@ def test_a_body_in_another_form_is_refused(body: bytes, expected: str):
     assert isinstance(failure, Failure)
     assert failure.message.startswith(expected)
     assert failure.status == 400
+
+
+class Engine:
+    """Stands for the batcher: answers with `said` at once, or never."""
+
+    def __init__(self, *said: float | None) -> None:
+        self.said = said
+        self.left = 0
+
+    def place(self, answered: Callable[..., None]) -> Engine:
+        self.answered = answered
+        return self
+
+    def ask(self, question: Sequence[Turn]) -> None:
+        for one in self.said:
+            self.answered(question, one, None)
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+def endpoint(engine: Engine) -> EotMultiEndpoint:
+    limits, metrics = LimitsConfig(), Metrics()
+    made = EotMultiEndpoint(EotConfig(), limits, Door(Authenticator({}), limits, metrics), metrics)
+    made._batcher = engine  # type: ignore[assignment]
+    return made
+
+
+@pytest.mark.parametrize(("said", "told"), [(0.25, 0.25), (None, NO_PREDICTION)])
+async def test_a_model_that_was_too_busy_has_no_prediction(said: float | None, told: float):
+    engine = Engine(said)
+
+    assert await endpoint(engine)._probability([Turn("user", "I was")]) == told
+    assert engine.left == 1
+
+
+async def test_a_model_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(multi, "ANSWER_S_MAX", 0.0)
+    engine = Engine()
+
+    assert await endpoint(engine)._probability([Turn("user", "I was")]) == NO_PREDICTION
+    assert engine.left == 1
+
+
+async def test_where_nobody_said_anything_the_model_is_not_asked():
+    engine: Any = None  # it would break
+
+    assert await endpoint(engine)._probability([]) == NO_PREDICTION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,57 @@ def test_languages_that_cannot_be_read_are_an_error(tmp_path: Path, content: str
 def test_a_name_that_is_neither_folder_nor_repository_is_refused():
     with pytest.raises(ModelError, match="neither a folder nor a hub repository"):
         load(TurnTextConfig(model="/no/such/folder"))
+
+
+class Hub:
+    """Stands for what huggingface_hub does: gives `folder`, or fails."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.asked: list[tuple[str, str | None, list[str]]] = []
+
+    def snapshot_download(self, name: str, *, revision: str | None, allow_patterns: list[str]):
+        self.asked.append((name, revision, allow_patterns))
+        if self.folder is None:
+            raise OSError("there is no way to the hub")
+        return str(self.folder)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    pytest.importorskip("tokenizers")
+    hub = Hub(turn_model.write_text_folder(tmp_path / "kept"))
+    monkeypatch.setattr(
+        pytest.importorskip("huggingface_hub"), "snapshot_download", hub.snapshot_download
+    )
+    return hub
+
+
+def test_a_repository_is_fetched_at_the_revision_that_was_named(hub: Hub):
+    pytest.importorskip("transformers")
+    config = TurnTextConfig(model="livekit/turn-detector", revision="v0.4.1-intl", file="m.onnx")
+
+    model = load(config)
+
+    assert model is not None
+    assert (model.name, model.threshold("en-GB")) == ("livekit/turn-detector", 0.01)
+    ((name, revision, patterns),) = hub.asked
+    assert (name, revision) == ("livekit/turn-detector", "v0.4.1-intl")
+    assert "m.onnx" in patterns
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_with_its_words(hub: Hub):
+    hub.folder = None
+
+    with pytest.raises(ModelError, match=r"cannot fetch some/model.*no way to the hub"):
+        load(TurnTextConfig(model="some/model"))
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+
+    with pytest.raises(ModelError, match=r"pip install 'parley-gateway\[turn-text\]'"):
+        load(TurnTextConfig(model="some/model"))
 
 
 def test_a_folder_without_the_model_is_refused(tmp_path: Path):
