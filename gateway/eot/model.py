@@ -25,7 +25,7 @@ agent answers after its usual delay, as it would without a detector."""
 
 SMART_TURN_THRESHOLDS: Final[Mapping[str, float]] = {"en": 0.21}
 """Thresholds of Smart Turn v3.2 by language, chosen by models/turn/evaluate.py on recordings; the
-tables are in models/turn/README.md. There were too few of other languages to choose any."""
+tables are in models/turn/README.md. Made speech gave no other language cause for its own."""
 
 SMART_TURN_THRESHOLD: Final = SMART_TURN_THRESHOLDS["en"]
 """Threshold of Smart Turn v3.2 for all other languages."""

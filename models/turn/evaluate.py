@@ -16,6 +16,7 @@ import argparse
 import csv
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,6 +228,31 @@ def scored(found: Iterable[Pause], judge: Judge, lead_s: float = 0.0) -> list[Sc
     return out
 
 
+class Kept:
+    """A judge that remembers: the same sound is asked about once for each model file."""
+
+    def __init__(self, judge: Judge, model: Path, path: Path) -> None:
+        self._judge = judge
+        self._model = hashlib.sha256(model.read_bytes()).hexdigest()
+        self._path = path
+        self._known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        self.asked = 0
+
+    def __call__(self, heard: list[Samples]) -> list[float]:
+        said = []
+        for samples in heard:
+            key = hashlib.sha256(self._model.encode() + samples.tobytes()).hexdigest()[:24]
+            if key not in self._known:
+                (self._known[key],) = self._judge([samples])
+                self.asked += 1
+            said.append(self._known[key])
+        return said
+
+    def keep(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self._known))
+
+
 def recall(items: Sequence[Scored], pause_s: float, threshold: float) -> float:
     """Part of the ends that are taken for one when the silence has lasted `pause_s`; of those
     before which nobody else began to speak."""
@@ -382,6 +408,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="ONNX file (default: the fetched Smart Turn)")
     parser.add_argument("--out", type=Path, help="also write the tables here")
     parser.add_argument("--lead-s", type=float, default=0.0, help="room tone before the speech")
+    parser.add_argument("--threshold", type=float, help="with --audio: choose none, take this")
     args = parser.parse_args()
     if (args.audio is None) == (args.made is None):
         parser.error("either --audio or --made is needed")
@@ -396,31 +423,36 @@ def main() -> None:
     def judge(heard: list[Samples]) -> list[float]:
         return [p.probability for p in model.run([Question(h.tobytes()) for h in heard])]
 
-    if args.made:
-        text = of_made_speech(args.made, model, path, judge)
-    else:
-        text = of_recordings(args.audio, model, judge, args.lead_s)
+    kept = Kept(judge, path, fetch.cache_folder().parent / "turn" / "scores.json")
+    try:
+        if args.made:
+            from models.turn import languages  # it needs this module
+
+            text = languages.evaluate(args.made, kept, model.card.default_threshold)
+        else:
+            text = of_recordings(args.audio, model, kept, args.lead_s, args.threshold)
+    finally:
+        kept.keep()
     print(text)
     if args.out is not None:
         args.out.write_text(text + "\n", "utf-8")
 
 
-def of_made_speech(folders: Sequence[Path], model: TurnModel, path: Path, judge: Judge) -> str:
-    """The table of made speech, against the model's default threshold."""
-    from models.turn import languages  # it needs this module
-
-    kept = languages.Kept(judge, path, fetch.cache_folder().parent / "turn" / "scores.json")
-    try:
-        return languages.evaluate(folders, kept, model.card.default_threshold)
-    finally:
-        kept.keep()
-
-
-def of_recordings(folder: Path, model: TurnModel, judge: Judge, lead_s: float) -> str:
-    """The tables of real recordings."""
+def of_recordings(
+    folder: Path, model: TurnModel, judge: Judge, lead_s: float, threshold: float | None
+) -> str:
+    """The tables of real recordings, with the threshold chosen on them or the one that is given."""
     found = itertools.chain(
         (pause for one in recordings(folder) for pause in pauses(one)), meetings(folder)
     )
+    if threshold is not None:
+        mine = (pause for pause in found if held_out(pause.recording.speaker))
+        items = scored(mine, judge, lead_s)
+        costs = [
+            (source, cost_s([item for item in items if item.source == source], threshold))
+            for source in sorted({item.source for item in items if item.language == "en"})
+        ]
+        return "\n\n".join([report(items, {}, threshold), table(("source", "cost (s)"), costs)])
     items = scored(found, judge, lead_s)
     chosen = [item for item in items if not held_out(item.speaker)]
     english = [item for item in chosen if item.source == CHOSEN_ON]

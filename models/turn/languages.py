@@ -1,13 +1,13 @@
-"""Chooses a threshold per language on made speech, and says whether it is worth announcing.
+"""Chooses a threshold per language on made speech, and asks whether it differs from English's.
 
-The voices that choose are never those that are tested. A threshold is announced only where the
-tested voices show it to be better than the default: else the default stands confirmed.
+The voices that choose are never those that are tested. Made speech as such asks for other
+thresholds than people do, and English, of which there are both, shows by how much. So a language's
+own threshold is held against the one that made speech chooses for English, not against the default,
+which people chose: only what differs there can say something of the language.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,8 @@ HOLD_LASTS = 0.26
 """How many real pauses of at least 0.2 s last until an agent would answer (0.5 s): what a silence
 timer cuts off of the holds of speech_ocean (README.md). A cut has no length of its own."""
 SURE = 0.95
-"""A language's own threshold must beat the default in so many of RESAMPLES draws of the trials."""
+"""A language's own threshold must beat English's in so many of RESAMPLES draws of the trials."""
+CONTROL = "en"
 RESAMPLES = 1000
 
 
@@ -53,13 +54,14 @@ class Language:
     chosen_on: Sequence[Scored]
     tested_on: Sequence[Scored]
     threshold: float | None
+    control: float
     better: float
 
-    def useful(self, default: float) -> bool:
-        """Whether its own threshold is worth announcing."""
+    def differs(self) -> bool:
+        """Whether it usefully needs another threshold than English in made speech."""
         if self.threshold is None:
             return False
-        own, others = (cost_s(self.tested_on, t) for t in (self.threshold, default))
+        own, others = (cost_s(self.tested_on, t) for t in (self.threshold, self.control))
         return self.better >= SURE and own * NEAR_BEST < others
 
 
@@ -83,14 +85,14 @@ def enough(items: Sequence[Scored]) -> bool:
     return all(sum(i.kind == kind for i in items) >= EACH_MIN for kind in ("end", "hold"))
 
 
-def better(items: Sequence[Scored], own: float, default: float) -> float:
-    """In how many draws of the trials, with replacement, `own` costs less than `default`."""
+def better(items: Sequence[Scored], own: float, other: float) -> float:
+    """In how many draws of the trials, with replacement, `own` costs less than `other`."""
     random = np.random.default_rng(1)
     parts = []
     for kind, worst_s in (("end", MAX_DELAY_S - MIN_DELAY_S), ("hold", CUT_OFF_S * HOLD_LASTS)):
         said = np.array([i.probabilities[0] for i in items if i.kind == kind])
-        # what this trial costs more with `own` than with `default`
-        more = ((said >= own) * 1.0 - (said >= default)) * (-worst_s if kind == "end" else worst_s)
+        # what this trial costs more with `own` than with `other`
+        more = ((said >= own) * 1.0 - (said >= other)) * (-worst_s if kind == "end" else worst_s)
         drawn = random.integers(0, len(said), (RESAMPLES, len(said)))
         parts.append(more[drawn].mean(axis=1))
     return float(np.mean(sum(parts) < 0))
@@ -129,15 +131,21 @@ def scored(cuts: Iterable[Cut], judge: Judge) -> list[tuple[Side, Scored]]:
 
 
 def languages(items: Sequence[tuple[Side, Scored]], default: float) -> list[Language]:
-    """What each language's trials say of its threshold, against the `default`."""
+    """What each language says of its threshold. Without English `default` is the control."""
+    parted: dict[str, dict[Side, list[Scored]]] = {}
+    for side, item in items:
+        sides = parted.setdefault(item.language, {Side.TRAIN: [], Side.EVAL: []})
+        sides[side].append(item)
+    chosen = {
+        name: choose(sides[Side.TRAIN]) if all(map(enough, sides.values())) else None
+        for name, sides in parted.items()
+    }
+    control = chosen.get(CONTROL) or default
     found = []
-    for name in sorted({item.language for _, item in items}):
-        mine = [(side, item) for side, item in items if item.language == name]
-        chosen_on = [item for side, item in mine if side is Side.TRAIN]
-        tested_on = [item for side, item in mine if side is Side.EVAL]
-        threshold = choose(chosen_on) if enough(chosen_on) and enough(tested_on) else None
-        share = better(tested_on, threshold, default) if threshold is not None else 0.0
-        found.append(Language(name, chosen_on, tested_on, threshold, share))
+    for name, sides in sorted(parted.items()):
+        own, tested_on = chosen[name], sides[Side.EVAL]
+        share = better(tested_on, own, control) if own is not None else 0.0
+        found.append(Language(name, sides[Side.TRAIN], tested_on, own, control, share))
     return found
 
 
@@ -150,53 +158,40 @@ def report(found: Sequence[Language], default: float) -> str:
 
     rows: list[Sequence[object]] = []
     for one in found:
-        for threshold in (default, one.threshold):
-            if threshold is None:
-                continue
-            tested = one.tested_on
-            own = threshold is one.threshold
+        own = one.name != CONTROL and one.threshold is not None
+        thresholds = {"default": default, "English's": one.control}
+        if own:
+            assert one.threshold is not None
+            thresholds["its own"] = one.threshold
+        for whose, threshold in thresholds.items():
+            tested, last = one.tested_on, own and whose == "its own"
             rows.append(
                 (
                     one.name,
                     counts(one.chosen_on),
                     counts(tested),
                     area(tested, ASKED_S),
-                    f"{threshold:.2f}{' (own)' if own else ''}",
+                    f"{threshold:.2f} ({whose})",
                     recall(tested, ASKED_S, threshold),
                     false_cut_offs(tested, ASKED_S, threshold),
                     cost_s(tested, threshold),
-                    f"{one.better:.0%}" if own else "",
-                    ("yes" if one.useful(default) else "no") if own else "",
+                    f"{one.better:.0%}" if last else "",
+                    ("yes" if one.differs() else "no") if last else "",
                 )
             )
-    head = "language / chosen on: voices, ends, holds / tested on / AUC / threshold / recall / "
-    head += "holds taken for ends / cost (s) / better in / announced"
-    return table(head.split(" / "), rows)
-
-
-class Kept:
-    """A judge that remembers: the same sound is asked about once for each model file."""
-
-    def __init__(self, judge: Judge, model: Path, path: Path) -> None:
-        self._judge = judge
-        self._model = hashlib.sha256(model.read_bytes()).hexdigest()
-        self._path = path
-        self._known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-        self.asked = 0
-
-    def __call__(self, heard: list[np.ndarray]) -> list[float]:
-        said = []
-        for samples in heard:
-            key = hashlib.sha256(self._model.encode() + samples.tobytes()).hexdigest()[:24]
-            if key not in self._known:
-                (self._known[key],) = self._judge([samples])
-                self.asked += 1
-            said.append(self._known[key])
-        return said
-
-    def keep(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self._known))
+    head = (
+        "language",
+        "chosen on: voices / ends / holds",
+        "tested on",
+        "AUC",
+        "threshold",
+        "recall",
+        "holds taken for ends",
+        "cost (s)",
+        "beats English's in",
+        "differs",
+    )
+    return table(head, rows)
 
 
 def evaluate(folders: Iterable[Path], judge: Callable[..., list[float]], default: float) -> str:

@@ -11,8 +11,8 @@ import pytest
 
 from models.interruption.splits import EVAL_VOICES, Side
 from models.turn import languages, made
-from models.turn.evaluate import Scored
-from models.turn.languages import EACH_MIN, Kept
+from models.turn.evaluate import Kept, Scored
+from models.turn.languages import EACH_MIN
 from models.turn.made import CUTS_MAX, HELD_S_MIN, SAMPLE_RATE, TAIL_S
 from models.turn.texts import TEXTS
 
@@ -96,60 +96,76 @@ def test_a_languages_own_voices_come_first():
     assert made.voices_of("es", Side.EVAL, STYLES)[0] == "em_alex"
 
 
-def trials(side: Side, ends: Sequence[float], holds: Sequence[float]) -> list[tuple[Side, Scored]]:
+def trials(
+    language: str, side: Side, ends: Sequence[float], holds: Sequence[float]
+) -> list[tuple[Side, Scored]]:
     said = [("end", p) for p in ends] + [("hold", p) for p in holds]
     return [
-        (side, Scored("made", "es", f"{side}-{i % 3}", kind, float("inf"), (p,)))  # type: ignore[arg-type]
+        (side, Scored("made", language, f"{side}-{i % 3}", kind, float("inf"), (p,)))  # type: ignore[arg-type]
         for i, (kind, p) in enumerate(said)
     ]
 
 
-def both(ends: float, holds: float, count: int = EACH_MIN) -> list[tuple[Side, Scored]]:
-    return trials(Side.TRAIN, [ends] * count, [holds] * count) + trials(
-        Side.EVAL, [ends] * count, [holds] * count
-    )
+def both(
+    language: str, ends: float, holds: float, count: int = EACH_MIN
+) -> list[tuple[Side, Scored]]:
+    return [
+        trial
+        for side in (Side.TRAIN, Side.EVAL)
+        for trial in trials(language, side, [ends] * count, [holds] * count)
+    ]
 
 
-def test_a_threshold_that_tells_apart_what_the_default_does_not_is_announced():
-    (spanish,) = languages.languages(both(0.9, 0.5), default=0.2)
+ENGLISH = both("en", 0.9, 0.3)
+"""Chooses something between 0.3 and 0.9."""
+
+
+def only(items: list[tuple[Side, Scored]], language: str = "es") -> languages.Language:
+    (found,) = [one for one in languages.languages(items, 0.2) if one.name == language]
+    return found
+
+
+def test_a_language_that_english_thresholds_do_not_tell_apart_differs():
+    spanish = only(ENGLISH + both("es", 0.2, 0.1))
 
     assert spanish.threshold is not None
-    assert 0.5 < spanish.threshold <= 0.9
+    assert 0.1 < spanish.threshold <= 0.2
     assert spanish.better == 1.0
-    assert spanish.useful(0.2)
+    assert spanish.differs()
 
 
-def test_where_the_default_does_as_well_it_stands():
-    (spanish,) = languages.languages(both(0.9, 0.1), default=0.2)
+def test_what_made_speech_asks_for_in_english_too_is_not_the_languages_own():
+    spanish = only(ENGLISH + both("es", 0.95, 0.25))
 
-    assert spanish.threshold is not None
-    assert not spanish.useful(0.2)
+    # the default of 0.2 would be wrong for both
+    assert spanish.control > 0.2
+    assert not spanish.differs()
 
 
 def test_few_trials_choose_nothing():
-    (spanish,) = languages.languages(both(0.9, 0.5, count=EACH_MIN - 1), default=0.2)
+    spanish = only(ENGLISH + both("es", 0.2, 0.1, count=EACH_MIN - 1))
 
     assert spanish.threshold is None
-    assert not spanish.useful(0.2)
+    assert not spanish.differs()
 
 
 def test_the_voices_that_are_tested_choose_nothing():
-    tested = trials(Side.EVAL, [0.9] * EACH_MIN, [0.7] * EACH_MIN)
-    (spanish,) = languages.languages(
-        trials(Side.TRAIN, [0.4] * EACH_MIN, [0.3] * EACH_MIN) + tested, default=0.2
-    )
+    tested = trials("es", Side.EVAL, [0.9] * EACH_MIN, [0.7] * EACH_MIN)
+    spanish = only(trials("es", Side.TRAIN, [0.4] * EACH_MIN, [0.3] * EACH_MIN) + tested)
 
     assert spanish.threshold is not None
     assert 0.3 < spanish.threshold <= 0.4
 
 
-def test_the_table_shows_the_default_beside_the_languages_own():
-    table = languages.report(languages.languages(both(0.9, 0.5), 0.2), 0.2)
+def test_the_table_shows_a_language_with_all_three_thresholds():
+    table = languages.report(languages.languages(ENGLISH + both("es", 0.2, 0.1), 0.2), 0.2)
 
-    default, own = table.splitlines()[2:]
-    assert "| 0.20 | 1.00 | 1.00 |" in default
-    assert "(own) | 1.00 | 0.00 |" in own
-    assert own.endswith("| yes |")
+    *english, default, control, own = table.splitlines()[2:]
+    assert len(english) == 2
+    assert "| 0.20 (default) | 1.00 | 0.00 |" in default
+    assert "(English's) | 0.00 | 0.00 |" in control
+    assert "(its own) | 1.00 | 0.00 |" in own
+    assert own.endswith("| 100% | yes |")
 
 
 def test_the_same_sound_is_asked_about_once(tmp_path: Path):
