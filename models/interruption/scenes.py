@@ -24,6 +24,17 @@ FRAMES = 120
 FRAME_S = 0.025
 SAMPLES = FRAMES * 400
 UNKNOWN = -1
+NOT_SPEECH = (
+    "cough",
+    "laugh",
+    "breath",
+    "throat",
+    "taps",
+    "tones",
+    "baby_cry",
+    "background",
+    "echo",
+)
 UNIT_DELAY_S = 0.05  # which phoneme it is, is asked this long after the moment
 
 _OPEN_S = 0.15  # no loss so soon after a decisive onset
@@ -37,6 +48,8 @@ class Scene:
     label: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(FRAMES, np.uint8))
     weight: NDArray[np.float32] = field(default_factory=lambda: np.full(FRAMES, 0.5, np.float32))
     voiced: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(FRAMES, np.uint8))
+    # P(speech): that of Silero where a person speaks or hums, else what is `voiced`.
+    speech: NDArray[np.float32] = field(default_factory=lambda: np.zeros(FRAMES, np.float32))
     phonemes: NDArray[np.int16] = field(default_factory=lambda: np.full(FRAMES, UNKNOWN, np.int16))
     ending: NDArray[np.float32] = field(default_factory=lambda: np.full(FRAMES, np.nan, np.float32))
     onset_s: float = 0.0
@@ -139,19 +152,25 @@ class Stage:
         def scene_time(clip_s: float) -> float:
             return at_s + (clip_s - start) / factor
 
+        known = scene.speech.copy()
         self._mark(scene, at_s, scene_time(end))
         frame_ends = (np.arange(FRAMES) + 1) * FRAME_S
         clip_times = (frame_ends - at_s) * factor + start
         inside = (clip_times >= start) & (clip_times <= end + 0.2)
+        speech = self._teachers.speech(clip)
+        if speech is not None:
+            times, values = speech
+            heard = np.where(clip_times <= end + 0.05, np.interp(clip_times, times, values), 0)
+            scene.speech = np.maximum(known, np.where(inside, heard, 0)).astype(np.float32)
         if clip.phonemes is not None:
             starts, spoken = clip.phonemes
             good = inside & (clip_times <= end + UNIT_DELAY_S)
             index = np.searchsorted(starts, clip_times - UNIT_DELAY_S, side="right") - 1
             scene.phonemes[good & (index >= 0)] = spoken[index[good & (index >= 0)]]
-        endings = self._teachers.endings(clip.name)
-        if endings is not None and start_s is None:
+        endings = self._teachers.endings(clip.name, start)
+        if endings is not None:
             times, values = endings
-            good = inside & (clip_times >= times[0])
+            good = inside & (clip_times >= times[1])  # sooner the teacher has hardly heard anything
             scene.ending[good] = np.interp(clip_times[good], times, values)
         return scene_time
 
@@ -168,6 +187,7 @@ class Stage:
     def _mark(scene: Scene, from_s: float, to_s: float) -> None:
         """Something sounds here: what the model says from here on counts in full."""
         scene.voiced[_frame(from_s) : _frame(to_s)] = 1
+        scene.speech[_frame(from_s) : _frame(to_s)] = 1
         scene.weight[_frame(from_s) : _frame(to_s + 0.8)] = 1.0
 
     @staticmethod
@@ -212,7 +232,7 @@ class Stage:
     def _cut_word(self, rng: Generator, scene: Scene) -> None:
         """Some syllables of a real speaker and nothing more: real is not yet the floor."""
         clip = self._pick(rng, str(rng.choice(["speech_libri", "speech_ocean"])))
-        start = clip.onset_s if rng.random() < 0.3 else _inside_start(rng, clip)
+        start = clip.onset_s if rng.random() < 0.3 else inside_start(rng, clip)
         end = start + float(rng.uniform(0.15, 0.4))
         self._put(rng, scene, clip, scene.onset_s, start, end, factor=self._factor(rng))
         scene.weight *= 0.6
@@ -271,7 +291,11 @@ class Stage:
             if rng.random() < {"speech_libri": 0.8, "speech_ocean": 0.8}.get(
                 kind, 0.5 if kind == "voice_sentence" else 0.0
             ):
-                start = _inside_start(rng, clip)
+                asked = self._teachers.starts(clip.name)[1:]
+                if asked and rng.random() < 0.7:
+                    start = float(rng.choice(asked))
+                else:
+                    start = inside_start(rng, clip)
             if kind.startswith("speech_") and rng.random() < 0.3:  # short, and yet the floor
                 end = (clip.onset_s if start is None else start) + float(rng.uniform(0.8, 1.6))
             time = self._put(rng, scene, clip, scene.onset_s, start, end, factor=self._factor(rng))
@@ -321,7 +345,7 @@ def _quiet_end(clip: Clip, about_s: float) -> float:
     return float(low + int(np.argmin(level[low:high]))) / 100 - clip.onset_s
 
 
-def _inside_start(rng: Generator, clip: Clip) -> float:
+def inside_start(rng: Generator, clip: Clip) -> float:
     """A dip of the loudness somewhere in the clip, at least 0.8 s before its end."""
     last = clip.end_s - 0.8
     if last <= clip.onset_s:

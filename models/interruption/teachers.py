@@ -2,17 +2,22 @@
 
     python -m models.interruption.teachers
 
-smart-turn's P(the turn is complete) for each clip up to a moment, every 300 ms. It is read while
-building only; the exported file holds nothing of it but what was learnt.
+Silero's P(speech) of the clip, asked while building, and smart-turn's P(the turn is complete) for
+what was said from a start in the clip up to some moments after it: from the onset, and in
+recordings of whole sentences also from dips inside, since a scene may begin there. Both are read
+while building only; the exported file holds nothing of them but what was
+learnt.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,26 +27,56 @@ from models.interruption.cache import cache_folder
 if TYPE_CHECKING:
     from models.interruption.clips import Clip
 
-_STEP_S = 0.3
-_ANSWERS_MAX = 5  # the model is judged up to 1.2 s after the onset; later answers teach little
+# The model is judged up to 1.2 s after the onset; later answers teach little.
+_MOMENTS_S = (0.3, 0.5, 0.7, 0.95, 1.25)
 _TRAILING_S = 0.3
+_INSIDE = 2  # starts inside a recorded sentence
+_SPOKEN = ("voice_", "speech_", "meeting_", "short_calls")
+_RECORDED_SENTENCES = ("speech_libri", "speech_ocean")
+
+_SAME_START_S = 1e-3
+
+Answers = NDArray[np.float32]
+"""[2, moments]: seconds in the clip, rising, and P(complete) for what was said until then. The
+first column is the start, with P(complete) of nothing heard: 0."""
 
 
 class Teachers:
     """Finished answers in the cache; a clip without one simply teaches less."""
 
     def __init__(self, folder: Path) -> None:
-        self._endings: dict[str, NDArray[np.float32]] = {}
+        self._endings: dict[str, NDArray[np.float32]] = {}  # [starts, 2, 1 + moments]
         for path in sorted(folder.glob("endings-*.npz")):
             self._endings |= _known(path)
+        self._speech: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._silero = importlib.util.find_spec("silero_vad") is not None
 
     def __len__(self) -> int:
         return len(self._endings)
 
-    def endings(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Times in the clip in seconds, rising, and P(complete) at each."""
-        known = self._endings.get(name)
-        return None if known is None else (known[0], known[1])
+    def starts(self, name: str) -> list[float]:
+        """Seconds in the clip from which answers are known."""
+        return [float(one[0, 0]) for one in self._endings.get(name, ())]
+
+    def endings(self, name: str, start_s: float) -> Answers | None:
+        """Answers for what is said from `start_s` on, where that was asked."""
+        for one in self._endings.get(name, ()):
+            if abs(float(one[0, 0]) - start_s) < _SAME_START_S:
+                return one
+        return None
+
+    def speech(self, clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Times in the clip and P(speech) until each, where someone speaks and Silero is here."""
+        if not self._silero or not clip.kind.startswith(_SPOKEN):
+            return None
+        if clip.name not in self._speech:
+            from models.interruption.baselines import VAD_FRAME, speech_probabilities
+
+            loudest = max(float(np.abs(clip.samples.astype(np.float32)).max()), 1.0)
+            found = speech_probabilities(clip.samples.astype(np.float32) * (0.5 / loudest))
+            times = (np.arange(len(found), dtype=np.float32) + 1) * VAD_FRAME / 16_000
+            self._speech[clip.name] = times, found
+        return self._speech[clip.name]
 
 
 def _known(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -58,15 +93,31 @@ def _save(path: Path, found: dict[str, NDArray[np.float32]]) -> None:
     os.replace(partial, path)
 
 
+def starts(clip: Clip) -> list[float]:
+    """The onset and, in recorded sentences, some dips inside."""
+    from models.interruption.scenes import inside_start
+
+    if clip.kind not in _RECORDED_SENTENCES:
+        return [clip.onset_s]
+    rng = np.random.default_rng(crc32(clip.name.encode()))
+    return [clip.onset_s, *(inside_start(rng, clip) for _ in range(_INSIDE))]
+
+
 def answers(clip: Clip) -> NDArray[np.float32]:
-    """[2, moments]: seconds in the clip, P(complete) for what was said until then."""
+    """[starts, 2, 1 + moments]; moments after the end of the sound are asked of the silence."""
     from models.interruption.baselines import turn_complete
 
-    times = clip.onset_s + np.arange(1, _ANSWERS_MAX + 1) * _STEP_S
-    times = times[times < clip.end_s + _TRAILING_S]
-    samples = clip.samples[: int(clip.end_s * 16_000)].astype(np.float32) / 32768
-    samples = np.pad(samples, (0, int(_TRAILING_S * 16_000)))
-    return np.array([times, [turn_complete(samples[: int(t * 16_000)]) for t in times]], np.float32)
+    sound = clip.samples[: int(clip.end_s * 16_000)].astype(np.float32) / 32768
+    sound = np.pad(sound, (0, int((max(_MOMENTS_S) + _TRAILING_S) * 16_000)))
+    found = []
+    for start in starts(clip):
+        times = start + np.array(_MOMENTS_S)
+        last = clip.end_s + _TRAILING_S  # what is asked later, is asked then
+        said = [
+            turn_complete(sound[int(start * 16_000) : int(min(t, last) * 16_000)]) for t in times
+        ]
+        found.append([[start, *times], [0.0, *said]])
+    return np.array(found, np.float32)
 
 
 def main() -> None:
@@ -86,11 +137,13 @@ def main() -> None:
     mine = folder / f"endings-{number}-{of}.npz"
 
     clips = Clips(arguments.audio, root / arguments.voices, Side.TRAIN).every(
-        lambda clip: clip.kind.startswith(("voice_", "speech_", "meeting_", "short_calls"))
+        lambda clip: clip.kind.startswith(_SPOKEN)
     )
     order = np.random.default_rng(arguments.seed).permutation(len(clips))
+    # real people first: they are few, and what is learnt from them carries over
+    order = np.array(sorted(order, key=lambda i: clips[i].kind.startswith("voice_")))
     done = Teachers(folder)
-    missing = [clips[i] for i in order[number::of] if done.endings(clips[i].name) is None]
+    missing = [clips[i] for i in order[number::of] if not done.starts(clips[i].name)]
     found, started = _known(mine), time.monotonic()
     for count, clip in enumerate(missing, start=1):
         found[clip.name] = answers(clip)

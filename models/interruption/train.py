@@ -25,25 +25,15 @@ from models.interruption.build import set_hash
 from models.interruption.cache import cache_folder
 from models.interruption.held_out import figures
 from models.interruption.network import Network, Shape
-from models.interruption.scenes import UNKNOWN
+from models.interruption.scenes import NOT_SPEECH, UNKNOWN
 from models.interruption.splits import Side
 
-NOT_SPEECH = (
-    "cough",
-    "laugh",
-    "breath",
-    "throat",
-    "taps",
-    "tones",
-    "baby_cry",
-    "background",
-    "echo",
-)
-_FIELDS = ("x", "label", "weight", "voiced", "phonemes", "ending", "kinds", "onsets")
+_FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds",
+           "onsets")  # fmt: skip
 
 
 class Shards:
-    """All scenes of one side in memory: 23 kB each."""
+    """All scenes of one side in memory: 45 kB each."""
 
     def __init__(self, folders: list[Path], side: Side, limit: int | None = None) -> None:
         paths = [path for folder in folders for path in sorted(folder.glob(f"{side}-*.npz"))]
@@ -52,13 +42,12 @@ class Shards:
         read = [np.load(path) for path in paths[:limit]]
         self.fields = {name: np.concatenate([one[name] for one in read]) for name in _FIELDS}
         # The recorder of scenes marks whatever sounds; only people who speak or hum are speech.
-        speech = ~np.isin(self.fields["kinds"], NOT_SPEECH)
-        self.fields["voiced"] = self.fields["voiced"] * speech[:, None].astype(np.uint8)
+        self.fields["speech"][np.isin(self.fields["kinds"], NOT_SPEECH)] = 0
         self.count = len(self.fields["x"])
 
     def batch(self, index: np.ndarray) -> dict[str, Tensor]:
         out = {}
-        for name in ("x", "label", "weight", "voiced", "phonemes", "ending"):
+        for name in ("x", "label", "weight", "speech", "words", "phonemes", "ending"):
             values = self.fields[name][index]
             out[name] = torch.from_numpy(
                 values.astype(np.int64 if name == "phonemes" else np.float32)
@@ -88,10 +77,13 @@ def loss_of(out: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tenso
     known = ~torch.isnan(batch["ending"])
     losses = {
         "floor": floor.sum() / batch["weight"].sum(),
-        "voiced": 0.2 * cross(out["voiced"], batch["voiced"]),
+        "voiced": 0.3 * cross(out["voiced"], batch["speech"]),
     }
     if known.any():
         losses["ending"] = 0.5 * cross(out["ending"][known], batch["ending"][known])
+    heard = ~torch.isnan(batch["words"][..., 0])
+    if heard.any():
+        losses["words"] = 0.4 * nn.functional.mse_loss(out["words"][heard], batch["words"][heard])
     if (batch["phonemes"] != UNKNOWN).any():
         losses["phonemes"] = 0.15 * nn.functional.cross_entropy(
             out["phonemes"].flatten(0, 1), batch["phonemes"].flatten(), ignore_index=UNKNOWN
@@ -124,6 +116,7 @@ def main() -> None:
     parser.add_argument(
         "--pair", nargs=3, type=float, default=[2.0, 0.6, -1.0], help="see network.Shape"
     )
+    parser.add_argument("--bend", type=float, default=0.3, help="see network.Network.forward")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--small", action="store_true", help="one shard, two epochs")
@@ -178,7 +171,7 @@ def main() -> None:
         for step in range(shards.count // arguments.batch):
             index = np.sort(order[step * arguments.batch : (step + 1) * arguments.batch])
             batch = shards.batch(index)
-            losses = loss_of(network(varied(batch["x"], draw)), batch)
+            losses = loss_of(network(varied(batch["x"], draw), arguments.bend), batch)
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)

@@ -6,11 +6,12 @@ import pytest
 pytest.importorskip("scipy")
 pytest.importorskip("soundfile")
 
+from models.interruption.build import words_of
 from models.interruption.channel import Backgrounds
 from models.interruption.clips import Clip
 from models.interruption.held_out import auc, reached
 from models.interruption.phonemes import numbered
-from models.interruption.scenes import FRAMES, SAMPLES, UNKNOWN, Stage
+from models.interruption.scenes import FRAMES, NOT_SPEECH, SAMPLES, UNKNOWN, Stage
 from models.interruption.teachers import Teachers
 
 RATE = 16_000
@@ -86,6 +87,41 @@ def test_phonemes_are_known_where_the_voice_sounds_and_nowhere_else(stage):
     known = scene.phonemes != UNKNOWN
     assert set(scene.phonemes[known]) == {7, 9}
     assert not known[: int(scene.onset_s / 0.025)].any()
+
+
+def test_a_start_inside_has_the_endings_that_were_asked_from_there(tmp_path):
+    asked = np.array([[[0.3, 0.6, 0.8], [0, 0.9, 0.9]], [[0.5, 0.8, 1.0], [0, 0.2, 0.2]]])
+    np.savez(tmp_path / "endings-0-1.npz", **{"speech_libri/0": asked.astype(np.float32)})
+    teachers = Teachers(tmp_path)
+    assert teachers.starts("speech_libri/0") == pytest.approx([0.3, 0.5])
+    assert teachers.endings("speech_libri/0", 0.4) is None
+    stage, said = Stage(FakeClips(), teachers), set()
+    for seed in range(40):
+        scene = stage.written(np.random.default_rng(seed), "speech_libri")
+        known = scene.ending[~np.isnan(scene.ending)]
+        said |= set(np.round(known, 3).tolist())
+        assert not len(known) or np.isnan(scene.ending[int(scene.onset_s / 0.025) + 6])
+    assert said == {np.float32(0.9).round(3).item(), np.float32(0.2).round(3).item()}
+
+
+def test_what_a_cough_sounds_like_is_no_speech_but_a_hum_is(stage):
+    rng = np.random.default_rng(2)
+    assert stage.written(rng, "made_hum").speech.any()
+    assert "cough" in NOT_SPEECH
+
+
+def test_words_are_those_of_the_newest_answer_at_the_end_of_each_frame():
+    class Counting:
+        STEP = 320
+
+        def heard(self, samples):
+            counted = np.arange(samples.shape[1] // 320, dtype=np.float32)
+            return np.broadcast_to(counted[None, :, None], (len(samples), len(counted), 96))
+
+    words = words_of([np.ones(SAMPLES, np.float32)], Counting())
+    assert words.shape == (1, FRAMES, 96)
+    # frames end at 25, 50, 75, 100 ms; answers at 20, 40, 60, 80, 100 ms
+    assert words[0, :4, 0].tolist() == [0, 1, 2, 4]
 
 
 def test_a_scene_is_the_same_for_the_same_seed(stage):

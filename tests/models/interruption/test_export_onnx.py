@@ -1,5 +1,4 @@
 import csv
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -119,10 +118,11 @@ def test_a_spoken_sentence_is_an_interruption(session, speech):
 
 def test_coughs_of_people_it_never_heard_are_no_interruptions(session):
     with (AUDIO / "manifest.csv").open(newline="") as file:
-        held_out = (
-            r for r in csv.DictReader(file) if r["label"] == "cough" and side(r) is Side.EVAL
-        )
-        coughs = [AUDIO.parent / row["path"] for row in islice(held_out, 15)]
+        coughs = [
+            AUDIO.parent / row["path"]
+            for row in csv.DictReader(file)
+            if row["label"] == "cough" and side(row) is Side.EVAL
+        ]
     threshold = float(session.get_modelmeta().custom_metadata_map["default_threshold"])
     fired = 0
     for path in coughs:
@@ -130,5 +130,5 @@ def test_coughs_of_people_it_never_heard_are_no_interruptions(session):
         samples = samples[: len(samples) // FRAME * FRAME][:48_000]
         probabilities, _ = run(session, samples[None], blank(session))
         fired += first_detection(probabilities[0], threshold, 2) is not None
-    assert len(coughs) == 15
-    assert fired <= 1
+    assert len(coughs) == 99
+    assert fired <= 0.05 * len(coughs)  # what a caller may be cut off by, at most

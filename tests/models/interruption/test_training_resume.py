@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from models.interruption import features  # noqa: E402
+from models.interruption.export import export  # noqa: E402
+from models.interruption.network import Network, Served, Shape  # noqa: E402
+from models.interruption.resume import measure, restored  # noqa: E402
+
+
+def said(network: Network, noise: np.ndarray) -> np.ndarray:
+    served = Served(network).eval()
+    with torch.no_grad():
+        found, _ = served(torch.from_numpy(noise)[None], torch.zeros(1, served.state_size))
+    return found.numpy()
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about itself
+def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_on(tmp_path):
+    torch.manual_seed(4)
+    published = Network(Shape(width=16, memory=8, pair=(3.0, 0.6, -2.0))).eval()
+    for norm in published.norms:  # as after some training
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+    export(published, {"interface": "bargein/1"}, tmp_path / "published.onnx")
+    rng = np.random.default_rng(0)
+    noise = (rng.standard_normal(16_000) * rng.uniform(0, 3000, 16_000)).astype(np.int16)
+
+    network = restored(tmp_path / "published.onnx")
+    assert np.abs(said(network, noise) - said(published, noise)).max() < 1e-5
+
+    measure(network, torch.from_numpy(features.of(noise))[None])
+    assert np.abs(said(network, noise) - said(published, noise)).max() < 1e-4
+    heard = network.norms[0].running_var
+    assert not torch.allclose(heard, torch.ones_like(heard))
