@@ -158,7 +158,7 @@ class Served(nn.Module):
         network, batch = self.network, state.shape[0]
         parts = torch.split(state, network.sizes(), dim=1)
         sound = torch.cat([parts[0], audio.to(torch.float32)], dim=1)
-        # A look is two hops: one product over hops costs a third of a convolution over samples.
+        # A look is two hops: one product over hops costs half of a convolution over samples.
         hops = sound.reshape(batch, -1, features.HOP)
         spectrum = torch.matmul(torch.cat([hops[:, :-1], hops[:, 1:]], dim=2), self.kernels)
         energies = torch.matmul(spectrum * spectrum, self.bands)
