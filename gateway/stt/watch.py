@@ -25,8 +25,9 @@ the next one, and past this factor loudness alone proves nothing in this session
 UNTOLD_S: Final = 0.2
 """So much speech without a word, and nothing said to a flush or a finish: words are owed."""
 
-CLOSE_AGAIN_MAX: Final = 3
-"""So many providers more are asked for the last finals: clients wait 30 s for them at most."""
+CLOSE_AGAIN_MAX: Final = 4
+"""So many providers more are asked for the last finals, `close_s` (5 s) each: clients wait 30 s for
+them at most."""
 
 
 class Watch:
