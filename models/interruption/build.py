@@ -120,7 +120,7 @@ def main() -> None:
     out.mkdir(exist_ok=True)
     started = time.monotonic()
     clips = Clips(arguments.audio, root / arguments.voices, arguments.side, arguments.fold,
-                  meetings=not arguments.no_meetings)  # fmt: skip
+                  meetings=not arguments.no_meetings, more=root / "more")  # fmt: skip
     counts = {kind: len(found) for kind, found in sorted(clips.by_kind.items())}
     print("clips:", json.dumps(counts), flush=True)
     stage = Stage(clips, Teachers(root / "teachers"))

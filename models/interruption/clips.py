@@ -56,22 +56,29 @@ def _read(path: Path) -> NDArray[np.int16]:
     return np.asarray(samples)
 
 
+def _rows(folder: Path, side: Side, fold: int | None) -> list[dict[str, str]]:
+    with (folder / "train" / "manifest.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if splits.side(row, fold) is side]
+
+
 class Clips:
     """All clips of one side, by kind, plus the backgrounds of that side."""
 
     def __init__(
-        self, audio: Path, made: Path, side: Side, fold: int | None = None, meetings: bool = True
+        self,
+        audio: Path,
+        made: Path,
+        side: Side,
+        fold: int | None = None,
+        meetings: bool = True,
+        more: Path | None = None,
     ) -> None:
         self.by_kind: dict[str, list[Clip]] = defaultdict(list)
-        with (audio / "train" / "manifest.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if splits.side(row, fold) is side]
         self._rirs: list[NDArray[np.int16]] = []
-        for row in rows:
-            samples = _read(audio / row["path"])
-            if Path(row["path"]).parent.name == "rir":
-                self._rirs.append(samples)
-            elif Path(row["path"]).parent.name != "conversation_ami":
-                self._add_recording(row, samples)
+        rows = _rows(audio, side, fold)
+        self._add_recordings(audio, rows)
+        if more is not None and more.exists():  # what `collect` made
+            self._add_recordings(more, _rows(more, side, fold))
         if meetings:
             self._add_meetings(audio, {row["path"] for row in rows})
         for path, note in voices.notes(made):
@@ -80,6 +87,14 @@ class Clips:
 
     def _add(self, clip: Clip) -> None:
         self.by_kind[clip.kind].append(clip)
+
+    def _add_recordings(self, folder: Path, rows: list[dict[str, str]]) -> None:
+        for row in rows:
+            samples = _read(folder / row["path"])
+            if Path(row["path"]).parent.name == "rir":
+                self._rirs.append(samples)
+            elif Path(row["path"]).parent.name != "conversation_ami":
+                self._add_recording(row, samples)
 
     def _add_recording(self, row: dict[str, str], samples: NDArray[np.int16]) -> None:
         path = Path(row["path"])

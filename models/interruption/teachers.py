@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # The model is judged up to 1.2 s after the onset; later answers teach little.
 _MOMENTS_S = (0.3, 0.5, 0.7, 0.95, 1.25)
 _TRAILING_S = 0.3
-_INSIDE = 2  # starts inside a recorded sentence
+_INSIDE = 1  # starts inside a recorded sentence; another recording teaches more than a second one
 _SPOKEN = ("voice_", "speech_", "meeting_", "short_calls")
 _RECORDED_SENTENCES = ("speech_libri", "speech_ocean")
 
@@ -136,9 +136,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     mine = folder / f"endings-{number}-{of}.npz"
 
-    clips = Clips(arguments.audio, root / arguments.voices, Side.TRAIN).every(
-        lambda clip: clip.kind.startswith(_SPOKEN)
-    )
+    every = Clips(arguments.audio, root / arguments.voices, Side.TRAIN, more=root / "more")
+    clips = every.every(lambda clip: clip.kind.startswith(_SPOKEN))
     order = np.random.default_rng(arguments.seed).permutation(len(clips))
     # real people first: they are few, and what is learnt from them carries over
     order = np.array(sorted(order, key=lambda i: clips[i].kind.startswith("voice_")))

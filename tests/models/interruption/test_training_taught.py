@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from models.interruption import features  # noqa: E402
+from models.interruption.network import EAR_SIZE, Network, Shape  # noqa: E402
+from models.interruption.scenes import FRAMES, UNKNOWN  # noqa: E402
+from models.interruption.splits import Side  # noqa: E402
+from models.interruption.train import Shards, loss_of  # noqa: E402
+
+SCENES = 3
+
+
+@pytest.fixture
+def shards(tmp_path) -> Shards:
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "train-000.npz",
+        x=rng.standard_normal((SCENES, FRAMES, features.SIZE)).astype(np.float16),
+        label=np.ones((SCENES, FRAMES), np.uint8),
+        weight=np.ones((SCENES, FRAMES), np.float16),
+        speech=np.ones((SCENES, FRAMES), np.float16),
+        words=np.full((SCENES, FRAMES, EAR_SIZE), np.nan, np.float16),
+        phonemes=np.full((SCENES, FRAMES), UNKNOWN, np.int16),
+        ending=np.full((SCENES, FRAMES), np.nan, np.float16),
+        kinds=np.array(["voice_floor"] * SCENES),
+        onsets=np.zeros(SCENES, np.float32),
+    )
+    return Shards([tmp_path], Side.TRAIN)
+
+
+def network(seed: int) -> Network:
+    torch.manual_seed(seed)
+    return Network(Shape(width=16, dilations=(1,), memory=8)).eval()
+
+
+def test_the_opinion_is_the_mean_of_logits_less_what_is_complete(shards):
+    teachers = [network(1), network(2)]
+    shards.ask(teachers, ending=0.5)
+    x = torch.from_numpy(shards.fields["x"].astype(np.float32))
+    with torch.no_grad():
+        said = [one(x) for one in teachers]
+    mean = sum(one["floor"] - 0.5 * one["ending"] for one in said) / 2
+    batch = shards.batch(np.arange(SCENES))
+    assert torch.allclose(batch["opinion"], torch.sigmoid(mean), atol=1e-3)
+
+
+def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
+    shards.ask([network(1)], ending=0.0)
+    batch = shards.batch(np.arange(SCENES))
+    opinion = torch.logit(batch["opinion"])
+    out = network(1)(batch["x"])
+    agreeing = loss_of(out | {"floor": opinion}, batch, taught=1.0)
+    differing = loss_of(out | {"floor": opinion + 2.0}, batch, taught=1.0)
+    assert agreeing["opinion"] < differing["opinion"]
+    assert agreeing["floor"] == differing["floor"] == 0
+    assert "opinion" not in loss_of(out, batch)
