@@ -145,7 +145,11 @@ def transmitted(
         x = x + background(rng, n, known) * np.float32(10 ** (-snr_db / 20))
     if rng.random() < 0.7:
         x = _coloured(rng, x.astype(np.float32))
-    x = x.astype(np.float32) * np.float32(10 ** (rng.uniform(-42, -12) / 20))
+    # Telephones and browsers level their callers, roughly: a voice far below that is one aside.
+    level_db = (
+        rng.uniform(-42, -12) if rng.random() < 0.4 else np.clip(rng.normal(-26, 7), -45, -10)
+    )
+    x = x.astype(np.float32) * np.float32(10 ** (level_db / 20))
     if rng.random() < 0.05:
         x = x * np.float32(rng.uniform(2, 8))
     x = np.clip(x, -1, 1)

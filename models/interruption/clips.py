@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from models.interruption import splits, voices
+from models.interruption import interviews, splits, voices
 from models.interruption.channel import Backgrounds
 from models.interruption.nonverbal import RATE
 from models.interruption.phonemes import numbered
@@ -40,6 +40,8 @@ class Clip:
     decisive_s: float | None  # None: never an interruption
     # When each phoneme starts, rising, and its number; known for made voices only.
     phonemes: tuple[NDArray[np.float64], NDArray[np.int16]] | None = None
+    # How far below what is usual in that recording it is, where that is known.
+    quieter_db: float | None = None
 
 
 def sounding(samples: NDArray[np.int16], below_peak_db: float = 32.0) -> tuple[float, float]:
@@ -48,6 +50,13 @@ def sounding(samples: NDArray[np.int16], below_peak_db: float = 32.0) -> tuple[f
     energy = 10 * np.log10((steps**2).mean(axis=1) + 1e-3)
     on = np.flatnonzero(energy > energy.max() - below_peak_db)
     return float(on[0]) * 0.01, float(on[-1] + 1) * 0.01
+
+
+def loudness_db(samples: NDArray[np.int16], start_s: float, end_s: float) -> float:
+    """Of the louder fifth of the first 0.6 s: of what is said and not of its pauses."""
+    part = samples[int(start_s * RATE) : int(min(end_s, start_s + 0.6) * RATE)].astype(np.float32)
+    steps = part[: max(len(part) // 400, 1) * 400].reshape(-1, min(400, len(part)))
+    return float(np.percentile(10 * np.log10((steps**2).mean(axis=1) + 1e-3), 80))
 
 
 def _read(path: Path) -> NDArray[np.int16]:
@@ -79,6 +88,7 @@ class Clips:
         self._add_recordings(audio, rows)
         if more is not None and more.exists():  # what `collect` made
             self._add_recordings(more, _rows(more, side, fold))
+            self._add_interviews(more, side)
         if meetings:
             self._add_meetings(audio, {row["path"] for row in rows})
         for path, note in voices.notes(made):
@@ -137,6 +147,36 @@ class Clips:
                     Clip(f"conversation_ami/{stem}@{start}", kind,
                          f"conversation_ami/{row['speaker']}", crop, before,
                          before + min(end - start, 3.5), None if short else before)
+                )  # fmt: skip
+
+    def _add_interviews(self, more: Path, side: Side) -> None:
+        table = more / "train" / interviews.FOLDER / "segments.csv"
+        if not table.exists():
+            return
+        by_path: dict[str, list[dict[str, str]]] = defaultdict(list)
+        with table.open(newline="") as file:
+            for row in csv.DictReader(file):
+                by_path[row["path"]].append(row)
+        for path, rows in by_path.items():
+            stem = Path(path).stem
+            if splits.interview_side(stem) is not side:
+                continue
+            samples = _read(more / path)
+            spans = [(float(row["start_s"]), float(row["end_s"])) for row in rows]
+            loud = [loudness_db(samples, *span) for span in spans]
+            usual = float(np.median([
+                db for db, row in zip(loud, rows, strict=True) if row["label"] == "turn"
+            ]))  # fmt: skip
+            for row, (start, end), db in zip(rows, spans, loud, strict=True):
+                short = row["label"] == "backchannel"
+                before, after = min(0.25, start), 0.12 if short else 0.0
+                crop = samples[int((start - before) * RATE) : int((end + after) * RATE)]
+                decisive = None if short else before + float(row["decisive_s"]) - start
+                kind = "interview_backchannel" if short else "interview_turn"
+                self._add(
+                    Clip(f"interviews/{stem}@{start}-{row['label']}", kind, f"interviews/{stem}",
+                         crop, before, before + end - start, decisive,
+                         quieter_db=float(np.clip(usual - db, -6, 20)))
                 )  # fmt: skip
 
     def _add_voice(self, path: Path, note: dict) -> None:  # type: ignore[type-arg]

@@ -34,9 +34,11 @@ Row = dict[str, str]
 RATE = 16_000
 COLUMNS = ("path", "label", "kind", "speaker", "duration_s", "onset_s", "text", "native_rate",
            "source_repo", "source_path", "licence", "note")  # fmt: skip
+_KINDS = {"speech": "floor_speech_read", "noise": "background"}
 _LEAD_S = 0.6  # kept before the onset
 _LONGEST_S = 6.0  # kept after it
 _REST_S = 1.5  # at the end of a long recording that is not worth a piece of its own
+_GAP_S = 0.15
 _SHORTEST_S = 0.25  # of speech by Silero; less is a click or a silence
 
 
@@ -51,6 +53,7 @@ class Source:
     per_speaker: int  # files at most, evenly over all of them
     texts: tuple[str, ...] = ()  # files with a line for each stem: what is said
     skip_s: float = 0.0  # the audio folder has what comes before
+    label: str = "speech"
 
 
 SOURCES = (
@@ -69,6 +72,17 @@ SOURCES = (
         "resemble-ai/Resemblyzer", "15d828edebe06bc72b9cabc8ef8ca5ab2cb457ce",
         "CC BY 4.0 (LibriSpeech)", "speech_libri",
         r"audio_data/librispeech_test-other/(?P<speaker>\d+)/[\d-]+\.flac", "libri_", 10,
+    ),
+    # Excerpts of MS-SNSD, whose own repository is ten times as large. Who speaks is not told.
+    Source(
+        "haroitman/nsnet_implementation", "9335f8a8069f737e37b31fe980f8097dd39495fc",
+        "CC BY 4.0 (Edinburgh 56 speakers) or ODbL (PTDB-TUG), by MS-SNSD", "speech_more",
+        r"(?P<speaker>CleanSpeech)_training/\w+\.wav", "snsd_", 552,
+    ),
+    Source(
+        "haroitman/nsnet_implementation", "9335f8a8069f737e37b31fe980f8097dd39495fc",
+        "CC0 (Freesound) or CC BY-SA 3.0 (DEMAND), by MS-SNSD", "noise",
+        r"(?P<speaker>Noise)_training/\w+\.wav", "snsd_", 150, label="noise",
     ),
 )  # fmt: skip
 
@@ -119,10 +133,21 @@ def spoken(sound: NDArray[np.float32]) -> tuple[NDArray[np.float32], float] | No
 
 
 def parts(sound: NDArray[np.float32], skip_s: float) -> Iterator[NDArray[np.float32]]:
-    """Pieces of a recording that are no longer than what is kept of one; a short rest is left."""
-    length = int((_LEAD_S + _LONGEST_S) * RATE)
-    for start in range(int(skip_s * RATE), max(len(sound) - int(_REST_S * RATE), 1), length):
-        yield sound[start : start + length]
+    """Pieces of a recording that are no longer than what is kept of one; short rests are left.
+
+    Digital silence within parts what was put together from several recordings.
+    """
+    length, rest = int((_LEAD_S + _LONGEST_S) * RATE), int(_REST_S * RATE)
+    silent = np.concatenate([[False], sound == 0, [False]]).astype(np.int8)
+    begins, ends = np.flatnonzero(np.diff(silent) == 1), np.flatnonzero(np.diff(silent) == -1)
+    gaps = [(b, e) for b, e in zip(begins, ends, strict=True) if e - b >= _GAP_S * RATE]
+    first = int(skip_s * RATE)
+    gaps = [(b, e) for b, e in gaps if b >= first]
+    froms = [first, *(e for _, e in gaps)]
+    for begin, end in zip(froms, [*(b for b, _ in gaps), len(sound)], strict=True):
+        for start in range(begin, max(end - rest, begin + 1), length):
+            if end - start >= _SHORTEST_S * RATE:
+                yield sound[start : min(start + length, end)]
 
 
 def spread(paths: list[str], most: int) -> list[str]:
@@ -158,7 +183,7 @@ def collect(source: Source, root: Path, out: Path, known: set[str]) -> Iterator[
         stem = Path(path).stem
         sound, native = decoded(clone.read(path))
         for number, part in enumerate(parts(sound, source.skip_s)):
-            found = spoken(part)
+            found = spoken(part) if source.label == "speech" else (part, 0.0)
             if found is None:
                 continue
             kept, onset_s = found
@@ -166,7 +191,7 @@ def collect(source: Source, root: Path, out: Path, known: set[str]) -> Iterator[
             scale = 0.9 / max(float(np.abs(kept).max()), 0.9)  # only what would clip is lowered
             soundfile.write(out / name, kept * scale, RATE, subtype="PCM_16")
             yield dict(zip(COLUMNS, (
-                f"train/{name}", "speech", "floor_speech_read", speaker,
+                f"train/{name}", source.label, _KINDS[source.label], speaker,
                 f"{len(kept) / RATE:.3f}", f"{onset_s:.3f}", said.get(stem, text), str(native),
                 source.repository, path, source.licence, ""), strict=True))  # fmt: skip
 

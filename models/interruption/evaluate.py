@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from models.interruption import (
     conversations,
     eval_channels,
+    interviews,
     nonverbal,
     plots,
     report,
@@ -101,6 +102,12 @@ def kept(make: Callable[[], Iterable[Trial]], *depends_on: object) -> list[Trial
     return found
 
 
+def _stamp(more: Path) -> str:
+    """Changes with the labels of the interviews."""
+    table = more / "train" / interviews.FOLDER / "segments.csv"
+    return hashlib.sha256(table.read_bytes()).hexdigest() if table.exists() else ""
+
+
 def tables(
     arguments: argparse.Namespace, model: Model, folds: dict[int | None, Model]
 ) -> dict[str, list[Scored]]:
@@ -123,8 +130,14 @@ def tables(
         "ami_crosstalk": [c for c in meetings if c.table == "ami_crosstalk" and c.held_out],
         "recorded": recorded,
     }
+    more = cache_folder() / "more"
+    said = kept(lambda: trials.held_out_interviews(more), "interviews", _stamp(more))
+    if said:
+        groups["interview"] = said
     if made:
         groups["made"] = made
+    if said:
+        groups["interview, telephone"] = [trials.over_telephone(c) for c in said]
     groups["ami, telephone"] = [trials.over_telephone(c) for c in groups["ami"]]
     if not arguments.quick:
         groups["recorded, telephone"] = [trials.over_telephone(c) for c in recorded]
@@ -135,7 +148,10 @@ def tables(
     for name, items in groups.items():
         print(f"{name}: {len(items)} clips", flush=True)
         of_model: dict[int | None, Model] = {None: model}
-        dear = not name.startswith("ami") and name != "recorded"  # minutes of smart-turn each
+        dear = not name.startswith("ami") and name not in (
+            "recorded",
+            "interview",
+        )  # minutes of smart-turn each
         dear = dear and not arguments.baselines_everywhere
         out[name] = scored(items, of_model, None if dear else pair, threshold)
     if len(folds) > 1:
@@ -144,9 +160,9 @@ def tables(
             print(f"{table}, all folds: {len(everyone)} clips", flush=True)
             out[f"{table}, all folds"] = scored(everyone, folds, pair, threshold)
     for snr_db in () if arguments.quick else NOISE_DB:
-        for name in ("ami", "recorded", "made"):
+        for name in ("ami", "interview", "recorded", "made"):
             if name in groups:
-                some = groups[name] if name == "ami" else groups[name][::3]
+                some = groups[name] if name in ("ami", "interview") else groups[name][::3]
                 noisy = [trials.in_noise(trial, beds, snr_db) for trial in some]
                 out[f"{name}, noise {snr_db:g} dB"] = scored(noisy, {None: model}, None, threshold)
     return out
@@ -170,7 +186,7 @@ def figures(found: dict[str, list[Scored]], model: Model, threshold: float) -> d
         "groups": {},
         "details": {},
     }
-    for name in ("ami", "ami, all folds", "recorded", "made"):
+    for name in ("ami", "ami, all folds", "interview", "recorded", "made"):
         if name not in found:
             continue
         items = found[name]
@@ -207,7 +223,7 @@ def write_failures(found: dict[str, list[Scored]], folder: Path) -> list[str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     lines = []
-    for name in ("ami", "recorded", "made"):
+    for name in ("ami", "interview", "recorded", "made"):
         items = found.get(name, [])
         wrong = [i for i in items if i.trial.positive == (not i.decided_by(1.0))]
         wrong.sort(

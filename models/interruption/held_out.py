@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from models.interruption.cache import cache_folder
 from models.interruption.scenes import FRAME_S
 
+HELD_OUT = ["scenes", "scenes-meetings", "scenes-interviews"]  # sets that `prepare` builds
 _PAIRS = {
     "voices": (("voice_turned", "voice_floor", "voice_sentence"), ("voice_backchannel",)),
     "meetings": (("meeting_turn",), ("meeting_backchannel",)),
+    "interviews": (("interview_turn",), ("interview_backchannel",)),
     "real_vs_cut": (("speech_libri", "speech_ocean"), ("cut_word",)),
 }
 _TIMES_S = (0.4, 0.6, 0.8, 1.2)
@@ -66,10 +68,11 @@ def table(
 ) -> str:
     """By threshold: share of scenes of each kind in which it fired, and the median delay in ms."""
     groups = {
-        "real turns": ("speech_libri", "speech_ocean", "meeting_turn"),
+        "real turns": ("speech_libri", "speech_ocean", "meeting_turn", "interview_turn"),
         "made turns": ("voice_sentence", "voice_floor", "voice_turned"),
         "short calls": ("short_calls",),
         "meeting mhm": ("meeting_backchannel",),
+        "interview okay": ("interview_backchannel",),
         "made mhm": ("voice_backchannel", "made_hum"),
         "cough, laugh": ("cough", "laugh"),
         "other noise": ("breath", "throat", "taps", "tones", "baby_cry", "background", "echo"),
@@ -94,7 +97,7 @@ def main() -> None:
     from models.interruption.train import probabilities as heard
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--held-out", nargs="+", default=["scenes", "scenes-meetings"])
+    parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
     parser.add_argument("--run", default="one")
     parser.add_argument("--pair", nargs=3, type=float, help="as for the export")
     arguments = parser.parse_args()

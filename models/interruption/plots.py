@@ -11,7 +11,7 @@ import numpy as np
 from models.interruption import scoring
 from models.interruption.scoring import Scored
 
-SHOWN = ("ami", "ami, all folds", "ami_crosstalk", "recorded", "made")
+SHOWN = ("ami", "ami, all folds", "ami_crosstalk", "interview", "recorded", "made")
 COLOURS = {
     "interruption": "#1f77b4",
     "backchannel": "#d62728",

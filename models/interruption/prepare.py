@@ -12,6 +12,8 @@ import argparse
 import subprocess
 import sys
 
+from models.interruption.cache import cache_folder
+
 
 def _step(module: str, *arguments: object) -> None:
     print(f"== {module} {' '.join(map(str, arguments))}", flush=True)
@@ -34,6 +36,10 @@ def main() -> None:
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 1200))
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 300),
           "--only", "meeting_turn", "meeting_backchannel", "--name", "scenes-meetings")  # fmt: skip
+    if (cache_folder() / "more/train/interviews/segments.csv").exists():
+        _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 400),
+              "--only", "interview_turn", "interview_backchannel",
+              "--name", "scenes-interviews")  # fmt: skip
 
 
 if __name__ == "__main__":

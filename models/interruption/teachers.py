@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _MOMENTS_S = (0.3, 0.5, 0.7, 0.95, 1.25)
 _TRAILING_S = 0.3
 _INSIDE = 1  # starts inside a recorded sentence; another recording teaches more than a second one
-_SPOKEN = ("voice_", "speech_", "meeting_", "short_calls")
-_RECORDED_SENTENCES = ("speech_libri", "speech_ocean")
+_SPOKEN = ("voice_", "speech_", "meeting_", "interview_", "short_calls")
+_RECORDED_SENTENCES = ("speech_libri", "speech_ocean", "speech_more")
 
 _SAME_START_S = 1e-3
 
@@ -139,8 +139,10 @@ def main() -> None:
     every = Clips(arguments.audio, root / arguments.voices, Side.TRAIN, more=root / "more")
     clips = every.every(lambda clip: clip.kind.startswith(_SPOKEN))
     order = np.random.default_rng(arguments.seed).permutation(len(clips))
-    # real people first: they are few, and what is learnt from them carries over
-    order = np.array(sorted(order, key=lambda i: clips[i].kind.startswith("voice_")))
+    # real people first, in conversation before all: what is learnt from them carries over
+    turns = ("interview_", "meeting_", "speech_", "short_calls", "voice_")
+    rank = [next(n for n, kind in enumerate(turns) if clip.kind.startswith(kind)) for clip in clips]
+    order = np.array(sorted(order, key=lambda i: rank[i]))
     done = Teachers(folder)
     missing = [clips[i] for i in order[number::of] if not done.starts(clips[i].name)]
     found, started = _known(mine), time.monotonic()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from models.interruption.build import set_hash
 from models.interruption.cache import cache_folder
 from models.interruption.export import loaded
-from models.interruption.held_out import figures
+from models.interruption.held_out import HELD_OUT, figures
 from models.interruption.network import Network, Shape
 from models.interruption.scenes import NOT_SPEECH, UNKNOWN
 from models.interruption.splits import Side
@@ -130,7 +130,7 @@ def probabilities(network: Network, shards: Shards) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["scenes"], help="sets below the cache")
-    parser.add_argument("--held-out", nargs="+", default=["scenes", "scenes-meetings"])
+    parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
     parser.add_argument("--run", default="one", help="name of this training")
     parser.add_argument("--from-run", help="start from the weights of a finished training")
     parser.add_argument("--epochs", type=int, default=12)

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.interruption import eval_channels as channels
-from models.interruption import splits
+from models.interruption import interviews, splits
 from models.interruption.baselines import VAD_FRAME, speech_probabilities
 from models.interruption.eval_channels import SAMPLE_RATE, Samples
 
 BEFORE_S, AFTER_S = 1.0, 2.0  # a window of the client: at most 3 s
 CLEAN_S = 1.2  # of a turn's start must be free of other voices to be scored
+TURNS_OF_AN_INTERVIEW = 40
 SAID_S = 0.6  # a turn with less after its onset says too little to count
 TAIL_OF_ANOTHER_S = 0.2  # an overlap this short is an echo, not a second talker
 
@@ -221,6 +222,43 @@ def ami(audio: Path) -> Iterator[Trial]:
                     alone = samples[round(begin * SAMPLE_RATE) : round(until * SAMPLE_RATE)]
                     window = window_around(alone, onset - begin, tone)
                     yield replace(about, samples=channels.as_int16(window))
+
+
+def held_out_interviews(more: Path) -> Iterator[Trial]:
+    """Turns and backchannels of held-out people in video calls, one at a time (`interviews.py`)."""
+    table = more / "train" / interviews.FOLDER / "segments.csv"
+    if not table.exists():
+        return
+    by_path: dict[str, list[dict[str, str]]] = defaultdict(list)
+    with table.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            by_path[row["path"]].append(row)
+    for path, rows in sorted(by_path.items()):
+        stem = Path(path).stem
+        if splits.interview_side(stem) is not splits.Side.EVAL:
+            continue
+        turns = [row for row in rows if row["label"] != "backchannel"]
+        turns.sort(key=lambda row: crc32(f"{stem}@{row['start_s']}".encode()))
+        left_out = {row["start_s"] for row in turns[TURNS_OF_AN_INTERVIEW:]}
+        samples = channels.scaled_to(read(more / path), -26)  # one gain for all of a recording
+        spans = [(float(row["start_s"]), float(row["end_s"])) for row in rows]
+        tone = quiet_tone(samples, [Segment("", *span, "", "", "") for span in spans])
+        for row, (start, end) in zip(rows, spans, strict=True):
+            if row["label"] != "backchannel" and row["start_s"] in left_out:
+                continue
+            begin = max(0.0, start - 0.05)
+            alone = samples[round(begin * SAMPLE_RATE) : round((end + 0.1) * SAMPLE_RATE)]
+            window = window_around(alone, start - begin, tone)
+            kind = BACKCHANNEL if row["label"] == "backchannel" else TURN
+            known_late = float(row["decisive_s"]) > start + 0.05
+            yield Trial(
+                table="interview",
+                kind=kind,
+                source=stem,
+                group="after a word of listening" if known_late else "at once",
+                samples=channels.as_int16(window),
+                name=f"{stem}@{start:.2f}-{row['text'][:30]}",
+            )
 
 
 def raw_window(samples: Samples, onset_s: float) -> Samples:

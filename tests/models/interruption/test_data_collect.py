@@ -17,7 +17,7 @@ RATE = 16_000
 def recording(seconds: float, rate: int = RATE) -> bytes:
     """Half a second of quiet, then a tone."""
     t = np.arange(int(seconds * rate)) / rate
-    sound = np.where(t < 0.5, 0.0, 0.3 * np.sin(2 * np.pi * 220 * t))
+    sound = np.where(t < 0.5, 0.001, 0.3 * np.sin(2 * np.pi * 220 * t))
     file = io.BytesIO()
     soundfile.write(file, sound, rate, format="WAV", subtype="PCM_16")
     return file.getvalue()
@@ -111,10 +111,18 @@ def test_only_files_of_the_pattern_are_taken():
 
 
 def test_a_recording_is_cut_into_pieces_and_a_short_rest_is_left():
-    lengths = [len(part) / RATE for part in parts(np.zeros(int(14.0 * RATE), np.float32), 0.0)]
+    sound = np.ones(14 * RATE, np.float32)
+    lengths = [len(part) / RATE for part in parts(sound, 0.0)]
     assert lengths == [6.6, 6.6], "the last 0.8 s are no piece of their own"
-    assert [len(p) / RATE for p in parts(np.zeros(9 * RATE, np.float32), 6.5)] == [2.5]
-    assert len(list(parts(np.zeros(RATE, np.float32), 0.0))) == 1
+    assert [len(p) / RATE for p in parts(sound[: 9 * RATE], 6.5)] == [2.5]
+    assert len(list(parts(sound[:RATE], 0.0))) == 1
+
+
+def test_digital_silence_parts_two_recordings():
+    sound = np.ones(7 * RATE, np.float32)
+    sound[3 * RATE : 3 * RATE + 4000] = 0
+    assert [len(part) / RATE for part in parts(sound, 0.0)] == [3.0, 3.75]
+    assert [len(part) / RATE for part in parts(sound, 3.5)] == [3.5]
 
 
 def test_what_is_decoded_is_mono_at_16_khz():
