@@ -36,7 +36,7 @@ FOLDER = "interviews"
 SOURCE = Source(
     "Umanagendra-M/scribex", "b51e50ce21d261a71eaa5b626282390fa3df69ac",
     "CC BY 4.0 (F. Fareez et al., 2022)", FOLDER,
-    r"data/captured_audio/(?P<speaker>[A-Z]+\d+)\.mp3", "osce_", 1,
+    r"data/captured_audio/(?P<speaker>CAR000[1-5]|GAS000[12347]|MSK000[14])\.mp3", "osce_", 1,
 )  # fmt: skip
 COLUMNS = ("path", "start_s", "end_s", "decisive_s", "label", "text")
 
@@ -50,7 +50,7 @@ _NOT_ALONE = frozenset("i it see got all good great perfect oh".split())
 _ANSWERS = frozenset("yes no nope".split())
 
 _JOINED_S = 0.16  # a shorter gap is inside a word
-_PAUSE_S = 0.25  # before what is said, and after a backchannel
+_PAUSE_S = 0.2  # before what is said, and after a backchannel
 _TURN_PAUSE_S = 0.35  # ends a turn
 _BACKCHANNEL_S = (0.1, 1.3)
 _TURN_S = 1.1  # of speech within the first 1.6 s
@@ -190,12 +190,9 @@ def main() -> None:
     for path in clone.paths():
         if not re.fullmatch(SOURCE.pattern, path):
             continue
-        content = clone.read(path)
-        if len(content) < 1000:
-            continue  # a pointer to a large file
         target = out / f"{Path(path).stem}.flac"
         if not target.exists():
-            soundfile.write(target, decoded(content), RATE, subtype="PCM_16")
+            soundfile.write(target, decoded(clone.read(path)), RATE, subtype="PCM_16")
         sound, _ = soundfile.read(target, dtype="float32")
         loudest = float(np.percentile(np.abs(sound), 99.9))
         probabilities = speech_probabilities(np.clip(sound * (0.5 / loudest), -1, 1))
