@@ -82,7 +82,7 @@ SOURCES = (
     Source(
         "haroitman/nsnet_implementation", "9335f8a8069f737e37b31fe980f8097dd39495fc",
         "CC0 (Freesound) or CC BY-SA 3.0 (DEMAND), by MS-SNSD", "noise",
-        r"(?P<speaker>Noise)_training/\w+\.wav", "snsd_", 150, label="noise",
+        r"(?P<speaker>Noise)_training/[\w.]+\.wav", "snsd_", 150, label="noise",
     ),
 )  # fmt: skip
 

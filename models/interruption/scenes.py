@@ -88,7 +88,7 @@ class Stage:
             (0.02, "taps", self._made(nonverbal.taps)),
             (0.01, "tones", self._made(nonverbal.tones)),
             (0.01, "baby_cry", self._baby),
-            (0.04, "background", self._background),
+            (0.06, "background", self._background),
             (0.04, "echo", self._echo),
             (0.10, "voice_turned", self._positive("voice_turned")),
             (0.09, "voice_floor", self._positive("voice_floor")),
