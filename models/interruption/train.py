@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.interruption import features
 from models.interruption.build import set_hash
 from models.interruption.cache import cache_folder
 from models.interruption.export import loaded
@@ -73,6 +74,28 @@ class Shards:
                 values.astype(np.int64 if name == "phonemes" else np.float32)
             )
         return out
+
+
+def overheard(x: Tensor, draw: torch.Generator) -> Tensor:
+    """Another scene of the batch, 6 to 30 dB below the loudest of this one, behind a third of all.
+
+    Energies add; so no scene is heard twice with the same company.
+    """
+    batch = len(x)
+    other = x[torch.randperm(batch, generator=draw)]
+    loudest = x.mean(dim=2).quantile(0.95, dim=1)
+    theirs = other.mean(dim=2).quantile(0.95, dim=1)
+    below_db = 6 + 24 * torch.rand(batch, generator=draw)
+    below_db[torch.rand(batch, generator=draw) > 1 / 3] = 200.0
+    shift = loudest - theirs - below_db * (np.log(10) / 10 / features.SPREAD)
+    spread = features.SPREAD
+    return torch.logaddexp(spread * x, spread * (other + shift[:, None, None])) / spread
+
+
+def later(batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+    """The same scenes for someone who begins to listen up to half a second later."""
+    first = int(torch.randint(0, 20, (), generator=draw))
+    return {name: values[:, first:] for name, values in batch.items()}
 
 
 def varied(x: Tensor, draw: torch.Generator) -> Tensor:
@@ -202,8 +225,9 @@ def main() -> None:
         started = time.monotonic()
         for step in range(shards.count // arguments.batch):
             index = np.sort(order[step * arguments.batch : (step + 1) * arguments.batch])
-            batch = shards.batch(index)
-            losses = loss_of(network(varied(batch["x"], draw), arguments.bend), batch, taught)
+            batch = later(shards.batch(index), draw)
+            heard = varied(overheard(batch["x"], draw), draw)
+            losses = loss_of(network(heard, arguments.bend), batch, taught)
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)

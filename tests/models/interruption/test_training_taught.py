@@ -7,7 +7,7 @@ from models.interruption import features  # noqa: E402
 from models.interruption.network import EAR_SIZE, Network, Shape  # noqa: E402
 from models.interruption.scenes import FRAMES, UNKNOWN  # noqa: E402
 from models.interruption.splits import Side  # noqa: E402
-from models.interruption.train import Shards, loss_of  # noqa: E402
+from models.interruption.train import Shards, later, loss_of, overheard  # noqa: E402
 
 SCENES = 3
 
@@ -56,3 +56,23 @@ def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
     assert agreeing["opinion"] < differing["opinion"]
     assert agreeing["floor"] == differing["floor"] == 0
     assert "opinion" not in loss_of(out, batch)
+
+
+def test_what_is_overheard_never_makes_a_scene_quieter_and_stays_below_it():
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(60, FRAMES, features.SIZE, generator=draw)
+    y = overheard(x, draw)
+    assert (y >= x - 1e-5).all()
+    with_company = (y - x).flatten(1).max(dim=1).values > 0.01
+    assert 10 <= int(with_company.sum()) <= 30, "about a third"
+    loudest = x.mean(dim=2).quantile(0.95, dim=1)
+    assert (y.mean(dim=2).quantile(0.95, dim=1) - loudest).max() < 1.0
+
+
+def test_who_listens_later_hears_the_rest(shards):
+    batch = shards.batch(np.arange(SCENES))
+    heard = later(batch, torch.Generator().manual_seed(0))
+    frames = heard["x"].shape[1]
+    assert FRAMES - 20 < frames < FRAMES
+    assert all(torch.equal(v, batch[k][:, -frames:]) or torch.isnan(v).any()
+               for k, v in heard.items())  # fmt: skip
