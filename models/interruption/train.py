@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--width", type=int, default=Shape.width)
+    parser.add_argument("--dilations", nargs="+", type=int, default=Shape.dilations)
     parser.add_argument("--memory", type=int, default=Shape.memory)
     parser.add_argument(
         "--pair", nargs=3, type=float, default=[2.0, 0.6, -1.0], help="see network.Shape"
@@ -183,7 +184,12 @@ def main() -> None:
     run = root / "runs" / arguments.run
     run.mkdir(parents=True, exist_ok=True)
     network = Network(
-        Shape(width=arguments.width, memory=arguments.memory, pair=tuple(arguments.pair))
+        Shape(
+            width=arguments.width,
+            dilations=tuple(arguments.dilations),
+            memory=arguments.memory,
+            pair=tuple(arguments.pair),
+        )
     )
     if arguments.from_run:
         saved = torch.load(root / "runs" / arguments.from_run / "best.pt", weights_only=True)
