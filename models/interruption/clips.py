@@ -110,7 +110,7 @@ class Clips:
         path = Path(row["path"])
         folder = path.parent.name
         first, last = sounding(samples)
-        speech = folder in ("speech_libri", "speech_ocean", "short_calls")
+        speech = folder.startswith("speech_") or folder == "short_calls"
         onset = float(row["onset_s"] or first)
         if folder == "cough" and float(row["note"].split()[-2]) > _COUGH_SPEECH_S_MAX:
             return

@@ -1,9 +1,10 @@
 """Real backchannels and turns out of recorded interviews, found by a recogniser and a VAD.
 
     git clone --bare https://github.com/Umanagendra-M/scribex FOLDER/Umanagendra-M+scribex
-    python -m models.interruption.interviews --repositories FOLDER --whisper MODEL
+    pip install faster-whisper==1.2.1
+    python -m models.interruption.interviews --repositories FOLDER --whisper base
 
-`MODEL` is a faster-whisper model (a folder or a name). Interviews are excerpts of the OSCE set of
+`--whisper` is a faster-whisper model, a folder or a name. Interviews are excerpts of the OSCE set of
 F. Fareez et al. (Scientific Data 9, 313, 2022): unscripted role play between two people in a video
 call, both in one channel. What is said alone between two pauses and holds nothing but words of
 listening is a backchannel; what goes on for a second is a turn, also where it begins with such a
@@ -15,10 +16,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 
 from models.interruption.baselines import VAD_FRAME, speech_probabilities
 from models.interruption.cache import cache_folder
-from models.interruption.collect import RATE, Clone, Source
+from models.interruption.collect import RATE, Clone, Source, decoded
 
 FOLDER = "interviews"
 SOURCE = Source(
@@ -170,14 +169,6 @@ def heard(path: Path, whisper: str) -> list[Word]:
     return [Word(*word) for word in json.loads(kept.read_text())]
 
 
-def decoded(content: bytes) -> NDArray[np.float32]:
-    """Any file that ffmpeg reads, mono at 16 kHz."""
-    command = "ffmpeg -v error -i pipe:0 -ac 1 -ar 16000 -f wav -c:a pcm_s16le pipe:1".split()
-    wav = subprocess.run(command, input=content, check=True, capture_output=True).stdout
-    samples, _ = soundfile.read(io.BytesIO(wav), dtype="float32")
-    return np.asarray(samples)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repositories", type=Path, required=True, help="folder of clones")
@@ -192,7 +183,7 @@ def main() -> None:
             continue
         target = out / f"{Path(path).stem}.flac"
         if not target.exists():
-            soundfile.write(target, decoded(clone.read(path)), RATE, subtype="PCM_16")
+            soundfile.write(target, decoded(clone.read(path))[0], RATE, subtype="PCM_16")
         sound, _ = soundfile.read(target, dtype="float32")
         loudest = float(np.percentile(np.abs(sound), 99.9))
         probabilities = speech_probabilities(np.clip(sound * (0.5 / loudest), -1, 1))
