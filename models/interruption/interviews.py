@@ -4,10 +4,10 @@
     pip install faster-whisper==1.2.1
     python -m models.interruption.interviews --repositories FOLDER --whisper base
 
-`--whisper` is a faster-whisper model, a folder or a name. Interviews are excerpts of the OSCE set of
-F. Fareez et al. (Scientific Data 9, 313, 2022): unscripted role play between two people in a video
-call, both in one channel. What is said alone between two pauses and holds nothing but words of
-listening is a backchannel; what goes on for a second is a turn, also where it begins with such a
+`--whisper` is a faster-whisper model, a folder or a name. Interviews are excerpts of the OSCE set
+of F. Fareez et al. (Scientific Data 9, 313, 2022): unscripted role play between two people in a
+video call, both in one channel. What is said alone between two pauses and holds nothing but words
+of listening is a backchannel; what goes on for a second is a turn, also where it begins with such a
 word. Everything between, such as a lone "yes", is left out: nobody could say what it is. Labels are
 automatic. Both kinds come out of one channel and from the same people.
 """
