@@ -98,6 +98,38 @@ def later(batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
     return {name: values[:, first:] for name, values in batch.items()}
 
 
+def hurried(batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+    """The same scenes up to an eighth faster or slower, one tempo for the batch."""
+    frames = batch["x"].shape[1]
+    tempo = float(torch.empty(()).uniform_(0.875, 1.125, generator=draw))
+    at = torch.arange(0, frames - 1, tempo)
+    before, share = at.long(), at - at.floor()
+    # Two looks a frame: as one row of looks they are interpolated in time like all else.
+    looks = batch["x"].reshape(len(batch["x"]), frames * 2, -1)
+    look = torch.arange(0, len(at) * 2) * tempo
+    floor = look.long().clamp(max=frames * 2 - 2)
+    part = (look - floor)[None, :, None]
+    x = looks[:, floor] * (1 - part) + looks[:, floor + 1] * part
+    nearest = before + (share > 0.5)
+    rest = {name: values[:, nearest] for name, values in batch.items() if name != "x"}
+    return {"x": x.reshape(len(x), len(at), -1), **rest}
+
+
+def others(x: Tensor, draw: torch.Generator) -> Tensor:
+    """The same words out of a longer or a shorter throat: bands up to 12 % higher or lower."""
+    batch, bands = len(x), x.shape[2] // 2
+    factor = torch.empty(batch, 1).uniform_(0.88, 1.12, generator=draw)
+    at = (torch.arange(bands)[None] * factor).clamp(max=bands - 1.001)
+    low, part = at.long(), at - at.floor()
+
+    def gathered(index: Tensor) -> Tensor:
+        both = torch.cat([index, index + bands], dim=1)[:, None, :]
+        return x.gather(2, both.expand(batch, x.shape[1], 2 * bands))
+
+    part = part.repeat(1, 2)[:, None, :]
+    return gathered(low) * (1 - part) + gathered((low + 1).clamp(max=bands - 1)) * part
+
+
 def varied(x: Tensor, draw: torch.Generator) -> Tensor:
     """Another microphone and loudness: smooth random offsets over the bands; some bands hidden."""
     batch, bands = len(x), x.shape[2] // 2
@@ -231,8 +263,8 @@ def main() -> None:
         started = time.monotonic()
         for step in range(shards.count // arguments.batch):
             index = np.sort(order[step * arguments.batch : (step + 1) * arguments.batch])
-            batch = later(shards.batch(index), draw)
-            heard = varied(overheard(batch["x"], draw), draw)
+            batch = hurried(later(shards.batch(index), draw), draw)
+            heard = varied(others(overheard(batch["x"], draw), draw), draw)
             losses = loss_of(network(heard, arguments.bend), batch, taught)
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()

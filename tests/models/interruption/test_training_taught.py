@@ -7,7 +7,14 @@ from models.interruption import features  # noqa: E402
 from models.interruption.network import EAR_SIZE, Network, Shape  # noqa: E402
 from models.interruption.scenes import FRAMES, UNKNOWN  # noqa: E402
 from models.interruption.splits import Side  # noqa: E402
-from models.interruption.train import Shards, later, loss_of, overheard  # noqa: E402
+from models.interruption.train import (  # noqa: E402
+    Shards,
+    hurried,
+    later,
+    loss_of,
+    others,
+    overheard,
+)
 
 SCENES = 3
 
@@ -76,3 +83,26 @@ def test_who_listens_later_hears_the_rest(shards):
     assert FRAMES - 20 < frames < FRAMES
     assert all(torch.equal(v, batch[k][:, -frames:]) or torch.isnan(v).any()
                for k, v in heard.items())  # fmt: skip
+
+
+def test_a_hurried_scene_keeps_sounds_and_labels_together(shards):
+    batch = shards.batch(np.arange(SCENES))
+    batch["label"][:, :60], batch["x"][:, :60] = 0, -1.0
+    batch["x"][:, 60:] = 1.0
+    for seed in range(8):
+        heard = hurried(batch, torch.Generator().manual_seed(seed))
+        frames = heard["x"].shape[1]
+        assert 0.8 * FRAMES < frames < 1.2 * FRAMES
+        assert {v.shape[1] for v in heard.values()} == {frames}
+        loud = heard["x"].mean(dim=2) > 0
+        assert (loud != (heard["label"] > 0)).sum(dim=1).max() <= 1
+
+
+def test_another_throat_moves_a_tone_and_leaves_the_two_looks_alike():
+    x = torch.zeros(50, 3, features.SIZE)
+    x[:, :, 20] = x[:, :, 20 + features.BANDS] = 1.0
+    y = others(x, torch.Generator().manual_seed(0))
+    assert torch.equal(y[:, :, : features.BANDS], y[:, :, features.BANDS :])
+    peaks = y[:, 0, : features.BANDS].argmax(dim=1)
+    assert 17 <= int(peaks.min()) < 20 < int(peaks.max()) <= 23
+    assert y.shape == x.shape
