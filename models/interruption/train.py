@@ -131,9 +131,12 @@ def others(x: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def varied(x: Tensor, draw: torch.Generator) -> Tensor:
-    """Another microphone and loudness: smooth random offsets over the bands; some bands hidden."""
+    """Another microphone: smooth random offsets over the bands; some bands hidden.
+
+    Loudness stays within 4 dB of what it was, since it tells backchannels from turns.
+    """
     batch, bands = len(x), x.shape[2] // 2
-    level = (torch.rand(batch, 1, generator=draw) - 0.5) * 1.6
+    level = (torch.rand(batch, 1, generator=draw) - 0.5) * 0.5
     knots = torch.randn(batch, 1, 6, generator=draw) * 0.2
     colour = nn.functional.interpolate(knots, bands, mode="linear", align_corners=True)[:, 0]
     offset = (level + colour)[:, None, :].repeat(1, 1, 2)
