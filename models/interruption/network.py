@@ -19,9 +19,9 @@ from models.interruption.phonemes import PHONEME_CLASSES
 class Shape:
     """Sizes of the network; saved beside the weights."""
 
-    width: int = 112
-    dilations: tuple[int, ...] = (1, 2, 4, 8)
-    memory: int = 96
+    width: int = 128
+    dilations: tuple[int, ...] = (1, 3, 9)
+    memory: int = 128
     kernel: int = 3
     # What the untrained pair knows is added to the floor's logit as it is, and the head learns the
     # rest: logits for a second of speech, for the logit of "complete", and for nothing at all.

@@ -28,9 +28,17 @@ from models.interruption.splits import Side
 _SCENES = 512  # on which normalisations are measured
 
 
-def _weights(path: Path) -> tuple[dict[str, list[NDArray[np.float32]]], float]:
+def _dilations(graph: onnx.GraphProto) -> tuple[int, ...]:
+    found = {
+        node.name: next(a.ints[0] for a in node.attribute if a.name == "dilations")
+        for node in graph.node
+        if node.name.startswith("/blocks.") and node.op_type == "Conv"
+    }
+    return tuple(found[name] for name in sorted(found))
+
+
+def _weights(graph: onnx.GraphProto) -> tuple[dict[str, list[NDArray[np.float32]]], float]:
     """Constant inputs of each node, by the node's name; and what 1.5 s of speech add."""
-    graph = onnx.load(path).graph
     known = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     constants = {
         node.output[0]: numpy_helper.to_array(node.attribute[0].t)
@@ -57,12 +65,14 @@ def _gates(onnx_order: NDArray[np.float32]) -> Tensor:
 
 def restored(path: Path) -> Network:
     """A network that says what the file says; its normalisations do nothing yet."""
-    nodes, speech = _weights(path)
+    graph = onnx.load(path).graph
+    nodes, speech = _weights(graph)
     stem = nodes["/stem/conv/Conv"]
     inner, recurrent, biases = nodes["/gru/GRU"]
     blocks = sorted(n for n in nodes if n.startswith("/blocks.") and n.endswith("/conv/Conv"))
     shape = Shape(
         width=stem[0].shape[0],
+        dilations=_dilations(graph),
         memory=recurrent.shape[2],
         pair=(speech / (SPEECH_FRAMES * 0.025), 0.0, 0.0),
     )

@@ -16,6 +16,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,6 +186,16 @@ def probabilities(network: Network, shards: Shards) -> np.ndarray:
     return np.concatenate(found)
 
 
+def shape_of(saved: dict[str, Any] | None, arguments: argparse.Namespace) -> Shape:
+    """That of the training it goes on from, else the usual one, but for what is asked."""
+    shape = {k: v for k, v in (saved["shape"] if saved else {}).items() if k != "pair"}
+    asked = {k: getattr(arguments, k) for k in ("width", "memory", "dilations")}
+    shape |= {k: v for k, v in asked.items() if v is not None}
+    if "dilations" in shape:
+        shape["dilations"] = tuple(shape["dilations"])
+    return Shape(**shape, pair=tuple(arguments.pair))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["scenes"], help="sets below the cache")
@@ -194,9 +205,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--width", type=int, default=Shape.width)
-    parser.add_argument("--dilations", nargs="+", type=int, default=Shape.dilations)
-    parser.add_argument("--memory", type=int, default=Shape.memory)
+    parser.add_argument("--width", type=int, help="by default as in --from-run")
+    parser.add_argument("--dilations", nargs="+", type=int)
+    parser.add_argument("--memory", type=int)
     parser.add_argument(
         "--pair", nargs=3, type=float, default=[2.0, 0.6, -1.0], help="see network.Shape"
     )
@@ -218,16 +229,11 @@ def main() -> None:
     epochs = 2 if arguments.small else arguments.epochs
     run = root / "runs" / arguments.run
     run.mkdir(parents=True, exist_ok=True)
-    network = Network(
-        Shape(
-            width=arguments.width,
-            dilations=tuple(arguments.dilations),
-            memory=arguments.memory,
-            pair=tuple(arguments.pair),
-        )
-    )
+    saved = None
     if arguments.from_run:
         saved = torch.load(root / "runs" / arguments.from_run / "best.pt", weights_only=True)
+    network = Network(shape_of(saved, arguments))
+    if saved is not None:
         fitting = {
             name: value
             for name, value in saved["weights"].items()

@@ -1,3 +1,5 @@
+import argparse
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from models.interruption import features  # noqa: E402
 from models.interruption.export import export  # noqa: E402
 from models.interruption.network import Network, Served, Shape  # noqa: E402
 from models.interruption.resume import measure, restored  # noqa: E402
+from models.interruption.train import shape_of  # noqa: E402
 
 
 def said(network: Network, noise: np.ndarray) -> np.ndarray:
@@ -20,7 +23,7 @@ def said(network: Network, noise: np.ndarray) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore")  # the exporter warns about itself
 def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_on(tmp_path):
     torch.manual_seed(4)
-    published = Network(Shape(width=16, memory=8, pair=(3.0, 0.6, -2.0))).eval()
+    published = Network(Shape(width=16, dilations=(1, 3), memory=8, pair=(3.0, 0.6, -2.0))).eval()
     for norm in published.norms:  # as after some training
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2.0)
@@ -35,3 +38,12 @@ def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_o
     assert np.abs(said(network, noise) - said(published, noise)).max() < 1e-4
     heard = network.norms[0].running_var
     assert not torch.allclose(heard, torch.ones_like(heard))
+
+
+def test_a_training_goes_on_in_the_shape_it_came_from():
+    asked = argparse.Namespace(width=None, memory=None, dilations=None, pair=[8.0, 0.0, 0.0])
+    saved = {"shape": Shape(width=16, dilations=(1, 3), memory=8).as_dict()}
+    assert shape_of(saved, asked) == Shape(16, (1, 3), 8, pair=(8.0, 0.0, 0.0))
+    assert shape_of(None, asked) == Shape(pair=(8.0, 0.0, 0.0))
+    asked.width, asked.dilations = 24, [1, 2]
+    assert shape_of(saved, asked) == Shape(24, (1, 2), 8, pair=(8.0, 0.0, 0.0))
