@@ -16,7 +16,7 @@ import torch
 
 from models.interruption.network import Network, Served, Shape
 
-VERSION = "0.5.0"
+VERSION = "0.6.0"
 TARGET = Path(__file__).with_name("interruption.onnx")
 
 
