@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from models.interruption.baselines import VAD_FRAME, speech_probabilities
 from models.interruption.cache import cache_folder
@@ -114,6 +113,8 @@ def decoded(content: bytes) -> tuple[NDArray[np.float32], int]:
     sound, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     mono = sound.mean(axis=1)
     if rate != RATE:
+        from scipy.signal import resample_poly  # needed here only; the evaluation goes without
+
         common = int(np.gcd(rate, RATE))
         mono = resample_poly(mono, RATE // common, rate // common).astype(np.float32)
     return mono, rate

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 soundfile = pytest.importorskip("soundfile")
+pytest.importorskip("scipy")
 
 from models.interruption.clips import Clips  # noqa: E402
 from models.interruption.splits import Side  # noqa: E402

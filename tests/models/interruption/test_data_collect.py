@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 soundfile = pytest.importorskip("soundfile")
+pytest.importorskip("scipy")
 
 from models.interruption import collect, splits  # noqa: E402
 from models.interruption.collect import Source, chosen, decoded, parts, spread  # noqa: E402
