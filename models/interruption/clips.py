@@ -150,17 +150,8 @@ class Clips:
                 )  # fmt: skip
 
     def _add_interviews(self, more: Path, side: Side) -> None:
-        table = more / "train" / interviews.FOLDER / "segments.csv"
-        if not table.exists():
-            return
-        by_path: dict[str, list[dict[str, str]]] = defaultdict(list)
-        with table.open(newline="") as file:
-            for row in csv.DictReader(file):
-                by_path[row["path"]].append(row)
-        for path, rows in by_path.items():
+        for path, rows in interviews.labelled(more, side).items():
             stem = Path(path).stem
-            if splits.interview_side(stem) is not side:
-                continue
             samples = _read(more / path)
             spans = [(float(row["start_s"]), float(row["end_s"])) for row in rows]
             loud = [loudness_db(samples, *span) for span in spans]

@@ -104,7 +104,7 @@ def kept(make: Callable[[], Iterable[Trial]], *depends_on: object) -> list[Trial
 
 def _stamp(more: Path) -> str:
     """Changes with the labels of the interviews."""
-    table = more / "train" / interviews.FOLDER / "segments.csv"
+    table = interviews.table(more)
     return hashlib.sha256(table.read_bytes()).hexdigest() if table.exists() else ""
 
 
@@ -138,6 +138,7 @@ def tables(
         groups["made"] = made
     if said:
         groups["interview, telephone"] = [trials.over_telephone(c) for c in said]
+        groups["interview, 10 dB quieter"] = [trials.quieter(c, 10) for c in said]
     groups["ami, telephone"] = [trials.over_telephone(c) for c in groups["ami"]]
     if not arguments.quick:
         groups["recorded, telephone"] = [trials.over_telephone(c) for c in recorded]

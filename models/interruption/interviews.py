@@ -18,6 +18,7 @@ import argparse
 import csv
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from models.interruption import splits
 from models.interruption.baselines import VAD_FRAME, speech_probabilities
 from models.interruption.cache import cache_folder
 from models.interruption.collect import RATE, Clone, Source, decoded
@@ -55,6 +57,22 @@ _BACKCHANNEL_S = (0.1, 1.3)
 _TURN_S = 1.1  # of speech within the first 1.6 s
 _LONGEST_S = 3.5
 _SPEECH = 0.5
+
+
+def table(more: Path) -> Path:
+    """Where the events of all interviews are written, COLUMNS wide."""
+    return more / "train" / FOLDER / "segments.csv"
+
+
+def labelled(more: Path, side: splits.Side) -> dict[str, list[dict[str, str]]]:
+    """Rows of that table by the recording's path, of one side; none where there is no table."""
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
+    if table(more).exists():
+        with table(more).open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if splits.interview_side(Path(row["path"]).stem) is side:
+                    found[row["path"]].append(row)
+    return found
 
 
 class Word(NamedTuple):
@@ -174,7 +192,7 @@ def main() -> None:
     parser.add_argument("--repositories", type=Path, required=True, help="folder of clones")
     parser.add_argument("--whisper", required=True, help="faster-whisper model: folder or name")
     arguments = parser.parse_args()
-    out = cache_folder() / "more" / "train" / FOLDER
+    out = table(cache_folder() / "more").parent
     out.mkdir(parents=True, exist_ok=True)
     clone = Clone(arguments.repositories, SOURCE)
     rows = []
@@ -195,7 +213,7 @@ def main() -> None:
         ]  # fmt: skip
         short = sum(event.label == "backchannel" for event in found)
         print(f"{target.stem}: {short} backchannels, {len(found) - short} turns", flush=True)
-    with (out / "segments.csv").open("w", newline="") as file:
+    with table(cache_folder() / "more").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(rows)

@@ -12,6 +12,7 @@ import argparse
 import subprocess
 import sys
 
+from models.interruption import interviews
 from models.interruption.cache import cache_folder
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 1200))
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 300),
           "--only", "meeting_turn", "meeting_backchannel", "--name", "scenes-meetings")  # fmt: skip
-    if (cache_folder() / "more/train/interviews/segments.csv").exists():
+    if interviews.table(cache_folder() / "more").exists():
         _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 400),
               "--only", "interview_turn", "interview_backchannel",
               "--name", "scenes-interviews")  # fmt: skip

@@ -1,7 +1,7 @@
 """Makes an exported file the start of another training: of the published weights on your own calls.
 
     python -m models.interruption.resume --run published
-    python -m models.interruption.train --from-run published --run mine --rate 0.0006 --pair 8 0 0
+    python -m models.interruption.train --from-run published --run mine --rate 0.0006
 
 The file holds what is served: normalisation is folded into the convolutions, the pair's opinion
 into the head, and the heads that were only trained with are gone. So normalisations are measured

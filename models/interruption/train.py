@@ -31,6 +31,7 @@ from models.interruption.network import Network, Shape
 from models.interruption.scenes import NOT_SPEECH, UNKNOWN
 from models.interruption.splits import Side
 
+_PAIR = (2.0, 0.6, -1.0)  # of a training from nothing
 _FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds",
            "onsets")  # fmt: skip
 
@@ -188,12 +189,10 @@ def probabilities(network: Network, shards: Shards) -> np.ndarray:
 
 def shape_of(saved: dict[str, Any] | None, arguments: argparse.Namespace) -> Shape:
     """That of the training it goes on from, else the usual one, but for what is asked."""
-    shape = {k: v for k, v in (saved["shape"] if saved else {}).items() if k != "pair"}
-    asked = {k: getattr(arguments, k) for k in ("width", "memory", "dilations")}
+    shape = {"pair": _PAIR} | (saved["shape"] if saved else {})
+    asked = {k: getattr(arguments, k) for k in ("width", "memory", "dilations", "pair")}
     shape |= {k: v for k, v in asked.items() if v is not None}
-    if "dilations" in shape:
-        shape["dilations"] = tuple(shape["dilations"])
-    return Shape(**shape, pair=tuple(arguments.pair))
+    return Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
 
 
 def main() -> None:
@@ -209,7 +208,7 @@ def main() -> None:
     parser.add_argument("--dilations", nargs="+", type=int)
     parser.add_argument("--memory", type=int)
     parser.add_argument(
-        "--pair", nargs=3, type=float, default=[2.0, 0.6, -1.0], help="see network.Shape"
+        "--pair", nargs=3, type=float, help=f"see network.Shape; as in --from-run, else {_PAIR}"
     )
     parser.add_argument("--bend", type=float, default=0.3, help="see network.Network.forward")
     parser.add_argument("--taught-by", nargs="+", default=[], help="finished runs to learn from")

@@ -226,17 +226,8 @@ def ami(audio: Path) -> Iterator[Trial]:
 
 def held_out_interviews(more: Path) -> Iterator[Trial]:
     """Turns and backchannels of held-out people in video calls, one at a time (`interviews.py`)."""
-    table = more / "train" / interviews.FOLDER / "segments.csv"
-    if not table.exists():
-        return
-    by_path: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with table.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            by_path[row["path"]].append(row)
-    for path, rows in sorted(by_path.items()):
+    for path, rows in sorted(interviews.labelled(more, splits.Side.EVAL).items()):
         stem = Path(path).stem
-        if splits.interview_side(stem) is not splits.Side.EVAL:
-            continue
         turns = [row for row in rows if row["label"] != "backchannel"]
         turns.sort(key=lambda row: crc32(f"{stem}@{row['start_s']}".encode()))
         left_out = {row["start_s"] for row in turns[TURNS_OF_AN_INTERVIEW:]}
@@ -411,6 +402,12 @@ def echoed(spoken: Trial) -> Trial:
 def over_telephone(trial: Trial) -> Trial:
     heard = channels.through_mu_law(trial.samples / 32768.0)
     return replace(trial, table=f"{trial.table}, telephone", samples=channels.as_int16(heard))
+
+
+def quieter(trial: Trial, by_db: float) -> Trial:
+    """The same call by somebody who speaks softly or sits far from the microphone."""
+    samples = trial.samples * 10 ** (-by_db / 20)
+    return replace(trial, samples=np.round(samples).astype(np.int16))
 
 
 def in_noise(trial: Trial, beds: Mapping[str, Samples], snr_db: float) -> Trial:

@@ -41,9 +41,9 @@ def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_o
 
 
 def test_a_training_goes_on_in_the_shape_it_came_from():
-    asked = argparse.Namespace(width=None, memory=None, dilations=None, pair=[8.0, 0.0, 0.0])
-    saved = {"shape": Shape(width=16, dilations=(1, 3), memory=8).as_dict()}
-    assert shape_of(saved, asked) == Shape(16, (1, 3), 8, pair=(8.0, 0.0, 0.0))
-    assert shape_of(None, asked) == Shape(pair=(8.0, 0.0, 0.0))
-    asked.width, asked.dilations = 24, [1, 2]
+    asked = argparse.Namespace(width=None, memory=None, dilations=None, pair=None)
+    saved = {"shape": Shape(16, (1, 3), 8, pair=(4.0, 0.0, 0.0)).as_dict()}
+    assert shape_of(saved, asked) == Shape(16, (1, 3), 8, pair=(4.0, 0.0, 0.0))
+    assert shape_of(None, asked) == Shape(pair=(2.0, 0.6, -1.0))
+    asked.width, asked.dilations, asked.pair = 24, [1, 2], [8.0, 0.0, 0.0]
     assert shape_of(saved, asked) == Shape(24, (1, 2), 8, pair=(8.0, 0.0, 0.0))
