@@ -14,9 +14,10 @@ from pathlib import Path
 import onnx
 import torch
 
-from models.interruption.network import Network, Served, Shape
+from models.interruption.graph import model_of
+from models.interruption.network import Network, Shape
 
-VERSION = "0.6.0"
+VERSION = "0.6.1"
 TARGET = Path(__file__).with_name("interruption.onnx")
 
 
@@ -36,23 +37,11 @@ def loaded(checkpoint: Path, pair: Sequence[float] | None = None) -> tuple[Netwo
 
 
 def export(network: Network, metadata: dict[str, str], target: Path) -> None:
-    served = Served(network).eval()
-    audio = torch.zeros(2, 1600, dtype=torch.int16)
-    state = torch.zeros(2, served.state_size)
+    model = model_of(network)
+    model.producer_name, model.producer_version = "parley", VERSION
+    known = {one.key: one.value for one in model.metadata_props}
+    onnx.helper.set_model_props(model, dict(sorted((known | metadata).items())))
     partial = target.with_suffix(".part")
-    with torch.no_grad():
-        torch.onnx.export(
-            served, (audio, state), str(partial), dynamo=False, opset_version=17,
-            input_names=["audio", "state"], output_names=["probabilities", "next_state"],
-            dynamic_axes={
-                "audio": {0: "batch", 1: "samples"}, "state": {0: "batch"},
-                "probabilities": {0: "batch", 1: "frames"}, "next_state": {0: "batch"},
-            },
-        )  # fmt: skip
-    model = onnx.load(partial)
-    model.producer_name, model.producer_version, model.doc_string = "parley", VERSION, ""
-    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
-    onnx.checker.check_model(model)
     partial.write_bytes(model.SerializeToString(deterministic=True))
     partial.replace(target)
 

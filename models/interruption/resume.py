@@ -11,6 +11,7 @@ anew on built scenes, and those heads start from nothing. What the network says 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,41 +21,13 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from models.interruption import features
 from models.interruption.cache import cache_folder
 from models.interruption.export import TARGET
-from models.interruption.network import SPEECH_FRAMES, Network, Shape
+from models.interruption.network import Network, Shape
 from models.interruption.splits import Side
 
 _SCENES = 512  # on which normalisations are measured
-
-
-def _dilations(graph: onnx.GraphProto) -> tuple[int, ...]:
-    found = {
-        node.name: next(a.ints[0] for a in node.attribute if a.name == "dilations")
-        for node in graph.node
-        if node.name.startswith("/blocks.") and node.op_type == "Conv"
-    }
-    return tuple(found[name] for name in sorted(found))
-
-
-def _weights(graph: onnx.GraphProto) -> tuple[dict[str, list[NDArray[np.float32]]], float]:
-    """Constant inputs of each node, by the node's name; and what 1.5 s of speech add."""
-    known = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    constants = {
-        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-        for node in graph.node
-        if node.op_type == "Constant"
-    }
-    nodes = {n.name: [known[i].copy() for i in n.input if i in known] for n in graph.node}
-    speech = next(
-        float(constants[i])
-        for node in graph.node
-        if node.op_type == "Mul"
-        for i in node.input
-        if i in constants and constants[i].ndim == 0
-    )
-    nodes["biases"] = [known["head.bias"].copy(), known["network.voiced.bias"].copy()]
-    return nodes, speech
 
 
 def _gates(onnx_order: NDArray[np.float32]) -> Tensor:
@@ -65,34 +38,32 @@ def _gates(onnx_order: NDArray[np.float32]) -> Tensor:
 
 def restored(path: Path) -> Network:
     """A network that says what the file says; its normalisations do nothing yet."""
-    graph = onnx.load(path).graph
-    nodes, speech = _weights(graph)
-    stem = nodes["/stem/conv/Conv"]
-    inner, recurrent, biases = nodes["/gru/GRU"]
-    blocks = sorted(n for n in nodes if n.startswith("/blocks.") and n.endswith("/conv/Conv"))
-    shape = Shape(
-        width=stem[0].shape[0],
-        dilations=_dilations(graph),
-        memory=recurrent.shape[2],
-        pair=(speech / (SPEECH_FRAMES * 0.025), 0.0, 0.0),
-    )
-    network = Network(shape)
+    model = onnx.load(path)
+    known = {one.name: numpy_helper.to_array(one).copy() for one in model.graph.initializer}
+    written = next(one.value for one in model.metadata_props if one.key == "shape")
+    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(written).items()}
+    shape["pair"] = (shape["pair"][0], 0.0, 0.0)  # the rest is in the head
+    network = Network(Shape(**shape))
+    memory = network.shape.memory
     with torch.no_grad():
-        for conv, name in zip((network.stem, *network.blocks), ("/stem/conv/Conv", *blocks),
-                              strict=True):  # fmt: skip
-            conv.conv.weight.copy_(torch.from_numpy(nodes[name][0]))  # type: ignore[union-attr]
-            conv.conv.bias.copy_(torch.from_numpy(nodes[name][1]))  # type: ignore[union-attr]
+        for i, conv in enumerate(network.convolutions()):
+            taps = known[f"convolutions.{i}.weight"] * (features.SPREAD if i == 0 else 1.0)
+            taps = taps.reshape(-1, conv.inputs, taps.shape[1]).transpose(2, 1, 0)
+            conv.conv.weight.copy_(torch.from_numpy(taps))
+            conv.conv.bias.copy_(torch.from_numpy(known[f"convolutions.{i}.bias"]))  # type: ignore[union-attr]
         for norm in network.norms:
             norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[operator, union-attr]
-        network.gru.weight_ih_l0.copy_(_gates(inner[0]))
-        network.gru.weight_hh_l0.copy_(_gates(recurrent[0]))
-        first, second = np.split(biases[0], 2)
+        network.gru.weight_ih_l0.copy_(_gates(known["gru.input"][0]))
+        network.gru.weight_hh_l0.copy_(_gates(known["gru.recurrent"][0]))
+        first, second = np.split(known["gru.bias"][0], 2)
         network.gru.bias_ih_l0.copy_(_gates(first))
         network.gru.bias_hh_l0.copy_(_gates(second))
-        for head, name, bias in ((network.head, "/head/MatMul", 0),
-                                 (network.voiced, "/voiced/MatMul", 1)):  # fmt: skip
-            head.weight.copy_(torch.from_numpy(nodes[name][0].T))
-            head.bias.copy_(torch.from_numpy(nodes["biases"][bias]))
+        now, biases = torch.from_numpy(known["now.weight"].T), known["now.bias"]
+        network.voiced.weight.copy_(now[:1])
+        network.voiced.bias.fill_(float(biases[0]))
+        network.head.weight[:, :memory] = torch.from_numpy(known["past.weight"].T)
+        network.head.weight[:, memory:] = now[1:]
+        network.head.bias.fill_(float(biases[1]))
     return network.eval()
 
 

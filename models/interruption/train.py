@@ -30,6 +30,7 @@ from models.interruption.held_out import HELD_OUT, figures
 from models.interruption.network import Network, Shape
 from models.interruption.scenes import NOT_SPEECH, UNKNOWN
 from models.interruption.splits import Side
+from models.interruption.widen import widened
 
 _PAIR = (2.0, 0.6, -1.0)  # of a training from nothing
 _FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds",
@@ -233,12 +234,7 @@ def main() -> None:
         saved = torch.load(root / "runs" / arguments.from_run / "best.pt", weights_only=True)
     network = Network(shape_of(saved, arguments))
     if saved is not None:
-        fitting = {
-            name: value
-            for name, value in saved["weights"].items()
-            if name in (now := network.state_dict()) and now[name].shape == value.shape
-        }
-        network.load_state_dict(fitting, strict=False)  # heads may have changed
+        network.load_state_dict(widened(saved["weights"], network))
     average = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.rate, weight_decay=0.02)
     steps = epochs * (shards.count // arguments.batch)

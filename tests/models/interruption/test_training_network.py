@@ -7,7 +7,8 @@ pytest.importorskip("onnx")
 
 from models.interruption import features  # noqa: E402
 from models.interruption.export import export  # noqa: E402
-from models.interruption.network import Network, Served, Shape  # noqa: E402
+from models.interruption.network import Network, Shape  # noqa: E402
+from models.interruption.widen import widened  # noqa: E402
 
 METADATA = {"interface": "bargein/1"}
 
@@ -24,39 +25,68 @@ def noise() -> np.ndarray:
     return (rng.standard_normal(48_000) * rng.uniform(0, 3000, 48_000)).astype(np.int16)
 
 
-def test_the_ear_in_the_graph_equals_the_one_that_made_the_training_set(network, noise):
+@pytest.fixture(scope="module")
+def session(network, tmp_path_factory) -> onnxruntime.InferenceSession:
+    path = tmp_path_factory.mktemp("exported") / "one.onnx"
+    export(network, METADATA, path)
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def by_file(session, audio: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = session.run(["probabilities", "next_state"], {"audio": audio, "state": state})
+    return found[0], found[1]
+
+
+def blank(session, batch: int = 1) -> np.ndarray:
+    return np.zeros((batch, session.get_inputs()[1].shape[1]), np.float32)
+
+
+def by_network(network: Network, audio: np.ndarray) -> np.ndarray:
+    heard = torch.from_numpy(np.stack([features.of(one) for one in audio]))
     with torch.no_grad():
-        by_features = torch.sigmoid(network(torch.from_numpy(features.of(noise))[None])["floor"])
-        served = Served(network)
-        by_samples, _ = served(torch.from_numpy(noise)[None], torch.zeros(1, served.state_size))
-    assert torch.allclose(by_features, by_samples, atol=1e-4)
+        return torch.sigmoid(network(heard)["floor"]).numpy()
 
 
-@pytest.mark.filterwarnings("ignore")  # the exporter warns about itself
-def test_the_exported_file_equals_the_network_and_is_the_same_each_time(network, noise, tmp_path):
+def test_the_exported_file_says_what_the_network_says_of_what_it_was_trained_with(
+    network, session, noise
+):
+    quieter = (noise[::-1] // 8).astype(np.int16)
+    both = np.stack([noise, quieter])
+    found, _ = by_file(session, both, blank(session, 2))
+    assert found.shape == (2, 120)
+    assert np.abs(found - by_network(network, both)).max() < 1e-4
+
+
+def test_pieces_with_a_state_give_what_the_whole_gives(session, noise):
+    whole, last = by_file(session, noise[None], blank(session))
+    state, pieces, at = blank(session), [], 0
+    for frames in (1, 4, 4, 2, 40, 1, 8, 60):
+        piece, state = by_file(session, noise[None, at * 400 : (at + frames) * 400], state)
+        pieces.append(piece)
+        at += frames
+    assert np.abs(np.concatenate(pieces, axis=1) - whole).max() < 1e-5
+    assert np.abs(state - last).max() < 1e-3 * np.abs(last).max()
+
+
+def test_the_same_weights_give_the_same_bytes(network, tmp_path):
     for name in ("one.onnx", "two.onnx"):
         export(network, METADATA, tmp_path / name)
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
-    served = Served(network)
-    blank = np.zeros((1, served.state_size), np.float32)
-    session = onnxruntime.InferenceSession(str(tmp_path / "one.onnx"))
-    exported = session.run(None, {"audio": noise[None], "state": blank})
+
+def test_a_wider_network_starts_from_what_the_smaller_one_says(network, noise):
+    larger = Network(Shape(width=24, dilations=(1, 4), memory=20, pair=(3.0, 0.6, -2.0)))
+    larger.load_state_dict(widened(network.state_dict(), larger))
+    x = torch.from_numpy(features.of(noise))[None]
     with torch.no_grad():
-        expected = served(torch.from_numpy(noise)[None], torch.from_numpy(blank))
-    for found, wanted in zip(exported, expected, strict=True):
-        assert np.abs(found - wanted.numpy()).max() < 1e-3 * max(1, np.abs(wanted.numpy()).max())
-    assert np.abs(exported[0] - expected[0].numpy()).max() < 1e-4
+        before, after = network(x), larger.eval()(x)
+    for name in before:
+        assert torch.allclose(before[name], after[name], atol=1e-4), name
+    larger.train()(x)["floor"].sum().backward()
+    assert float(larger.head.weight.grad[:, 8:20].abs().min()) > 0, "what is new can be learnt from"
 
 
-def test_the_state_is_as_long_as_its_parts(network):
-    assert Served(network).state_size == sum(network.sizes())
-
-
-def test_a_second_of_speech_is_worth_what_the_pair_says():
-    network = Network(Shape(width=16, dilations=(1, 4), memory=8, pair=(3.0, 0.6, -2.0)))
-    silence, spoken = torch.zeros(1, 59), torch.full((1, 80), 20.0)
-    logits, kept = network.said(spoken, silence)
+def test_a_second_of_speech_is_worth_what_the_pair_says(network):
+    logits = network.said(torch.full((1, 80), 20.0))
     assert float(logits[0, 39]) == pytest.approx(3.0 * 1.0, abs=1e-3)
     assert float(logits[0, 79]) == pytest.approx(3.0 * 1.5, abs=1e-3)  # and never more
-    assert kept.shape == silence.shape
