@@ -69,7 +69,7 @@ def build_shard(
     speech = np.empty((scenes, FRAMES), np.float16)
     phonemes = np.empty((scenes, FRAMES), np.int16)
     ending = np.empty((scenes, FRAMES), np.float16)
-    kinds, onsets = [], np.empty(scenes, np.float32)
+    kinds, groups, onsets = [], [], np.empty(scenes, np.float32)
     pending: list[tuple[int, Audio]] = []
     for i in range(scenes):
         rng, kind = default_rng((*seed, i)), only[i % len(only)] if only else None
@@ -86,12 +86,14 @@ def build_shard(
         label[i], weight[i], speech[i] = scene.label, scene.weight, scene.speech
         phonemes[i], ending[i] = scene.phonemes, scene.ending
         kinds.append(scene.kind)
+        groups.append(scene.group)
         onsets[i] = scene.onset_s
     partial = target.with_suffix(".part")  # no name that a reader of shards would take
     with partial.open("wb") as file:
         np.savez(
             file, x=x, label=label, weight=weight, speech=speech, words=words,
-            phonemes=phonemes, ending=ending, kinds=np.array(kinds), onsets=onsets,
+            phonemes=phonemes, ending=ending, kinds=np.array(kinds), groups=np.array(groups),
+            onsets=onsets,
         )  # fmt: skip
     os.replace(partial, target)
 

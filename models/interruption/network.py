@@ -95,7 +95,7 @@ class Network(nn.Module):
         for conv, norm in zip(self.blocks, self.norms[1:], strict=True):
             y = y + torch.relu(norm(conv(y)))
         y = y.transpose(1, 2)
-        remembered, _ = self.gru(y)
+        remembered, _ = self.gru(nn.functional.dropout(y, 0.1, self.training))
         both = torch.cat([remembered, y], dim=2)
         ending, spoken = self.ending(both)[..., 0], self.voiced(y)[..., 0]
         # Detached: the labels must not bend what is to stay the pair's own opinion.

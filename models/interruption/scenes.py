@@ -55,6 +55,7 @@ class Scene:
     onset_s: float = 0.0
     quieter_db: float = 0.0
     names: list[str] = field(default_factory=list)
+    group: str = ""  # whose voice or sound comes last: see `splits.group`; "" where it was made
 
 
 def _frame(seconds: float) -> int:
@@ -151,6 +152,7 @@ class Stage:
         x[len(x) - fade :] *= ramp[::-1]
         self._mix(scene, x * np.float32(gain), at_s - lead / factor)
         scene.names.append(clip.name)
+        scene.group = clip.group
 
         def scene_time(clip_s: float) -> float:
             return at_s + (clip_s - start) / factor

@@ -15,8 +15,10 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -33,40 +35,84 @@ from models.interruption.splits import Side
 from models.interruption.widen import widened
 
 _PAIR = (2.0, 0.6, -1.0)  # of a training from nothing
-_FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds",
+_FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds", "groups",
            "onsets")  # fmt: skip
+_SURE = 3.0  # logit beyond which a teacher is not believed
+
+
+def fold_of(group: str, folds: int) -> int:
+    """Which of so many parts a person or source is in; what was made belongs to none: -1."""
+    return crc32(group.encode()) % folds if group else -1
+
+
+Teacher = tuple[Network, tuple[int, int] | None]
+"""A finished network and the fold of how many that it was trained without, if any."""
+
+
+def _fields(path: Path, left_out: tuple[int, int] | None) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        found = {name: file[name] for name in _FIELDS if name in file}
+    if "groups" not in found:  # of a set that was built before these were kept
+        found["groups"] = np.full(len(found["x"]), "")
+    if left_out is None:
+        return found
+    of = np.array([fold_of(str(group), left_out[1]) for group in found["groups"]])
+    return {name: values[of != left_out[0]] for name, values in found.items()}
 
 
 class Shards:
-    """All scenes of one side in memory: 45 kB each."""
+    """All scenes of one side in memory, 45 kB each, but for those of the fold that is left out."""
 
-    def __init__(self, folders: list[Path], side: Side, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        folders: list[Path],
+        side: Side,
+        limit: int | None = None,
+        left_out: tuple[int, int] | None = None,
+    ) -> None:
         paths = [path for folder in folders for path in sorted(folder.glob(f"{side}-*.npz"))]
         if not paths:
             raise FileNotFoundError(f"no shards of side {side} in {folders}: build them first")
-        read = [np.load(path) for path in paths[:limit]]
+        read = [_fields(path, left_out) for path in paths[:limit]]
         self.fields = {name: np.concatenate([one[name] for one in read]) for name in _FIELDS}
         # The recorder of scenes marks whatever sounds; only people who speak or hum are speech.
         self.fields["speech"][np.isin(self.fields["kinds"], NOT_SPEECH)] = 0
         self.count = len(self.fields["x"])
-        self._taught_by = [name for name in _FIELDS if name not in ("kinds", "onsets")]
+        self._taught_by = [n for n in _FIELDS if n not in ("kinds", "groups", "onsets")]
 
-    def ask(self, networks: list[Network], ending: float) -> None:
+    def ask(self, teachers: Sequence[Teacher], ending: float) -> None:
         """Adds `opinion`: P(floor) by the mean of the networks' logits.
 
-        `ending` times their logit of "complete" is taken off first: in round 6 that, and the mean,
-        told real turns from cut ones better than any single network.
+        Of a network that was trained without some people, only the opinion on these counts (and on
+        what belongs to nobody): what it says of the others it may know by heart. `ending` times
+        the logit of "complete" is taken off first, smart-turn's where it was asked, else the
+        network's own: in round 6 that, and the mean, told real turns from cut ones better than any
+        single network.
         """
-        opinion = np.zeros(self.fields["label"].shape, np.float32)
-        with torch.no_grad():
-            for network in networks:
-                network.eval()
-                for start in range(0, self.count, 256):
-                    x = torch.from_numpy(self.fields["x"][start : start + 256].astype(np.float32))
-                    said = network(x)
-                    mine = (said["floor"] - ending * said["ending"]) / len(networks)
-                    opinion[start : start + 256] += mine.numpy()
-        self.fields["opinion"] = (1 / (1 + np.exp(-opinion))).astype(np.float16)
+        shape = self.fields["label"].shape
+        opinion, counted = np.zeros(shape, np.float32), np.zeros((shape[0], 1), np.float32)
+        known = np.clip(self.fields["ending"].astype(np.float32), 1e-3, 1 - 1e-3)
+        complete = np.clip(np.log(known / (1 - known)), -_SURE, _SURE)
+        for network, left_out in teachers:
+            mine = np.arange(self.count)
+            if left_out is not None:
+                fold, folds = left_out
+                of = np.array([fold_of(str(group), folds) for group in self.fields["groups"]])
+                mine = np.flatnonzero((of == fold) | (of == -1))
+            network.eval()
+            for start in range(0, len(mine), 256):
+                at = mine[start : start + 256]
+                with torch.no_grad():
+                    said = network(torch.from_numpy(self.fields["x"][at].astype(np.float32)))
+                own = said["ending"].numpy()
+                heard = np.where(np.isnan(complete[at]), own, complete[at])
+                opinion[at] += said["floor"].numpy() - ending * heard
+                counted[at] += 1
+        if not counted.all():
+            raise ValueError(
+                f"{int((counted == 0).sum())} scenes have no teacher: a fold is missing"
+            )
+        self.fields["opinion"] = (1 / (1 + np.exp(-opinion / counted))).astype(np.float16)
         self._taught_by.append("opinion")
 
     def batch(self, index: np.ndarray) -> dict[str, Tensor]:
@@ -166,7 +212,7 @@ def loss_of(
     if taught:  # an opinion is as good in one frame as in another, unlike a label
         losses["opinion"] = taught * cross(out["floor"], batch["opinion"])
     if known.any():
-        losses["ending"] = 0.5 * cross(out["ending"][known], batch["ending"][known])
+        losses["ending"] = 1.0 * cross(out["ending"][known], batch["ending"][known])
     heard = ~torch.isnan(batch["words"][..., 0])
     if heard.any():
         losses["words"] = 0.4 * nn.functional.mse_loss(out["words"][heard], batch["words"][heard])
@@ -215,6 +261,10 @@ def main() -> None:
     parser.add_argument("--taught-by", nargs="+", default=[], help="finished runs to learn from")
     parser.add_argument("--taught", type=float, default=0.7, help="share of their opinion")
     parser.add_argument("--taught-ending", type=float, default=0.0, help="see Shards.ask")
+    parser.add_argument(
+        "--left-out", type=int, nargs=2, metavar=("FOLD", "FOLDS"),
+        help="train without this part of the people, to teach another about them",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--small", action="store_true", help="one shard, two epochs")
@@ -224,7 +274,8 @@ def main() -> None:
 
     root = cache_folder()
     folders = [root / name for name in arguments.data]
-    shards = Shards(folders, Side.TRAIN, 1 if arguments.small else None)
+    left_out = tuple(arguments.left_out) if arguments.left_out else None
+    shards = Shards(folders, Side.TRAIN, 1 if arguments.small else None, left_out)
     held_out = Shards([root / name for name in arguments.held_out], Side.EVAL)
     epochs = 2 if arguments.small else arguments.epochs
     run = root / "runs" / arguments.run
@@ -250,7 +301,8 @@ def main() -> None:
         schedule.load_state_dict(last["schedule"])
         first = last["epoch"] + 1
     if arguments.taught_by:
-        teachers = [loaded(root / "runs" / name / "best.pt")[0] for name in arguments.taught_by]
+        found = [loaded(root / "runs" / name / "best.pt") for name in arguments.taught_by]
+        teachers = [(one, saved.get("left_out")) for one, saved in found]
         shards.ask(teachers, arguments.taught_ending)
     taught = arguments.taught if arguments.taught_by else 0.0
     data_hash = hashlib.sha256("".join(map(set_hash, folders)).encode()).hexdigest()
@@ -299,7 +351,8 @@ def main() -> None:
         print(json.dumps(found), flush=True)
         torch.save(
             {"weights": average.state_dict(), "shape": network.shape.as_dict(), "figures": found,
-             "training_data_sha256": data_hash, "epochs": epoch + 1, "sets": list(arguments.data)},
+             "training_data_sha256": data_hash, "epochs": epoch + 1, "sets": list(arguments.data),
+             "left_out": left_out},
             run / "best.pt",
         )  # fmt: skip
         if math.isnan(sum(sums.values())):

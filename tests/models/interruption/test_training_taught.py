@@ -9,6 +9,7 @@ from models.interruption.scenes import FRAMES, UNKNOWN  # noqa: E402
 from models.interruption.splits import Side  # noqa: E402
 from models.interruption.train import (  # noqa: E402
     Shards,
+    fold_of,
     hurried,
     later,
     loss_of,
@@ -16,7 +17,8 @@ from models.interruption.train import (  # noqa: E402
     overheard,
 )
 
-SCENES = 3
+GROUPS = ["speech_libri/libri_3", "speech_libri/libri_4", ""]
+SCENES = len(GROUPS)
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def shards(tmp_path) -> Shards:
         phonemes=np.full((SCENES, FRAMES), UNKNOWN, np.int16),
         ending=np.full((SCENES, FRAMES), np.nan, np.float16),
         kinds=np.array(["voice_floor"] * SCENES),
+        groups=np.array(GROUPS),
         onsets=np.zeros(SCENES, np.float32),
     )
     return Shards([tmp_path], Side.TRAIN)
@@ -43,18 +46,42 @@ def network(seed: int) -> Network:
 
 
 def test_the_opinion_is_the_mean_of_logits_less_what_is_complete(shards):
+    shards.fields["ending"][0, 7] = 0.5  # as smart-turn says: 0 as a logit
     teachers = [network(1), network(2)]
-    shards.ask(teachers, ending=0.5)
+    shards.ask([(one, None) for one in teachers], ending=0.5)
     x = torch.from_numpy(shards.fields["x"].astype(np.float32))
     with torch.no_grad():
         said = [one(x) for one in teachers]
+    for one in said:
+        one["ending"][0, 7] = 0.0
     mean = sum(one["floor"] - 0.5 * one["ending"] for one in said) / 2
     batch = shards.batch(np.arange(SCENES))
     assert torch.allclose(batch["opinion"], torch.sigmoid(mean), atol=1e-3)
 
 
+def test_a_teacher_without_some_people_is_asked_about_these_and_about_what_is_nobodys(
+    shards, tmp_path
+):
+    folds = [fold_of(group, 2) for group in GROUPS]
+    assert folds == [0, 1, -1]
+    teachers = {fold: network(fold + 1) for fold in (0, 1)}
+    shards.ask([(one, (fold, 2)) for fold, one in teachers.items()], ending=0.0)
+    with torch.no_grad():
+        x = torch.from_numpy(shards.fields["x"].astype(np.float32))
+        said = {fold: one(x)["floor"] for fold, one in teachers.items()}
+    opinion = torch.logit(shards.batch(np.arange(SCENES))["opinion"])
+    for i in (0, 1):
+        assert torch.allclose(opinion[i], said[folds[i]][i], atol=1e-2)
+    assert torch.allclose(opinion[2], (said[0][2] + said[1][2]) / 2, atol=1e-2)
+
+    rest = Shards([tmp_path], Side.TRAIN, left_out=(folds[0], 2))
+    assert list(rest.fields["groups"]) == GROUPS[1:]
+    with pytest.raises(ValueError, match="a fold is missing"):
+        shards.ask([(teachers[0], (0, 2))], ending=0.0)
+
+
 def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
-    shards.ask([network(1)], ending=0.0)
+    shards.ask([(network(1), None)], ending=0.0)
     batch = shards.batch(np.arange(SCENES))
     opinion = torch.logit(batch["opinion"])
     out = network(1)(batch["x"])
