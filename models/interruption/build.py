@@ -88,6 +88,10 @@ def build_shard(
         kinds.append(scene.kind)
         groups.append(scene.group)
         onsets[i] = scene.onset_s
+    if heard:
+        with np.load(target) as shard:
+            if list(shard["kinds"]) != kinds:
+                raise ValueError(f"{target} was built from other clips, voices or shares of kinds")
     partial = target.with_suffix(".part")  # no name that a reader of shards would take
     with partial.open("wb") as file:
         np.savez(

@@ -40,7 +40,9 @@ def restored(path: Path) -> Network:
     """A network that says what the file says; its normalisations do nothing yet."""
     model = onnx.load(path)
     known = {one.name: numpy_helper.to_array(one).copy() for one in model.graph.initializer}
-    written = next(one.value for one in model.metadata_props if one.key == "shape")
+    written = next((one.value for one in model.metadata_props if one.key == "shape"), None)
+    if written is None:
+        raise ValueError(f"{path} was exported before version 0.7.0 and does not tell its shape")
     shape = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(written).items()}
     shape["pair"] = (shape["pair"][0], 0.0, 0.0)  # the rest is in the head
     network = Network(Shape(**shape))

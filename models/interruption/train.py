@@ -53,6 +53,8 @@ def _fields(path: Path, left_out: tuple[int, int] | None) -> dict[str, np.ndarra
     with np.load(path) as file:
         found = {name: file[name] for name in _FIELDS if name in file}
     if "groups" not in found:  # of a set that was built before these were kept
+        if left_out is not None:
+            raise ValueError(f"{path} does not say whose voices it holds: build it anew")
         found["groups"] = np.full(len(found["x"]), "")
     if left_out is None:
         return found
@@ -263,7 +265,8 @@ def main() -> None:
     parser.add_argument("--taught-ending", type=float, default=0.0, help="see Shards.ask")
     parser.add_argument(
         "--left-out", type=int, nargs=2, metavar=("FOLD", "FOLDS"),
-        help="train without this part of the people, to teach another about them",
+        help="train without this part of the people and sources (a scene of two voices goes by the "
+        "last), to teach another about them",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -275,6 +278,8 @@ def main() -> None:
     root = cache_folder()
     folders = [root / name for name in arguments.data]
     left_out = tuple(arguments.left_out) if arguments.left_out else None
+    if left_out and not 0 <= left_out[0] < left_out[1]:
+        parser.error(f"--left-out: no fold {left_out[0]} of {left_out[1]}")
     shards = Shards(folders, Side.TRAIN, 1 if arguments.small else None, left_out)
     held_out = Shards([root / name for name in arguments.held_out], Side.EVAL)
     epochs = 2 if arguments.small else arguments.epochs

@@ -9,15 +9,18 @@ from models.interruption.network import Network
 
 
 def _at(
-    old: int, new: int, name: str, widths: tuple[int, int], memories: tuple[int, int]
+    old: int, new: int, stacked: str, widths: tuple[int, int], memories: tuple[int, int]
 ) -> Tensor:
-    """Where each of `old` rows or columns of the parameter goes among `new`."""
+    """Where each of `old` rows or columns of a parameter goes among `new`."""
+    if new < old:
+        raise ValueError(
+            f"a network of width {widths[0]} and memory {memories[0]} does not fit into one of "
+            f"{widths[1]} and {memories[1]}"
+        )
     index = torch.arange(old)
-    if old == new:
-        return index
-    if name.startswith("gru") and old == 3 * memories[0]:  # gates are stacked
+    if stacked == "gates":  # three, each as long as the memory
         return index + torch.arange(3).repeat_interleave(memories[0]) * (memories[1] - memories[0])
-    if old == memories[0] + widths[0]:  # a head: what is remembered, then what is heard now
+    if stacked == "head":  # what is remembered, then what is heard now
         return torch.where(index < memories[0], index, index + memories[1] - memories[0])
     return index
 
@@ -39,11 +42,13 @@ def widened(weights: dict[str, Tensor], network: Network) -> dict[str, Tensor]:
             out[name] = old
             continue
         new = now.clone()
-        rows = _at(len(old), len(now), name, widths, memories)
+        gates = "gates" if name.startswith("gru") else ""
+        rows = _at(len(old), len(now), gates, widths, memories)
         if old.dim() == 1:
             new[rows] = old
         else:
-            columns = _at(old.shape[1], now.shape[1], name, widths, memories)
+            head = "head" if name.startswith(("head.", "ending.")) else ""
+            columns = _at(old.shape[1], now.shape[1], head, widths, memories)
             new[rows] = 0
             new[rows[:, None], columns[None, :]] = old
         out[name] = new

@@ -84,6 +84,8 @@ def test_a_wider_network_starts_from_what_the_smaller_one_says(network, noise):
         assert torch.allclose(before[name], after[name], atol=1e-4), name
     larger.train()(x)["floor"].sum().backward()
     assert float(larger.head.weight.grad[:, 8:20].abs().min()) > 0, "what is new can be learnt from"
+    with pytest.raises(ValueError, match="does not fit"):
+        widened(larger.state_dict(), network)
 
 
 def test_a_second_of_speech_is_worth_what_the_pair_says(network):

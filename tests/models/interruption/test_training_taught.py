@@ -80,6 +80,15 @@ def test_a_teacher_without_some_people_is_asked_about_these_and_about_what_is_no
         shards.ask([(teachers[0], (0, 2))], ending=0.0)
 
 
+def test_a_set_that_does_not_say_whose_voices_it_holds_cannot_leave_anyone_out(shards, tmp_path):
+    (tmp_path / "old").mkdir()
+    kept = {name: values for name, values in shards.fields.items() if name != "groups"}
+    np.savez(tmp_path / "old" / "train-000.npz", **kept)
+    assert set(Shards([tmp_path / "old"], Side.TRAIN).fields["groups"]) == {""}
+    with pytest.raises(ValueError, match="whose voices"):
+        Shards([tmp_path / "old"], Side.TRAIN, left_out=(0, 2))
+
+
 def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
     shards.ask([(network(1), None)], ending=0.0)
     batch = shards.batch(np.arange(SCENES))
