@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from models.interruption.build import build_shard
+from models.interruption.scenes import SAMPLES, Scene
+
+
+class OneKind:
+    """Stands for a stage: scenes of one kind and one person."""
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind, self.group = kind, group
+
+    def scene(self, rng: np.random.Generator, kind: str | None) -> tuple[Scene, np.ndarray]:
+        noise = (rng.standard_normal(SAMPLES) * 100).astype(np.int16)
+        return self.written(rng, kind), noise
+
+    def written(self, rng: np.random.Generator, kind: str | None) -> Scene:
+        return Scene(self.kind, group=self.group, onset_s=0.5)
+
+
+def test_a_shard_says_whose_voices_it_holds_and_is_renewed_from_the_same_scenes_only(tmp_path):
+    shard = tmp_path / "train-000.npz"
+    build_shard(OneKind("short_calls", ""), (1, 0), 2, shard)
+    with np.load(shard) as file:
+        heard = file["x"]
+        assert list(file["groups"]) == ["", ""]
+
+    build_shard(OneKind("short_calls", "short_calls/amelia"), (1, 0), 2, shard)
+    with np.load(shard) as file:
+        assert list(file["groups"]) == ["short_calls/amelia"] * 2
+        assert np.array_equal(file["x"], heard)
+
+    before = shard.read_bytes()
+    with pytest.raises(ValueError, match="other clips"):
+        build_shard(OneKind("cough", ""), (1, 0), 2, shard)
+    assert shard.read_bytes() == before
