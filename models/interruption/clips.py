@@ -42,6 +42,7 @@ class Clip:
     phonemes: tuple[NDArray[np.float64], NDArray[np.int16]] | None = None
     # How far below what is usual in that recording it is, where that is known.
     quieter_db: float | None = None
+    text: str = ""  # what is said, where somebody wrote it down or a recogniser did
 
 
 def sounding(samples: NDArray[np.int16], below_peak_db: float = 32.0) -> tuple[float, float]:
@@ -117,7 +118,7 @@ class Clips:
         kind = {"noise": "baby_cry" if row["label"] == "baby_cry" else "noise"}.get(folder, folder)
         self._add(
             Clip(f"{folder}/{path.stem}", kind, splits.group(row), samples, onset,
-                 max(last, onset + 0.05), onset if speech else None)
+                 max(last, onset + 0.05), onset if speech else None, text=row["text"])
         )  # fmt: skip
 
     def _add_meetings(self, audio: Path, wanted: set[str]) -> None:
@@ -146,7 +147,8 @@ class Clips:
                 self._add(
                     Clip(f"conversation_ami/{stem}@{start}", kind,
                          f"conversation_ami/{row['speaker']}", crop, before,
-                         before + min(end - start, 3.5), None if short else before)
+                         before + min(end - start, 3.5), None if short else before,
+                         text=row["auto_text"])
                 )  # fmt: skip
 
     def _add_interviews(self, more: Path, side: Side) -> None:
@@ -167,7 +169,7 @@ class Clips:
                 self._add(
                     Clip(f"interviews/{stem}@{start}-{row['label']}", kind, f"interviews/{stem}",
                          crop, before, before + end - start, decisive,
-                         quieter_db=float(np.clip(usual - db, -6, 20)))
+                         quieter_db=float(np.clip(usual - db, -6, 20)), text=row["text"])
                 )  # fmt: skip
 
     def _add_voice(self, path: Path, note: dict) -> None:  # type: ignore[type-arg]

@@ -89,10 +89,10 @@ class Stage:
             (0.02, "taps", self._made(nonverbal.taps)),
             (0.01, "tones", self._made(nonverbal.tones)),
             (0.01, "baby_cry", self._baby),
-            (0.09, "background", self._background),
+            (0.10, "background", self._background),
             (0.05, "echo", self._echo),
             (0.10, "voice_turned", self._positive("voice_turned")),
-            (0.09, "voice_floor", self._positive("voice_floor")),
+            (0.11, "voice_floor", self._positive("voice_floor")),
             (0.05, "voice_sentence", self._positive("voice_sentence")),
             (0.05, "speech_libri", self._positive("speech_libri")),
             (0.06, "speech_ocean", self._positive("speech_ocean")),
@@ -167,8 +167,9 @@ class Stage:
             times, values = speech
             heard = np.where(clip_times <= end + 0.05, np.interp(clip_times, times, values), 0)
             scene.speech = np.maximum(known, np.where(inside, heard, 0)).astype(np.float32)
-        if clip.phonemes is not None:
-            starts, spoken = clip.phonemes
+        phonemes = self._teachers.phonemes(clip)
+        if phonemes is not None:
+            starts, spoken = phonemes
             good = inside & (clip_times <= end + UNIT_DELAY_S)
             index = np.searchsorted(starts, clip_times - UNIT_DELAY_S, side="right") - 1
             scene.phonemes[good & (index >= 0)] = spoken[index[good & (index >= 0)]]

@@ -1,18 +1,19 @@
-"""What a larger network hears in the clean clips, kept for the small one to learn from.
+"""What larger networks hear in the clean clips, kept for the small one to learn from.
 
     python -m models.interruption.teachers
 
 Silero's P(speech) of the clip, asked while building, and smart-turn's P(the turn is complete) for
 what was said from a start in the clip up to some moments after it: from the onset, and in
-recordings of whole sentences also from dips inside, since a scene may begin there. Both are read
-while building only; the exported file holds nothing of them but what was
-learnt.
+recordings of whole sentences also from dips inside, since a scene may begin there; and, where
+`align` was run, when each phoneme of a recording sounds. All are read while building only; the
+exported file holds nothing of them but what was learnt.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import time
 from pathlib import Path
@@ -36,6 +37,9 @@ _RECORDED_SENTENCES = ("speech_libri", "speech_ocean", "speech_more")
 
 _SAME_START_S = 1e-3
 
+PHONEMES = "phonemes.json"  # what `align` writes
+FITS = -2.5  # mean log probability of a recording's phonemes, from which they count
+
 Answers = NDArray[np.float32]
 """[2, moments]: seconds in the clip, rising, and P(complete) for what was said until then. The
 first column is the start, with P(complete) of nothing heard: 0."""
@@ -49,6 +53,7 @@ class Teachers:
         for path in sorted(folder.glob("endings-*.npz")):
             self._endings |= _known(path)
         self._speech: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._phonemes = _aligned(folder / PHONEMES)
         self._silero = importlib.util.find_spec("silero_vad") is not None
 
     def __len__(self) -> int:
@@ -64,6 +69,10 @@ class Teachers:
             if abs(float(one[0, 0]) - start_s) < _SAME_START_S:
                 return one
         return None
+
+    def phonemes(self, clip: Clip) -> tuple[NDArray[np.float64], NDArray[np.int16]] | None:
+        """When each phoneme starts in the clip, rising, and its number, where that is known."""
+        return clip.phonemes or self._phonemes.get(clip.name)
 
     def speech(self, clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Times in the clip and P(speech) until each, where someone speaks and Silero is here."""
@@ -84,6 +93,15 @@ def _known(path: Path) -> dict[str, NDArray[np.float32]]:
         return {}
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
+
+
+def _aligned(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.int16]]]:
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {
+        name: (np.array(one["starts_s"]), np.array(one["classes"], np.int16))
+        for name, one in found.items()
+        if one["fits"] >= FITS
+    }
 
 
 def _save(path: Path, found: dict[str, NDArray[np.float32]]) -> None:

@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("soundfile")
+pytest.importorskip("scipy")
+
+from models.interruption.align import Sound, aligned, best_path, states, texts
+from models.interruption.clips import Clip
+from models.interruption.features import SIZE
+from models.interruption.phonemes import PHONEME_CLASSES, numbered
+from models.interruption.teachers import FITS, PHONEMES, Teachers
+
+A, B = (int(number) for number in numbered("ab"))
+
+
+def clip(kind: str = "speech_libri", text: str = "") -> Clip:
+    return Clip(f"{kind}/0", kind, kind, np.zeros(16_000, np.int16), 0.25, 0.8, 0.25, text=text)
+
+
+def likely(*classes: int) -> np.ndarray:
+    """Log probabilities of a network that is nearly sure of one class in each frame."""
+    found = np.full((len(classes), PHONEME_CLASSES), -6.0, np.float32)
+    found[np.arange(len(classes)), classes] = -0.1
+    return found
+
+
+def test_signs_of_stress_and_length_are_no_sounds_and_words_may_run_together():
+    classes, optional = states("ˈaːb a")
+    assert classes.tolist() == [0, A, B, 0, A, 0]
+    assert optional.tolist() == [True, False, False, True, False, True]
+
+
+def test_the_path_goes_through_all_sounds_in_order_with_or_without_a_pause():
+    classes, optional = states("a b")
+    for said in ([0, A, A, B, B], [A, 0, 0, B, 0]):
+        path = best_path(likely(*said), classes, optional)
+        assert path is not None
+        assert classes[path].tolist() == said
+
+
+def test_a_sound_that_nobody_heard_still_has_its_frame():
+    classes, optional = states("aba")
+    path = best_path(likely(A, A, A, A), classes, optional)
+    assert path is not None
+    assert set(classes[path]) == {A, B}
+
+
+def test_fewer_frames_than_sounds_are_no_match():
+    classes, optional = states("abab")
+    assert best_path(likely(A, B), classes, optional) is None
+
+
+def test_a_recording_that_was_cut_may_end_before_its_text():
+    classes, optional = states("aabab")
+    path = best_path(likely(A, A, B), classes, optional, may_end_early=True)
+    assert path is not None
+    assert classes[path].tolist() == [A, A, B]
+
+
+def test_starts_are_told_in_seconds_of_the_clip_and_a_wrong_text_fits_worse():
+    prior = np.zeros(PHONEME_CLASSES, np.float32)
+    heard = likely(0, 0, A, A, B, 0)
+    right = aligned(clip(), "ab", heard, prior, first_s=0.2)
+    wrong = aligned(clip(), "ba", heard, prior, first_s=0.2)
+    assert right is not None and wrong is not None
+    assert right["classes"] == [0, A, B, 0]
+    assert right["starts_s"] == pytest.approx([0.2, 0.25, 0.3, 0.325])
+    assert wrong["fits"] < right["fits"]
+
+
+def test_a_text_without_a_sound_is_no_match():
+    assert aligned(clip(), "", likely(0, 0), np.zeros(PHONEME_CLASSES, np.float32), 0.0) is None
+
+
+def test_what_is_aligned_is_what_a_frame_is_then_asked_for():
+    sound = Sound(clip(), np.zeros((6, SIZE), np.float32), 0.2)
+    classes = sound.classes(np.array([0.2, 0.25, 0.3, 0.325]), np.array([0, A, B, 0], np.int16))
+    assert classes.tolist() == [0, 0, A, A, B, 0]
+
+
+def test_texts_that_came_with_the_recording_need_no_recogniser(tmp_path):
+    known = clip(text="we call it bear")
+    kept = tmp_path / "texts.json"
+    kept.write_text(json.dumps({"speech_more/7": "heard before"}))
+    found = texts([known, clip("speech_more")], kept, None)
+    assert found == {"speech_libri/0": "we call it bear", "speech_more/7": "heard before"}
+
+
+def test_only_recordings_that_fit_their_text_teach(tmp_path):
+    (tmp_path / PHONEMES).write_text(json.dumps({
+        "speech_libri/0": {"fits": FITS + 0.1, "starts_s": [0.25, 0.5], "classes": [A, 0]},
+        "speech_more/0": {"fits": FITS - 0.1, "starts_s": [0.25, 0.5], "classes": [A, 0]},
+    }))  # fmt: skip
+    teachers = Teachers(tmp_path)
+    starts, classes = teachers.phonemes(clip())
+    assert starts.tolist() == [0.25, 0.5]
+    assert classes.tolist() == [A, 0]
+    assert teachers.phonemes(clip("speech_more")) is None
