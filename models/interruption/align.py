@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  (IPA looks like other letters)
 """When each phoneme sounds in recordings of people, so that they teach words as made voices do.
 
     pip install faster-whisper==1.2.1
@@ -103,7 +102,11 @@ def best_path(
 
 
 def aligned(
-    clip: Clip, phonemes: str, heard: NDArray[np.float32], prior: NDArray[np.float32], first_s: float
+    clip: Clip,
+    phonemes: str,
+    heard: NDArray[np.float32],
+    prior: NDArray[np.float32],
+    first_s: float,
 ) -> dict[str, Any] | None:
     """Starts in seconds of the clip with the class of each, and how well they fit.
 
@@ -144,7 +147,9 @@ def texts(clips: list[Clip], kept: Path, whisper: str | None) -> dict[str, str]:
             known[clip.name] = " ".join(segment.text.strip() for segment in segments)
             if count % 50 == 0 or count == len(missing):
                 _write(kept, known)
-                print(f"text {count}/{len(missing)}, {time.monotonic() - started:.0f} s", flush=True)
+                print(
+                    f"text {count}/{len(missing)}, {time.monotonic() - started:.0f} s", flush=True
+                )
     return known | {clip.name: clip.text for clip in clips if clip.text}
 
 
@@ -193,9 +198,7 @@ def sound_of(clip: Clip) -> Sound:
     sound = sound[: _LONGEST_FRAMES * features.FRAME].astype(np.float32)
     sound = sound * (_LEVEL * 32768 / max(float(np.sqrt((sound**2).mean())), 1.0))
     sound = np.pad(sound, (0, -len(sound) % features.FRAME))
-    return Sound(
-        clip, features.of(np.round(np.clip(sound, -32768, 32767)).astype(np.int16)), first
-    )
+    return Sound(clip, features.of(np.round(np.clip(sound, -32768, 32767)).astype(np.int16)), first)
 
 
 def trained(
@@ -247,8 +250,10 @@ def main() -> None:
     parser.add_argument("--voices", default="voices-1")
     parser.add_argument("--whisper", help="faster-whisper model: folder or name")
     parser.add_argument("--texts-only", action="store_true", help="no phonemes yet")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=2, help="the first knows made voices alone")
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", default=[12, 5],
+        help="of each round; the first hears made voices alone, the next what they could align",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -280,8 +285,8 @@ def main() -> None:
                          minlength=PHONEME_CLASSES)  # fmt: skip
     prior = np.log(counts / counts.sum() + 1e-4).astype(np.float32)
     aligner, examples, found = Aligner(), made, {}
-    for number in range(arguments.rounds):
-        trained(aligner, examples, arguments.epochs, arguments.seed + number)
+    for number, epochs in enumerate(arguments.epochs):
+        trained(aligner, examples, epochs, arguments.seed + number)
         found = {}
         for sound, phonemes in recorded:
             answer = aligned(sound.clip, phonemes, heard(aligner, sound), prior, sound.first_s)
@@ -296,7 +301,6 @@ def main() -> None:
             for sound, _ in recorded
             if (one := good.get(sound.clip.name)) is not None
         ]
-        torch.save(aligner.state_dict(), folder / "aligner.pt")
     _write(folder / PHONEMES, found)
 
 

@@ -56,6 +56,7 @@ def build_shard(
     target: Path,
     only: list[str] | None = None,
     ear: Ear | None = None,
+    ear_every: int = 1,
 ) -> None:
     """Writes the shard; where it exists, its sounds are kept and what is known of them renewed."""
     x = np.empty((scenes, FRAMES, features.SIZE), np.float16)
@@ -78,9 +79,9 @@ def build_shard(
         else:
             scene, sound = stage.scene(rng, kind)
             x[i] = features.of(sound)
-            if ear is not None and scene.kind not in NOT_SPEECH:
+            if ear is not None and i % ear_every == 0 and scene.kind not in NOT_SPEECH:
                 pending.append((i, scene.sound))
-            if len(pending) == _AT_ONCE or (pending and i == scenes - 1):
+            if len(pending) == _AT_ONCE or (pending and i >= scenes - ear_every):
                 words[[at for at, _ in pending]] = words_of([one for _, one in pending], ear)
                 pending.clear()
         label[i], weight[i], speech[i] = scene.label, scene.weight, scene.speech
@@ -116,6 +117,10 @@ def main() -> None:
     parser.add_argument(
         "--renew", action="store_true", help="labels of finished shards, from the same clips"
     )
+    parser.add_argument(
+        "--ear-every", type=int, default=1, metavar="N",
+        help="only each Nth scene is heard by the ear, which takes half of the time",
+    )  # fmt: skip
     parser.add_argument("--worker", default="0/1", help="this process of how many, such as 0/2")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -135,7 +140,7 @@ def main() -> None:
         target = out / f"{arguments.side}-{shard:03d}.npz"
         if arguments.renew or not target.exists():
             build_shard(stage, (arguments.seed, shard), arguments.scenes, target,
-                        arguments.only, ear)  # fmt: skip
+                        arguments.only, ear, arguments.ear_every)  # fmt: skip
         print(
             f"shard {shard + 1}/{arguments.shards}, {time.monotonic() - started:.0f} s", flush=True
         )

@@ -25,6 +25,7 @@ def _step(module: str, *arguments: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--audio", default="../shared/audio")
+    parser.add_argument("--whisper", help="see align: recordings without a text teach more with it")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     voices, shards, scenes = (160, 1, 256) if arguments.small else (6000, 20, 2048)
@@ -33,6 +34,7 @@ def main() -> None:
     _step("voices", "--count", voices)
     if not arguments.small:
         _step("teachers", *audio)
+        _step("align", *audio, *(("--whisper", arguments.whisper) if arguments.whisper else ()))
     _step("build", *audio, "--shards", shards, "--scenes", scenes)
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 1200))
     _step("build", *audio, "--side", "eval", "--shards", 1, "--scenes", min(scenes, 300),

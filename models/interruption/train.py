@@ -219,7 +219,7 @@ def loss_of(
     if heard.any():
         losses["words"] = 0.4 * nn.functional.mse_loss(out["words"][heard], batch["words"][heard])
     if (batch["phonemes"] != UNKNOWN).any():
-        losses["phonemes"] = 0.15 * nn.functional.cross_entropy(
+        losses["phonemes"] = 0.25 * nn.functional.cross_entropy(
             out["phonemes"].flatten(0, 1), batch["phonemes"].flatten(), ignore_index=UNKNOWN
         )
     return losses
@@ -250,7 +250,12 @@ def main() -> None:
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT)
     parser.add_argument("--run", default="one", help="name of this training")
     parser.add_argument("--from-run", help="start from the weights of a finished training")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=12, help="after so many the rate is zero")
+    parser.add_argument(
+        "--stop-after",
+        type=int,
+        help="epochs; a scene is learnt by heart from its second hearing on",
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--width", type=int, help="by default as in --from-run")
@@ -316,7 +321,7 @@ def main() -> None:
         flush=True,
     )
 
-    for epoch in range(first, epochs):
+    for epoch in range(first, min(epochs, arguments.stop_after or epochs)):
         network.train()
         draw = torch.Generator().manual_seed(arguments.seed * 1000 + epoch)
         order = np.random.default_rng((arguments.seed, epoch)).permutation(shards.count)

@@ -65,7 +65,8 @@ def test_starts_are_told_in_seconds_of_the_clip_and_a_wrong_text_fits_worse():
     heard = likely(0, 0, A, A, B, 0)
     right = aligned(clip(), "ab", heard, prior, first_s=0.2)
     wrong = aligned(clip(), "ba", heard, prior, first_s=0.2)
-    assert right is not None and wrong is not None
+    assert right is not None
+    assert wrong is not None
     assert right["classes"] == [0, A, B, 0]
     assert right["starts_s"] == pytest.approx([0.2, 0.25, 0.3, 0.325])
     assert wrong["fits"] < right["fits"]

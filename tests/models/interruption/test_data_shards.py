@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from models.interruption.build import build_shard
+from models.interruption.build import EAR_SIZE, build_shard
 from models.interruption.scenes import SAMPLES, Scene
 
 
@@ -37,3 +37,22 @@ def test_a_shard_says_whose_voices_it_holds_and_is_renewed_from_the_same_scenes_
     with pytest.raises(ValueError, match="other clips"):
         build_shard(OneKind("cough", ""), (1, 0), 2, shard)
     assert shard.read_bytes() == before
+
+
+class OneNumber:
+    """Stands for the ear: it hears the same in all."""
+
+    STEP = 320
+
+    def heard(self, sounds: np.ndarray) -> np.ndarray:
+        return np.ones((len(sounds), SAMPLES // self.STEP, EAR_SIZE), np.float32)
+
+
+@pytest.mark.parametrize(("every", "asked"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (4, [0, 4])])
+def test_the_ear_hears_each_nth_scene_and_the_last_ones_too(tmp_path, every, asked):
+    shard = tmp_path / "train-000.npz"
+    build_shard(OneKind("short_calls", ""), (1, 0), 5, shard, ear=OneNumber(), ear_every=every)
+    with np.load(shard) as file:
+        known = ~np.isnan(file["words"][..., 0])
+    assert np.flatnonzero(known.all(axis=1)).tolist() == asked
+    assert known.any(axis=1).sum() == len(asked)
