@@ -1,8 +1,8 @@
-"""A mean of two finished trainings' weights, the second being trained from the first.
+"""A mean of two finished trainings: one began from the other, or both from a third.
 
     python -m models.interruption.blend --of published r6 --share 0.7 --run mean
 
-Heads that the first never trained (`resume`) are the second's alone.
+Heads that the first does not have, since it came out of `resume`, are the second's alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from models.interruption.cache import cache_folder
 
-_ONLY_TRAINED_WITH = ("ending.", "words.", "phonemes.")
+_NOT_EXPORTED = ("ending.", "words.", "phonemes.")
 
 
 def main() -> None:
@@ -24,8 +24,9 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = cache_folder() / "runs"
     first, second = (torch.load(runs / n / "best.pt", weights_only=True) for n in arguments.of)
+    alone = () if first["epochs"] else _NOT_EXPORTED
     for name, value in second["weights"].items():
-        if value.is_floating_point() and not name.startswith(_ONLY_TRAINED_WITH):
+        if value.is_floating_point() and not name.startswith(alone):
             value.lerp_(first["weights"][name], 1 - arguments.share)
     (runs / arguments.run).mkdir(exist_ok=True)
     torch.save(second, runs / arguments.run / "best.pt")
