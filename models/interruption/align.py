@@ -8,7 +8,7 @@ faster-whisper model, a folder or a name) writes it; espeak makes phonemes of it
 its own, which learns phonemes from made voices and then from these recordings too, says when each
 of them sounds: the most likely path through all of them, in order, with silence wherever a word
 ends. A recording that fits its text badly is left out. Minutes, but for the recogniser's texts,
-which are kept.
+which are kept; nothing is done again while no recording is new.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ from torch import Tensor, nn
 
 from models.interruption import features
 from models.interruption.cache import cache_folder
-from models.interruption.clips import Clip, Clips
-from models.interruption.phonemes import PHONEME_CLASSES, numbered
+from models.interruption.clips import Clip, Clips, pauses
+from models.interruption.phonemes import PHONEME_CLASSES, numbered, with_pauses
 from models.interruption.scenes import FRAME_S
 from models.interruption.splits import Side
-from models.interruption.teachers import FITS, PHONEMES
+from models.interruption.teachers import FITS, PHONEMES, Phonemes
 from models.interruption.train import others, varied
 
-_KINDS = ("speech_libri", "speech_ocean", "speech_more", "short_calls", "interview_turn",
+_KINDS = ("speech_libri", "speech_ocean", "speech_more", "interview_turn",
           "interview_backchannel", "meeting_turn", "meeting_backchannel")  # fmt: skip
-_CUT = ("interview_turn", "meeting_turn")  # these may end before their text does
+_CUT = ("interview_turn", "meeting_turn")  # these may end before their text does,
+_CUT_S = 5.9  # and what is longer than this (`collect` cuts after 6 s)
 _SILENCE = 0  # also what `numbered` gives for what is between words
 _LEVEL = 0.05  # RMS, -26 dBFS: a usual loudness of speech
 _BEFORE_S, _AFTER_S = 0.25, 0.2
 _LONGEST_FRAMES = 480  # 12 s
 _BATCH = 32
+_NEVER = -99.0
 
 
 def states(phonemes: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -107,19 +109,19 @@ def aligned(
     heard: NDArray[np.float32],
     prior: NDArray[np.float32],
     first_s: float,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Starts in seconds of the clip with the class of each, and how well they fit.
 
+    What cannot be that text, for it has too few frames or no sound, has neither.
     `heard` is [frames, classes], log probabilities from `first_s` of the clip on.
     """
     classes, optional = states(phonemes)
-    path = best_path(heard - prior, classes, optional, clip.kind in _CUT)
-    if path is None:
-        return None
-    said = classes[path]
+    cut = clip.kind in _CUT or clip.end_s - clip.onset_s > _CUT_S
+    path = best_path(heard - prior, classes, optional, cut)
+    said = classes[path] if path is not None else np.zeros(0, np.int64)
     sounding = said != _SILENCE
-    if not sounding.any():
-        return None
+    if path is None or not sounding.any():
+        return {"fits": _NEVER, "starts_s": [], "classes": []}
     fits = float(heard[np.arange(len(path)), said][sounding].mean())
     changes = np.flatnonzero(np.diff(path, prepend=-1))
     starts = first_s + changes * FRAME_S
@@ -184,8 +186,10 @@ class Sound:
     x: NDArray[np.float32]
     first_s: float
 
-    def classes(self, starts: NDArray[np.float64], spoken: NDArray[np.int16]) -> NDArray[np.int64]:
-        """What is said in the middle of each frame."""
+    def said(self, phonemes: Phonemes) -> NDArray[np.int64]:
+        """The class of what sounds in the middle of each frame."""
+        quiet = pauses(self.clip.samples, self.clip.onset_s, self.clip.end_s)
+        starts, spoken = with_pauses(*phonemes, quiet)
         middle = self.first_s + (np.arange(len(self.x)) + 0.5) * FRAME_S
         index = np.searchsorted(starts, middle, side="right") - 1
         inside = (index >= 0) & (middle <= self.clip.end_s)
@@ -275,29 +279,35 @@ def main() -> None:
     for clip in every.every(lambda clip: clip.phonemes is not None):
         sound = sound_of(clip)
         assert clip.phonemes is not None
-        made.append((sound, sound.classes(*clip.phonemes)))
+        made.append((sound, sound.said(clip.phonemes)))
     recorded = [
         (sound_of(clip), str(tokenizer.phonemize(said[clip.name].lower(), "en-us")).strip())
         for clip in clips
         if said.get(clip.name, "").strip()
     ]
+    kept = folder / PHONEMES
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    if not made or {sound.clip.name for sound, _ in recorded} <= known.keys():
+        print(f"{len(known)} recordings aligned, none is new", flush=True)
+        return
     counts = np.bincount(np.concatenate([classes for _, classes in made]),
                          minlength=PHONEME_CLASSES)  # fmt: skip
     prior = np.log(counts / counts.sum() + 1e-4).astype(np.float32)
     aligner, examples, found = Aligner(), made, {}
     for number, epochs in enumerate(arguments.epochs):
         trained(aligner, examples, epochs, arguments.seed + number)
-        found = {}
-        for sound, phonemes in recorded:
-            answer = aligned(sound.clip, phonemes, heard(aligner, sound), prior, sound.first_s)
-            if answer is not None:
-                found[sound.clip.name] = answer
+        found = {
+            sound.clip.name: aligned(
+                sound.clip, phonemes, heard(aligner, sound), prior, sound.first_s
+            )
+            for sound, phonemes in recorded
+        }
         good = {name: one for name, one in found.items() if one["fits"] >= FITS}
         fits = np.percentile([one["fits"] for one in found.values()], [10, 25, 50, 75, 90])
         print(f"round {number + 1}: {len(good)} of {len(recorded)} recordings fit their text; "
               f"tenth to nine tenths {np.round(fits, 2)}", flush=True)  # fmt: skip
         examples = made + [
-            (sound, sound.classes(np.array(one["starts_s"]), np.array(one["classes"], np.int16)))
+            (sound, sound.said((np.array(one["starts_s"]), np.array(one["classes"], np.int16))))
             for sound, _ in recorded
             if (one := good.get(sound.clip.name)) is not None
         ]

@@ -91,7 +91,9 @@ def build_shard(
         onsets[i] = scene.onset_s
     if heard:
         with np.load(target) as shard:
-            if list(shard["kinds"]) != kinds:
+            before = shard["groups"] if "groups" in shard else np.full(scenes, "")
+            changed = any(old and old != new for old, new in zip(before, groups, strict=True))
+            if changed or list(shard["kinds"]) != kinds:
                 raise ValueError(f"{target} was built from other clips, voices or shares of kinds")
     partial = target.with_suffix(".part")  # no name that a reader of shards would take
     with partial.open("wb") as file:

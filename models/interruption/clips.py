@@ -26,6 +26,7 @@ from models.interruption.splits import Side
 _OVERLAP_S_MAX = 0.25  # more of another voice in a meeting crop and its label is in doubt
 _OVERLAP_SHARE_MAX = 0.3
 _COUGH_SPEECH_S_MAX = 0.5  # by Silero VAD; someone may be speaking in these
+_SOUNDS_DB = 32.0  # below the loudest moment; what is quieter is the room
 _WORDS_OF_LISTENING = frozenset("yeah uh huh mm hmm okay ha right yes um oh no".split())
 
 
@@ -45,12 +46,22 @@ class Clip:
     text: str = ""  # what is said, where somebody wrote it down or a recogniser did
 
 
-def sounding(samples: NDArray[np.int16], below_peak_db: float = 32.0) -> tuple[float, float]:
+def sounding(samples: NDArray[np.int16], below_peak_db: float = _SOUNDS_DB) -> tuple[float, float]:
     """First and last second at which a 10 ms step is within so many decibels of the loudest."""
     steps = samples[: len(samples) // 160 * 160].reshape(-1, 160).astype(np.float32)
     energy = 10 * np.log10((steps**2).mean(axis=1) + 1e-3)
     on = np.flatnonzero(energy > energy.max() - below_peak_db)
     return float(on[0]) * 0.01, float(on[-1] + 1) * 0.01
+
+
+def pauses(samples: NDArray[np.int16], start_s: float, end_s: float) -> list[tuple[float, float]]:
+    """Seconds from and to which nothing sounds for a tenth of a second or more."""
+    steps = samples[: len(samples) // 160 * 160].reshape(-1, 160).astype(np.float32)
+    energy = 10 * np.log10((steps**2).mean(axis=1) + 1e-3)
+    at = np.arange(len(energy)) * 0.01
+    quiet = (energy <= energy.max() - _SOUNDS_DB) & (at >= start_s) & (at < end_s)
+    edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
+    return [(float(a) * 0.01, float(b) * 0.01) for a, b in edges if b - a >= 10]
 
 
 def loudness_db(samples: NDArray[np.int16], start_s: float, end_s: float) -> float:
@@ -118,7 +129,9 @@ class Clips:
         kind = {"noise": "baby_cry" if row["label"] == "baby_cry" else "noise"}.get(folder, folder)
         self._add(
             Clip(f"{folder}/{path.stem}", kind, splits.group(row), samples, onset,
-                 max(last, onset + 0.05), onset if speech else None, text=row["text"])
+                 max(last, onset + 0.05), onset if speech else None,
+                 # of single words it is the name of a folder
+                 text="" if folder == "short_calls" else row["text"])
         )  # fmt: skip
 
     def _add_meetings(self, audio: Path, wanted: set[str]) -> None:

@@ -21,3 +21,20 @@ def numbered(phonemes: str) -> NDArray[np.int16]:
         if phonemes[i] in "ˈˌ":
             classes[i] = classes[i + 1]
     return np.array(classes, np.int16)
+
+
+def with_pauses(
+    starts_s: NDArray[np.float64],
+    classes: NDArray[np.int16],
+    pauses: list[tuple[float, float]],
+) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """The same, but 0 while nothing sounds: synthesisers and aligners stretch what came before."""
+    for start, end in pauses:
+        index = int(np.searchsorted(starts_s, end, side="right")) - 1
+        after = classes[index] if index >= 0 else 0
+        kept = (starts_s < start) | (starts_s > end)
+        starts_s = np.concatenate([starts_s[kept], [start, end]])
+        classes = np.concatenate([classes[kept], [0, after]]).astype(np.int16)
+        order = np.argsort(starts_s, kind="stable")
+        starts_s, classes = starts_s[order], classes[order]
+    return starts_s, classes

@@ -17,16 +17,14 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.interruption.cache import cache_folder
-
-if TYPE_CHECKING:
-    from models.interruption.clips import Clip
+from models.interruption.clips import Clip, pauses
+from models.interruption.phonemes import with_pauses
 
 # The model is judged up to 1.2 s after the onset; later answers teach little.
 _MOMENTS_S = (0.3, 0.5, 0.7, 0.95, 1.25)
@@ -38,7 +36,10 @@ _RECORDED_SENTENCES = ("speech_libri", "speech_ocean", "speech_more")
 _SAME_START_S = 1e-3
 
 PHONEMES = "phonemes.json"  # what `align` writes
-FITS = -2.5  # mean log probability of a recording's phonemes, from which they count
+FITS = -2.2  # mean log probability of a recording's phonemes, from which they count
+
+Phonemes = tuple[NDArray[np.float64], NDArray[np.int16]]
+"""Starts in seconds of the clip, rising, and the class of each."""
 
 Answers = NDArray[np.float32]
 """[2, moments]: seconds in the clip, rising, and P(complete) for what was said until then. The
@@ -53,7 +54,8 @@ class Teachers:
         for path in sorted(folder.glob("endings-*.npz")):
             self._endings |= _known(path)
         self._speech: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-        self._phonemes = _aligned(folder / PHONEMES)
+        self._aligned = _aligned(folder / PHONEMES)
+        self._phonemes: dict[str, Phonemes | None] = {}
         self._silero = importlib.util.find_spec("silero_vad") is not None
 
     def __len__(self) -> int:
@@ -70,9 +72,15 @@ class Teachers:
                 return one
         return None
 
-    def phonemes(self, clip: Clip) -> tuple[NDArray[np.float64], NDArray[np.int16]] | None:
+    def phonemes(self, clip: Clip) -> Phonemes | None:
         """When each phoneme starts in the clip, rising, and its number, where that is known."""
-        return clip.phonemes or self._phonemes.get(clip.name)
+        if clip.name not in self._phonemes:
+            found = clip.phonemes or self._aligned.get(clip.name)
+            if found is not None:
+                quiet = pauses(clip.samples, clip.onset_s, clip.end_s)
+                found = with_pauses(*found, quiet)
+            self._phonemes[clip.name] = found
+        return self._phonemes[clip.name]
 
     def speech(self, clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Times in the clip and P(speech) until each, where someone speaks and Silero is here."""
@@ -95,7 +103,7 @@ def _known(path: Path) -> dict[str, NDArray[np.float32]]:
         return {name: file[name] for name in file.files}
 
 
-def _aligned(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.int16]]]:
+def _aligned(path: Path) -> dict[str, Phonemes]:
     found = json.loads(path.read_text()) if path.exists() else {}
     return {
         name: (np.array(one["starts_s"]), np.array(one["classes"], np.int16))

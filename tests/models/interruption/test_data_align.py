@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,16 +9,17 @@ pytest.importorskip("soundfile")
 pytest.importorskip("scipy")
 
 from models.interruption.align import Sound, aligned, best_path, states, texts
-from models.interruption.clips import Clip
+from models.interruption.clips import Clip, pauses
 from models.interruption.features import SIZE
-from models.interruption.phonemes import PHONEME_CLASSES, numbered
+from models.interruption.phonemes import PHONEME_CLASSES, numbered, with_pauses
 from models.interruption.teachers import FITS, PHONEMES, Teachers
 
 A, B = (int(number) for number in numbered("ab"))
 
 
 def clip(kind: str = "speech_libri", text: str = "") -> Clip:
-    return Clip(f"{kind}/0", kind, kind, np.zeros(16_000, np.int16), 0.25, 0.8, 0.25, text=text)
+    samples = np.full(16_000, 1000, np.int16)
+    return Clip(f"{kind}/0", kind, kind, samples, 0.25, 0.8, 0.25, text=text)
 
 
 def likely(*classes: int) -> np.ndarray:
@@ -65,21 +67,43 @@ def test_starts_are_told_in_seconds_of_the_clip_and_a_wrong_text_fits_worse():
     heard = likely(0, 0, A, A, B, 0)
     right = aligned(clip(), "ab", heard, prior, first_s=0.2)
     wrong = aligned(clip(), "ba", heard, prior, first_s=0.2)
-    assert right is not None
-    assert wrong is not None
     assert right["classes"] == [0, A, B, 0]
     assert right["starts_s"] == pytest.approx([0.2, 0.25, 0.3, 0.325])
     assert wrong["fits"] < right["fits"]
 
 
-def test_a_text_without_a_sound_is_no_match():
-    assert aligned(clip(), "", likely(0, 0), np.zeros(PHONEME_CLASSES, np.float32), 0.0) is None
+@pytest.mark.parametrize("text", ["", "abab"])
+def test_a_text_without_a_sound_or_with_too_many_is_no_match(text):
+    prior = np.zeros(PHONEME_CLASSES, np.float32)
+    assert aligned(clip(), text, likely(0, A), prior, 0.0)["fits"] < FITS
+
+
+def test_a_recording_that_was_cut_after_six_seconds_may_end_early_too():
+    prior = np.zeros(PHONEME_CLASSES, np.float32)
+    long = replace(clip("speech_ocean"), end_s=6.25)
+    assert aligned(long, "abab", likely(A, B), prior, 0.0)["classes"] == [A, B]
 
 
 def test_what_is_aligned_is_what_a_frame_is_then_asked_for():
     sound = Sound(clip(), np.zeros((6, SIZE), np.float32), 0.2)
-    classes = sound.classes(np.array([0.2, 0.25, 0.3, 0.325]), np.array([0, A, B, 0], np.int16))
-    assert classes.tolist() == [0, 0, A, A, B, 0]
+    phonemes = np.array([0.2, 0.25, 0.3, 0.325]), np.array([0, A, B, 0], np.int16)
+    assert sound.said(phonemes).tolist() == [0, 0, A, A, B, 0]
+
+
+def test_while_nothing_sounds_no_phoneme_is_taught():
+    samples = np.zeros(16_000, np.int16)
+    samples[4000:7200] = samples[10_400:12_800] = 3000  # 0.25 to 0.45 s and 0.65 to 0.8 s
+    assert pauses(samples, 0.25, 0.8) == [pytest.approx((0.45, 0.65))]
+    starts, classes = with_pauses(
+        np.array([0.25, 0.3, 0.7]), np.array([A, B, A], np.int16), [(0.45, 0.65)]
+    )
+    assert starts.tolist() == [0.25, 0.3, 0.45, 0.65, 0.7]
+    assert classes.tolist() == [A, B, 0, B, A]
+    assert with_pauses(np.array([0.5]), np.array([A], np.int16), [(0.1, 0.3)])[1].tolist() == [
+        0,
+        0,
+        A,
+    ]
 
 
 def test_texts_that_came_with_the_recording_need_no_recogniser(tmp_path):

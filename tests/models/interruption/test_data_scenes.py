@@ -1,4 +1,6 @@
+import json
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from models.interruption.clips import Clip
 from models.interruption.held_out import auc, reached
 from models.interruption.phonemes import numbered
 from models.interruption.scenes import FRAMES, NOT_SPEECH, SAMPLES, UNKNOWN, Stage
-from models.interruption.teachers import Teachers
+from models.interruption.teachers import PHONEMES, Teachers
 
 RATE = 16_000
 KINDS = ("voice_backchannel", "voice_floor", "voice_sentence", "voice_turned", "speech_libri",
@@ -87,6 +89,18 @@ def test_phonemes_are_known_where_the_voice_sounds_and_nowhere_else(stage):
     known = scene.phonemes != UNKNOWN
     assert set(scene.phonemes[known]) == {7, 9}
     assert not known[: int(scene.onset_s / 0.025)].any()
+
+
+def test_a_recording_teaches_the_phonemes_that_were_found_in_it(tmp_path):
+    (tmp_path / PHONEMES).write_text(json.dumps(
+        {"speech_ocean/0": {"fits": -1.0, "starts_s": [0.3, 0.6], "classes": [11, 12]}}
+    ))  # fmt: skip
+    clips = FakeClips()
+    clips.by_kind["speech_ocean"] = [replace(clip("speech_ocean"), phonemes=None)]
+    scene = Stage(clips, Teachers(tmp_path)).written(np.random.default_rng(5), "speech_ocean")
+    known = scene.phonemes[scene.phonemes != UNKNOWN]
+    assert set(known) <= {11, 12}
+    assert len(known)
 
 
 def test_a_start_inside_has_the_endings_that_were_asked_from_there(tmp_path):
