@@ -18,9 +18,9 @@ from models.interruption.phonemes import PHONEME_CLASSES
 class Shape:
     """Sizes of the network; saved beside the weights."""
 
-    width: int = 192
+    width: int = 160
     dilations: tuple[int, ...] = (1, 3, 9)
-    memory: int = 192
+    memory: int = 160
     kernel: int = 3
     # What the untrained pair knows is added to the floor's logit as it is, and the head learns the
     # rest: logits for a second of speech, for the logit of "complete", and for nothing at all.
