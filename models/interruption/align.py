@@ -44,7 +44,8 @@ _LEVEL = 0.05  # RMS, -26 dBFS: a usual loudness of speech
 _BEFORE_S, _AFTER_S = 0.25, 0.2
 _LONGEST_FRAMES = 480  # 12 s
 _BATCH = 32
-_NEVER = -99.0
+_NEVER = -99.0  # how well a text fits that cannot be what is said
+_ROOM = -1.4  # a feature where nothing sounds, after a clip that is shorter than its batch
 
 
 def states(phonemes: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -197,6 +198,7 @@ class Sound:
 
 
 def sound_of(clip: Clip) -> Sound:
+    """From a quarter of a second before its onset to its end, at a usual loudness."""
     first = max(clip.onset_s - _BEFORE_S, 0.0)
     sound = clip.samples[int(first * 16_000) : int((clip.end_s + _AFTER_S) * 16_000)]
     sound = sound[: _LONGEST_FRAMES * features.FRAME].astype(np.float32)
@@ -208,6 +210,7 @@ def sound_of(clip: Clip) -> Sound:
 def trained(
     aligner: Aligner, examples: list[tuple[Sound, NDArray[np.int64]]], epochs: int, seed: int
 ) -> None:
+    """Goes on with the aligner: sounds with the class [frames] of each of their frames."""
     draw = torch.Generator().manual_seed(seed)
     by_length = sorted(examples, key=lambda one: len(one[1]))
     batches = [by_length[i : i + _BATCH] for i in range(0, len(by_length), _BATCH)]
@@ -220,7 +223,7 @@ def trained(
         total, started = 0.0, time.monotonic()
         for at in torch.randperm(len(batches), generator=draw).tolist():
             frames = max(len(classes) for _, classes in batches[at])
-            x = torch.full((len(batches[at]), frames, features.SIZE), -1.4)
+            x = torch.full((len(batches[at]), frames, features.SIZE), _ROOM)
             target = torch.full((len(batches[at]), frames), -1)
             for row, (sound, classes) in enumerate(batches[at]):
                 x[row, : len(classes)] = torch.from_numpy(sound.x)

@@ -46,18 +46,22 @@ class Clip:
     text: str = ""  # what is said, where somebody wrote it down or a recogniser did
 
 
+def levels_db(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Power of each 10 ms in dB (of a sample's unit squared), what is over at the end left out."""
+    steps = samples[: len(samples) // 160 * 160].reshape(-1, 160).astype(np.float32)
+    return np.asarray(10 * np.log10((steps**2).mean(axis=1) + 1e-3))
+
+
 def sounding(samples: NDArray[np.int16], below_peak_db: float = _SOUNDS_DB) -> tuple[float, float]:
     """First and last second at which a 10 ms step is within so many decibels of the loudest."""
-    steps = samples[: len(samples) // 160 * 160].reshape(-1, 160).astype(np.float32)
-    energy = 10 * np.log10((steps**2).mean(axis=1) + 1e-3)
+    energy = levels_db(samples)
     on = np.flatnonzero(energy > energy.max() - below_peak_db)
     return float(on[0]) * 0.01, float(on[-1] + 1) * 0.01
 
 
 def pauses(samples: NDArray[np.int16], start_s: float, end_s: float) -> list[tuple[float, float]]:
     """Seconds from and to which nothing sounds for a tenth of a second or more."""
-    steps = samples[: len(samples) // 160 * 160].reshape(-1, 160).astype(np.float32)
-    energy = 10 * np.log10((steps**2).mean(axis=1) + 1e-3)
+    energy = levels_db(samples)
     at = np.arange(len(energy)) * 0.01
     quiet = (energy <= energy.max() - _SOUNDS_DB) & (at >= start_s) & (at < end_s)
     edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.interruption import nonverbal
 from models.interruption.channel import Backgrounds, background, reverberated, room, transmitted
-from models.interruption.clips import Clip, Clips
+from models.interruption.clips import Clip, Clips, levels_db
 from models.interruption.nonverbal import RATE, Audio
 from models.interruption.teachers import Teachers
 
@@ -358,14 +358,9 @@ def _listening_db(rng: Generator) -> float:
     return float(np.clip(rng.normal(6, 5), -2, 18))
 
 
-def _levels(clip: Clip) -> NDArray[np.float32]:
-    steps = clip.samples[: len(clip.samples) // 160 * 160].reshape(-1, 160).astype(np.float32)
-    return 10 * np.log10((steps**2).mean(axis=1) + 1e-3)
-
-
 def _quiet_end(clip: Clip, about_s: float) -> float:
     """The quietest moment within 100 ms of so many seconds after the clip's onset."""
-    level = _levels(clip)
+    level = levels_db(clip.samples)
     middle = int((clip.onset_s + about_s) * 100)
     low, high = max(middle - 10, 1), min(middle + 10, len(level))
     if high <= low:
