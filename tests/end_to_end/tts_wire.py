@@ -33,6 +33,7 @@ class Heard:
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    written: list[float] = field(default_factory=list)  # when each text was sent
     audio: bytes = b""
 
     @property
@@ -64,6 +65,7 @@ class WireClient:
 
         async def write() -> None:
             for text in texts:
+                heard.written.append(time.monotonic() - began)
                 await self.send({"type": "input_transcript", "transcript": text, **more})
                 await asyncio.sleep(pause_s)
             await self.send({"type": "session.flush"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -205,13 +204,9 @@ async def test_a_client_that_goes_away_is_noticed(
         model="endless", messages=[{"role": "user", "content": "go on"}], stream=True
     )
     await anext(stream)
-    left_at = time.monotonic()
     await stream.close()
 
-    await asyncio.to_thread(fake.wait_until, lambda: fake.received[-1].disconnected_early)
-    gone_at = fake.received[-1].disconnected_at
-    assert gone_at is not None
-    assert gone_at - left_at < 1.0
+    assert await asyncio.to_thread(fake.wait_until, lambda: fake.received[-1].disconnected_early)
 
 
 async def test_the_request_is_recorded(fake: FakeOpenAI, client: openai.AsyncOpenAI) -> None:

@@ -117,6 +117,12 @@ class FakeVoice(FakeServer):
         self.cancelled: deque[float] = deque(maxlen=10_000)  # loop times of cancellations
         self.closed: deque[float] = deque(maxlen=10_000)  # ends of connections
         self._utterances: deque[str] = deque()
+        self._begun: deque[Utterance] = deque(maxlen=10_000)
+
+    @property
+    def spoken_s(self) -> float:
+        """Audio of all utterances that has gone out."""
+        return sum(utterance.audio_s for utterance in self._begun)
 
     def utterances(self, *scenarios: str) -> None:
         """What becomes of the next utterances, one each; then `default` again."""
@@ -124,11 +130,13 @@ class FakeVoice(FakeServer):
 
     def utterance(self, odd: bool = False) -> Utterance:
         scenario = self._utterances.popleft() if self._utterances else self.default
-        return Utterance(scenario, self.speed, self.first_s, odd)
+        self._begun.append(Utterance(scenario, self.speed, self.first_s, odd))
+        return self._begun[-1]
 
     def forget(self) -> None:
         super().forget()
         self._utterances.clear()
+        self._begun.clear()
         self.said.clear()
         self.cancelled.clear()
         self.closed.clear()
