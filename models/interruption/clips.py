@@ -220,5 +220,5 @@ class Clips:
             rirs=[rir.astype(np.float32) / 32768 for rir in self._rirs],
             noises=floats(("noise",)) or floats(("music",)),  # one place recorded all the noise
             music=floats(("music",)),
-            speech=floats(("ivr_speech", "speech_libri")),
+            speech=floats(("ivr_speech", "speech_libri", "speech_more", "voice_sentence")),
         )

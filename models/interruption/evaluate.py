@@ -39,6 +39,7 @@ from models.interruption.scoring import Model, Scored
 from models.interruption.trials import Trial
 
 NOISE_DB = (20.0, 10.0, 5.0, 0.0)
+SHORT = "made, short"  # table of single words
 NOISES = 20  # of each kind of generated noise
 
 
@@ -119,9 +120,12 @@ def tables(
     limit = arguments.per_source
     recorded = kept(lambda: trials.recorded(audio, limit), "recorded", place, limit)
     made: list[Trial] = []
+    short: list[Trial] = []
     if arguments.voices and not arguments.quick:
         notes = trials.held_out_notes(arguments.voices, arguments.made)
         made = kept(lambda: trials.made(notes), "made", [str(path) for path in notes])
+        few = trials.held_out_notes(arguments.voices, arguments.made, short=True)
+        short = kept(lambda: trials.made(few, SHORT), SHORT, [str(path) for path in few])
     made += [trials.echoed(t) for t in made if t.positive][:NOISES]
     if made:
         made += kept(lambda: trials.made_noises(NOISES), "noises", NOISES)
@@ -136,6 +140,8 @@ def tables(
         groups["interview"] = said
     if made:
         groups["made"] = made
+    if short:
+        groups[SHORT] = short
     if said:
         groups["interview, telephone"] = [trials.over_telephone(c) for c in said]
         groups["interview, 10 dB quieter"] = [trials.quieter(c, 10) for c in said]
@@ -187,7 +193,7 @@ def figures(found: dict[str, list[Scored]], model: Model, threshold: float) -> d
         "groups": {},
         "details": {},
     }
-    for name in ("ami", "ami, all folds", "interview", "recorded", "made"):
+    for name in ("ami", "ami, all folds", "interview", "recorded", "made", SHORT):
         if name not in found:
             continue
         items = found[name]

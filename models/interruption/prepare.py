@@ -28,10 +28,10 @@ def main() -> None:
     parser.add_argument("--whisper", help="see align: recordings without a text teach more with it")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
-    voices, shards, scenes = (160, 1, 256) if arguments.small else (6000, 20, 2048)
+    voices, short, shards, scenes = (160, 40, 1, 256) if arguments.small else (6000, 3000, 20, 2048)
     audio = ("--audio", arguments.audio)
     _step("downloads")
-    _step("voices", "--count", voices)
+    _step("voices", "--count", voices, "--short", short)
     if not arguments.small:
         _step("teachers", *audio)
         _step("align", *audio, *(("--whisper", arguments.whisper) if arguments.whisper else ()))

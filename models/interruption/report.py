@@ -20,6 +20,7 @@ TITLES = {
     "interview": "Held-out people in video calls, one voice at a time (real, same channels)",
     "recorded": "Held-out speakers and sources, one simulated channel for all (real)",
     "made": "Held-out synthetic voices, the same simulated channel (synthetic)",
+    "made, short": "The same voices, single words and short calls alone (synthetic)",
 }
 
 

@@ -34,8 +34,15 @@ NOT_SPEECH = (
     "baby_cry",
     "background",
     "echo",
+    "other_voice",
 )
 UNIT_DELAY_S = 0.05  # which phoneme it is, is asked this long after the moment
+
+# "Wait" is complete as a sentence, and yet its caller wants an answer: of these "complete" is
+# taught as this, not as smart-turn's, so that what counts against a turn is being over and no more.
+_COMMANDS = ("voice_floor", "short_calls")
+_WANTS_MORE = 0.1
+_KNOWN_AFTER_S = 0.3
 
 _OPEN_S = 0.15  # no loss so soon after a decisive onset
 _CERTAIN_S = 0.6  # full loss from here on
@@ -77,7 +84,7 @@ class Stage:
         self._clips, self._teachers = clips, teachers
         self.backgrounds: Backgrounds = clips.backgrounds()
         self._repertoire: list[tuple[float, str, Callable[[Generator, Scene], None]]] = [
-            (0.17, "voice_backchannel", self._voice_backchannel),
+            (0.18, "voice_backchannel", self._voice_backchannel),
             (0.05, "made_hum", self._hum),
             (0.03, "cut_word", self._cut_word),
             (0.03, "meeting_backchannel", self._recorded_backchannel("meeting_backchannel")),
@@ -90,15 +97,16 @@ class Stage:
             (0.01, "tones", self._made(nonverbal.tones)),
             (0.01, "baby_cry", self._baby),
             (0.10, "background", self._background),
-            (0.05, "echo", self._echo),
+            (0.04, "echo", self._echo),
+            (0.03, "other_voice", self._other_voice),
             (0.10, "voice_turned", self._positive("voice_turned")),
-            (0.11, "voice_floor", self._positive("voice_floor")),
+            (0.13, "voice_floor", self._positive("voice_floor")),
             (0.05, "voice_sentence", self._positive("voice_sentence")),
             (0.05, "speech_libri", self._positive("speech_libri")),
             (0.06, "speech_ocean", self._positive("speech_ocean")),
             (0.05, "speech_more", self._positive("speech_more")),
             (0.09, "interview_turn", self._positive("interview_turn")),
-            (0.02, "short_calls", self._positive("short_calls")),
+            (0.03, "short_calls", self._positive("short_calls")),
             (0.04, "meeting_turn", self._positive("meeting_turn")),
             (0.02, "later_turn", self._later_turn),
             (0.02, "noise_then_speech", self._noise_then_speech),
@@ -174,7 +182,9 @@ class Stage:
             index = np.searchsorted(starts, clip_times - UNIT_DELAY_S, side="right") - 1
             scene.phonemes[good & (index >= 0)] = spoken[index[good & (index >= 0)]]
         endings = self._teachers.endings(clip.name, start)
-        if endings is not None:
+        if clip.kind in _COMMANDS:
+            scene.ending[inside & (clip_times >= start + _KNOWN_AFTER_S)] = _WANTS_MORE
+        elif endings is not None:
             times, values = endings
             good = inside & (clip_times >= times[1])  # sooner the teacher has hardly heard anything
             scene.ending[good] = np.interp(clip_times[good], times, values)
@@ -273,7 +283,8 @@ class Stage:
 
     def _background(self, rng: Generator, scene: Scene) -> None:
         """Only the room: a television, other people, music, coming up at some time."""
-        x = background(rng, SAMPLES, self.backgrounds)
+        kind = str(rng.choice(["noise", "music", "babble", "tv"], p=[0.3, 0.15, 0.2, 0.35]))
+        x = background(rng, SAMPLES, self.backgrounds, kind)
         start = int(rng.uniform(0, 1.0) * RATE) if rng.random() < 0.5 else 0
         x[:start] *= 0.1
         scene.sound += x * np.float32(0.05)
@@ -292,6 +303,18 @@ class Stage:
         scene.phonemes[:] = UNKNOWN
         scene.ending[:] = np.nan
         scene.quieter_db = float(rng.uniform(15, 30))
+
+    def _other_voice(self, rng: Generator, scene: Scene) -> None:
+        """Somebody speaks to somebody else across the room, from when a caller would begin."""
+        kind = str(rng.choice(["voice_sentence", "speech_more", "speech_libri", "speech_ocean"]))
+        clip = self._pick(rng, kind if self._clips.by_kind[kind] else "voice_sentence")
+        start = clip.onset_s if rng.random() < 0.5 else inside_start(rng, clip)
+        self._put(rng, scene, clip, scene.onset_s, start, factor=self._factor(rng))
+        for _ in range(int(rng.integers(1, 3))):
+            scene.sound = reverberated(scene.sound, room(rng, self.backgrounds.rirs))
+        scene.phonemes[:] = UNKNOWN
+        scene.ending[:] = np.nan
+        scene.quieter_db = float(rng.uniform(10, 25))
 
     # The floor
 

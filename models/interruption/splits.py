@@ -44,6 +44,8 @@ EVAL_VOICES = frozenset(
     "zf_xiaoni zm_yunxia jf_nezumi".split()
 )
 
+SHORT_JOBS = 900_000  # made utterances from this number on are single words and short calls
+
 # Chosen by hand where a source has too few groups for a share to come out near a quarter.
 _BY_HAND = {
     "short_calls/amelia/en": Side.EVAL,

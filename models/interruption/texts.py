@@ -107,6 +107,17 @@ FLOOR: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 
+# More of them, for the short utterances that are made apart.
+FLOOR_MORE: dict[str, float] = {
+    "hold up": 3, "pause": 3, "enough": 2, "that's enough": 2, "one moment": 4, "stop it": 2,
+    "stop stop": 3, "stop stop stop": 2, "wait no": 3, "no stop": 2, "no no wait": 2, "sorry wait": 2,
+    "hello hello": 2, "are you there": 2, "can you hear me": 2, "let me finish": 2, "let me speak": 2,
+    "not yet": 2, "start over": 2, "forget it": 2, "undo": 1, "back": 2, "louder": 2, "again": 2,
+    "what was that": 2, "come again": 2, "I missed that": 2, "wait what": 3, "hold it": 2, "quiet": 2,
+    "excuse me sorry": 1, "question": 2, "nope": 2, "don't": 2, "no don't": 2, "agent": 2, "which": 1,
+    "where": 1, "who": 1, "how": 1, "how so": 1, "what do you mean": 2, "ma'am": 1, "sir": 1,
+}  # fmt: skip
+
 _OPENERS = (
     "I wanted to", "I need to", "can I", "could you", "can you", "would you", "I'd like to",
     "is it possible to", "how do I", "why can't I", "do I have to", "we should", "let me",

@@ -327,16 +327,18 @@ def recorded_trial(audio: Path, row: Mapping[str, str]) -> Trial:
 # --- made speech of voices that training never met, through the same simulated channels
 
 
-def held_out_notes(voices: Path, at_most: int) -> list[Path]:
-    """The first utterances of `voices.py` whose voice training never met."""
+def held_out_notes(voices: Path, at_most: int, short: bool = False) -> list[Path]:
+    """The first utterances of `voices.py` whose voice training never met, short ones or others."""
     found = []
     for path in sorted(voices.glob("*.json")):
-        if json.loads(path.read_text(encoding="utf-8"))["side"] == splits.Side.EVAL:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        of_these = (int(path.stem) >= splits.SHORT_JOBS) is short
+        if of_these and note["side"] == splits.Side.EVAL:
             found.append(path)
     return found[:at_most]
 
 
-def made(notes: Iterable[Path]) -> Iterator[Trial]:
+def made(notes: Iterable[Path], table: str = "made") -> Iterator[Trial]:
     """Made utterances through the same channels as `recorded`."""
     for path in notes:
         note = json.loads(path.read_text(encoding="utf-8"))
@@ -349,7 +351,7 @@ def made(notes: Iterable[Path]) -> Iterator[Trial]:
         alone = list(note["kinds"]) == [BACKCHANNEL]
         heard = channels.through(window, channels.drawn_channel(rng), rng)
         yield Trial(
-            table="made",
+            table=table,
             kind=BACKCHANNEL if alone else TURN,
             source="+".join(note["voices"]),
             group=str(note["language"]),

@@ -1,6 +1,6 @@
 """Speaks the texts with Kokoro, many voices, and notes when each phoneme sounds.
 
-    python -m models.interruption.voices --count 6000
+    python -m models.interruption.voices --count 6000 --short 3000
 
 Weights and styles come from packages (`DATA.md`); the durations that the network predicts for its
 phonemes (25 ms units) are read out of the graph, so labels need no aligner. Job `n` of a seed is
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from models.interruption.cache import cache_folder
-from models.interruption.splits import EVAL_VOICES, Side
-from models.interruption.texts import BACKCHANNELS, FLOOR, chosen, sentence
+from models.interruption.splits import EVAL_VOICES, SHORT_JOBS, Side
+from models.interruption.texts import BACKCHANNELS, FLOOR, FLOOR_MORE, chosen, sentence
 
 SAMPLE_RATE = 16_000
 KOKORO_RATE = 24_000
@@ -76,7 +76,7 @@ def job(index: int, styles: list[str], seed: int = 1) -> Job:
         second = rng.choice(pool if rng.random() < 0.7 else mine)
         share = rng.uniform(0.25, 0.75)
         voices, shares = (first, second), (share, 1 - share)
-    kinds, parts = _content(rng, language)
+    kinds, parts = (_content if index < SHORT_JOBS else _short)(rng, language)
     return Job(
         index=index, side=side, kinds=kinds, parts=parts,
         joint=rng.choice([" ", " ", ", ", ", ", "... "]),
@@ -101,6 +101,16 @@ def _content(rng: Random, language: str) -> tuple[tuple[str, ...], tuple[str, ..
     if pick < 0.80:
         return ("floor", "sentence"), (chosen(rng, FLOOR[language]), sentence(rng, language))
     return ("sentence",), (sentence(rng, language),)
+
+
+def _short(rng: Random, language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    floor = FLOOR[language] | (FLOOR_MORE if language == "en" else {})
+    pick = rng.random()
+    if pick < 0.45:
+        return ("backchannel",), (chosen(rng, BACKCHANNELS[language]),)
+    if pick < 0.9:
+        return ("floor",), (chosen(rng, floor),)
+    return ("backchannel", "floor"), (chosen(rng, BACKCHANNELS[language]), chosen(rng, floor))
 
 
 class Kokoro:
@@ -155,14 +165,14 @@ def phonemes(part: str, language: str, tokenizer: Any) -> str:
     return str(tokenizer.phonemize(part, language)).strip()
 
 
-def run(count: int, seed: int, out: Path, downloads: Path, stride: tuple[int, int]) -> None:
+def run(indexes: Sequence[int], seed: int, out: Path, downloads: Path) -> None:
     from kokoro_onnx.tokenizer import Tokenizer
 
     tokenizer = Tokenizer()
     kokoro = Kokoro(downloads / "kokoro.onnx", downloads / "styles")
     out.mkdir(parents=True, exist_ok=True)
     started, spoken_s, made = time.monotonic(), 0.0, 0
-    for index in range(stride[0], count, stride[1]):
+    for at_job, index in enumerate(indexes):
         target = out / f"{index:06d}.json"
         if target.exists():
             continue
@@ -195,7 +205,7 @@ def run(count: int, seed: int, out: Path, downloads: Path, stride: tuple[int, in
         if made % 50 == 0:
             took = time.monotonic() - started
             print(
-                f"{index + 1}/{count}: {spoken_s:.0f} s spoken, RTF {took / spoken_s:.2f}",
+                f"{at_job + 1}/{len(indexes)}: {spoken_s:.0f} s spoken, RTF {took / spoken_s:.2f}",
                 flush=True,
             )
 
@@ -215,14 +225,20 @@ def fingerprint(folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=6000, help="utterances in all")
+    parser.add_argument("--count", type=int, default=6000, help="utterances of every kind")
+    parser.add_argument("--short", type=int, default=3000, help="and so many short ones")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--worker", default="0/1", help="this process of how many, such as 0/2")
     arguments = parser.parse_args()
     number, of = map(int, arguments.worker.split("/"))
     root = cache_folder()
-    run(arguments.count, arguments.seed, root / f"voices-{arguments.seed}", root / "downloads",
-        (number, of))  # fmt: skip
+    indexes = [*range(arguments.count), *range(SHORT_JOBS, SHORT_JOBS + arguments.short)]
+    run(
+        indexes[number::of],
+        arguments.seed,
+        root / f"voices-{arguments.seed}",
+        root / "downloads",
+    )
 
 
 if __name__ == "__main__":

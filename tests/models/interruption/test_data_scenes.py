@@ -47,7 +47,8 @@ def stage(tmp_path) -> Stage:
 
 
 NEVER = ("voice_backchannel", "made_hum", "cut_word", "meeting_backchannel", "cough", "laugh",
-         "breath", "throat", "taps", "tones", "baby_cry", "background", "echo")  # fmt: skip
+         "breath", "throat", "taps", "tones", "baby_cry", "background", "echo",
+         "other_voice")  # fmt: skip
 ALWAYS = ("voice_turned", "voice_floor", "voice_sentence", "speech_libri", "speech_ocean",
           "short_calls", "meeting_turn", "later_turn", "noise_then_speech")  # fmt: skip
 
@@ -66,6 +67,28 @@ def test_whoever_takes_the_floor_keeps_it(stage, kind):
     first = int(scene.label.argmax())
     assert scene.label[first:].all()
     assert not scene.label[:first].any()
+
+
+def test_a_command_is_never_complete_whatever_smart_turn_says_of_it(tmp_path):
+    moments = [0.3, 0.6, 0.8, 1.0, 1.25, 1.55]
+    answers = np.array([[moments, [0.0, 0.9, 0.9, 0.9, 0.9, 0.9]]], np.float32)
+    np.savez(tmp_path / "endings-0-1.npz", **{f"{kind}/0": answers for kind in KINDS})
+    stage = Stage(FakeClips(), Teachers(tmp_path))
+    for kind, complete in (("voice_floor", 0.1), ("short_calls", 0.1), ("voice_sentence", 0.9)):
+        scene = next(
+            scene
+            for scene in (stage.written(np.random.default_rng(i), kind) for i in range(20))
+            if not np.isnan(scene.ending).all()
+        )
+        assert np.nanmax(scene.ending) == pytest.approx(complete, abs=1e-3)
+
+
+def test_a_voice_across_the_room_is_no_speech_and_teaches_no_phonemes(stage):
+    scene, _ = stage.scene(np.random.default_rng(5), "other_voice")
+    assert scene.kind in NOT_SPEECH
+    assert scene.quieter_db >= 10
+    assert (scene.phonemes == UNKNOWN).all()
+    assert np.isnan(scene.ending).all()
 
 
 def test_the_floor_is_taken_after_the_backchannel_and_not_with_it(stage):

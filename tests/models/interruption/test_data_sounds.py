@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.interruption import texts
-from models.interruption.splits import EVAL_VOICES
+from models.interruption.splits import EVAL_VOICES, SHORT_JOBS
 
 scipy = pytest.importorskip("scipy")
 
@@ -36,8 +36,18 @@ def test_a_job_is_the_same_for_the_same_number():
     assert voices.job(7, STYLES) != voices.job(8, STYLES)
 
 
-def test_held_out_voices_speak_on_the_eval_side_only():
-    for index in range(300):
+def test_what_is_made_short_is_a_word_or_a_call_of_either_kind():
+    jobs = [voices.job(SHORT_JOBS + n, STYLES) for n in range(300)]
+    assert {job.kinds for job in jobs} == {
+        ("backchannel",), ("floor",), ("backchannel", "floor")
+    }  # fmt: skip
+    assert max(len(" ".join(job.parts).split()) for job in jobs) <= 10
+    assert {job.side for job in jobs} == {"train", "eval"}
+
+
+@pytest.mark.parametrize("first", [0, SHORT_JOBS])
+def test_held_out_voices_speak_on_the_eval_side_only(first):
+    for index in range(first, first + 300):
         item = voices.job(index, STYLES)
         assert {voice in EVAL_VOICES for voice in item.voices} == {item.side == "eval"}
 
