@@ -18,7 +18,7 @@ from models.interruption import nonverbal
 from models.interruption.channel import Backgrounds, background, reverberated, room, transmitted
 from models.interruption.clips import Clip, Clips, levels_db
 from models.interruption.nonverbal import RATE, Audio
-from models.interruption.teachers import Teachers
+from models.interruption.teachers import COMMANDS, Teachers
 
 FRAMES = 120
 FRAME_S = 0.025
@@ -38,9 +38,7 @@ NOT_SPEECH = (
 )
 UNIT_DELAY_S = 0.05  # which phoneme it is, is asked this long after the moment
 
-# "Wait" is complete as a sentence, and yet its caller wants an answer: of these "complete" is
-# taught as this, not as smart-turn's, so that what counts against a turn is being over and no more.
-_COMMANDS = ("voice_floor", "short_calls")
+# P(complete) of commands: what counts against a turn is that nothing more is wanted.
 _WANTS_MORE = 0.1
 _KNOWN_AFTER_S = 0.3
 
@@ -182,7 +180,7 @@ class Stage:
             index = np.searchsorted(starts, clip_times - UNIT_DELAY_S, side="right") - 1
             scene.phonemes[good & (index >= 0)] = spoken[index[good & (index >= 0)]]
         endings = self._teachers.endings(clip.name, start)
-        if clip.kind in _COMMANDS:
+        if clip.kind in COMMANDS:
             scene.ending[inside & (clip_times >= start + _KNOWN_AFTER_S)] = _WANTS_MORE
         elif endings is not None:
             times, values = endings

@@ -33,6 +33,9 @@ _INSIDE = 1  # starts inside a recorded sentence; another recording teaches more
 _SPOKEN = ("voice_", "speech_", "meeting_", "interview_", "short_calls")
 _RECORDED_SENTENCES = ("speech_libri", "speech_ocean", "speech_more")
 
+# Complete as sentences, and yet their callers want an answer: of these it is not asked.
+COMMANDS = ("voice_floor", "short_calls")
+
 _SAME_START_S = 1e-3
 
 PHONEMES = "phonemes.json"  # what `align` writes
@@ -163,7 +166,7 @@ def main() -> None:
     mine = folder / f"endings-{number}-{of}.npz"
 
     every = Clips(arguments.audio, root / arguments.voices, Side.TRAIN, more=root / "more")
-    clips = every.every(lambda clip: clip.kind.startswith(_SPOKEN))
+    clips = every.every(lambda clip: clip.kind.startswith(_SPOKEN) and clip.kind not in COMMANDS)
     order = np.random.default_rng(arguments.seed).permutation(len(clips))
     # real people first, in conversation before all: what is learnt from them carries over
     turns = ("interview_", "meeting_", "speech_", "short_calls", "voice_")

@@ -1,5 +1,7 @@
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,18 @@ pytest.importorskip("torch")
 pytest.importorskip("soundfile")
 pytest.importorskip("scipy")
 
-from models.interruption.align import Sound, aligned, best_path, states, texts
+import torch
+
+from models.interruption.align import (
+    Aligner,
+    Sound,
+    aligned,
+    best_path,
+    heard,
+    states,
+    texts,
+    trained,
+)
 from models.interruption.clips import Clip, pauses
 from models.interruption.features import SIZE
 from models.interruption.phonemes import PHONEME_CLASSES, numbered, with_pauses
@@ -124,3 +137,43 @@ def test_only_recordings_that_fit_their_text_teach(tmp_path):
     assert starts.tolist() == [0.25, 0.5]
     assert classes.tolist() == [A, 0]
     assert teachers.phonemes(clip("speech_more")) is None
+
+
+def tones(*classes: int) -> Sound:
+    """Each class has a third of the bands of both looks to itself, for four frames."""
+    x = np.full((4 * len(classes), SIZE), -1.4, np.float32)
+    for at, number in enumerate(classes):
+        band = {A: 2, B: 22}.get(number)
+        if band is not None:
+            x[4 * at : 4 * at + 4, band : band + 13] = 1.0
+            x[4 * at : 4 * at + 4, SIZE // 2 + band : SIZE // 2 + band + 13] = 1.0
+    return Sound(clip(), x, 0.0)
+
+
+def test_what_the_aligner_was_taught_it_hears_in_what_it_never_met():
+    torch.manual_seed(0)
+    orders = [(0, A, B, 0), (A, 0, B, A), (B, B, 0, A), (0, B, A, A), (A, B, A, 0)] * 12
+    aligner = Aligner(width=24)
+    trained(aligner, [(tones(*o), np.repeat(np.array(o), 4)) for o in orders], epochs=40, seed=1)
+    found = heard(aligner, tones(B, A, 0, B, A))
+    assert np.allclose(np.exp(found).sum(axis=1), 1, atol=1e-4)
+    inside = found.argmax(axis=1).reshape(5, 4)[:, 1:3]  # a frame from the next one's sound
+    assert inside.tolist() == [[one] * 2 for one in (B, A, 0, B, A)]
+
+
+def test_a_recogniser_writes_what_nobody_wrote_and_is_asked_once(tmp_path, monkeypatch):
+    asked: list[int] = []
+
+    class FakeWhisper:
+        def __init__(self, name: str, **_: object) -> None:
+            assert name == "base"
+
+        def transcribe(self, sound: np.ndarray, **_: object) -> tuple[list[SimpleNamespace], None]:
+            asked.append(len(sound))
+            return [SimpleNamespace(text=" hello"), SimpleNamespace(text=" you ")], None
+
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=FakeWhisper))
+    clips = [replace(clip(), name="a"), replace(clip(text="written"), name="b")]
+    for _ in range(2):
+        assert texts(clips, tmp_path / "texts.json", "base") == {"a": "hello you", "b": "written"}
+    assert asked == [16_000]
