@@ -140,7 +140,7 @@ def transmitted(
     level = np.sqrt(np.mean(x[loud] ** 2)) if loud.any() else 1.0
     x = x / (level + 1e-6) * 10 ** (-quieter_db / 20)
     x = x + floor_noise(rng, n) * np.float32(10 ** (-rng.uniform(12, 60) / 20))
-    if rng.random() < 0.45:
+    if rng.random() < 0.55:
         snr_db = rng.uniform(3, 25)
         x = x + background(rng, n, known) * np.float32(10 ** (-snr_db / 20))
     if rng.random() < 0.7:

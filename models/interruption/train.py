@@ -37,6 +37,8 @@ from models.interruption.widen import widened
 _PAIR = (2.0, 0.6, -1.0)  # of a training from nothing
 _FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds", "groups",
            "onsets")  # fmt: skip
+# Networks that met ten speakers of a word cannot teach it: of these the label is asked alone.
+_WORDS_ALONE = ("voice_backchannel", "voice_floor", "short_calls")
 _SURE = 3.0  # logit beyond which a teacher is not believed
 
 
@@ -89,7 +91,7 @@ class Shards:
         what belongs to nobody): what it says of the others it may know by heart. `ending` times
         the logit of "complete" is taken off first, smart-turn's where it was asked, else the
         network's own: in round 6 that, and the mean, told real turns from cut ones better than any
-        single network.
+        single network. Of words alone nobody is asked: NaN.
         """
         shape = self.fields["label"].shape
         opinion, counted = np.zeros(shape, np.float32), np.zeros((shape[0], 1), np.float32)
@@ -115,6 +117,7 @@ class Shards:
                 f"{int((counted == 0).sum())} scenes have no teacher: a fold is missing"
             )
         self.fields["opinion"] = (1 / (1 + np.exp(-opinion / counted))).astype(np.float16)
+        self.fields["opinion"][np.isin(self.fields["kinds"], _WORDS_ALONE)] = np.nan
         self._taught_by.append("opinion")
 
     def batch(self, index: np.ndarray) -> dict[str, Tensor]:
@@ -206,13 +209,17 @@ def loss_of(
     """`taught` is the share of the floor's loss against the teachers' opinion, where one is."""
     cross = nn.functional.binary_cross_entropy_with_logits
     floor = cross(out["floor"], batch["label"], reduction="none") * batch["weight"]
+    if taught:
+        opinion = batch["opinion"]
+        share = taught * (~torch.isnan(opinion)).float()
+        floor = (1 - share) * floor
     known = ~torch.isnan(batch["ending"])
     losses = {
-        "floor": (1 - taught) * floor.sum() / batch["weight"].sum(),
+        "floor": floor.sum() / batch["weight"].sum(),
         "voiced": 0.3 * cross(out["voiced"], batch["speech"]),
     }
     if taught:  # an opinion is as good in one frame as in another, unlike a label
-        losses["opinion"] = taught * cross(out["floor"], batch["opinion"])
+        losses["opinion"] = cross(out["floor"], opinion.nan_to_num(), weight=share)
     if known.any():
         losses["ending"] = 1.0 * cross(out["ending"][known], batch["ending"][known])
     heard = ~torch.isnan(batch["words"][..., 0])

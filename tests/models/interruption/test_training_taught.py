@@ -33,7 +33,7 @@ def shards(tmp_path) -> Shards:
         words=np.full((SCENES, FRAMES, EAR_SIZE), np.nan, np.float16),
         phonemes=np.full((SCENES, FRAMES), UNKNOWN, np.int16),
         ending=np.full((SCENES, FRAMES), np.nan, np.float16),
-        kinds=np.array(["voice_floor"] * SCENES),
+        kinds=np.array(["speech_libri"] * SCENES),
         groups=np.array(GROUPS),
         onsets=np.zeros(SCENES, np.float32),
     )
@@ -99,6 +99,22 @@ def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
     assert agreeing["opinion"] < differing["opinion"]
     assert agreeing["floor"] == differing["floor"] == 0
     assert "opinion" not in loss_of(out, batch)
+
+
+def test_of_words_alone_the_label_is_asked_and_no_teacher(shards):
+    shards.fields["kinds"] = np.array(["voice_floor", "speech_libri", "voice_backchannel"])
+    shards.ask([(network(1), None)], ending=0.0)
+    batch = shards.batch(np.arange(SCENES))
+    assert torch.isnan(batch["opinion"]).all(dim=1).tolist() == [True, False, True]
+    out = network(2)(batch["x"])
+    for taught in (0.3, 1.0):
+        losses = loss_of(out, batch, taught)
+        plain = torch.nn.functional.binary_cross_entropy_with_logits(
+            out["floor"], batch["label"], reduction="none"
+        ).mean(dim=1)
+        share = torch.tensor([1.0, 1 - taught, 1.0])
+        assert losses["floor"].item() == pytest.approx(float((share * plain).mean()), rel=1e-5)
+        assert torch.isfinite(losses["opinion"])
 
 
 def test_what_is_overheard_never_makes_a_scene_quieter_and_stays_below_it():
