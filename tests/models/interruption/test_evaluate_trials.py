@@ -1,5 +1,7 @@
 """How trials are cut, labelled and sent over lines."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from models.interruption.trials import (
     Trial,
     ami_kind,
     free_until,
+    held_out_notes,
     in_noise,
     only_backchannel_words,
     over_telephone,
@@ -112,3 +115,11 @@ def test_one_channel_makes_all_levels_alike():
     faint = channels.through(tone(1, level=0.01), channel, rng)
 
     assert channels.speech_level(loud) == pytest.approx(channels.speech_level(faint), rel=0.05)
+
+
+def test_short_made_utterances_are_judged_apart_and_those_of_training_not_at_all(tmp_path):
+    for number, side in ((1, "eval"), (2, "train"), (900_001, "eval"), (900_002, "train")):
+        (tmp_path / f"{number:06d}.json").write_text(json.dumps({"side": side}))
+    for short, expected in ((False, ["000001"]), (True, ["900001"])):
+        assert [p.stem for p in held_out_notes(tmp_path, 9, short)] == expected
+    assert held_out_notes(tmp_path, 0) == []
