@@ -36,10 +36,9 @@ from models.interruption import (
 from models.interruption.baselines import PairCache, speech_seconds
 from models.interruption.cache import cache_folder
 from models.interruption.scoring import Model, Scored
-from models.interruption.trials import Trial
+from models.interruption.trials import SHORT, Trial
 
 NOISE_DB = (20.0, 10.0, 5.0, 0.0)
-SHORT = "made, short"  # table of single words
 NOISES = 20  # of each kind of generated noise
 
 

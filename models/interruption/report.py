@@ -9,6 +9,7 @@ from typing import Any
 
 from models.interruption import scoring
 from models.interruption.scoring import Estimate, Scored
+from models.interruption.trials import SHORT
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -20,7 +21,7 @@ TITLES = {
     "interview": "Held-out people in video calls, one voice at a time (real, same channels)",
     "recorded": "Held-out speakers and sources, one simulated channel for all (real)",
     "made": "Held-out synthetic voices, the same simulated channel (synthetic)",
-    "made, short": "The same voices, single words and short calls alone (synthetic)",
+    SHORT: "The same voices, single words and short calls alone (synthetic)",
 }
 
 

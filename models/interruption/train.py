@@ -97,12 +97,13 @@ class Shards:
         opinion, counted = np.zeros(shape, np.float32), np.zeros((shape[0], 1), np.float32)
         known = np.clip(self.fields["ending"].astype(np.float32), 1e-3, 1 - 1e-3)
         complete = np.clip(np.log(known / (1 - known)), -_SURE, _SURE)
+        asked = ~np.isin(self.fields["kinds"], _WORDS_ALONE)
         for network, left_out in teachers:
-            mine = np.arange(self.count)
+            mine = np.flatnonzero(asked)
             if left_out is not None:
                 fold, folds = left_out
                 of = np.array([fold_of(str(group), folds) for group in self.fields["groups"]])
-                mine = np.flatnonzero((of == fold) | (of == -1))
+                mine = np.flatnonzero(asked & ((of == fold) | (of == -1)))
             network.eval()
             for start in range(0, len(mine), 256):
                 at = mine[start : start + 256]
@@ -112,12 +113,11 @@ class Shards:
                 heard = np.where(np.isnan(complete[at]), own, complete[at])
                 opinion[at] += said["floor"].numpy() - ending * heard
                 counted[at] += 1
-        if not counted.all():
-            raise ValueError(
-                f"{int((counted == 0).sum())} scenes have no teacher: a fold is missing"
-            )
+        missing = int((counted[asked] == 0).sum())
+        if missing:
+            raise ValueError(f"{missing} scenes have no teacher: a fold is missing")
+        counted[~asked] = np.nan
         self.fields["opinion"] = (1 / (1 + np.exp(-opinion / counted))).astype(np.float16)
-        self.fields["opinion"][np.isin(self.fields["kinds"], _WORDS_ALONE)] = np.nan
         self._taught_by.append("opinion")
 
     def batch(self, index: np.ndarray) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from models.interruption.baselines import VAD_FRAME, speech_probabilities
 from models.interruption.eval_channels import SAMPLE_RATE, Samples
 
 BEFORE_S, AFTER_S = 1.0, 2.0  # a window of the client: at most 3 s
+SHORT = "made, short"  # table of single words
 CLEAN_S = 1.2  # of a turn's start must be free of other voices to be scored
 TURNS_OF_AN_INTERVIEW = 40
 SAID_S = 0.6  # a turn with less after its onset says too little to count
