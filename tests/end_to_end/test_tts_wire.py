@@ -19,7 +19,7 @@ from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.voices import render
 
 ONE, TWO, THREE = "Hello there my friend. ", "This is the second one. ", "Good bye then. "
-LONG = ONE * 20  # some twenty seconds, long beyond the patience of `wait_until`
+LONG = ONE * 20  # some twenty seconds at the pace of speech: longer than any test waits
 
 
 @dataclass
@@ -129,12 +129,14 @@ async def test_a_close_cancels_the_provider_at_once_and_keeps_its_socket(setup: 
             await client.send({"type": "input_transcript", "transcript": LONG})
             while (await client.receive())["type"] != "output_audio":
                 pass
-        assert await asyncio.to_thread(setup.first.wait_until, lambda: setup.first.cancelled)
-        assert setup.first.spoken_s < len(render(LONG)) / 2 / 24000 / 2
     finally:
         setup.first.speed = 20.0
     async with opened(setup.server, "test/first") as client:
         assert (await client.say(TWO)).audio == render(TWO)
+    assert setup.first.cancelled
+    assert not setup.first.speaking, "still speaking to nobody while the next was served"
+    assert setup.first.spoken_s < len(render(LONG)) / 2 / 24000 / 2
+    assert len(setup.first.received) <= 1, "both were spoken over one socket"
 
 
 async def test_a_client_that_stops_reading_has_its_provider_cancelled(setup: Setup):

@@ -84,9 +84,18 @@ class Utterance:
         self.kind, self.at_s = kind, float(at or 0.0)
         self.speed, self.first_s, self.odd = speed, first_s, odd
         self.audio_s = 0.0
+        self.speaking = False
 
     async def speak(self, text: str, rate: int = 24000) -> AsyncIterator[Piece]:
         """The text's audio in pieces, `speed` times as fast as it sounds. Raises Fault."""
+        self.speaking = True
+        try:
+            async for piece in self._pieces(text, rate):
+                yield piece
+        finally:
+            self.speaking = False
+
+    async def _pieces(self, text: str, rate: int) -> AsyncIterator[Piece]:
         pcm, timed = render(text, rate), words(text, rate)
         size = int(PIECE_S * rate) * 2 + (1 if self.odd else 0)
         await asyncio.sleep(self.first_s)
@@ -123,6 +132,11 @@ class FakeVoice(FakeServer):
     def spoken_s(self) -> float:
         """Audio of all utterances that has gone out."""
         return sum(utterance.audio_s for utterance in self._begun)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether any utterance is neither at its end nor cancelled."""
+        return any(utterance.speaking for utterance in self._begun)
 
     def utterances(self, *scenarios: str) -> None:
         """What becomes of the next utterances, one each; then `default` again."""
