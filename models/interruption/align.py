@@ -36,7 +36,8 @@ from models.interruption.teachers import FITS, PHONEMES, Phonemes
 from models.interruption.train import others, varied
 
 _KINDS = ("speech_libri", "speech_ocean", "speech_more", "interview_turn",
-          "interview_backchannel", "meeting_turn", "meeting_backchannel")  # fmt: skip
+          "interview_backchannel", "meeting_turn", "meeting_backchannel", "word_call",
+          "word_backchannel")  # fmt: skip
 _CUT = ("interview_turn", "meeting_turn")  # these may end before their text does,
 _CUT_S = 5.9  # and what is longer than this (`collect` cuts after 6 s)
 _SILENCE = 0  # also what `numbered` gives for what is between words

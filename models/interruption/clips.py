@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from models.interruption import interviews, splits, voices
 from models.interruption.channel import Backgrounds
+from models.interruption.collect import LISTENING_WORDS, WORDS
 from models.interruption.nonverbal import RATE
 from models.interruption.phonemes import numbered
 from models.interruption.splits import Side
@@ -131,9 +132,12 @@ class Clips:
         if folder == "cough" and float(row["note"].split()[-2]) > _COUGH_SPEECH_S_MAX:
             return
         kind = {"noise": "baby_cry" if row["label"] == "baby_cry" else "noise"}.get(folder, folder)
+        if folder == WORDS:
+            kind = "word_backchannel" if row["text"] in LISTENING_WORDS else "word_call"
         self._add(
             Clip(f"{folder}/{path.stem}", kind, splits.group(row), samples, onset,
-                 max(last, onset + 0.05), onset if speech else None,
+                 max(last, onset + 0.05),
+                 onset if speech and kind != "word_backchannel" else None,
                  # of single words it is the name of a folder
                  text="" if folder == "short_calls" else row["text"])
         )  # fmt: skip

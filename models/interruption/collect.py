@@ -30,6 +30,9 @@ from models.interruption.cache import cache_folder
 
 Row = dict[str, str]
 
+WORDS = "speech_words"  # folder of single words
+LISTENING_WORDS = frozenset(("right", "wow"))  # the others take the floor; "yes" is not taken
+
 RATE = 16_000
 COLUMNS = ("path", "label", "kind", "speaker", "duration_s", "onset_s", "text", "native_rate",
            "source_repo", "source_path", "licence", "note")  # fmt: skip
@@ -82,6 +85,18 @@ SOURCES = (
         "haroitman/nsnet_implementation", "9335f8a8069f737e37b31fe980f8097dd39495fc",
         "CC0 (Freesound) or CC BY-SA 3.0 (DEMAND), by MS-SNSD", "noise",
         r"(?P<speaker>Noise)_training/[\w.]+\.wav", "snsd_", 150, label="noise",
+    ),
+    Source(
+        "lrburle/CS5783-FinalProject", "5188e3577dc995af45cbe0097b4a6780b0917c3c",
+        "CC BY 4.0 (Speech Commands, P. Warden, 2018)", WORDS,
+        r"src/data/mini_speech_commands/(?P<text>stop|no|go|right|left|up|down)/"
+        r"(?P<speaker>[0-9a-f]{8})_nohash_\d+\.wav", "sc_", 20,
+    ),
+    Source(
+        "thegtagamer/PICO-tinyML-benchmark", "c66f6b0d78fe9218f6de9d07189691cfae077bee",
+        "CC BY 4.0 (Speech Commands, P. Warden, 2018)", WORDS,
+        r"MLTK_keyworkSpotting/dataset/_unknown_/(?P<text>[a-z]+)_"
+        r"(?P<speaker>[0-9a-f]{8})_nohash_\d+\.wav\.wav", "sc_", 20,
     ),
 )  # fmt: skip
 
@@ -181,7 +196,7 @@ def collect(source: Source, root: Path, out: Path, known: set[str]) -> Iterator[
             said[stem] = text
     (out / source.folder).mkdir(parents=True, exist_ok=True)
     for path, speaker, text in chosen(source, clone.paths(), known):
-        stem = Path(path).stem
+        stem = f"{text}_{Path(path).stem}" if text else Path(path).stem
         sound, native = decoded(clone.read(path))
         for number, part in enumerate(parts(sound, source.skip_s)):
             found = spoken(part) if source.label == "speech" else (part, 0.0)

@@ -35,8 +35,9 @@ from models.interruption import (
 )
 from models.interruption.baselines import PairCache, speech_seconds
 from models.interruption.cache import cache_folder
+from models.interruption.collect import WORDS as WORDS_FOLDER
 from models.interruption.scoring import Model, Scored
-from models.interruption.trials import SHORT, Trial
+from models.interruption.trials import SHORT, WORDS, Trial
 
 NOISE_DB = (20.0, 10.0, 5.0, 0.0)
 NOISES = 20  # of each kind of generated noise
@@ -108,6 +109,11 @@ def _stamp(more: Path) -> str:
     return hashlib.sha256(table.read_bytes()).hexdigest() if table.exists() else ""
 
 
+def _words_stamp(more: Path) -> list[str]:
+    """Changes with the single words that `collect` made."""
+    return sorted(path.name for path in (more / "train" / WORDS_FOLDER).glob("*.flac"))
+
+
 def tables(
     arguments: argparse.Namespace, model: Model, folds: dict[int | None, Model]
 ) -> dict[str, list[Scored]]:
@@ -137,6 +143,9 @@ def tables(
     said = kept(lambda: trials.held_out_interviews(more), "interviews", _stamp(more))
     if said:
         groups["interview"] = said
+    words = kept(lambda: trials.words(more, limit), WORDS, _words_stamp(more), limit)
+    if words:
+        groups[WORDS] = words
     if made:
         groups["made"] = made
     if short:
@@ -192,7 +201,7 @@ def figures(found: dict[str, list[Scored]], model: Model, threshold: float) -> d
         "groups": {},
         "details": {},
     }
-    for name in ("ami", "ami, all folds", "interview", "recorded", "made", SHORT):
+    for name in ("ami", "ami, all folds", "interview", "recorded", WORDS, "made", SHORT):
         if name not in found:
             continue
         items = found[name]

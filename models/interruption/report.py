@@ -9,7 +9,7 @@ from typing import Any
 
 from models.interruption import scoring
 from models.interruption.scoring import Estimate, Scored
-from models.interruption.trials import SHORT
+from models.interruption.trials import SHORT, WORDS
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -20,6 +20,7 @@ TITLES = {
     "ami_crosstalk, all folds": "AMI, everyone by folds, others audible in the mix (real)",
     "interview": "Held-out people in video calls, one voice at a time (real, same channels)",
     "recorded": "Held-out speakers and sources, one simulated channel for all (real)",
+    WORDS: "Held-out people, single words alone, the same simulated channel (real)",
     "made": "Held-out synthetic voices, the same simulated channel (synthetic)",
     SHORT: "The same voices, single words and short calls alone (synthetic)",
 }

@@ -18,7 +18,7 @@ from models.interruption import nonverbal
 from models.interruption.channel import Backgrounds, background, reverberated, room, transmitted
 from models.interruption.clips import Clip, Clips, levels_db
 from models.interruption.nonverbal import RATE, Audio
-from models.interruption.teachers import COMMANDS, Teachers
+from models.interruption.teachers import WANTS_NO_MORE, Teachers
 
 FRAMES = 120
 FRAME_S = 0.025
@@ -38,9 +38,7 @@ NOT_SPEECH = (
 )
 UNIT_DELAY_S = 0.05  # which phoneme it is, is asked this long after the moment
 
-# P(complete) of commands: what counts against a turn is that nothing more is wanted.
-_WANTS_MORE = 0.1
-_KNOWN_AFTER_S = 0.3
+_KNOWN_AFTER_S = 0.3  # a word that is said alone
 
 _OPEN_S = 0.15  # no loss so soon after a decisive onset
 _CERTAIN_S = 0.6  # full loss from here on
@@ -82,7 +80,8 @@ class Stage:
         self._clips, self._teachers = clips, teachers
         self.backgrounds: Backgrounds = clips.backgrounds()
         self._repertoire: list[tuple[float, str, Callable[[Generator, Scene], None]]] = [
-            (0.18, "voice_backchannel", self._voice_backchannel),
+            (0.18, "voice_backchannel", self._backchannel("voice_backchannel")),
+            (0.04, "word_backchannel", self._backchannel("word_backchannel")),
             (0.05, "made_hum", self._hum),
             (0.03, "cut_word", self._cut_word),
             (0.03, "meeting_backchannel", self._recorded_backchannel("meeting_backchannel")),
@@ -105,6 +104,7 @@ class Stage:
             (0.05, "speech_more", self._positive("speech_more")),
             (0.09, "interview_turn", self._positive("interview_turn")),
             (0.03, "short_calls", self._positive("short_calls")),
+            (0.05, "word_call", self._positive("word_call")),
             (0.04, "meeting_turn", self._positive("meeting_turn")),
             (0.02, "later_turn", self._later_turn),
             (0.02, "noise_then_speech", self._noise_then_speech),
@@ -180,8 +180,8 @@ class Stage:
             index = np.searchsorted(starts, clip_times - UNIT_DELAY_S, side="right") - 1
             scene.phonemes[good & (index >= 0)] = spoken[index[good & (index >= 0)]]
         endings = self._teachers.endings(clip.name, start)
-        if clip.kind in COMMANDS:
-            scene.ending[inside & (clip_times >= start + _KNOWN_AFTER_S)] = _WANTS_MORE
+        if clip.kind in WANTS_NO_MORE:
+            scene.ending[inside & (clip_times >= start + _KNOWN_AFTER_S)] = WANTS_NO_MORE[clip.kind]
         elif endings is not None:
             times, values = endings
             good = inside & (clip_times >= times[1])  # sooner the teacher has hardly heard anything
@@ -220,13 +220,17 @@ class Stage:
 
     # Not the floor
 
-    def _voice_backchannel(self, rng: Generator, scene: Scene) -> None:
-        at, factor = scene.onset_s, self._factor(rng)
-        for _ in range(int(rng.choice([1, 2, 3], p=[0.8, 0.15, 0.05]))):
-            clip = self._pick(rng, "voice_backchannel")
-            time = self._put(rng, scene, clip, at, factor=factor)
-            at = time(clip.end_s) + rng.uniform(0.5, 1.3)
-        scene.quieter_db = _listening_db(rng)
+    def _backchannel(self, kind: str) -> Callable[[Generator, Scene], None]:
+        def make(rng: Generator, scene: Scene) -> None:
+            said = kind if self._clips.by_kind[kind] else "voice_backchannel"
+            at, factor = scene.onset_s, self._factor(rng)
+            for _ in range(int(rng.choice([1, 2, 3], p=[0.8, 0.15, 0.05]))):
+                clip = self._pick(rng, said)
+                time = self._put(rng, scene, clip, at, factor=factor)
+                at = time(clip.end_s) + rng.uniform(0.5, 1.3)
+            scene.quieter_db = _listening_db(rng)
+
+        return make
 
     def _hum(self, rng: Generator, scene: Scene) -> None:
         self._put_made(rng, scene, nonverbal.hum(rng))
@@ -256,7 +260,7 @@ class Stage:
     def _recorded_backchannel(self, kind: str) -> Callable[[Generator, Scene], None]:
         def make(rng: Generator, scene: Scene) -> None:
             if not self._clips.by_kind[kind]:
-                return self._voice_backchannel(rng, scene)
+                return self._backchannel("voice_backchannel")(rng, scene)
             clip = self._pick(rng, kind)
             self._put(rng, scene, clip, scene.onset_s, factor=self._factor(rng))
             if rng.random() < 0.15:

@@ -30,11 +30,14 @@ from models.interruption.phonemes import with_pauses
 _MOMENTS_S = (0.3, 0.5, 0.7, 0.95, 1.25)
 _TRAILING_S = 0.3
 _INSIDE = 1  # starts inside a recorded sentence; another recording teaches more than a second one
-_SPOKEN = ("voice_", "speech_", "meeting_", "interview_", "short_calls")
+_SPOKEN = ("voice_", "speech_", "meeting_", "interview_", "short_calls", "word_")
 _RECORDED_SENTENCES = ("speech_libri", "speech_ocean", "speech_more")
 
-# Complete as sentences, and yet their callers want an answer: of these it is not asked.
-COMMANDS = ("voice_floor", "short_calls")
+# Commands are complete as sentences, and yet their callers want an answer. Of these kinds it is not
+# asked; P(complete) is taught as what counts against a turn: that nothing more is wanted.
+WANTS_NO_MORE = {
+    "voice_floor": 0.1, "short_calls": 0.1, "word_call": 0.1, "word_backchannel": 0.9,
+}  # fmt: skip
 
 _SAME_START_S = 1e-3
 
@@ -166,7 +169,9 @@ def main() -> None:
     mine = folder / f"endings-{number}-{of}.npz"
 
     every = Clips(arguments.audio, root / arguments.voices, Side.TRAIN, more=root / "more")
-    clips = every.every(lambda clip: clip.kind.startswith(_SPOKEN) and clip.kind not in COMMANDS)
+    clips = every.every(
+        lambda clip: clip.kind.startswith(_SPOKEN) and clip.kind not in WANTS_NO_MORE
+    )
     order = np.random.default_rng(arguments.seed).permutation(len(clips))
     # real people first, in conversation before all: what is learnt from them carries over
     turns = ("interview_", "meeting_", "speech_", "short_calls", "voice_")

@@ -38,7 +38,7 @@ _PAIR = (2.0, 0.6, -1.0)  # of a training from nothing
 _FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds", "groups",
            "onsets")  # fmt: skip
 # Networks that met ten speakers of a word cannot teach it: of these the label is asked alone.
-_WORDS_ALONE = ("voice_backchannel", "voice_floor", "short_calls")
+_WORDS_ALONE = ("voice_backchannel", "voice_floor", "short_calls", "word_call", "word_backchannel")
 _SURE = 3.0  # logit beyond which a teacher is not believed
 
 

@@ -13,13 +13,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from models.interruption import collect, interviews, splits
 from models.interruption import eval_channels as channels
-from models.interruption import interviews, splits
 from models.interruption.baselines import VAD_FRAME, speech_probabilities
 from models.interruption.eval_channels import SAMPLE_RATE, Samples
 
 BEFORE_S, AFTER_S = 1.0, 2.0  # a window of the client: at most 3 s
 SHORT = "made, short"  # table of single words
+WORDS = "single words"  # table of recorded ones
 CLEAN_S = 1.2  # of a turn's start must be free of other voices to be scored
 TURNS_OF_AN_INTERVIEW = 40
 SAID_S = 0.6  # a turn with less after its onset says too little to count
@@ -291,13 +292,35 @@ def recorded(audio: Path, at_most: int) -> Iterator[Trial]:
             yield recorded_trial(audio, row)
 
 
+COMMAND_WORDS = frozenset(("stop", "no", "go"))
+
+
+def words(more: Path, at_most: int) -> Iterator[Trial]:
+    """Single words of held-out people (`collect.WORDS`), `at_most` of each class."""
+    if not (more / "train/manifest.csv").exists():
+        return
+    chosen: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    for row in manifest(more):
+        if Path(row["path"]).parent.name != collect.WORDS:
+            continue
+        listens = row["text"] in collect.LISTENING_WORDS
+        if splits.side(row) is splits.Side.EVAL and (listens or row["text"] in COMMAND_WORDS):
+            chosen[listens].append(row)
+    for rows in chosen.values():
+        rows.sort(key=lambda row: crc32(row["path"].encode()))
+        for row in rows[:at_most]:
+            yield replace(recorded_trial(more, row), table=WORDS)
+
+
 def recorded_trial(audio: Path, row: Mapping[str, str]) -> Trial:
     folder = Path(row["path"]).parent.name
     kind = KIND_OF_LABEL.get(row["label"], TURN)
+    if folder == collect.WORDS and row["text"] in collect.LISTENING_WORDS:
+        kind = BACKCHANNEL
     rng = np.random.default_rng(crc32(row["path"].encode()))
     samples = read(audio / row["path"])
     onset = float(row["onset_s"]) if row["onset_s"] else 0.0
-    if kind == TURN:
+    if kind in (TURN, BACKCHANNEL):
         onset = found_onset(samples, onset, onset, 2.0)
     lead = min(onset, 0.03)
     event = samples[round((onset - lead) * SAMPLE_RATE) :]
@@ -312,7 +335,7 @@ def recorded_trial(audio: Path, row: Mapping[str, str]) -> Trial:
             level_dbfs=channel.level_dbfs - 12,
             noise_below_speech_db=channel.noise_below_speech_db - 12,
         )
-    group = GROUP_OF_FOLDER.get(folder, kind)
+    group = row["text"] if folder == collect.WORDS else GROUP_OF_FOLDER.get(folder, kind)
     if folder == "short_calls":
         group += f", {row['text'].rpartition('/')[2]}"
     return Trial(

@@ -7,6 +7,7 @@ import pytest
 soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("scipy")
 
+from models.interruption import splits  # noqa: E402
 from models.interruption.clips import Clips  # noqa: E402
 from models.interruption.splits import Side  # noqa: E402
 
@@ -62,6 +63,22 @@ def test_more_recordings_stand_beside_those_of_the_audio_folder(folders, tmp_pat
     assert clips.by_kind["noise"][0].decisive_s is None
     without = Clips(audio, tmp_path / "none", Side.TRAIN)
     assert set(without.by_kind) <= {"speech_libri"}
+
+
+def test_of_single_words_some_listen_and_the_rest_call(folders, tmp_path):
+    audio, more = folders
+    rows = []
+    for word in ("stop", "seven", "right", "wow"):
+        name = f"speech_words/sc_{word}_a_nohash_0-0.flac"
+        write(more, name, 0.3 * np.sin(np.arange(RATE) * 0.1))
+        rows.append((f"train/{name}", "speech", "", "sc_a", "0.25", word, ""))
+    manifest(more, rows)
+    side = splits.side({"path": rows[0][0], "speaker": "sc_a", "text": "stop"})
+    clips = Clips(audio, tmp_path / "none", side, more=more)
+    calls, listening = clips.by_kind["word_call"], clips.by_kind["word_backchannel"]
+    assert [(clip.text, clip.decisive_s) for clip in calls] == [("stop", 0.25), ("seven", 0.25)]
+    assert [(clip.text, clip.decisive_s) for clip in listening] == [("right", None), ("wow", None)]
+    assert "speech_words" not in clips.by_kind
 
 
 def test_an_interview_gives_turns_and_quieter_backchannels(folders, tmp_path):

@@ -2,6 +2,7 @@ import csv
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,3 +133,11 @@ def test_what_is_decoded_is_mono_at_16_khz():
     sound, native = decoded(file.getvalue())
     assert native == 44_100
     assert sound.shape == (1600,)
+
+
+def test_where_the_folder_is_the_word_it_is_in_the_name_too(source, tmp_path, monkeypatch):
+    words = replace(source, pattern=r"(?P<text>wav)/(?P<speaker>\d+)/\w+\.wav", texts=())
+    monkeypatch.setattr(collect, "SOURCES", (words,))
+    rows = run(tmp_path, monkeypatch)
+    assert {row["text"] for row in rows} == {"wav"}
+    assert rows[0]["path"] == "train/speech_more/someone_wav_long-0.flac"

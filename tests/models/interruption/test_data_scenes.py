@@ -19,7 +19,7 @@ from models.interruption.teachers import PHONEMES, Teachers
 RATE = 16_000
 KINDS = ("voice_backchannel", "voice_floor", "voice_sentence", "voice_turned", "speech_libri",
          "speech_ocean", "short_calls", "meeting_turn", "meeting_backchannel", "cough",
-         "baby_cry")  # fmt: skip
+         "baby_cry", "word_call", "word_backchannel")  # fmt: skip
 
 
 def clip(kind: str) -> Clip:
@@ -27,7 +27,8 @@ def clip(kind: str) -> Clip:
     samples = np.zeros(2 * RATE, np.int16)
     samples[4800:24_000] = np.random.default_rng(0).integers(-9000, 9000, 19_200)
     decisive = {"voice_backchannel": None, "meeting_backchannel": None, "cough": None,
-                "baby_cry": None, "voice_turned": 0.8}.get(kind, 0.3)  # fmt: skip
+                "baby_cry": None, "word_backchannel": None,
+                "voice_turned": 0.8}.get(kind, 0.3)  # fmt: skip
     phonemes = (np.array([0.3, 0.5, 1.5]), np.array([7, 9, 0], np.int16))
     return Clip(f"{kind}/0", kind, kind, samples, 0.3, 1.5, decisive, phonemes)
 
@@ -46,11 +47,12 @@ def stage(tmp_path) -> Stage:
     return Stage(FakeClips(), Teachers(tmp_path))
 
 
-NEVER = ("voice_backchannel", "made_hum", "cut_word", "meeting_backchannel", "cough", "laugh",
-         "breath", "throat", "taps", "tones", "baby_cry", "background", "echo",
+NEVER = ("voice_backchannel", "word_backchannel", "made_hum", "cut_word", "meeting_backchannel",
+         "cough", "laugh", "breath", "throat", "taps", "tones", "baby_cry", "background", "echo",
          "other_voice")  # fmt: skip
 ALWAYS = ("voice_turned", "voice_floor", "voice_sentence", "speech_libri", "speech_ocean",
-          "short_calls", "meeting_turn", "later_turn", "noise_then_speech")  # fmt: skip
+          "short_calls", "word_call", "meeting_turn", "later_turn",
+          "noise_then_speech")  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", NEVER)
@@ -69,18 +71,33 @@ def test_whoever_takes_the_floor_keeps_it(stage, kind):
     assert not scene.label[:first].any()
 
 
-def test_a_command_is_never_complete_whatever_smart_turn_says_of_it(tmp_path):
+def test_whether_more_is_wanted_of_a_word_is_known_whatever_smart_turn_says_of_it(tmp_path):
     moments = [0.3, 0.6, 0.8, 1.0, 1.25, 1.55]
-    answers = np.array([[moments, [0.0, 0.9, 0.9, 0.9, 0.9, 0.9]]], np.float32)
+    answers = np.array([[moments, [0.0, 0.6, 0.6, 0.6, 0.6, 0.6]]], np.float32)
     np.savez(tmp_path / "endings-0-1.npz", **{f"{kind}/0": answers for kind in KINDS})
     stage = Stage(FakeClips(), Teachers(tmp_path))
-    for kind, complete in (("voice_floor", 0.1), ("short_calls", 0.1), ("voice_sentence", 0.9)):
+    for kind, complete in (
+        ("voice_floor", 0.1), ("short_calls", 0.1), ("word_call", 0.1), ("word_backchannel", 0.9),
+        ("voice_sentence", 0.6),
+    ):  # fmt: skip
         scene = next(
             scene
             for scene in (stage.written(np.random.default_rng(i), kind) for i in range(20))
             if not np.isnan(scene.ending).all()
         )
         assert np.nanmax(scene.ending) == pytest.approx(complete, abs=1e-3)
+
+
+def test_without_recorded_words_made_ones_listen_and_speak(tmp_path):
+    clips = FakeClips()
+    del clips.by_kind["word_call"], clips.by_kind["word_backchannel"]
+    stage = Stage(clips, Teachers(tmp_path))
+    said = stage.written(np.random.default_rng(1), "word_call")
+    heard = stage.written(np.random.default_rng(1), "word_backchannel")
+    assert said.names == ["voice_sentence/0"]
+    assert said.label.any()
+    assert set(heard.names) == {"voice_backchannel/0"}
+    assert not heard.label.any()
 
 
 def test_a_voice_across_the_room_is_no_speech_and_teaches_no_phonemes(stage):

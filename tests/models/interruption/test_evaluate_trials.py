@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.interruption import eval_channels as channels
+from models.interruption import splits, trials
 from models.interruption.trials import (
     BACKCHANNEL,
     TURN,
@@ -19,6 +20,7 @@ from models.interruption.trials import (
     over_telephone,
     quiet_tone,
     window_around,
+    words,
 )
 
 RATE = 16_000
@@ -115,6 +117,30 @@ def test_one_channel_makes_all_levels_alike():
     faint = channels.through(tone(1, level=0.01), channel, rng)
 
     assert channels.speech_level(loud) == pytest.approx(channels.speech_level(faint), rel=0.05)
+
+
+def test_single_words_of_held_out_people_are_commands_or_listening(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "read", lambda path: tone(1))
+    monkeypatch.setattr(trials, "found_onset", lambda *_: 0.1)
+    lines, speakers = ["path,label,speaker,onset_s,text"], [f"sc_{n}" for n in range(40)]
+    for word in ("stop", "seven", "right", "yes"):
+        lines += [
+            f"train/speech_words/sc_{word}_{s}-0.flac,speech,{s},0.1,{word}" for s in speakers
+        ]
+    lines.append("train/speech_more/other.flac,speech,sc_0,0.1,stop")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/manifest.csv").write_text("\n".join(lines) + "\n")
+    found = list(words(tmp_path, 100))
+    rows = [{"path": "train/speech_words/a.flac", "speaker": s, "text": ""} for s in speakers]
+    held_out = {f"speech_words/{r['speaker']}" for r in rows if splits.side(r) is splits.Side.EVAL}
+    assert 0 < len(held_out) < 40
+    for kind, word in ((TURN, "stop"), (BACKCHANNEL, "right")):
+        of_kind = [trial for trial in found if trial.kind == kind]
+        assert {trial.group for trial in of_kind} == {word}
+        assert {trial.source for trial in of_kind} == held_out
+        assert {trial.table for trial in of_kind} == {"single words"}
+    assert len(list(words(tmp_path, 2))) == 4
+    assert list(words(tmp_path / "nothing", 2)) == []
 
 
 def test_short_made_utterances_are_judged_apart_and_those_of_training_not_at_all(tmp_path):
