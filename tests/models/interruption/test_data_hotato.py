@@ -1,0 +1,64 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("soundfile")
+
+from models.interruption import hotato
+from models.interruption.conversations import Event, read_conversations
+
+
+def scenario(name: str, yields: bool, segments: list[list[float]]) -> str:
+    return json.dumps({
+        "audio": f"{name}.example.wav", "channels": {"caller_channel": 0, "agent_channel": 1},
+        "caller_onset_sec": 3.0, "expected": {"yield": yields},
+        "reference_render": {"caller_segments_sec": segments},
+        "provenance": {"caller": {"global_name": "FEO072"}},
+    })  # fmt: skip
+
+
+@pytest.fixture
+def clones(tmp_path, monkeypatch):
+    """A clone with a backchannel, a turn and a scenario of another folder."""
+    work = tmp_path / "work"
+    for folder in ("corpus/real/scenarios", "corpus/real/audio", "corpus/made/scenarios"):
+        (work / folder).mkdir(parents=True)
+    for name, yields, segments in (
+        ("ami-bc-1", False, [[1.0, 1.2], [3.0, 3.36], [7.8, 8.2]]),
+        ("ami-take-1", True, [[3.0, 9.0]]),
+    ):
+        text = scenario(name, yields, segments)
+        (work / f"corpus/real/scenarios/{name}.json").write_text(text)
+        (work / f"corpus/real/audio/{name}.example.wav").write_bytes(name.encode())
+    (work / "corpus/made/scenarios/x.json").write_text(scenario("x", True, [[3.0, 4.0]]))
+    git = ["git", "-C", str(work), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    folder = tmp_path / "clones" / "attenlabs+hotato"
+    subprocess.run(["git", "clone", "-q", "--bare", str(work), str(folder)], check=True)
+    monkeypatch.setattr(hotato, "SOURCE", replace(hotato.SOURCE, commit=commit.stdout.strip()))
+    return folder.parent
+
+
+def test_the_first_words_at_the_onset_are_the_event(clones, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["hotato", "--repositories", str(clones), "--out", str(out)])
+    hotato.main()
+    short, turn = read_conversations(out / "events.csv")
+    assert short.events == (Event("backchannel", 3.0, 3.36, "FEO072"),)
+    assert turn.events == (Event("interruption", 3.0, 9.0, "FEO072"),)
+    assert (short.channel, turn.channel) == (0, 0)
+    assert short.audio.read_bytes() == b"ami-bc-1"
+    assert sorted(path.name for path in out.glob("*.wav")) == [
+        "ami-bc-1.example.wav", "ami-take-1.example.wav",
+    ]  # fmt: skip
+
+
+def test_a_scenario_without_words_at_its_onset_is_an_error():
+    with pytest.raises(ValueError, match="nobody speaks at its onset"):
+        hotato.event(json.loads(scenario("x", True, [[4.0, 5.0]])))
