@@ -1,12 +1,13 @@
-"""Thirteen moments of two real people, labelled by hand, as `evaluate --conversations` reads them.
+"""Nine moments of two real people, labelled by hand, as `evaluate --conversations` reads them.
 
     git clone --bare https://github.com/attenlabs/hotato FOLDER/attenlabs+hotato
     python -m models.interruption.hotato --repositories FOLDER --out FOLDER/hotato
     python -m models.interruption.evaluate --out evaluation --conversations FOLDER/hotato/events.csv
 
 Each is 9 s of two headsets of an AMI meeting (CC BY 4.0): one person holds the floor, the other
-says something at 3 s, which by AMI's own words and times is a backchannel or takes the floor. Who
-speaks there is on the evaluation's side in `splits.py`, or in none of the other recordings.
+says something at 3 s, which by AMI's own words and times is a backchannel or takes the floor. Both
+are on the evaluation's side in `splits.py`. The repository's four moments of another meeting are
+left out, since training hears its people (`interviews.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from models.interruption.conversations import COLUMNS
 
 SOURCE = Source(
     "attenlabs/hotato", "c4c3a3841979e2d7f88649829c72bd516f8ba5ef",
-    "CC BY 4.0 (AMI Meeting Corpus)", "hotato", r"corpus/real/scenarios/[\w-]+\.json", "", 1,
+    "CC BY 4.0 (AMI Meeting Corpus)", "hotato",
+    r"corpus/real/scenarios/ami-en2002b-[\w-]+\.json", "", 1,
 )  # fmt: skip
 _LABELS = {True: "interruption", False: "backchannel"}
 

@@ -1,15 +1,17 @@
-"""Real backchannels and turns out of recorded interviews, found by a recogniser and a VAD.
+"""Real backchannels and turns out of recorded conversations, found by a recogniser and a VAD.
 
+    # for each of SOURCES:
     git clone --bare https://github.com/Umanagendra-M/scribex FOLDER/Umanagendra-M+scribex
     pip install faster-whisper==1.2.1
     python -m models.interruption.interviews --repositories FOLDER --whisper base
 
 `--whisper` is a faster-whisper model, a folder or a name. Interviews are excerpts of the OSCE set
 of F. Fareez et al. (Scientific Data 9, 313, 2022): unscripted role play between two people in a
-video call, both in one channel. What is said alone between two pauses and holds nothing but words
-of listening is a backchannel; what goes on for a second is a turn, also where it begins with such a
-word. Everything between, such as a lone "yes", is left out: nobody could say what it is. Labels are
-automatic. Both kinds come out of one channel and from the same people.
+video call, both in one channel; and there is a quarter of an hour of an AMI meeting. What is said
+alone between two pauses and holds nothing but words of listening is a backchannel; what goes on for
+a second is a turn, also where it begins with such a word. Everything between, such as a lone "yes",
+is left out: nobody could say what it is. Labels are automatic. Both kinds come out of one channel
+and from the same people.
 """
 
 from __future__ import annotations
@@ -34,10 +36,25 @@ from models.interruption.cache import cache_folder
 from models.interruption.collect import RATE, Clone, Source, decoded
 
 FOLDER = "interviews"
-SOURCE = Source(
-    "Umanagendra-M/scribex", "b51e50ce21d261a71eaa5b626282390fa3df69ac",
-    "CC BY 4.0 (F. Fareez et al., 2022)", FOLDER,
-    r"data/captured_audio/(?P<speaker>CAR000[1-5]|GAS000[12347]|MSK000[14])\.mp3", "osce_", 1,
+# The group `speaker` of a path, after the source's prefix, is the name of the recording.
+SOURCES = (
+    Source(
+        "Umanagendra-M/scribex", "b51e50ce21d261a71eaa5b626282390fa3df69ac",
+        "CC BY 4.0 (F. Fareez et al., 2022)", FOLDER,
+        r"data/captured_audio/(?P<speaker>CAR000[1-5]|GAS000[12347]|MSK000[14])\.mp3", "", 1,
+    ),
+    Source(
+        "SakshamBindal17/DeepCare-AI", "52659d427cbdd58c0fce873121973666c95e1aea",
+        "CC BY 4.0 (F. Fareez et al., 2022)", FOLDER,
+        r"tests/conversations/(?P<speaker>RES0091)\.mp3", "", 1,
+    ),
+    # The first 16 minutes of AMI's meeting ES2002a, four people in one channel.
+    Source(
+        "solpbc/field_journal", "f2b367e13ef1e0c8c6136702179583f1e1ef209b",
+        "CC BY 4.0 (AMI Meeting Corpus)", FOLDER,
+        r"journal/\d+/field\.audio/(?P<speaker>091500_420(?=/audio\.flac)|091000_540(?=/audio\.ogg))/audio\.\w+",
+        "ES2002a-", 1,
+    ),
 )  # fmt: skip
 COLUMNS = ("path", "start_s", "end_s", "decisive_s", "label", "text")
 
@@ -187,6 +204,15 @@ def heard(path: Path, whisper: str) -> list[Word]:
     return [Word(*word) for word in json.loads(kept.read_text())]
 
 
+def recordings(repositories: Path) -> Iterator[tuple[str, Clone, str]]:
+    """Name of each conversation, the clone that holds it and its path there."""
+    for source in SOURCES:
+        clone = Clone(repositories, source)
+        for path in clone.paths():
+            if match := re.fullmatch(source.pattern, path):
+                yield source.speaker + match["speaker"], clone, path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repositories", type=Path, required=True, help="folder of clones")
@@ -194,12 +220,9 @@ def main() -> None:
     arguments = parser.parse_args()
     out = table(cache_folder() / "more").parent
     out.mkdir(parents=True, exist_ok=True)
-    clone = Clone(arguments.repositories, SOURCE)
     rows = []
-    for path in clone.paths():
-        if not re.fullmatch(SOURCE.pattern, path):
-            continue
-        target = out / f"{Path(path).stem}.flac"
+    for name, clone, path in recordings(arguments.repositories):
+        target = out / f"{name}.flac"
         if not target.exists():
             soundfile.write(target, decoded(clone.read(path))[0], RATE, subtype="PCM_16")
         sound, _ = soundfile.read(target, dtype="float32")

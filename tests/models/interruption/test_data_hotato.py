@@ -22,18 +22,19 @@ def scenario(name: str, yields: bool, segments: list[list[float]]) -> str:
 
 @pytest.fixture
 def clones(tmp_path, monkeypatch):
-    """A clone with a backchannel, a turn and a scenario of another folder."""
+    """A clone with a backchannel, a turn, and scenarios of another meeting and another folder."""
     work = tmp_path / "work"
     for folder in ("corpus/real/scenarios", "corpus/real/audio", "corpus/made/scenarios"):
         (work / folder).mkdir(parents=True)
     for name, yields, segments in (
-        ("ami-bc-1", False, [[1.0, 1.2], [3.0, 3.36], [7.8, 8.2]]),
-        ("ami-take-1", True, [[3.0, 9.0]]),
+        ("ami-en2002b-bc-1", False, [[1.0, 1.2], [3.0, 3.36], [7.8, 8.2]]),
+        ("ami-en2002b-take-1", True, [[3.0, 9.0]]),
     ):
         text = scenario(name, yields, segments)
         (work / f"corpus/real/scenarios/{name}.json").write_text(text)
         (work / f"corpus/real/audio/{name}.example.wav").write_bytes(name.encode())
-    (work / "corpus/made/scenarios/x.json").write_text(scenario("x", True, [[3.0, 4.0]]))
+    for other in ("corpus/made/scenarios/x", "corpus/real/scenarios/ami-es2002a-bc-1"):
+        (work / f"{other}.json").write_text(scenario("x", True, [[3.0, 4.0]]))
     git = ["git", "-C", str(work), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "-A"], check=True)
@@ -53,9 +54,9 @@ def test_the_first_words_at_the_onset_are_the_event(clones, tmp_path, monkeypatc
     assert short.events == (Event("backchannel", 3.0, 3.36, "FEO072"),)
     assert turn.events == (Event("interruption", 3.0, 9.0, "FEO072"),)
     assert (short.channel, turn.channel) == (0, 0)
-    assert short.audio.read_bytes() == b"ami-bc-1"
+    assert short.audio.read_bytes() == b"ami-en2002b-bc-1"
     assert sorted(path.name for path in out.glob("*.wav")) == [
-        "ami-bc-1.example.wav", "ami-take-1.example.wav",
+        "ami-en2002b-bc-1.example.wav", "ami-en2002b-take-1.example.wav",
     ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.interruption import splits
+from models.interruption import interviews, splits
 from models.interruption.baselines import VAD_FRAME
 from models.interruption.interviews import Word, events, only_listening, speech_spans, words_of
 
@@ -94,3 +94,33 @@ def test_no_person_of_the_held_out_interviews_is_heard_in_training():
     assert splits.interview_side("GAS0001") is splits.Side.EVAL
     assert splits.interview_side("CAR0001") is splits.Side.TRAIN
     assert splits.interview_side("CAR0005") is None
+
+
+class Listed:
+    """In a clone's place: every repository holds all of these."""
+
+    def __init__(self, root, source) -> None:
+        self.repository = source.repository
+
+    def paths(self) -> list[str]:
+        return [
+            "data/captured_audio/CAR0001.mp3", "data/captured_audio/GAS0009.mp3",
+            "tests/conversations/RES0091.mp3", "tests/conversations/CAR0001.mp3",
+            "journal/20260201/field.audio/091500_420/audio.flac",
+            "journal/20260201/field.audio/091500_420/audio.ogg",
+            "journal/20260203/field.audio/091000_540/audio.ogg",
+        ]  # fmt: skip
+
+
+def test_every_conversation_is_read_once_and_has_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(interviews, "Clone", Listed)
+    found = [
+        (name, clone.repository, path) for name, clone, path in interviews.recordings(tmp_path)
+    ]
+    assert [name for name, *_ in found] == [
+        "CAR0001", "RES0091", "ES2002a-091500_420", "ES2002a-091000_540",
+    ]  # fmt: skip
+    assert found[2][1:] == (
+        "solpbc/field_journal", "journal/20260201/field.audio/091500_420/audio.flac",
+    )  # fmt: skip
+    assert all(splits.interview_side(name) is splits.Side.TRAIN for name, *_ in found)
