@@ -85,17 +85,19 @@ class Network(nn.Module):
             head.bias.copy_(self.head.bias - per_ending * self.ending.bias + constant)
         return head
 
-    def forward(self, x: Tensor, bend: float = 1.0) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, bend: float = 1.0, dropout: float = 0.1) -> dict[str, Tensor]:
         """Logits of everything that is learnt, from the start of a window.
 
         `bend` is the share of the floor's gradient that reaches what all tasks have in common: the
-        labels name few people, and a network bent by them alone knows these by heart.
+        labels name few people, and a network bent by them alone knows these by heart. In training
+        the share `dropout` of what goes into memory is hidden, and twice that of what the floor's
+        head sees.
         """
         y = torch.relu(self.norms[0](self.stem(x.transpose(1, 2))))
         for conv, norm in zip(self.blocks, self.norms[1:], strict=True):
             y = y + torch.relu(norm(conv(y)))
         y = y.transpose(1, 2)
-        remembered, _ = self.gru(nn.functional.dropout(y, 0.1, self.training))
+        remembered, _ = self.gru(nn.functional.dropout(y, dropout, self.training))
         both = torch.cat([remembered, y], dim=2)
         ending, spoken = self.ending(both)[..., 0], self.voiced(y)[..., 0]
         # Detached: the labels must not bend what is to stay the pair's own opinion.
@@ -103,7 +105,7 @@ class Network(nn.Module):
         _, per_ending, constant = self.shape.pair
         common = bend * both + (1 - bend) * both.detach()
         return {
-            "floor": self.head(nn.functional.dropout(common, 0.2, self.training))[..., 0]
+            "floor": self.head(nn.functional.dropout(common, 2 * dropout, self.training))[..., 0]
             - per_ending * ending.detach()
             + constant
             + said,

@@ -272,6 +272,7 @@ def main() -> None:
         "--pair", nargs=3, type=float, help=f"see network.Shape; as in --from-run, else {_PAIR}"
     )
     parser.add_argument("--bend", type=float, default=0.3, help="see network.Network.forward")
+    parser.add_argument("--dropout", type=float, default=0.1, help="see network.Network.forward")
     parser.add_argument("--taught-by", nargs="+", default=[], help="finished runs to learn from")
     parser.add_argument("--taught", type=float, default=0.7, help="share of their opinion")
     parser.add_argument("--taught-ending", type=float, default=0.0, help="see Shards.ask")
@@ -338,7 +339,7 @@ def main() -> None:
             index = np.sort(order[step * arguments.batch : (step + 1) * arguments.batch])
             batch = hurried(later(shards.batch(index), draw), draw)
             heard = varied(others(overheard(batch["x"], draw), draw), draw)
-            losses = loss_of(network(heard, arguments.bend), batch, taught)
+            losses = loss_of(network(heard, arguments.bend, arguments.dropout), batch, taught)
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)

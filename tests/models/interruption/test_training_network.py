@@ -92,3 +92,19 @@ def test_a_second_of_speech_is_worth_what_the_pair_says(network):
     logits = network.said(torch.full((1, 80), 20.0))
     assert float(logits[0, 39]) == pytest.approx(3.0 * 1.0, abs=1e-3)
     assert float(logits[0, 79]) == pytest.approx(3.0 * 1.5, abs=1e-3)  # and never more
+
+
+def test_without_dropout_training_hears_all_and_with_it_not(noise):
+    torch.manual_seed(4)
+    network = Network(Shape(width=16, dilations=(1, 4), memory=8))
+    network.norms.eval()  # a normalisation changes with each batch it is trained on
+    heard = torch.from_numpy(features.of(noise)[None])
+
+    def apart(**dropout: float) -> float:
+        both = [network(heard, **dropout)["floor"] for _ in range(2)]
+        return float((both[0] - both[1]).abs().max())
+
+    assert apart(dropout=0.0) == 0
+    assert apart() > 0
+    network.eval()
+    assert apart() == 0
