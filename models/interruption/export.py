@@ -17,7 +17,7 @@ import torch
 from models.interruption.graph import model_of
 from models.interruption.network import Network, Shape
 
-VERSION = "0.9.0"
+VERSION = "0.10.0"
 TARGET = Path(__file__).with_name("interruption.onnx")
 
 
