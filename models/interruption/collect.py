@@ -111,10 +111,17 @@ class Clone:
             raise FileNotFoundError(f"{folder}: clone github.com/{source.repository} there first")
         self._git = ["git", f"--git-dir={inner}"]
         self._commit = source.commit
+        self._pattern = source.pattern
 
     def paths(self) -> list[str]:
         listed = self._run("ls-tree", "-r", "-z", "--name-only", self._commit)
         return [path for path in listed.decode().split("\0") if path]
+
+    def matches(self) -> Iterator[re.Match[str]]:
+        """Of the source's pattern, one for each whole path that is its."""
+        for path in self.paths():
+            if match := re.fullmatch(self._pattern, path):
+                yield match
 
     def read(self, path: str) -> bytes:
         return self._run("show", f"{self._commit}:{path}")

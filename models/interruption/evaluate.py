@@ -238,7 +238,7 @@ def write_failures(found: dict[str, list[Scored]], folder: Path) -> list[str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     lines = []
-    for name in ("ami", "interview", "recorded", "made"):
+    for name in ("ami", "interview", "recorded", WORDS, "made", SHORT):
         items = found.get(name, [])
         wrong = [i for i in items if i.trial.positive == (not i.decided_by(1.0))]
         wrong.sort(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 from pathlib import Path
 
 from models.interruption.collect import Clone, Source
@@ -54,10 +53,8 @@ def main() -> None:
     clone = Clone(arguments.repositories, SOURCE)
     arguments.out.mkdir(parents=True, exist_ok=True)
     events = []
-    for path in clone.paths():
-        if not re.fullmatch(SOURCE.pattern, path):
-            continue
-        row = event(json.loads(clone.read(path)))
+    for match in clone.matches():
+        row = event(json.loads(clone.read(match[0])))
         (arguments.out / str(row["audio"])).write_bytes(
             clone.read(f"corpus/real/audio/{row['audio']}")
         )

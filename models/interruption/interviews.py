@@ -208,9 +208,8 @@ def recordings(repositories: Path) -> Iterator[tuple[str, Clone, str]]:
     """Name of each conversation, the clone that holds it and its path there."""
     for source in SOURCES:
         clone = Clone(repositories, source)
-        for path in clone.paths():
-            if match := re.fullmatch(source.pattern, path):
-                yield source.speaker + match["speaker"], clone, path
+        for match in clone.matches():
+            yield source.speaker + match["speaker"], clone, match[0]
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from models.interruption.baselines import VAD_FRAME, speech_probabilities
 from models.interruption.eval_channels import SAMPLE_RATE, Samples
 
 BEFORE_S, AFTER_S = 1.0, 2.0  # a window of the client: at most 3 s
-SHORT = "made, short"  # table of single words
+SHORT = "made, short"  # table of single words by made voices
 WORDS = "single words"  # table of recorded ones
+COMMAND_WORDS = frozenset(("stop", "no", "go"))  # of these, what takes the floor
 CLEAN_S = 1.2  # of a turn's start must be free of other voices to be scored
 TURNS_OF_AN_INTERVIEW = 40
 SAID_S = 0.6  # a turn with less after its onset says too little to count
@@ -290,9 +291,6 @@ def recorded(audio: Path, at_most: int) -> Iterator[Trial]:
         rows.sort(key=lambda row: crc32(row["path"].encode()))
         for row in rows[:at_most]:
             yield recorded_trial(audio, row)
-
-
-COMMAND_WORDS = frozenset(("stop", "no", "go"))
 
 
 def words(more: Path, at_most: int) -> Iterator[Trial]:

@@ -1,6 +1,5 @@
 import csv
 import io
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ pytest.importorskip("scipy")
 
 from models.interruption import collect, splits  # noqa: E402
 from models.interruption.collect import Source, chosen, decoded, parts, spread  # noqa: E402
+from tests.models.interruption.clones import committed  # noqa: E402
 
 RATE = 16_000
 
@@ -41,15 +41,9 @@ def source(tmp_path, monkeypatch) -> Source:
     (work / "wav" / "7" / "silent.wav").write_bytes(recording(0.4))
     (work / "notes.md").write_text("no recording")
     (work / "texts").write_text("long\tall that is said\n")
-    git = ["git", "-C", str(work), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "-A"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    clone = tmp_path / "clones" / "someone+speech"
-    subprocess.run(["git", "clone", "-q", "--bare", str(work), str(clone)], check=True)
+    commit = committed(work, tmp_path / "clones" / "someone+speech")
     made = Source(
-        "someone/speech", commit.stdout.strip(), "CC0", "speech_more",
+        "someone/speech", commit, "CC0", "speech_more",
         r"wav/(?P<speaker>\d+)/\w+\.wav", "someone_", 10, ("texts",),
     )  # fmt: skip
     audio = tmp_path / "audio" / "train"

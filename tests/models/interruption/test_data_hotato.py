@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ pytest.importorskip("soundfile")
 
 from models.interruption import hotato
 from models.interruption.conversations import Event, read_conversations
+from tests.models.interruption.clones import committed
 
 
 def scenario(name: str, yields: bool, segments: list[list[float]]) -> str:
@@ -35,14 +35,9 @@ def clones(tmp_path, monkeypatch):
         (work / f"corpus/real/audio/{name}.example.wav").write_bytes(name.encode())
     for other in ("corpus/made/scenarios/x", "corpus/real/scenarios/ami-es2002a-bc-1"):
         (work / f"{other}.json").write_text(scenario("x", True, [[3.0, 4.0]]))
-    git = ["git", "-C", str(work), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "-A"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     folder = tmp_path / "clones" / "attenlabs+hotato"
-    subprocess.run(["git", "clone", "-q", "--bare", str(work), str(folder)], check=True)
-    monkeypatch.setattr(hotato, "SOURCE", replace(hotato.SOURCE, commit=commit.stdout.strip()))
+    commit = committed(work, folder)
+    monkeypatch.setattr(hotato, "SOURCE", replace(hotato.SOURCE, commit=commit))
     return folder.parent
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from models.interruption import interviews, splits
 from models.interruption.baselines import VAD_FRAME
+from models.interruption.collect import Clone
 from models.interruption.interviews import Word, events, only_listening, speech_spans, words_of
 
 FRAME_S = VAD_FRAME / 16_000
@@ -96,11 +97,11 @@ def test_no_person_of_the_held_out_interviews_is_heard_in_training():
     assert splits.interview_side("CAR0005") is None
 
 
-class Listed:
+class Listed(Clone):
     """In a clone's place: every repository holds all of these."""
 
     def __init__(self, root, source) -> None:
-        self.repository = source.repository
+        self.repository, self._pattern = source.repository, source.pattern
 
     def paths(self) -> list[str]:
         return [

@@ -121,7 +121,10 @@ def test_one_channel_makes_all_levels_alike():
 
 def test_single_words_of_held_out_people_are_commands_or_listening(tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "read", lambda path: tone(1))
-    monkeypatch.setattr(trials, "found_onset", lambda *_: 0.1)
+    asked: list[float] = []
+    monkeypatch.setattr(
+        trials, "found_onset", lambda _, around_s, *__: asked.append(around_s) or 0.1
+    )
     lines, speakers = ["path,label,speaker,onset_s,text"], [f"sc_{n}" for n in range(40)]
     for word in ("stop", "seven", "right", "yes"):
         lines += [
@@ -131,6 +134,7 @@ def test_single_words_of_held_out_people_are_commands_or_listening(tmp_path, mon
     (tmp_path / "train").mkdir()
     (tmp_path / "train/manifest.csv").write_text("\n".join(lines) + "\n")
     found = list(words(tmp_path, 100))
+    assert len(asked) == len(found), "the onset of either kind is where Silero hears it"
     rows = [{"path": "train/speech_words/a.flac", "speaker": s, "text": ""} for s in speakers]
     held_out = {f"speech_words/{r['speaker']}" for r in rows if splits.side(r) is splits.Side.EVAL}
     assert 0 < len(held_out) < 40
