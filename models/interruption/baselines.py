@@ -45,24 +45,27 @@ def _session(package: str, inside: str) -> Any:
 
 
 def speech_probabilities(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Silero's P(speech) for each whole 32 ms frame."""
+    """Silero's P(speech) for each whole 32 ms frame: [samples] -> [frames], or so for each sound of
+    a batch [sounds, samples]."""
     session = _session("silero_vad", "data/silero_vad.onnx")
-    state = np.zeros((2, 1, 128), np.float32)
-    context = np.zeros(VAD_CONTEXT, np.float32)
+    sounds = np.atleast_2d(samples).astype(np.float32)
+    state = np.zeros((2, len(sounds), 128), np.float32)
+    context = np.zeros((len(sounds), VAD_CONTEXT), np.float32)
     found = []
-    for start in range(0, len(samples) - VAD_FRAME + 1, VAD_FRAME):
-        frame = samples[start : start + VAD_FRAME]
+    for start in range(0, sounds.shape[1] - VAD_FRAME + 1, VAD_FRAME):
+        frame = sounds[:, start : start + VAD_FRAME]
         probability, state = session.run(
             None,
             {
-                "input": np.concatenate([context, frame])[None].astype(np.float32),
+                "input": np.concatenate([context, frame], axis=1),
                 "state": state,
                 "sr": np.array(SAMPLE_RATE, np.int64),
             },
         )
-        context = frame[-VAD_CONTEXT:]
-        found.append(float(probability[0, 0]))
-    return np.array(found, np.float32)
+        context = frame[:, -VAD_CONTEXT:]
+        found.append(probability[:, 0])
+    heard = np.stack(found, axis=1) if found else np.zeros((len(sounds), 0), np.float32)
+    return heard if samples.ndim == 2 else heard[0]
 
 
 def speech_seconds(samples: NDArray[np.float32]) -> float:

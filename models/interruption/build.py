@@ -3,7 +3,8 @@
     python -m models.interruption.build --shards 16
 
 Each shard is a pure function of seed, side, fold and its number, so building resumes where it
-stopped. Shards hold features, not sound: 45 kB a scene.
+stopped. Shards hold features, not sound: 60 kB a scene, a third of it the scene before any channel,
+for teachers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from models.interruption import features
 from models.interruption.cache import cache_folder
+from models.interruption.channel import close_up
 from models.interruption.clips import Clips
 from models.interruption.nonverbal import Audio
 from models.interruption.scenes import FRAMES, NOT_SPEECH, Stage
@@ -61,10 +63,12 @@ def build_shard(
     """Writes the shard; where it exists, its sounds are kept and what is known of them renewed."""
     x = np.empty((scenes, FRAMES, features.SIZE), np.float16)
     heard = target.exists()
+    clean = np.empty_like(x)
     words = np.full((scenes, FRAMES, EAR_SIZE), np.nan, np.float16)
     if heard:
         with np.load(target) as shard:
             x[:], words[:] = shard["x"], shard["words"]
+            clean[:] = shard["clean" if "clean" in shard else "x"]
     label = np.empty((scenes, FRAMES), np.uint8)
     weight = np.empty((scenes, FRAMES), np.float16)
     speech = np.empty((scenes, FRAMES), np.float16)
@@ -79,6 +83,7 @@ def build_shard(
         else:
             scene, sound = stage.scene(rng, kind)
             x[i] = features.of(sound)
+            clean[i] = features.of(close_up(rng, scene.sound, scene.loud, scene.quieter_db))
             if ear is not None and i % ear_every == 0 and scene.kind not in NOT_SPEECH:
                 pending.append((i, scene.sound))
             if len(pending) == _AT_ONCE or (pending and i >= scenes - ear_every):
@@ -98,7 +103,7 @@ def build_shard(
     partial = target.with_suffix(".part")  # no name that a reader of shards would take
     with partial.open("wb") as file:
         np.savez(
-            file, x=x, label=label, weight=weight, speech=speech, words=words,
+            file, x=x, clean=clean, label=label, weight=weight, speech=speech, words=words,
             phonemes=phonemes, ending=ending, kinds=np.array(kinds), groups=np.array(groups),
             onsets=onsets,
         )  # fmt: skip

@@ -75,7 +75,7 @@ def _coded(rng: Generator, x: Audio) -> Audio:
     """Through one of the codecs of telephony and the web, by libsndfile."""
     # Opus takes 50 ms to encode what the others do in one, hence its small share.
     kind = str(rng.choice(["mulaw", "alaw", "gsm", "g721", "opus", "opus8", "band"],
-                          p=[0.27, 0.12, 0.16, 0.08, 0.08, 0.04, 0.25]))  # fmt: skip
+                          p=[0.29, 0.13, 0.18, 0.09, 0.05, 0.01, 0.25]))  # fmt: skip
     n = len(x)
     if kind != "opus":
         low = rng.uniform(80, 330)
@@ -122,6 +122,22 @@ def _coloured(rng: Generator, x: Audio) -> Audio:
     return np.fft.irfft(spectrum, len(x)).astype(np.float32)
 
 
+def _levelled(x: Audio, loud: NDArray[np.bool_], quieter_db: float) -> Audio:
+    """An RMS of 1 where it is loud, less `quieter_db`."""
+    level = np.sqrt(np.mean(x[loud] ** 2)) if loud.any() else 1.0
+    return (x / (level + 1e-6) * 10 ** (-quieter_db / 20)).astype(np.float32)
+
+
+def close_up(
+    rng: Generator, event: Audio, loud: NDArray[np.bool_], quieter_db: float = 0.0
+) -> NDArray[np.int16]:
+    """The caller's event [n] alone, as a good headset would carry it: what a teacher hears of a
+    scene whose learner hears it `transmitted`."""
+    x = _levelled(event, loud, quieter_db)
+    x = x + rng.standard_normal(len(x), np.float32) * np.float32(10 ** (-50 / 20))
+    return np.round(np.clip(x * 10 ** (-26 / 20), -1, 1) * 32767).astype(np.int16)
+
+
 def transmitted(
     rng: Generator,
     event: Audio,
@@ -137,9 +153,9 @@ def transmitted(
     x = event
     if rng.random() < 0.55:
         x = reverberated(x, room(rng, known.rirs))
-    level = np.sqrt(np.mean(x[loud] ** 2)) if loud.any() else 1.0
-    x = x / (level + 1e-6) * 10 ** (-quieter_db / 20)
-    x = x + floor_noise(rng, n) * np.float32(10 ** (-rng.uniform(12, 60) / 20))
+    x = _levelled(x, loud, quieter_db)
+    hiss_db = rng.uniform(3, 20) if rng.random() < 0.3 else rng.uniform(12, 60)
+    x = x + floor_noise(rng, n) * np.float32(10 ** (-hiss_db / 20))
     if rng.random() < 0.55:
         snr_db = rng.uniform(3, 25)
         x = x + background(rng, n, known) * np.float32(10 ** (-snr_db / 20))

@@ -4,6 +4,9 @@ Written node by node, since what 100 ms of sound cost is as much the number of n
 convolutions are products over taps laid side by side, normalisations are folded into them, the
 scaling of the features into what comes before and after. Everything remembered between calls is
 one vector, so the whole-window form is the streaming form with zeros for a past.
+
+On request the larger products are done in whole numbers, with one scale for what goes in and one
+for each output: fixed ones, so that a frame is the same in whatever company it is sent.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from models.interruption import features
 from models.interruption.network import SPEECH_FRAMES, CausalConv, Network
 
 _END = np.iinfo(np.int64).max
+_CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators
 
 
 def state_sizes(network: Network) -> list[int]:
@@ -41,7 +45,8 @@ class _Graph:
         if isinstance(values, Tensor):
             values = values.detach().numpy()
         array = np.asarray(values)
-        kind = np.float32 if array.dtype.kind == "f" else np.int64
+        whole = array.dtype if array.dtype.itemsize == 1 else np.int64
+        kind = np.float32 if array.dtype.kind == "f" else whole
         self.constants[name] = numpy_helper.from_array(
             np.ascontiguousarray(array.astype(kind)), name
         )
@@ -76,15 +81,56 @@ def _folded(conv: CausalConv, norm: torch.nn.Module) -> tuple[Tensor, Tensor]:
     return weight.permute(2, 1, 0).flatten(0, 1), bias  # type: ignore[return-value]
 
 
+def peaks_of(network: Network, x: Tensor) -> list[float]:
+    """The largest number that goes into each block but the stem, of scenes [n, frames, SIZE]."""
+    found = [0.0] * len(network.blocks)
+
+    def note(block: int, inputs: tuple[Tensor, ...]) -> None:
+        found[block] = max(found[block], float(inputs[0].max()))
+
+    hooks = [
+        block.register_forward_pre_hook(lambda _, inputs, i=i: note(i, inputs))
+        for i, block in enumerate(network.blocks)
+    ]
+    with torch.no_grad():
+        for part in x.split(256):
+            network(part)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _in_whole_numbers(
+    graph: _Graph, name: str, taps: str, peak: float, weight: Tensor, bias: Tensor
+) -> str:
+    """Rectified `taps` as 8 bits, weights as 7: two products of 8 by 8 bits overflow the sums of
+    processors that lack VNNI."""
+    scales = weight.abs().amax(dim=0).clamp(min=1e-9) / 63
+    step = graph.constant(f"{name}.step", np.float32(peak / 255))
+    nothing = graph.constant("nothing", np.uint8(0))
+    return graph(
+        "MatMulIntegerToFloat",
+        graph("QuantizeLinear", taps, step, nothing),
+        graph.constant(f"{name}.weight", torch.round(weight / scales).to(torch.int8)),
+        step,
+        graph.constant(f"{name}.scales", scales),
+        nothing,
+        graph.constant(f"{name}.nothing", np.zeros(len(scales), np.int8)),
+        graph.constant(f"{name}.bias", bias),
+        domain=_CONTRIBUTED,
+    )
+
+
 def _gates(torch_order: Tensor) -> Tensor:
     """torch has a GRU's gates as reset, update, new; ONNX as update, reset, new."""
     reset, update, new = torch_order.chunk(3)
     return torch.cat([update, reset, new])
 
 
-def model_of(network: Network) -> onnx.ModelProto:
+def model_of(network: Network, peaks: Sequence[float] | None = None) -> onnx.ModelProto:
     """`audio` [batch, samples] int16 and `state` [batch, n] in; `probabilities` [batch, frames] and
-    `next_state` out. Samples are a multiple of `features.FRAME`."""
+    `next_state` out. Samples are a multiple of `features.FRAME`. With `peaks` (see `peaks_of`)
+    the blocks are products of whole numbers."""
     graph, shape = _Graph(), network.shape
     sizes = state_sizes(network)
     sound_past, *tails, speech_past, hidden = graph.nodes_of(
@@ -119,8 +165,13 @@ def model_of(network: Network) -> onnx.ModelProto:
             for tap in range(conv.context // step)
         ]
         taps = graph("Concat", *earlier, heard, axis=2)
-        summed = graph("MatMul", taps, graph.constant(f"convolutions.{i}.weight", weight))
-        new = graph("Relu", graph("Add", summed, graph.constant(f"convolutions.{i}.bias", bias)))
+        name = f"convolutions.{i}"
+        if i and peaks is not None:
+            summed = _in_whole_numbers(graph, name, taps, peaks[i - 1], weight, bias)
+        else:
+            product = graph("MatMul", taps, graph.constant(f"{name}.weight", weight))
+            summed = graph("Add", product, graph.constant(f"{name}.bias", bias))
+        new = graph("Relu", summed)
         heard = graph("Add", heard, new) if i else new
         following.append(graph("Flatten", graph.cut(longer, -conv.context)))
 
@@ -183,7 +234,10 @@ def model_of(network: Network) -> onnx.ModelProto:
         ],
         list(graph.constants.values()),
     )
-    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    domains = [helper.make_opsetid("", 17)]
+    if peaks is not None:
+        domains.append(helper.make_opsetid(_CONTRIBUTED, 1))
+    model = helper.make_model(whole, opset_imports=domains, ir_version=8)
     helper.set_model_props(model, {"shape": json.dumps(shape.as_dict(), sort_keys=True)})
     onnx.checker.check_model(model)
     return model

@@ -5,7 +5,8 @@
 
 The file holds what is served: normalisation is folded into the convolutions, the pair's opinion
 into the head, and the heads that were only trained with are gone. So normalisations are measured
-anew on built scenes, and those heads start from nothing. What the network says does not change.
+anew on built scenes, and those heads start from nothing. What the network says does not change,
+but for the rounding of a file in whole numbers.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def restored(path: Path) -> Network:
     with torch.no_grad():
         for i, conv in enumerate(network.convolutions()):
             taps = known[f"convolutions.{i}.weight"] * (features.SPREAD if i == 0 else 1.0)
+            taps = taps * known.get(f"convolutions.{i}.scales", 1.0)  # where they are whole numbers
             taps = taps.reshape(-1, conv.inputs, taps.shape[1]).transpose(2, 1, 0)
             conv.conv.weight.copy_(torch.from_numpy(taps))
             conv.conv.bias.copy_(torch.from_numpy(known[f"convolutions.{i}.bias"]))  # type: ignore[union-attr]

@@ -60,6 +60,11 @@ class Scene:
     names: list[str] = field(default_factory=list)
     group: str = ""  # whose voice or sound comes last: see `splits.group`; "" where it was made
 
+    @property
+    def loud(self) -> NDArray[np.bool_]:
+        """Of each sample: does the event sound?"""
+        return np.repeat(self.voiced > 0, SAMPLES // FRAMES)
+
 
 def _frame(seconds: float) -> int:
     return int(np.clip(round(seconds / FRAME_S), 0, FRAMES))
@@ -81,7 +86,7 @@ class Stage:
         self.backgrounds: Backgrounds = clips.backgrounds()
         self._repertoire: list[tuple[float, str, Callable[[Generator, Scene], None]]] = [
             (0.18, "voice_backchannel", self._backchannel("voice_backchannel")),
-            (0.04, "word_backchannel", self._backchannel("word_backchannel")),
+            (0.015, "word_backchannel", self._backchannel("word_backchannel")),
             (0.05, "made_hum", self._hum),
             (0.03, "cut_word", self._cut_word),
             (0.03, "meeting_backchannel", self._recorded_backchannel("meeting_backchannel")),
@@ -104,7 +109,7 @@ class Stage:
             (0.05, "speech_more", self._positive("speech_more")),
             (0.09, "interview_turn", self._positive("interview_turn")),
             (0.03, "short_calls", self._positive("short_calls")),
-            (0.05, "word_call", self._positive("word_call")),
+            (0.015, "word_call", self._positive("word_call")),
             (0.04, "meeting_turn", self._positive("meeting_turn")),
             (0.02, "later_turn", self._later_turn),
             (0.02, "noise_then_speech", self._noise_then_speech),
@@ -113,8 +118,7 @@ class Stage:
     def scene(self, rng: Generator, kind: str | None = None) -> tuple[Scene, NDArray[np.int16]]:
         """A scene and what the gateway receives of it."""
         scene = self.written(rng, kind)
-        loud = np.repeat(scene.voiced > 0, 400)
-        sent = transmitted(rng, scene.sound, self.backgrounds, loud, scene.quieter_db)
+        sent = transmitted(rng, scene.sound, self.backgrounds, scene.loud, scene.quieter_db)
         return scene, sent
 
     def written(self, rng: Generator, kind: str | None = None) -> Scene:

@@ -2,7 +2,7 @@
 
     python -m models.interruption.teachers
 
-Silero's P(speech) of the clip, asked while building, and smart-turn's P(the turn is complete) for
+Silero's P(speech) of the clip, and smart-turn's P(the turn is complete) for
 what was said from a start in the clip up to some moments after it: from the onset, and in
 recordings of whole sentences also from dips inside, since a scene may begin there; and, where
 `align` was run, when each phoneme of a recording sounds. All are read while building only; the
@@ -40,7 +40,9 @@ WANTS_NO_MORE = {
 }  # fmt: skip
 
 _SAME_START_S = 1e-3
+_AT_ONCE = 64  # clips
 
+SPEECH = "speech.npz"  # P(speech) by the name of the clip
 PHONEMES = "phonemes.json"  # what `align` writes
 FITS = -2.2  # mean log probability of a recording's phonemes, from which they count
 
@@ -59,7 +61,7 @@ class Teachers:
         self._endings: dict[str, NDArray[np.float32]] = {}  # [starts, 2, 1 + moments]
         for path in sorted(folder.glob("endings-*.npz")):
             self._endings |= _known(path)
-        self._speech: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._speech: dict[str, NDArray[np.float32]] = dict(_known(folder / SPEECH))
         self._aligned = _aligned(folder / PHONEMES)
         self._phonemes: dict[str, Phonemes | None] = {}
         self._silero = importlib.util.find_spec("silero_vad") is not None
@@ -92,14 +94,12 @@ class Teachers:
         """Times in the clip and P(speech) until each, where someone speaks and Silero is here."""
         if not self._silero or not clip.kind.startswith(_SPOKEN):
             return None
-        if clip.name not in self._speech:
-            from models.interruption.baselines import VAD_FRAME, speech_probabilities
+        from models.interruption.baselines import VAD_FRAME
 
-            loudest = max(float(np.abs(clip.samples.astype(np.float32)).max()), 1.0)
-            found = speech_probabilities(clip.samples.astype(np.float32) * (0.5 / loudest))
-            times = (np.arange(len(found), dtype=np.float32) + 1) * VAD_FRAME / 16_000
-            self._speech[clip.name] = times, found
-        return self._speech[clip.name]
+        if clip.name not in self._speech:
+            self._speech |= speech_of([clip])
+        found = self._speech[clip.name]
+        return (np.arange(len(found), dtype=np.float32) + 1) * VAD_FRAME / 16_000, found
 
 
 def _known(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -123,6 +123,31 @@ def _save(path: Path, found: dict[str, NDArray[np.float32]]) -> None:
     with partial.open("wb") as file:
         np.savez(file, **found)  # type: ignore[arg-type]
     os.replace(partial, path)
+
+
+def speech_of(clips: list[Clip]) -> dict[str, NDArray[np.float32]]:
+    """Silero's P(speech) for each whole 32 ms frame of each clip, all at one loudness."""
+    from models.interruption.baselines import VAD_FRAME, speech_probabilities
+
+    sounds = np.zeros((len(clips), max(len(clip.samples) for clip in clips)), np.float32)
+    for sound, clip in zip(sounds, clips, strict=True):
+        loudest = max(float(np.abs(clip.samples.astype(np.float32)).max()), 1.0)
+        sound[: len(clip.samples)] = clip.samples.astype(np.float32) * (0.5 / loudest)
+    found = speech_probabilities(sounds)
+    return {
+        clip.name: heard[: len(clip.samples) // VAD_FRAME]
+        for clip, heard in zip(clips, found, strict=True)
+    }
+
+
+def _ask_silero(clips: list[Clip], path: Path) -> None:
+    """Adds to the file what it lacks; clips of like length at once, which takes a tenth each."""
+    found = _known(path)
+    missing = sorted((c for c in clips if c.name not in found), key=lambda c: len(c.samples))
+    for start in range(0, len(missing), _AT_ONCE):
+        found |= speech_of(missing[start : start + _AT_ONCE])
+    if missing:
+        _save(path, found)
 
 
 def starts(clip: Clip) -> list[float]:
@@ -169,9 +194,10 @@ def main() -> None:
     mine = folder / f"endings-{number}-{of}.npz"
 
     every = Clips(arguments.audio, root / arguments.voices, Side.TRAIN, more=root / "more")
-    clips = every.every(
-        lambda clip: clip.kind.startswith(_SPOKEN) and clip.kind not in WANTS_NO_MORE
-    )
+    spoken = every.every(lambda clip: clip.kind.startswith(_SPOKEN))
+    if number == 0:
+        _ask_silero(spoken, folder / SPEECH)
+    clips = [clip for clip in spoken if clip.kind not in WANTS_NO_MORE]
     order = np.random.default_rng(arguments.seed).permutation(len(clips))
     # real people first, in conversation before all: what is learnt from them carries over
     turns = ("interview_", "meeting_", "speech_", "short_calls", "voice_")

@@ -30,15 +30,19 @@ from models.interruption.cache import cache_folder
 from models.interruption.export import loaded
 from models.interruption.held_out import HELD_OUT, figures
 from models.interruption.network import Network, Shape
-from models.interruption.scenes import NOT_SPEECH, UNKNOWN
+from models.interruption.nonverbal import floor_noise
+from models.interruption.scenes import FRAMES, NOT_SPEECH, UNKNOWN
 from models.interruption.splits import Side
 from models.interruption.widen import widened
 
 _PAIR = (2.0, 0.6, -1.0)  # of a training from nothing
 _FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kinds", "groups",
            "onsets")  # fmt: skip
-# Networks that met ten speakers of a word cannot teach it: of these the label is asked alone.
-_WORDS_ALONE = ("voice_backchannel", "voice_floor", "short_calls", "word_call", "word_backchannel")
+# Networks that met ten speakers of a word cannot teach it, and what is no caller needs no opinion:
+# of these the label is asked alone.
+_LABEL_ALONE = ("voice_backchannel", "voice_floor", "short_calls", "word_call", "word_backchannel",
+                *NOT_SPEECH)  # fmt: skip
+_HISSES = 256  # steady noises to draw from
 _SURE = 3.0  # logit beyond which a teacher is not believed
 
 
@@ -51,16 +55,23 @@ Teacher = tuple[Network, tuple[int, int] | None]
 """A finished network and the fold of how many that it was trained without, if any."""
 
 
-def _fields(path: Path, left_out: tuple[int, int] | None) -> dict[str, np.ndarray]:
+def _fields(
+    path: Path, names: Sequence[str], left_out: tuple[int, int] | None
+) -> dict[str, np.ndarray]:
     with np.load(path) as file:
-        found = {name: file[name] for name in _FIELDS if name in file}
-    if "groups" not in found:  # of a set that was built before these were kept
+        found = {name: file[name] for name in names if name in file}
+        if "clean" in names and "clean" not in found:  # of a set built before it was kept
+            found["clean"] = file["x"]
+        scenes = len(file["onsets"])
+        groups = file.get("groups")
+    if groups is None:
         if left_out is not None:
             raise ValueError(f"{path} does not say whose voices it holds: build it anew")
-        found["groups"] = np.full(len(found["x"]), "")
+        groups = np.full(scenes, "")
+    found |= {"groups": groups} if "groups" in names else {}
     if left_out is None:
         return found
-    of = np.array([fold_of(str(group), left_out[1]) for group in found["groups"]])
+    of = np.array([fold_of(str(group), left_out[1]) for group in groups])
     return {name: values[of != left_out[0]] for name, values in found.items()}
 
 
@@ -77,27 +88,33 @@ class Shards:
         paths = [path for folder in folders for path in sorted(folder.glob(f"{side}-*.npz"))]
         if not paths:
             raise FileNotFoundError(f"no shards of side {side} in {folders}: build them first")
-        read = [_fields(path, left_out) for path in paths[:limit]]
-        self.fields = {name: np.concatenate([one[name] for one in read]) for name in _FIELDS}
+        self._paths, self._left_out = paths[:limit], left_out
+        self.fields = self._read(_FIELDS)
         # The recorder of scenes marks whatever sounds; only people who speak or hum are speech.
         self.fields["speech"][np.isin(self.fields["kinds"], NOT_SPEECH)] = 0
         self.count = len(self.fields["x"])
         self._taught_by = [n for n in _FIELDS if n not in ("kinds", "groups", "onsets")]
 
+    def _read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        read = [_fields(path, names, self._left_out) for path in self._paths]
+        return {name: np.concatenate([one[name] for one in read]) for name in names}
+
     def ask(self, teachers: Sequence[Teacher], ending: float) -> None:
-        """Adds `opinion`: P(floor) by the mean of the networks' logits.
+        """Adds `opinion`: P(floor) by the mean of the networks' logits. Where it was kept, they
+        hear the scene before any channel: the learner hears noise, its teachers need not.
 
         Of a network that was trained without some people, only the opinion on these counts (and on
         what belongs to nobody): what it says of the others it may know by heart. `ending` times
         the logit of "complete" is taken off first, smart-turn's where it was asked, else the
         network's own: in round 6 that, and the mean, told real turns from cut ones better than any
-        single network. Of words alone nobody is asked: NaN.
+        single network. Of words alone, and of what is no caller, nobody is asked: NaN.
         """
         shape = self.fields["label"].shape
         opinion, counted = np.zeros(shape, np.float32), np.zeros((shape[0], 1), np.float32)
         known = np.clip(self.fields["ending"].astype(np.float32), 1e-3, 1 - 1e-3)
         complete = np.clip(np.log(known / (1 - known)), -_SURE, _SURE)
-        asked = ~np.isin(self.fields["kinds"], _WORDS_ALONE)
+        asked = ~np.isin(self.fields["kinds"], _LABEL_ALONE)
+        heard = self._read(["clean"])["clean"]
         for network, left_out in teachers:
             mine = np.flatnonzero(asked)
             if left_out is not None:
@@ -108,10 +125,10 @@ class Shards:
             for start in range(0, len(mine), 256):
                 at = mine[start : start + 256]
                 with torch.no_grad():
-                    said = network(torch.from_numpy(self.fields["x"][at].astype(np.float32)))
+                    said = network(torch.from_numpy(heard[at].astype(np.float32)))
                 own = said["ending"].numpy()
-                heard = np.where(np.isnan(complete[at]), own, complete[at])
-                opinion[at] += said["floor"].numpy() - ending * heard
+                known = np.where(np.isnan(complete[at]), own, complete[at])
+                opinion[at] += said["floor"].numpy() - ending * known
                 counted[at] += 1
         missing = int((counted[asked] == 0).sum())
         if missing:
@@ -135,15 +152,36 @@ def overheard(x: Tensor, draw: torch.Generator) -> Tensor:
 
     Energies add; so no scene is heard twice with the same company.
     """
-    batch = len(x)
-    other = x[torch.randperm(batch, generator=draw)]
-    loudest = x.mean(dim=2).quantile(0.95, dim=1)
-    theirs = other.mean(dim=2).quantile(0.95, dim=1)
-    below_db = 6 + 24 * torch.rand(batch, generator=draw)
-    below_db[torch.rand(batch, generator=draw) > 1 / 3] = 200.0
-    shift = loudest - theirs - below_db * (np.log(10) / 10 / features.SPREAD)
+    other = x[torch.randperm(len(x), generator=draw)]
+    loudest, theirs = (one.mean(dim=2).quantile(0.95, dim=1) for one in (x, other))
+    return _with(x, other, loudest - theirs, 6 + 24 * torch.rand(len(x), generator=draw), draw)
+
+
+def hissed(x: Tensor, hisses: Tensor, draw: torch.Generator) -> Tensor:
+    """One of `hisses` [n, at least as many frames, SIZE], 3 to 25 dB below the loudest, behind a
+    third of all."""
+    noise = hisses[torch.randint(len(hisses), (len(x),), generator=draw), : x.shape[1]]
+    loudest, theirs = (
+        torch.logsumexp(features.SPREAD * one, dim=2).quantile(0.95, dim=1) / features.SPREAD
+        for one in (x, noise)
+    )
+    return _with(x, noise, loudest - theirs, 3 + 22 * torch.rand(len(x), generator=draw), draw)
+
+
+def _with(
+    x: Tensor, other: Tensor, shift: Tensor, below_db: Tensor, draw: torch.Generator
+) -> Tensor:
+    below_db[torch.rand(len(x), generator=draw) > 1 / 3] = 200.0
+    shift = shift - below_db * (np.log(10) / 10 / features.SPREAD)
     spread = features.SPREAD
     return torch.logaddexp(spread * x, spread * (other + shift[:, None, None])) / spread
+
+
+def steady_noises(count: int, seed: int) -> Tensor:
+    """Room tones of all colours, [count, frames, SIZE], longer than the slowest `hurried` scene."""
+    rng = np.random.default_rng(seed)
+    sounds = [floor_noise(rng, 5 * FRAMES // 4 * features.FRAME) * 3000 for _ in range(count)]
+    return torch.from_numpy(np.stack([features.of(one.astype(np.int16)) for one in sounds]))
 
 
 def later(batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
@@ -323,6 +361,7 @@ def main() -> None:
         teachers = [(one, saved.get("left_out")) for one, saved in found]
         shards.ask(teachers, arguments.taught_ending)
     taught = arguments.taught if arguments.taught_by else 0.0
+    hisses = steady_noises(_HISSES, arguments.seed)
     data_hash = hashlib.sha256("".join(map(set_hash, folders)).encode()).hexdigest()
     print(
         f"{shards.count} scenes, {sum(p.numel() for p in network.parameters())} parameters",
@@ -338,7 +377,8 @@ def main() -> None:
         for step in range(shards.count // arguments.batch):
             index = np.sort(order[step * arguments.batch : (step + 1) * arguments.batch])
             batch = hurried(later(shards.batch(index), draw), draw)
-            heard = varied(others(overheard(batch["x"], draw), draw), draw)
+            mixed = hissed(overheard(batch["x"], draw), hisses, draw)
+            heard = varied(others(mixed, draw), draw)
             losses = loss_of(network(heard, arguments.bend, arguments.dropout), batch, taught)
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()

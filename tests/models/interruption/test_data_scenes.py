@@ -1,3 +1,4 @@
+import importlib.util
 import json
 from collections import defaultdict
 from dataclasses import replace
@@ -8,8 +9,9 @@ import pytest
 pytest.importorskip("scipy")
 pytest.importorskip("soundfile")
 
+from models.interruption import teachers
 from models.interruption.build import words_of
-from models.interruption.channel import Backgrounds
+from models.interruption.channel import Backgrounds, close_up
 from models.interruption.clips import Clip
 from models.interruption.held_out import auc, reached
 from models.interruption.phonemes import numbered
@@ -200,3 +202,32 @@ def test_a_level_counts_when_two_frames_in_a_row_hold_it_in_time():
 
 def test_auc_counts_ties_as_half():
     assert auc(np.array([0.5, 1.0]), np.array([0.5])) == 0.75
+
+
+def test_what_a_teacher_hears_is_the_event_alone_and_as_much_quieter_as_it_is_said():
+    event = np.zeros(SAMPLES, np.float32)
+    event[16_000:32_000] = np.sin(np.arange(16_000) / 5)
+    loud = event != 0
+
+    def level_db(sound: np.ndarray) -> float:
+        return 10 * float(np.log10((sound.astype(np.float64) ** 2).mean())) - 20 * np.log10(32768)
+
+    for quieter_db in (0.0, 10.0):
+        heard = close_up(np.random.default_rng(0), event, loud, quieter_db)
+        assert level_db(heard[loud]) == pytest.approx(-26 - quieter_db, abs=0.2)
+        assert level_db(heard[~loud]) == pytest.approx(-26 - 50, abs=1.5)
+
+
+def test_silero_is_asked_once_for_a_clip_and_remembered_in_a_file(tmp_path, monkeypatch):
+    if importlib.util.find_spec("silero_vad") is None:
+        pytest.skip("silero-vad is not installed")
+    clips = [replace(clip("speech_libri"), name=f"speech_libri/{n}") for n in (1, 2)]
+    clips[1] = replace(clips[1], samples=clips[1].samples[:20_000])
+    teachers._ask_silero(clips, tmp_path / teachers.SPEECH)
+    monkeypatch.setattr(teachers, "speech_of", None)  # asking again would fail
+    teachers._ask_silero(clips, tmp_path / teachers.SPEECH)
+    known = teachers.Teachers(tmp_path)
+    for one in clips:
+        times, heard = known.speech(one)
+        assert len(times) == len(heard) == len(one.samples) // 512
+        assert times[0] == pytest.approx(0.032)

@@ -39,6 +39,18 @@ def test_a_shard_says_whose_voices_it_holds_and_is_renewed_from_the_same_scenes_
     assert shard.read_bytes() == before
 
 
+def test_a_shard_keeps_the_scene_before_its_channel_and_so_does_a_renewed_one(tmp_path):
+    shard = tmp_path / "train-000.npz"
+    build_shard(OneKind("short_calls", ""), (1, 0), 2, shard)
+    with np.load(shard) as file:
+        clean, x = file["clean"], file["x"]
+    assert clean.shape == x.shape
+    assert clean.mean() < x.mean() - 0.5, "the channel of these scenes is all their noise"
+    build_shard(OneKind("short_calls", ""), (1, 0), 2, shard)
+    with np.load(shard) as file:
+        assert np.array_equal(file["clean"], clean)
+
+
 class OneNumber:
     """Stands for the ear: it hears the same in all."""
 

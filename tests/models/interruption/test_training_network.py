@@ -3,10 +3,13 @@ import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
+
+from onnx import numpy_helper  # noqa: E402
 
 from models.interruption import features  # noqa: E402
 from models.interruption.export import export  # noqa: E402
+from models.interruption.graph import peaks_of  # noqa: E402
 from models.interruption.network import Network, Shape  # noqa: E402
 from models.interruption.widen import widened  # noqa: E402
 
@@ -66,6 +69,32 @@ def test_pieces_with_a_state_give_what_the_whole_gives(session, noise):
         at += frames
     assert np.abs(np.concatenate(pieces, axis=1) - whole).max() < 1e-5
     assert np.abs(state - last).max() < 1e-3 * np.abs(last).max()
+
+
+def test_in_whole_numbers_it_says_nearly_the_same_and_the_same_in_any_pieces(
+    network, session, noise, tmp_path
+):
+    peaks = peaks_of(network, torch.from_numpy(features.of(noise)[None]))
+    assert len(peaks) == 2
+    assert min(peaks) > 0
+    export(network, METADATA, tmp_path / "whole.onnx", peaks)
+    whole = onnxruntime.InferenceSession(str(tmp_path / "whole.onnx"))
+    exact, _ = by_file(session, noise[None], blank(session))
+    found, _ = by_file(whole, noise[None], blank(whole))
+    assert 0 < np.abs(found - exact).max() < 0.02
+    first, state = by_file(whole, noise[None, :4000], blank(whole))
+    second, _ = by_file(whole, noise[None, 4000:], state)
+    assert np.abs(np.concatenate([first, second], axis=1) - found).max() < 1e-3
+
+    stored = {
+        one.name: numpy_helper.to_array(one)
+        for one in onnx.load(tmp_path / "whole.onnx").graph.initializer
+    }
+    for i in (1, 2):
+        weight = stored[f"convolutions.{i}.weight"]
+        assert weight.dtype == np.int8
+        assert np.abs(weight).max(axis=0).tolist() == [63] * 16
+    assert stored["convolutions.0.weight"].dtype == np.float32
 
 
 def test_the_same_weights_give_the_same_bytes(network, tmp_path):

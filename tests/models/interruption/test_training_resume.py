@@ -38,6 +38,19 @@ def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_o
     assert not torch.allclose(heard, torch.ones_like(heard))
 
 
+def test_a_file_in_whole_numbers_is_read_to_half_a_step(tmp_path):
+    torch.manual_seed(5)
+    published = Network(Shape(width=16, dilations=(1, 3), memory=8)).eval()
+    export(published, {"interface": "bargein/1"}, tmp_path / "whole.onnx", peaks=[4.0, 4.0])
+    found = restored(tmp_path / "whole.onnx")
+    for mine, read in zip(published.blocks, found.blocks, strict=True):
+        weight = mine.conv.weight.detach()
+        half = weight.abs().amax(dim=(1, 2), keepdim=True) / 63 / 2
+        apart = (read.conv.weight.detach() - weight).abs()
+        assert (apart <= half + 1e-4 * weight.abs()).all()
+        assert float(apart.max()) > 0
+
+
 def test_a_training_goes_on_in_the_shape_it_came_from():
     asked = argparse.Namespace(width=None, memory=None, dilations=None, pair=None)
     saved = {"shape": Shape(16, (1, 3), 8, pair=(4.0, 0.0, 0.0)).as_dict()}

@@ -10,11 +10,13 @@ from models.interruption.splits import Side  # noqa: E402
 from models.interruption.train import (  # noqa: E402
     Shards,
     fold_of,
+    hissed,
     hurried,
     later,
     loss_of,
     others,
     overheard,
+    steady_noises,
 )
 
 GROUPS = ["speech_libri/libri_3", "speech_libri/libri_4", ""]
@@ -89,6 +91,23 @@ def test_a_set_that_does_not_say_whose_voices_it_holds_cannot_leave_anyone_out(s
         Shards([tmp_path / "old"], Side.TRAIN, left_out=(0, 2))
 
 
+def test_a_teacher_hears_the_scene_before_its_channel_where_that_was_kept(shards, tmp_path):
+    (tmp_path / "kept").mkdir()
+    clean = np.random.default_rng(1).standard_normal(shards.fields["x"].shape).astype(np.float16)
+    np.savez(tmp_path / "kept" / "train-000.npz", clean=clean, **shards.fields)
+    both = Shards([tmp_path, tmp_path / "kept"], Side.TRAIN)
+    both.ask([(network(1), None)], ending=0.0)
+    batch = both.batch(np.arange(2 * SCENES))
+    assert "clean" not in batch
+    with torch.no_grad():
+        for heard, told in (
+            (shards.fields["x"], batch["opinion"][:SCENES]),
+            (clean, batch["opinion"][SCENES:]),
+        ):
+            said = network(1)(torch.from_numpy(heard.astype(np.float32)))["floor"]
+            assert torch.allclose(told, torch.sigmoid(said), atol=1e-3)
+
+
 def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
     shards.ask([(network(1), None)], ending=0.0)
     batch = shards.batch(np.arange(SCENES))
@@ -101,8 +120,11 @@ def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
     assert "opinion" not in loss_of(out, batch)
 
 
-def test_of_words_alone_the_label_is_asked_and_no_teacher(shards):
-    shards.fields["kinds"] = np.array(["voice_floor", "speech_libri", "voice_backchannel"])
+@pytest.mark.parametrize("label_alone", ["voice_backchannel", "word_call", "cough", "echo"])
+def test_of_words_alone_and_of_what_is_no_caller_the_label_is_asked_and_no_teacher(
+    shards, label_alone
+):
+    shards.fields["kinds"] = np.array(["voice_floor", "speech_libri", label_alone])
     shards.ask([(network(1), None)], ending=0.0)
     batch = shards.batch(np.arange(SCENES))
     assert torch.isnan(batch["opinion"]).all(dim=1).tolist() == [True, False, True]
@@ -128,6 +150,22 @@ def test_what_is_overheard_never_makes_a_scene_quieter_and_stays_below_it():
     assert 10 <= int(with_company.sum()) <= 30, "about a third"
     loudest = x.mean(dim=2).quantile(0.95, dim=1)
     assert (y.mean(dim=2).quantile(0.95, dim=1) - loudest).max() < 1.0
+
+
+def test_steady_noise_fills_the_pauses_of_a_third_of_all_and_never_drowns_the_loudest():
+    hisses = steady_noises(8, seed=1)
+    assert hisses.shape[1] >= 1.15 * FRAMES, "as long as the slowest scene"
+    assert torch.isfinite(hisses).all()
+    draw = torch.Generator().manual_seed(1)
+    x = torch.full((60, FRAMES, features.SIZE), -2.0)
+    x[:, 40:60] = 1.0
+    y = hissed(x, hisses, draw)
+    assert (y >= x - 1e-5).all()
+    with_noise = (y - x)[:, :40].flatten(1).max(dim=1).values > 0.01
+    assert 10 <= int(with_noise.sum()) <= 30, "about a third"
+    total = [torch.logsumexp(features.SPREAD * one, dim=2) for one in (x, y)]
+    below_db = (total[1][:, :40].mean(dim=1) - total[0][:, 40:60].mean(dim=1)) * 10 / np.log(10)
+    assert -27 < float(below_db[with_noise].min()) < float(below_db[with_noise].max()) < -2
 
 
 def test_who_listens_later_hears_the_rest(shards):
