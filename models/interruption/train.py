@@ -43,6 +43,7 @@ _FIELDS = ("x", "label", "weight", "speech", "words", "phonemes", "ending", "kin
 _LABEL_ALONE = ("voice_backchannel", "voice_floor", "short_calls", "word_call", "word_backchannel",
                 *NOT_SPEECH)  # fmt: skip
 _HISSES = 256  # steady noises to draw from
+_COMPANY = 5  # scenes that make a babble
 _SURE = 3.0  # logit beyond which a teacher is not believed
 
 
@@ -154,27 +155,41 @@ def overheard(x: Tensor, draw: torch.Generator) -> Tensor:
     """
     other = x[torch.randperm(len(x), generator=draw)]
     loudest, theirs = (one.mean(dim=2).quantile(0.95, dim=1) for one in (x, other))
-    return _with(x, other, loudest - theirs, 6 + 24 * torch.rand(len(x), generator=draw), draw)
+    return _with(x, other, loudest - theirs, 6, 1 / 3, draw)
+
+
+def in_company(x: Tensor, draw: torch.Generator) -> Tensor:
+    """Five other scenes of the batch at once, as babble, 3 to 27 dB below, behind a sixth."""
+    turns = [torch.randint(1, max(len(x), 2), (), generator=draw) for _ in range(_COMPANY)]
+    level = features.SPREAD * (x - x.mean(dim=(1, 2), keepdim=True))
+    crowd = torch.logsumexp(torch.stack([level.roll(int(n), dims=0) for n in turns]), dim=0)
+    crowd = crowd / features.SPREAD
+    return _with(x, crowd, _loudest(x) - _loudest(crowd), 3, 1 / 6, draw)
 
 
 def hissed(x: Tensor, hisses: Tensor, draw: torch.Generator) -> Tensor:
-    """One of `hisses` [n, at least as many frames, SIZE], 3 to 25 dB below the loudest, behind a
+    """One of `hisses` [n, at least as many frames, SIZE], 3 to 27 dB below the loudest, behind a
     third of all."""
     noise = hisses[torch.randint(len(hisses), (len(x),), generator=draw), : x.shape[1]]
-    loudest, theirs = (
-        torch.logsumexp(features.SPREAD * one, dim=2).quantile(0.95, dim=1) / features.SPREAD
-        for one in (x, noise)
-    )
-    return _with(x, noise, loudest - theirs, 3 + 22 * torch.rand(len(x), generator=draw), draw)
+    return _with(x, noise, _loudest(x) - _loudest(noise), 3, 1 / 3, draw)
+
+
+def _loudest(x: Tensor) -> Tensor:
+    """Of each scene, as a logarithm on the scale of the features."""
+    energy = torch.logsumexp(features.SPREAD * x, dim=2)
+    return energy.quantile(0.95, dim=1) / features.SPREAD
 
 
 def _with(
-    x: Tensor, other: Tensor, shift: Tensor, below_db: Tensor, draw: torch.Generator
+    x: Tensor, other: Tensor, level: Tensor, least_db: float, share: float, draw: torch.Generator
 ) -> Tensor:
-    below_db[torch.rand(len(x), generator=draw) > 1 / 3] = 200.0
-    shift = shift - below_db * (np.log(10) / 10 / features.SPREAD)
+    """Behind so many of the scenes lies the other, raised by `level`, less `least_db` and up to
+    24 dB more."""
+    below_db = least_db + 24 * torch.rand(len(x), generator=draw)
+    below_db[torch.rand(len(x), generator=draw) > share] = 200.0
+    level = level - below_db * (np.log(10) / 10 / features.SPREAD)
     spread = features.SPREAD
-    return torch.logaddexp(spread * x, spread * (other + shift[:, None, None])) / spread
+    return torch.logaddexp(spread * x, spread * (other + level[:, None, None])) / spread
 
 
 def steady_noises(count: int, seed: int) -> Tensor:
@@ -377,7 +392,7 @@ def main() -> None:
         for step in range(shards.count // arguments.batch):
             index = np.sort(order[step * arguments.batch : (step + 1) * arguments.batch])
             batch = hurried(later(shards.batch(index), draw), draw)
-            mixed = hissed(overheard(batch["x"], draw), hisses, draw)
+            mixed = hissed(in_company(overheard(batch["x"], draw), draw), hisses, draw)
             heard = varied(others(mixed, draw), draw)
             losses = loss_of(network(heard, arguments.bend, arguments.dropout), batch, taught)
             optimizer.zero_grad()
