@@ -275,7 +275,8 @@ def markdown(result: dict[str, Any]) -> str:
     parts += [
         "### Worse lines: telephone band and noise",
         "Noise is babble of six held-out readers, a held-out voice as television, or hiss, under "
-        "the whole window; of *recorded* and *made* every third trial.",
+        "the whole window, drawn for each trial; of *recorded* and *made* every third. At 10 dB "
+        "each of the three also lies under all video calls.",
         worse_lines(result["tables"]),
         "### By group of speakers and language",
         by_group(result["groups"]),
