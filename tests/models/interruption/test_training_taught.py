@@ -3,7 +3,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.interruption import features  # noqa: E402
+from models.interruption import features, train  # noqa: E402
 from models.interruption.network import EAR_SIZE, Network, Shape  # noqa: E402
 from models.interruption.scenes import FRAMES, UNKNOWN  # noqa: E402
 from models.interruption.splits import Side  # noqa: E402
@@ -214,3 +214,32 @@ def test_another_throat_moves_a_tone_and_leaves_the_two_looks_alike():
     peaks = y[:, 0, : features.BANDS].argmax(dim=1)
     assert 17 <= int(peaks.min()) < 20 < int(peaks.max()) <= 23
     assert y.shape == x.shape
+
+
+def test_a_training_hears_noise_company_and_the_asked_share_of_dropout(
+    shards, tmp_path, monkeypatch
+):
+    times = 22  # one batch of 64 and two more
+    grown = {name: np.concatenate([one] * times) for name, one in shards.fields.items()}
+    (tmp_path / "set").mkdir()
+    for side in (Side.TRAIN, Side.EVAL):
+        np.savez(tmp_path / "set" / f"{side}-000.npz", **grown)
+    heard: list[object] = []
+    for name in ("hissed", "in_company"):
+        real = getattr(train, name)
+        monkeypatch.setattr(train, name, lambda *a, n=name, r=real: heard.append(n) or r(*a))
+    forward = Network.forward
+
+    def noted(self, x, bend=1.0, dropout=0.1):
+        heard.append((bend, dropout) if self.training else "asked")
+        return forward(self, x, bend, dropout)
+
+    monkeypatch.setattr(Network, "forward", noted)
+    monkeypatch.setattr(train, "figures", lambda *_: {})
+    monkeypatch.setattr(train, "cache_folder", lambda: tmp_path)
+    command = "train --data set --held-out set --run one --epochs 1 --width 16 --memory 8"
+    options = "--dilations 1 --dropout 0.02 --bend 0.8 --threads 1"
+    monkeypatch.setattr("sys.argv", [*command.split(), *options.split()])
+    train.main()
+    assert heard == ["in_company", "hissed", (0.8, 0.02), "asked"]
+    assert (tmp_path / "runs" / "one" / "best.pt").exists()
