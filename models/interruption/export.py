@@ -18,10 +18,11 @@ import onnx
 import torch
 
 from models.interruption.cache import cache_folder
-from models.interruption.graph import model_of, peaks_of
+from models.interruption.graph import model_of
 from models.interruption.network import Network, Shape
+from models.interruption.whole_numbers import Inputs, inputs_of
 
-VERSION = "0.11.0"
+VERSION = "0.11.1"
 TARGET = Path(__file__).with_name("interruption.onnx")
 
 
@@ -44,10 +45,10 @@ def export(
     network: Network,
     metadata: dict[str, str],
     target: Path,
-    peaks: Sequence[float] | None = None,
+    inputs: Sequence[Inputs] | None = None,
 ) -> None:
-    """`peaks` as in `graph.model_of`."""
-    model = model_of(network, peaks)
+    """`inputs` as in `graph.model_of`."""
+    model = model_of(network, inputs)
     model.producer_name, model.producer_version = "parley", VERSION
     known = {one.key: one.value for one in model.metadata_props}
     onnx.helper.set_model_props(model, dict(sorted((known | metadata).items())))
@@ -73,11 +74,11 @@ def main() -> None:
         "version": VERSION, "training_data_sha256": str(saved["training_data_sha256"]),
         "license": "Apache-2.0", "name": "parley-interruption",
     }  # fmt: skip
-    peaks = None
+    inputs = None
     if arguments.int8:
         with np.load(min((cache_folder() / arguments.int8).glob("train-*.npz"))) as shard:
-            peaks = peaks_of(network, torch.from_numpy(shard["x"].astype(np.float32)))
-    export(network, metadata, arguments.out, peaks)
+            inputs = inputs_of(network, torch.from_numpy(shard["x"].astype(np.float32)))
+    export(network, metadata, arguments.out, inputs)
     parameters = sum(p.numel() for p in network.parameters())
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, {parameters} parameters")
 

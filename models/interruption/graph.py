@@ -25,6 +25,7 @@ from torch import Tensor
 
 from models.interruption import features
 from models.interruption.network import SPEECH_FRAMES, CausalConv, Network
+from models.interruption.whole_numbers import Inputs, rounded
 
 _END = np.iinfo(np.int64).max
 _CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators
@@ -81,37 +82,17 @@ def _folded(conv: CausalConv, norm: torch.nn.Module) -> tuple[Tensor, Tensor]:
     return weight.permute(2, 1, 0).flatten(0, 1), bias  # type: ignore[return-value]
 
 
-def peaks_of(network: Network, x: Tensor) -> list[float]:
-    """The largest number that goes into each block but the stem, of scenes [n, frames, SIZE]."""
-    found = [0.0] * len(network.blocks)
-
-    def note(block: int, inputs: tuple[Tensor, ...]) -> None:
-        found[block] = max(found[block], float(inputs[0].max()))
-
-    hooks = [
-        block.register_forward_pre_hook(lambda _, inputs, i=i: note(i, inputs))
-        for i, block in enumerate(network.blocks)
-    ]
-    with torch.no_grad():
-        for part in x.split(256):
-            network(part)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
 def _in_whole_numbers(
-    graph: _Graph, name: str, taps: str, peak: float, weight: Tensor, bias: Tensor
+    graph: _Graph, name: str, taps: str, heard: Inputs, weight: Tensor, bias: Tensor
 ) -> str:
-    """Rectified `taps` as 8 bits, weights as 7: two products of 8 by 8 bits overflow the sums of
-    processors that lack VNNI."""
-    scales = weight.abs().amax(dim=0).clamp(min=1e-9) / 63
-    step = graph.constant(f"{name}.step", np.float32(peak / 255))
+    """Rectified `taps` as 8 bits, weights as 7."""
+    whole, scales = rounded(weight, heard.moments)
+    step = graph.constant(f"{name}.step", np.float32(heard.peak / 255))
     nothing = graph.constant("nothing", np.uint8(0))
     return graph(
         "MatMulIntegerToFloat",
         graph("QuantizeLinear", taps, step, nothing),
-        graph.constant(f"{name}.weight", torch.round(weight / scales).to(torch.int8)),
+        graph.constant(f"{name}.weight", whole),
         step,
         graph.constant(f"{name}.scales", scales),
         nothing,
@@ -127,10 +108,10 @@ def _gates(torch_order: Tensor) -> Tensor:
     return torch.cat([update, reset, new])
 
 
-def model_of(network: Network, peaks: Sequence[float] | None = None) -> onnx.ModelProto:
+def model_of(network: Network, inputs: Sequence[Inputs] | None = None) -> onnx.ModelProto:
     """`audio` [batch, samples] int16 and `state` [batch, n] in; `probabilities` [batch, frames] and
-    `next_state` out. Samples are a multiple of `features.FRAME`. With `peaks` (see `peaks_of`)
-    the blocks are products of whole numbers."""
+    `next_state` out. Samples are a multiple of `features.FRAME`. With `inputs` (see
+    `whole_numbers`) the blocks are products of whole numbers."""
     graph, shape = _Graph(), network.shape
     sizes = state_sizes(network)
     sound_past, *tails, speech_past, hidden = graph.nodes_of(
@@ -166,8 +147,8 @@ def model_of(network: Network, peaks: Sequence[float] | None = None) -> onnx.Mod
         ]
         taps = graph("Concat", *earlier, heard, axis=2)
         name = f"convolutions.{i}"
-        if i and peaks is not None:
-            summed = _in_whole_numbers(graph, name, taps, peaks[i - 1], weight, bias)
+        if i and inputs is not None:
+            summed = _in_whole_numbers(graph, name, taps, inputs[i - 1], weight, bias)
         else:
             product = graph("MatMul", taps, graph.constant(f"{name}.weight", weight))
             summed = graph("Add", product, graph.constant(f"{name}.bias", bias))
@@ -235,7 +216,7 @@ def model_of(network: Network, peaks: Sequence[float] | None = None) -> onnx.Mod
         list(graph.constants.values()),
     )
     domains = [helper.make_opsetid("", 17)]
-    if peaks is not None:
+    if inputs is not None:
         domains.append(helper.make_opsetid(_CONTRIBUTED, 1))
     model = helper.make_model(whole, opset_imports=domains, ir_version=8)
     helper.set_model_props(model, {"shape": json.dumps(shape.as_dict(), sort_keys=True)})

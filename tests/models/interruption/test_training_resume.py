@@ -11,6 +11,7 @@ from models.interruption.export import export  # noqa: E402
 from models.interruption.network import Network, Shape  # noqa: E402
 from models.interruption.resume import measure, restored  # noqa: E402
 from models.interruption.train import shape_of  # noqa: E402
+from models.interruption.whole_numbers import Inputs  # noqa: E402
 
 
 def said(network: Network, noise: np.ndarray) -> np.ndarray:
@@ -41,7 +42,8 @@ def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_o
 def test_a_file_in_whole_numbers_is_read_to_half_a_step(tmp_path):
     torch.manual_seed(5)
     published = Network(Shape(width=16, dilations=(1, 3), memory=8)).eval()
-    export(published, {"interface": "bargein/1"}, tmp_path / "whole.onnx", peaks=[4.0, 4.0])
+    inputs = [Inputs(4.0, torch.eye(3 * 16).double())] * 2
+    export(published, {"interface": "bargein/1"}, tmp_path / "whole.onnx", inputs)
     found = restored(tmp_path / "whole.onnx")
     for mine, read in zip(published.blocks, found.blocks, strict=True):
         weight = mine.conv.weight.detach()
