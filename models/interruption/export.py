@@ -4,7 +4,7 @@
 
 The same checkpoint gives the same bytes. `--int8 SET` does the larger products in whole numbers,
 whose range it measures on the first shard of that set: a seventh less time. Evaluate such a file
-beside the one without.
+beside the one without; `compare` tells what differs.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def main() -> None:
     }  # fmt: skip
     inputs = None
     if arguments.int8:
-        with np.load(min((cache_folder() / arguments.int8).glob("train-*.npz"))) as shard:
+        shards = sorted((cache_folder() / arguments.int8).glob("train-*.npz"))
+        if not shards:
+            parser.error(f"--int8: no shards for training in {cache_folder() / arguments.int8}")
+        with np.load(shards[0]) as shard:
             inputs = inputs_of(network, torch.from_numpy(shard["x"].astype(np.float32)))
     export(network, metadata, arguments.out, inputs)
     parameters = sum(p.numel() for p in network.parameters())

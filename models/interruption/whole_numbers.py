@@ -34,19 +34,19 @@ def taps_of(conv: CausalConv, x: Tensor) -> Tensor:
 
 def inputs_of(network: Network, x: Tensor) -> list[Inputs]:
     """Of each block but the stem, over scenes [n, frames, SIZE]; the network is in `eval`."""
-    sizes = [block.inputs * block.conv.kernel_size[0] for block in network.blocks]  # type: ignore
-    peaks = [0.0] * len(sizes)
+    blocks = network.convolutions()[1:]
+    sizes = [block.inputs * block.conv.kernel_size[0] for block in blocks]
+    peaks = [0.0] * len(blocks)
     sums = [torch.zeros(size, size, dtype=torch.float64) for size in sizes]
 
-    def note(i: int, block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(block, CausalConv)
-        peaks[i] = max(peaks[i], float(inputs[0].max()))
-        taps = taps_of(block, inputs[0]).flatten(0, 1)
+    def note(i: int, x: Tensor) -> None:
+        peaks[i] = max(peaks[i], float(x.max()))
+        taps = taps_of(blocks[i], x).flatten(0, 1)
         sums[i] += (taps.T @ taps).double()
 
     hooks = [
-        block.register_forward_pre_hook(lambda block, inputs, i=i: note(i, block, inputs))
-        for i, block in enumerate(network.blocks)
+        block.register_forward_pre_hook(lambda _, inputs, i=i: note(i, inputs[0]))
+        for i, block in enumerate(blocks)
     ]
     with torch.no_grad():
         for part in x.split(_AT_ONCE):

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -7,6 +9,7 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import numpy_helper  # noqa: E402
 
+from models.interruption import export as exporting  # noqa: E402
 from models.interruption import features  # noqa: E402
 from models.interruption.export import export  # noqa: E402
 from models.interruption.network import Network, Shape  # noqa: E402
@@ -137,6 +140,48 @@ def test_rounding_makes_up_for_itself_where_inputs_go_together():
     assert error(whole, scales) < 0.3 * error(plain, scales)
     alone, _ = rounded(weight, torch.eye(48).double())
     assert torch.equal(alone, plain.to(torch.int8)), "nothing goes together: to the nearest"
+
+
+@pytest.fixture
+def command(network, tmp_path, monkeypatch):
+    """Runs `export --int8 set` on the network, in a cache of its own."""
+    monkeypatch.setenv("PARLEY_CACHE", str(tmp_path))
+    (tmp_path / "interruption" / "set").mkdir(parents=True)
+    saved = {
+        "weights": network.state_dict(), "shape": network.shape.as_dict(),
+        "training_data_sha256": "of nothing",
+    }  # fmt: skip
+    torch.save(saved, tmp_path / "best.pt")
+
+    def run() -> None:
+        names = {"checkpoint": tmp_path / "best.pt", "out": tmp_path / "out.onnx"}
+        told = names | {"threshold": 0.5, "threshold-origin": "a guess", "int8": "set"}
+        arguments = [str(part) for k, v in told.items() for part in (f"--{k}", v)]
+        monkeypatch.setattr(sys, "argv", ["export", *arguments])
+        exporting.main()
+
+    return tmp_path, run
+
+
+def test_ranges_come_from_the_first_shard_of_the_set(command, network):
+    root, run = command
+    shards = torch.randn(2, 3, 20, features.SIZE).half().numpy()
+    for number, x in enumerate(shards):
+        np.savez(root / "interruption" / "set" / f"train-{number:03d}.npz", x=x)
+    run()
+    stored = {one.name: one for one in onnx.load(root / "out.onnx").graph.initializer}
+    (first, _) = inputs_of(network, torch.from_numpy(shards[0].astype(np.float32)))
+    step = numpy_helper.to_array(stored["convolutions.1.step"])
+    assert step.item() == pytest.approx(first.peak / 255)
+
+
+def test_a_set_without_shards_is_refused_by_name(command, capsys):
+    root, run = command
+    with pytest.raises(SystemExit):
+        run()
+    told = capsys.readouterr().err
+    assert f"--int8: no shards for training in {root / 'interruption' / 'set'}" in told
+    assert not (root / "out.onnx").exists()
 
 
 def test_the_same_weights_give_the_same_bytes(network, tmp_path):
