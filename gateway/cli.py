@@ -19,6 +19,9 @@ from gateway.config import Config, ConfigError, load
 EXIT_USAGE = 2
 """Status for a mistake of the operator's: configuration, arguments, a busy port."""
 
+DEV_TOKEN_S = 3600
+"""How long the token that `serve --dev` prints is valid."""
+
 _NO_KEY = """\
 no API key is configured, and nobody may enter without one.
 Make a pair:                gateway keys new
@@ -195,14 +198,67 @@ def _for_trying(config: Config) -> Config:
 
 
 def _print_dev(config: Config, port: int) -> None:
+    """What a newcomer does next: variables for an agent, a request by hand, where to read on."""
     key, secret = next(iter(config.keys.items()))
     configured = os.environ.get("LIVEKIT_API_KEY") == key
-    print("Parley, for trying out. Give your agent these variables:\n")
-    print(f"export LIVEKIT_INFERENCE_URL=http://127.0.0.1:{port}/v1")
-    print(f"export LIVEKIT_REMOTE_EOT_URL=http://127.0.0.1:{port}/v1")
-    print(f"export LIVEKIT_API_KEY={key}")
     shown = "<the secret that is configured>" if configured else secret.get_secret_value()
-    print(f"export LIVEKIT_API_SECRET={shown}\n", flush=True)
+    url = f"http://127.0.0.1:{port}/v1"
+    token = auth.mint(key, secret.get_secret_value(), identity="curl", ttl_s=DEV_TOKEN_S)
+    request, answer = _dev_request(config, url)
+    print(
+        f"""\
+Parley is running on this machine, for trying it out. Stop it with Ctrl+C.
+
+1. A LiveKit agent uses it when it is started with these variables; its code stays as it is:
+
+export LIVEKIT_INFERENCE_URL={url}
+export LIVEKIT_REMOTE_EOT_URL={url}
+export LIVEKIT_API_KEY={key}
+export LIVEKIT_API_SECRET={shown}
+
+2. A request by hand, in another terminal. The token is valid for an hour; `gateway token`, run
+with the variables above, makes another:
+
+{request} -H "Authorization: Bearer {token}"
+
+{answer}
+
+3. {_dev_models(config)}
+
+README.md says what can be configured, deploy/config.example.yaml lists every option.
+""",
+        flush=True,
+    )
+
+
+def _dev_request(config: Config, url: str) -> tuple[str, str]:
+    """A request that works now, as a command without its token, and what its answer means."""
+    from gateway.routes import Routes
+
+    for model in Routes(config, "chat").names():
+        body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+        return (
+            f"curl -s {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+            f"It asks {model} for a reply.",
+        )
+    return (
+        f"head -c 32000 /dev/zero | curl -s '{url}/bargein?threshold=0.5' --data-binary @-",
+        'It asks the interruption model about a second of silence: "is_bargein": false.',
+    )
+
+
+def _dev_models(config: Config) -> str:
+    """Which models can be used, or how to get some."""
+    from gateway.provider import Conversation
+    from gateway.routes import Routes
+
+    if any(Routes(config, conversation).names() for conversation in get_args(Conversation)):
+        return "Models: `gateway models` lists them all, `gateway check` says what is missing."
+    return (
+        "Interruption works as it is. For replies, speech-to-text and voices set a provider's key\n"
+        "(for example OPENAI_API_KEY or DEEPGRAM_API_KEY) and start again; for engines on this "
+        'machine,\nwithout any key, see "Engines of your own" in README.md.'
+    )
 
 
 def _token(args: argparse.Namespace) -> int:

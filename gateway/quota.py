@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from pydantic import Field, SecretStr, field_validator
 
 from gateway.errors import Failure, Kind
+from gateway.extras import how_to_install
 from gateway.section import Section
 
 _logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class QuotaConfig(Section):
         ):
             raise ValueError("expected a URL that starts with redis:// or rediss://")
         if url is not None and importlib.util.find_spec("redis") is None:
-            raise ValueError("needs the extra redis: pip install 'parley-gateway[redis]'")
+            raise ValueError(f"needs the package redis ({how_to_install('redis')})")
         return url
 
 

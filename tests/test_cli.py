@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.auth import Authenticator, Caller
-from gateway.cli import main
+from gateway.cli import _print_dev, main
+from gateway.config import Config
+from gateway.errors import Failure
 from tests.fakes import frame_model
 
 SECRET = "s3cr3t-s3cr3t-s3cr3t-s3cr3t-s3cr3t"
@@ -82,6 +85,27 @@ def test_a_token_for_an_unknown_key_is_a_mistake(
     config = a_config(tmp_path, f"keys: {{APIx: {SECRET}}}")
     assert run("token", "--config", config, "--key", "APIy") == 2
     assert "'APIy' is not configured" in capsys.readouterr().err
+
+
+def test_trying_out_says_what_to_do_next(capsys: pytest.CaptureFixture[str]):
+    _print_dev(Config(keys={"APIx": SecretStr(SECRET)}), 8080)
+    shown = capsys.readouterr().out
+    assert "export LIVEKIT_INFERENCE_URL=http://127.0.0.1:8080/v1\n" in shown
+    assert f"export LIVEKIT_API_SECRET={SECRET}\n" in shown
+    [pasted] = [line for line in shown.splitlines() if "curl" in line and "Bearer" in line]
+    token = pasted.rpartition("Bearer ")[2].strip('"')
+    assert not isinstance(Authenticator({"APIx": SECRET}).authenticate(f"Bearer {token}"), Failure)
+    assert "OPENAI_API_KEY" in shown
+    assert "README.md" in shown
+
+
+def test_with_a_chat_model_the_request_by_hand_is_a_chat(capsys: pytest.CaptureFixture[str]):
+    rack = {"type": "openai-compatible", "base_url": "http://rack/v1", "models": ["m"]}
+    config = Config.model_validate({"keys": {"APIx": SECRET}, "providers": {"rack": rack}})
+    _print_dev(config, 8080)
+    shown = capsys.readouterr().out
+    assert "/chat/completions" in shown
+    assert '"model": "rack/m"' in shown
 
 
 def test_trying_out_listens_on_this_machine_alone(capsys: pytest.CaptureFixture[str]):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gateway.bargein.decision import first_detection
 from gateway.bargein.model import WINDOW_S_MAX, BargeinModel, Question
+from gateway.extras import how_to_install
 from gateway.inference.onnx import FrameModel
 
 BEFORE_S: Final = 1.0
@@ -157,7 +158,7 @@ def _read_any(path: Path) -> tuple[Audio, int]:
     except ImportError:
         raise AnalyseError(
             f"{path}: only WAV files of 16-bit samples can be read without the package "
-            "soundfile: pip install 'parley-gateway[analyse]'"
+            f"soundfile ({how_to_install('analyse')})"
         ) from None
     try:
         samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
@@ -276,7 +277,7 @@ def draw(recording: Recording, segments: Sequence[Segment], threshold: float, ta
         import matplotlib as mpl
     except ImportError:
         raise AnalyseError(
-            "a plot needs the package matplotlib: pip install 'parley-gateway[analyse]'"
+            f"a plot needs the package matplotlib ({how_to_install('analyse')})"
         ) from None
     mpl.use("Agg")
     from matplotlib import pyplot

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway.eot.settings import TurnTextConfig
+from gateway.extras import how_to_install
 from gateway.inference.onnx import ModelError, TokenModel
 
 TURNS_MAX: Final = 6
@@ -28,9 +29,7 @@ END_OF_MESSAGE: Final = "<|im_end|>"
 CONTENT_CHARS_MAX: Final = 8000
 """Of a longer message only the end is looked at: 128 tokens are far less."""
 
-_EXTRA: Final = (
-    "eot.text.model: needs the extra `turn-text`: pip install 'parley-gateway[turn-text]'"
-)
+_EXTRA: Final = f"eot.text.model: needs the package transformers ({how_to_install('turn-text')})"
 
 
 @dataclass(frozen=True, slots=True)

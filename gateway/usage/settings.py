@@ -6,6 +6,7 @@ import importlib.util
 
 from pydantic import Field, SecretStr, field_validator
 
+from gateway.extras import how_to_install
 from gateway.section import Section
 
 
@@ -39,5 +40,5 @@ class UsageConfig(Section):
             and url.get_secret_value().startswith("postgres")
             and importlib.util.find_spec("asyncpg") is None
         ):
-            raise ValueError("needs the extra postgres: pip install 'parley-gateway[postgres]'")
+            raise ValueError(f"needs the package asyncpg ({how_to_install('postgres')})")
         return url
