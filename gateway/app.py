@@ -16,26 +16,26 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.auth import Authenticator
-from gateway.bargein.endpoint import BargeinEndpoint
-from gateway.bargein.engine import BargeinEngine
-from gateway.chat.endpoint import ChatEndpoint, ModelsEndpoint
 from gateway.config import Config
-from gateway.connect import Connector
-from gateway.door import Door
-from gateway.eot.endpoint import EotEndpoint
-from gateway.eot.engine import EotEngine
-from gateway.eot.multi import EotMultiEndpoint
-from gateway.errors import TREATMENT, Failure, Kind, error_body
-from gateway.leases import SharedLeases
-from gateway.metrics import Metrics
-from gateway.prices import Prices
-from gateway.quota import Quota
-from gateway.stt.endpoint import SttEndpoint
-from gateway.stt.utterances import Engines
-from gateway.tts.endpoint import TtsEndpoint
-from gateway.usage.log import UsageLog
-from gateway.wire import Receive, Scope, Send, refuse
+from gateway.conversations.bargein.route import BargeinEndpoint
+from gateway.conversations.chat.route import ChatEndpoint, ModelsEndpoint
+from gateway.conversations.eot.route import EotEndpoint
+from gateway.conversations.eot.text_route import EotMultiEndpoint
+from gateway.conversations.stt.route import SttEndpoint
+from gateway.conversations.tts.route import TtsEndpoint
+from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.turn_detection.engine import EotEngine
+from gateway.engines.utterances import Engines
+from gateway.runtime.connector import Connector
+from gateway.server.admission import Door
+from gateway.server.asgi import Receive, Scope, Send, refuse
+from gateway.server.auth import Authenticator
+from gateway.server.cluster_sessions import SharedLeases
+from gateway.server.quota import Quota
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.prices import Prices
+from gateway.telemetry.usage.log import UsageLog
+from gateway.upstreams.errors import TREATMENT, Failure, Kind, error_body
 
 _logger = logging.getLogger(__name__)
 

@@ -18,17 +18,17 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from gateway import provider as vendors
-from gateway.bargein.settings import BargeinConfig
-from gateway.chat.settings import ChatConfig
-from gateway.eot.settings import EotConfig
-from gateway.prices import Price
-from gateway.provider import Account, ProviderSettings
-from gateway.quota import QuotaConfig
-from gateway.section import Section
-from gateway.stt.settings import SttConfig
-from gateway.tts.settings import TtsConfig
-from gateway.usage.settings import UsageConfig
+from gateway.server.quota import QuotaConfig
+from gateway.settings.bargein import BargeinConfig
+from gateway.settings.chat import ChatConfig
+from gateway.settings.eot import EotConfig
+from gateway.settings.section import Section
+from gateway.settings.stt import SttConfig
+from gateway.settings.tts import TtsConfig
+from gateway.settings.usage import UsageConfig
+from gateway.telemetry.prices import Price
+from gateway.upstreams import provider as vendors
+from gateway.upstreams.provider import Account, ProviderSettings
 
 SECRET_CHARS_MIN = 32
 """HS256 wants a key as long as its hash (RFC 7518, section 3.2)."""

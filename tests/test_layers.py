@@ -88,10 +88,10 @@ def test_no_conversation_imports_another_but_for_its_settings(path: Path):
 
 def test_only_one_module_imports_onnxruntime():
     users = [name(p) for p in modules("**/*.py") if "onnxruntime" in set(imports(p))]
-    assert users == ["gateway/inference/onnx.py"]
+    assert users == ["gateway/engines/onnx.py"]
 
 
 def test_only_app_serve_and_the_command_line_know_the_application():
     for path in modules("**/*.py"):
-        if name(path) not in ("gateway/serve.py", "gateway/cli.py", "gateway/app.py"):
+        if name(path) not in ("gateway/serve.py", "gateway/cli/main.py", "gateway/app.py"):
             assert "gateway.app" not in set(imports(path)), name(path)

@@ -8,14 +8,14 @@ from typing import Any, Final
 import orjson
 from pydantic import Field
 
-from gateway.chat.failures import failure_in_stream, failure_of, read_error_object
-from gateway.chat.readers import EventReader
-from gateway.chat.upstream import ChatRequest, Reader, Usage
-from gateway.chat.writer import Call, Writer
-from gateway.dial import Dial, join_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account, Provider, ProviderSettings
+from gateway.providers._openai.chunk_writer import Call, Writer
+from gateway.providers._openai.stream_reader import EventReader
+from gateway.providers._shared.chat_errors import failure_in_stream, failure_of, read_error_object
+from gateway.upstreams.chat import ChatRequest, Reader, Usage
+from gateway.upstreams.dial import Dial, join_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, Provider, ProviderSettings
 
 _SAMPLING_MODELS: Final = (
     "claude-3 claude-opus-4-0 claude-opus-4-1 claude-opus-4-2 claude-opus-4-5 claude-opus-4-6 "

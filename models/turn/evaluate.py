@@ -25,8 +25,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gateway import fetch
-from gateway.eot.model import Question, TurnModel
+from gateway.engines.turn_detection.model import Question, TurnModel
+from gateway.weights import fetch
 from models.interruption.baselines import SAMPLE_RATE, VAD_FRAME, speech_probabilities
 
 Samples = npt.NDArray[np.int16]

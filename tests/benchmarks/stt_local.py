@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway import fetch
-from gateway.audio.vad import Heard, SileroVad, VadState
-from gateway.stt import whisper
-from gateway.stt.cutter import CHUNK, Cutter, Transcribe
-from gateway.stt.upstream import Cutting, Final
+from gateway.engines import whisper
+from gateway.engines.segmenter import CHUNK, Cutter, Transcribe
+from gateway.engines.vad import Heard, SileroVad, VadState
+from gateway.upstreams.stt import Cutting, Final
+from gateway.weights import fetch
 from tests.benchmarks.tools import percentile, table
 
 RECORDINGS = 60

@@ -15,7 +15,7 @@ import yaml
 
 from deploy import examples
 from gateway.config import ServerConfig, load
-from gateway.routes import Routes
+from gateway.routing.catalogue import Routes
 from gateway.serve import CLOSE_S
 
 ROOT = Path(__file__).parents[2]

@@ -5,11 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.chat.upstream import ChatRequest, Heard, Usage
-from gateway.errors import Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
 from gateway.providers.anthropic import PROVIDER, AnthropicChat, Settings, to_messages
+from gateway.upstreams.chat import ChatRequest, Heard, Usage
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
 
 ATTEMPT = Attempt("anthropic", "claude-haiku-4-5")
 

@@ -7,11 +7,9 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     changed,
@@ -21,9 +19,11 @@ from gateway.providers._speech_dialect import (
     parsed,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
     Eager,
     Ended,
@@ -43,7 +43,7 @@ from gateway.stt.upstream import (
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
+from gateway.upstreams.stt import (
     Final as FinalHeard,
 )
 

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind, presentable
-from gateway.provider import Account
-from gateway.providers._voice_dialect import base_language, by_close, query_value, read_object
-from gateway.tts.upstream import (
+from gateway.providers._shared.tts import base_language, by_close, query_value, read_object
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
     Cancel,
     Failed,

@@ -7,11 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, TEXT, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     mean_confidence,
@@ -21,9 +19,11 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, TEXT, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
     Ended,
     Failed,
@@ -39,7 +39,7 @@ from gateway.stt.upstream import (
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
+from gateway.upstreams.stt import (
     Final as FinalHeard,
 )
 

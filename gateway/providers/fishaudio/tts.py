@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import msgpack
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.provider import Account
-from gateway.providers._voice_dialect import by_close
-from gateway.tts.upstream import Audio, Cancel, Failed, Finished, Heard, SpeechRequest, Traits
+from gateway.providers._shared.tts import by_close
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Cancel, Failed, Finished, Heard, SpeechRequest, Traits
 
 DEFAULT_VOICE: Final = "933563129e564b19a115bedd57b7406a"
 

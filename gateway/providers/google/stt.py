@@ -9,11 +9,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.dial import Dial, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     failure_of_close,
@@ -21,9 +19,11 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
     Ended,
     Expiring,
@@ -39,7 +39,7 @@ from gateway.stt.upstream import (
     Traits,
     Transcript,
 )
-from gateway.stt.upstream import (
+from gateway.upstreams.stt import (
     Final as FinalHeard,
 )
 

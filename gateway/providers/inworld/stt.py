@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     failure_of_status,
@@ -21,9 +20,10 @@ from gateway.providers._speech_dialect import (
     parsed,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
     Failed,
     Finish,
@@ -38,7 +38,7 @@ from gateway.stt.upstream import (
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
+from gateway.upstreams.stt import (
     Final as FinalHeard,
 )
 

@@ -9,16 +9,16 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import SocketRecognizer, SpeechAdapter, parsed, said, text_of
-from gateway.providers._transcription_dialect import OPTIONS as RECORDING_OPTIONS
-from gateway.providers._transcription_dialect import Transcriptions
-from gateway.stt import options
-from gateway.stt.options import TEXT, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.providers._openai.stt import OPTIONS as RECORDING_OPTIONS
+from gateway.providers._openai.stt import Transcriptions
+from gateway.providers._shared import options
+from gateway.providers._shared.options import TEXT, TEXTS, Table
+from gateway.providers._shared.stt import SocketRecognizer, SpeechAdapter, parsed, said, text_of
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
     Ended,
     Failed,
@@ -35,7 +35,7 @@ from gateway.stt.upstream import (
     Traits,
     Transcript,
 )
-from gateway.stt.upstream import (
+from gateway.upstreams.stt import (
     Final as FinalHeard,
 )
 

@@ -12,10 +12,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind, presentable
-from gateway.provider import Account
-from gateway.providers._voice_dialect import (
+from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
@@ -23,7 +20,10 @@ from gateway.providers._voice_dialect import (
     read_object,
     samples,
 )
-from gateway.tts.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
     Cancel,
     Failed,

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     most_frequent,
@@ -19,9 +17,11 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
     Ended,
     Failed,
@@ -38,7 +38,7 @@ from gateway.stt.upstream import (
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
+from gateway.upstreams.stt import (
     Final as FinalHeard,
 )
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.cartesia.tts import DEFAULT_VOICE, CartesiaVoice
-from gateway.tts.upstream import Audio, Failed, Finished, SpeechRequest, Timed, Words
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
 VOICE = CartesiaVoice(Account("cartesia", "cartesia", "https://api.cartesia.ai", "key"))
 

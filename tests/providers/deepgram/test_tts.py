@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.deepgram.tts import DeepgramVoice, upstream_model
-from gateway.tts.upstream import Audio, Failed, Finished, Released, SpeechRequest
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Failed, Finished, Released, SpeechRequest
 
 VOICE = DeepgramVoice(Account("deepgram", "deepgram", "https://api.deepgram.com", "key"))
 

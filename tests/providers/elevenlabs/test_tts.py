@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
-from gateway.tts.upstream import Audio, Chars, Failed, Finished, SpeechRequest, Timed
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed
 
 VOICE = ElevenLabsVoice(Account("elevenlabs", "elevenlabs", "https://api.elevenlabs.io", "key"))
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.inworld.tts import InworldVoice
-from gateway.tts.upstream import Audio, Chars, Failed, Finished, SpeechRequest, Timed, Words
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed, Words
 
 VOICE = InworldVoice(Account("inworld", "inworld", "https://api.inworld.ai", "a2V5"))
 

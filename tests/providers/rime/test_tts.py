@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.rime.tts import RimeVoice
-from gateway.tts.upstream import Audio, Failed, Finished, SpeechRequest, Timed, Words
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
 VOICE = RimeVoice(Account("rime", "rime", "https://users-ws.rime.ai", "key"))
 

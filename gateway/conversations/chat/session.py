@@ -1,0 +1,658 @@
+"""One chat request: whom to ask, what to pass on, when to turn to the next. Pure.
+
+Nothing reaches the client of an upstream that fails before its first content, so the switch to
+the next one leaves no trace; after the first content nothing is retried. Several upstreams are
+asked at a time only where hedging is on: the first to speak wins, the others are let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gateway.conversations.chat.protocol import KEEPALIVE, error_event
+from gateway.providers._shared.chat_errors import AT_ONCE, PAUSE_S, exhausted_for_s
+from gateway.routing.breaker import Health
+from gateway.routing.capacity import RANKS, Place, Slots
+from gateway.settings.chat import ChatConfig
+from gateway.upstreams.chat import ChatRequest, ChatUpstream, Heard, Reader, Usage
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure, Kind, Reach
+from gateway.upstreams.events import Broke, End, Head, HttpEvent, Left, Piece, Woken
+from gateway.upstreams.plan import Attempt, Plan, after
+
+ERROR_BODY_BYTES_MAX: Final = 64 << 10
+"""So much of an upstream's error body is read; the rest is not worth waiting for."""
+
+HELD_BYTES_MAX: Final = 1 << 20
+"""So much is held back before the first content (reasoning, role); then it is passed on."""
+
+DROPS_MAX: Final = 3
+"""So many parameters that providers refuse are left out, for one request."""
+
+KEPT_PARAMS: Final = frozenset({"model", "messages", "stream", "tools", "response_format"})
+"""Never left out: the answer would be to another question."""
+
+HEDGES_SAVED_MAX: Final = 10.0
+"""Hedges that quiet times earn for busy ones."""
+
+ROUND_PAUSE_S_MAX: Final = 2.0
+"""The longest pause between rounds. A deployment that wants a longer rest is not asked again."""
+
+_NEVER: Final = float("inf")
+_PASSING: Final = frozenset(
+    {Kind.UNREACHABLE, Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.UPSTREAM_ERROR, Kind.TIMEOUT,
+     Kind.BROKEN_OFF, Kind.NONSENSE}
+)  # fmt: skip
+"""What may be over when everybody has been asked."""
+
+_OPERATORS_KINDS: Final = frozenset(
+    {Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first event of a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The place that an attempt waited for is its own."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Ask an upstream; what it says comes back with the number `attempt`."""
+
+    attempt: int
+    dial: Dial
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Say Granted once the place is granted."""
+
+    attempt: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Let go of the attempt with this number: close its connection."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The attempt's answer is whole: its connection may be kept for the next request."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Send the headers of a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Send bytes of a stream."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer with a whole JSON body, and be done."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer with an error status, and be done."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the stream cleanly, and be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakOff:
+    """End without ending the body: the client must not take it for a whole answer."""
+
+
+Action = Open | Wait | Drop | Leave | Start | Write | Reply | Refuse | Finish | BreakOff
+Event = Begin | HttpEvent | Left | Granted
+
+
+@dataclass(slots=True)
+class Try:
+    """What became of one attempt; `failure` is None while it runs and if it succeeded.
+
+    `hedge` says that it was made beside another, `lost` that the other one spoke first. `rests`
+    says that its failure made the deployment rest.
+    """
+
+    provider: str
+    model: str
+    began: float
+    failure: Failure | None = None
+    hedge: bool = False
+    lost: bool = False
+    rests: bool = False
+    usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened, for logs, metrics and records. Times are of the session's clock."""
+
+    tries: list[Try] = field(default_factory=list)
+    first_content_at: float | None = None
+    usage: Usage | None = None
+    failure: Failure | None = None
+    left: bool = False
+    bytes_out: int = 0
+    served: Try | None = None
+
+
+class Hedges:
+    """How many requests may be asked twice: a share of all, so that a slow day is not doubled."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._saved = 1.0
+
+    def earn(self) -> None:
+        """A request has come."""
+        self._saved = min(self._saved + self._share, HEDGES_SAVED_MAX)
+
+    def spend(self) -> bool:
+        """Whether one may be asked twice now."""
+        if self._saved < 1.0:
+            return False
+        self._saved -= 1.0
+        return True
+
+
+class Shared:
+    """What the sessions of a process have in common."""
+
+    def __init__(
+        self, config: ChatConfig, health: Health | None = None, slots: Slots | None = None
+    ) -> None:
+        self.health = health or Health()
+        self.slots = slots or Slots()
+        self.hedges = Hedges(config.hedge.share_max)
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """An attempt under way."""
+
+    number: int
+    attempt: Attempt
+    told: Try
+    reader: Reader
+    repeated: bool
+    deadline: float
+    place: Place | None = None
+    error_head: Head | None = None
+    error_body: bytearray = field(default_factory=bytearray)
+    held: bytearray = field(default_factory=bytearray)
+    at_work: bool = False
+
+    @property
+    def waits(self) -> bool:
+        return self.place is not None and not self.place.granted
+
+
+class ChatSession:
+    """Events in, actions out."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        plan: Plan,
+        upstreams: Mapping[str, ChatUpstream],
+        config: ChatConfig,
+        now: float,
+        shared: Shared | None = None,
+        rank: int = RANKS["standard"],
+    ) -> None:
+        self._request = request
+        self._plan = plan
+        self._upstreams = upstreams
+        self._config = config
+        self._shared = shared or Shared(config)
+        self._rank = rank
+        self._total_deadline = now + config.total_timeout_s
+        self._keepalive_at = now + config.keepalive_s if request.stream else _NEVER
+        self._running: dict[int, _Running] = {}
+        self._speaking: _Running | None = None
+        self._paused: tuple[float, Attempt] | None = None
+        self._hedge_at = _NEVER
+        self._hedges = 0
+        deployments = {(attempt.provider, attempt.model) for attempt in plan}
+        self._alone = len(deployments) == 1
+        self._rounds_left = 0 if self._alone else config.rounds - 1
+        self._next_round_at = _NEVER
+        self._for_next_round: list[tuple[Attempt, Failure]] = []
+        self._drops = 0
+        self._started = False
+        self._over = False
+        self.report = Report()
+
+    @property
+    def model(self) -> str:
+        """The client's name of the model."""
+        return self._request.model
+
+    @property
+    def deadline(self) -> float | None:
+        if self._over:
+            return None
+        if (speaking := self._speaking) is not None:
+            return min(speaking.deadline, self._total_deadline, self._keepalive_at)
+        moments = [
+            self._total_deadline,
+            self._keepalive_at,
+            self._hedge_at,
+            self._next_round_at,
+        ]
+        moments += [running.deadline for running in self._running.values()]
+        if self._paused is not None:
+            moments.append(self._paused[0])
+        return min(moments)
+
+    def handle(self, event: Event | Woken, now: float) -> list[Action]:
+        if self._over:
+            return []
+        speaking = self._speaking
+        if speaking is not None and isinstance(event, Piece) and event.attempt == speaking.number:
+            return self._relay(speaking, event.data, now)
+        match event:
+            case Piece():
+                running = self._running.get(event.attempt)
+                return [] if running is None else self._piece(running, event.data, now)
+            case Head():
+                running = self._running.get(event.attempt)
+                return [] if running is None else self._head(running, event, now)
+            case End():
+                running = self._running.get(event.attempt)
+                return [] if running is None else self._end(running, now)
+            case Broke():
+                running = self._running.get(event.attempt)
+                return [] if running is None else self._broke(running, event.failure, now)
+            case Granted():
+                running = self._running.get(event.attempt)
+                return [] if running is None else [self._open(running, now)]
+            case Begin():
+                self._plan = self._shared.health.order(self._plan, now)
+                self._shared.hedges.earn()
+                return self._begin(self._next(now), now)
+            case Woken():
+                return self._woken(now)
+            case Left():
+                self.report.left = True
+                return [*self._stop(now), BreakOff()]
+
+    # -- beginning attempts
+
+    def _next(self, now: float) -> Attempt:
+        """Take the next attempt from the plan: the first that need not wait for a place."""
+        slots = self._shared.slots
+        chosen = next((a for a in self._plan if slots.free(a, self._rank, now)), self._plan[0])
+        left = list(self._plan)
+        left.remove(chosen)
+        self._plan = tuple(left)
+        return chosen
+
+    def _begin(
+        self, attempt: Attempt, now: float, *, hedge: bool = False, repeated: bool = False
+    ) -> list[Action]:
+        number = len(self.report.tries) + 1
+        told = Try(attempt.provider, attempt.model, now, hedge=hedge)
+        self.report.tries.append(told)
+        reader = self._upstreams[attempt.provider].reader(self._request, attempt)
+        running = _Running(number, attempt, told, reader, repeated, self._total_deadline)
+        self._running[number] = running
+        running.place = place = self._shared.slots.ask(attempt, self._rank, now)
+        if place is None or place.granted:
+            return [self._open(running, now)]
+        if place.gone:
+            return self._fail(running, self._no_place(), now)
+        self._wait(running, now)
+        return [Wait(number, place)]
+
+    def _open(self, running: _Running, now: float) -> Open:
+        running.told.began = now
+        running.deadline = self._total_deadline
+        if self._request.stream or running.reader.streamed:
+            running.deadline = now + self._config.first_token_timeout_s
+        self._shared.health.began(running.attempt, now)
+        self._hedge_at = self._next_hedge(running, now)
+        upstream = self._upstreams[running.attempt.provider]
+        return Open(running.number, upstream.dial(self._request, running.attempt))
+
+    def _wait(self, running: _Running, now: float) -> None:
+        """Set when to look again: a place may open by the clock alone."""
+        assert running.place is not None
+        ends = running.told.began + self._config.queue_timeout_s
+        opens = self._shared.slots.opens_at(running.place, now)
+        running.deadline = ends if opens is None or opens <= now else min(opens, ends)
+
+    def _next_hedge(self, running: _Running, now: float) -> float:
+        hedge = self._config.hedge
+        if not hedge.enabled or not self._plan or self._hedges >= hedge.extra_max:
+            return _NEVER
+        if not (self._request.stream or running.reader.streamed):
+            return _NEVER  # silence says nothing about an answer that comes in one piece
+        wait_s = hedge.after_s or self._shared.health.first_token_p95_s(running.attempt)
+        return _NEVER if wait_s is None else now + max(wait_s, hedge.at_least_s)
+
+    # -- listening to them
+
+    def _head(self, running: _Running, event: Head, now: float) -> list[Action]:
+        if event.status != 200:
+            running.error_head = event
+        elif (for_s := exhausted_for_s(event.headers)) is not None:
+            self._shared.health.exhausted(running.attempt, for_s, now)
+        return []
+
+    def _piece(self, running: _Running, data: bytes, now: float) -> list[Action]:
+        if running.error_head is not None:
+            running.error_body += data
+            if len(running.error_body) > ERROR_BODY_BYTES_MAX:
+                return self._end(running, now)
+            return []
+        return self._heard(running, running.reader.feed(data), now)
+
+    def _end(self, running: _Running, now: float) -> list[Action]:
+        if running.error_head is not None:
+            return self._fail(running, self._read_error(running, running.error_head), now)
+        return self._heard(running, running.reader.finish(), now, ended=True)
+
+    def _broke(self, running: _Running, failure: Failure, now: float) -> list[Action]:
+        if failure.kind is Kind.UNREACHABLE:
+            # refused, or a kept connection that had gone stale: a new one may do
+            failure = replace(failure, again_s=AT_ONCE)
+        return self._fail(running, failure, now)
+
+    def _read_error(self, running: _Running, head: Head) -> Failure:
+        if head.status < 400:
+            return Failure(
+                Kind.NONSENSE,
+                f"the provider answered with status {head.status}",
+                upstream_status=head.status,
+            )
+        upstream = self._upstreams[running.attempt.provider]
+        return upstream.failure(head.status, head.headers, bytes(running.error_body))
+
+    def _relay(self, speaking: _Running, data: bytes, now: float) -> list[Action]:
+        """A piece of the answer that is being passed on: nearly all events are this one."""
+        heard = speaking.reader.feed(data)
+        if heard.failure is not None or heard.finished or heard.usage is not None:
+            return self._heard(speaking, heard, now)
+        speaking.deadline = now + self._config.idle_timeout_s
+        forward = heard.forward
+        if not forward:
+            return []
+        self._keepalive_at = now + self._config.keepalive_s
+        self.report.bytes_out += len(forward)
+        return [Write(forward)]
+
+    def _heard(
+        self, running: _Running, heard: Heard, now: float, *, ended: bool = False
+    ) -> list[Action]:
+        if heard.usage is not None:
+            running.told.usage = heard.usage
+        actions: list[Action] = []
+        if not self._request.stream:
+            if heard.content or heard.progress:
+                self._hear_work(running, now)
+            if heard.failure is None:
+                return self._whole(running, heard, now) if heard.finished else []
+        elif self._speaking is not None:
+            running.deadline = now + self._config.idle_timeout_s
+            self._write(heard.forward, now, actions)
+        else:
+            running.held += heard.forward
+            if heard.content or len(running.held) > HELD_BYTES_MAX:
+                actions += self._win(running, now)
+            elif heard.progress:
+                self._hear_work(running, now)
+        if heard.failure is not None:
+            return actions + self._fail(running, heard.failure, now)
+        if not (heard.finished or ended):
+            return actions
+        if self._speaking is None:
+            if self._plan or len(self._running) > 1:
+                empty = Failure(Kind.NONSENSE, "the provider's answer was empty")
+                return self._fail(running, empty, now)
+            actions += self._win(running, now)
+        return [*actions, *self._succeed(running, now), Finish()]
+
+    def _hear_work(self, running: _Running, now: float) -> None:
+        """The model is at work: silence is measured from here, and nobody else is asked."""
+        if not running.at_work:
+            running.at_work = True
+            self._shared.health.spoke(running.attempt, now - running.told.began)
+        self._hedge_at = _NEVER
+        if running.reader.streamed:
+            running.deadline = now + self._config.idle_timeout_s
+
+    def _win(self, running: _Running, now: float) -> list[Action]:
+        """The first content: what was held back goes out, the others are let go."""
+        self._hear_work(running, now)
+        self._speaking = running
+        self.report.served = running.told
+        self.report.first_content_at = now
+        running.deadline = now + self._config.idle_timeout_s
+        actions: list[Action] = []
+        for other in tuple(self._running.values()):
+            if other is not running:
+                actions.append(self._let_go(other, now))
+        if not self._started:
+            self._started = True
+            actions.append(Start())
+        self._write(bytes(running.held), now, actions)
+        running.held.clear()
+        return actions
+
+    def _whole(self, running: _Running, heard: Heard, now: float) -> list[Action]:
+        self.report.served = running.told
+        self.report.first_content_at = now
+        self.report.bytes_out += len(heard.forward)
+        return [*self._succeed(running, now), Reply(heard.forward)]
+
+    def _write(self, data: bytes, now: float, actions: list[Action]) -> None:
+        if data:
+            actions.append(Write(data))
+            self.report.bytes_out += len(data)
+            self._keepalive_at = now + self._config.keepalive_s
+
+    # -- ending them
+
+    def _succeed(self, running: _Running, now: float) -> list[Action]:
+        del self._running[running.number]
+        self._shared.health.ended(running.attempt, None, now)
+        self._return_place(running, now)
+        self.report.usage = running.told.usage
+        return [Leave(running.number), *self._stop(now)]
+
+    def _let_go(self, running: _Running, now: float) -> Drop:
+        """Another attempt was faster, or nobody waits for the answer any more."""
+        del self._running[running.number]
+        running.told.lost = not self.report.left
+        if not running.waits:
+            self._shared.health.dropped(running.attempt)
+        self._return_place(running, now)
+        return Drop(running.number)
+
+    def _stop(self, now: float) -> list[Action]:
+        self._over = True
+        return [self._let_go(running, now) for running in tuple(self._running.values())]
+
+    def _return_place(self, running: _Running, now: float) -> None:
+        if running.place is not None:
+            self._shared.slots.give_back(running.place, now)
+
+    def _fail(self, running: _Running, failure: Failure, now: float) -> list[Action]:
+        if failure.provider is None:
+            failure = replace(failure, provider=running.attempt.provider)
+        running.told.failure = failure
+        if not running.waits:  # a queue of ours says nothing about the provider
+            running.told.rests = self._shared.health.ended(running.attempt, failure, now)
+        del self._running[running.number]
+        self._return_place(running, now)
+        dropped: list[Action] = [Drop(running.number)]
+        if self._speaking is not None:
+            return dropped + self._give_up(failure, now)
+        if failure.kind in _PASSING and (failure.retry_after_s or 0.0) <= ROUND_PAUSE_S_MAX:
+            self._for_next_round.append((running.attempt, failure))
+        again = self._again(running, failure)
+        self._plan = self._left_after(failure, running.attempt)
+        if failure.kind is not Kind.CONTENT_POLICY and failure.reach is Reach.REQUEST:
+            return dropped + self._give_up(failure, now)
+        if now >= self._total_deadline:
+            return dropped + self._give_up(failure, now)
+        if again is not None and (failure.again_s == AT_ONCE or self._alone):
+            if failure.again_s == AT_ONCE:
+                return dropped + self._begin(again, now, repeated=True)
+            if not self._running:
+                assert failure.again_s is not None
+                self._paused = (now + failure.again_s, again)
+                return dropped
+        if self._plan and not any(other.at_work for other in self._running.values()):
+            return dropped + self._begin(self._next(now), now, hedge=bool(self._running))
+        if self._another_round(now) or self._running:
+            return dropped
+        return dropped + self._give_up(self._tellable(), now)
+
+    def _another_round(self, now: float) -> bool:
+        """Whether those that failed for a passing reason will be asked once more."""
+        if self._next_round_at < _NEVER:
+            return True
+        if self._plan or not self._rounds_left or not self._for_next_round:
+            return False
+        done = self._config.rounds - self._rounds_left
+        self._rounds_left -= 1
+        wish = min(failure.retry_after_s or 0.0 for _, failure in self._for_next_round)
+        self._next_round_at = now + max(min(PAUSE_S * 2 ** (done - 1), ROUND_PAUSE_S_MAX), wish)
+        return True
+
+    def _begin_round(self, now: float) -> list[Action]:
+        self._next_round_at = _NEVER
+        once = {(a.provider, a.model): a for a, _ in self._for_next_round}
+        if self._config.hedge.enabled:  # a new request may fare better than one that is stuck
+            for running in self._running.values():
+                once.setdefault((running.attempt.provider, running.attempt.model), running.attempt)
+        self._for_next_round.clear()
+        self._plan = self._shared.health.order(tuple(once.values()), now)
+        if any(other.at_work for other in self._running.values()):
+            return []
+        if len(self._running) > self._config.hedge.extra_max:
+            return []
+        return self._begin(self._next(now), now, hedge=bool(self._running))
+
+    def _again(self, running: _Running, failure: Failure) -> Attempt | None:
+        """The attempt that may be made once more at the same deployment, if any."""
+        if failure.again_s is None:
+            return None
+        if failure.kind is not Kind.UNSUPPORTED:
+            return None if running.repeated else running.attempt
+        name = (failure.param or "").partition(".")[0].partition("[")[0]
+        options = running.attempt.options
+        asked = options.get(name, self._request.body.get(name)) is not None
+        if not asked or name in KEPT_PARAMS or self._drops >= DROPS_MAX:
+            return None
+        self._drops += 1
+        return replace(running.attempt, options={**options, name: None})
+
+    def _left_after(self, failure: Failure, failed: Attempt) -> Plan:
+        if failure.kind is Kind.CONTENT_POLICY:
+            return self._plan if self._config.retry_content_policy else ()
+        left = after(failure, (failed, *self._plan))
+        if failure.kind is Kind.CONTEXT_LENGTH and failed.context_tokens is not None:
+            size = failed.context_tokens
+            left = tuple(a for a in left if a.context_tokens is None or a.context_tokens > size)
+        return left
+
+    def _tellable(self) -> Failure:
+        """The failure that is answered when all have failed: the last one, but rather one that
+        concerns the caller than one that only the operator can mend."""
+        failures = [told.failure for told in self.report.tries if told.failure is not None]
+        theirs = [failure for failure in failures if failure.kind not in _OPERATORS_KINDS]
+        return (theirs or failures)[-1]
+
+    def _give_up(self, failure: Failure, now: float) -> list[Action]:
+        actions = self._stop(now)
+        self.report.failure = failure
+        if self._started:
+            return [*actions, Write(error_event(failure)), BreakOff()]
+        return [*actions, Refuse(failure)]
+
+    def _no_place(self) -> Failure:
+        return Failure(
+            Kind.RATE_LIMITED,
+            "every place at this model's deployments is taken",
+            retry_after_s=1.0,
+        )
+
+    # -- the clock
+
+    def _woken(self, now: float) -> list[Action]:
+        if now >= self._total_deadline:
+            failure = Failure(Kind.TIMEOUT, "the answer took too long")
+            for running in self._running.values():
+                running.told.failure = replace(failure, provider=running.attempt.provider)
+            return self._give_up(failure, now)
+        for running in tuple(self._running.values()):
+            if now >= running.deadline:
+                return self._late(running, now)
+        if self._paused is not None and now >= self._paused[0]:
+            attempt, self._paused = self._paused[1], None
+            return self._begin(attempt, now, repeated=True)
+        if now >= self._next_round_at:
+            return self._begin_round(now)
+        if now >= self._hedge_at:
+            return self._hedge(now)
+        self._keepalive_at = now + self._config.keepalive_s
+        if self._started:
+            return [Write(KEEPALIVE)]
+        self._started = True
+        return [Start(), Write(KEEPALIVE)]
+
+    def _late(self, running: _Running, now: float) -> list[Action]:
+        if running.waits:
+            if now >= running.told.began + self._config.queue_timeout_s:
+                return self._fail(running, self._no_place(), now)
+            assert running.place is not None
+            self._shared.slots.grant(running.place.key, now)
+            self._wait(running, now)  # if it was granted, Granted is on its way
+            return []
+        if running.at_work:
+            heard = running.reader.finish()
+            if heard.finished and heard.failure is None:  # only the end itself is missing
+                return self._heard(running, heard, now, ended=True)
+        what = "next part of its answer" if running.at_work else "first token"
+        return self._fail(
+            running, Failure(Kind.TIMEOUT, f"the provider did not send the {what} in time"), now
+        )
+
+    def _hedge(self, now: float) -> list[Action]:
+        self._hedge_at = _NEVER
+        if not self._plan or not self._shared.hedges.spend():
+            return []
+        self._hedges += 1
+        return self._begin(self._next(now), now, hedge=True)

@@ -1,0 +1,147 @@
+"""Which deployments rest, and for how long."""
+
+import pytest
+
+from gateway.routing.breaker import (
+    FAILURES_TO_REST,
+    FIRST_TOKENS_MIN,
+    LONG_REST_S,
+    RECENT,
+    REST_S,
+    REST_S_MAX,
+    UNKNOWN_MAX,
+    Health,
+)
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+
+A, A2, B = Attempt("acme", "a-1"), Attempt("acme", "a-2"), Attempt("zeus", "z-1")
+KNOWN = {(one.provider, one.model) for one in (A, A2, B)}
+BROKEN = Failure(Kind.UPSTREAM_ERROR, "x")
+
+
+def failed(health: Health, attempt: Attempt = A, times: int = 1, now: float = 0.0) -> bool:
+    rests = False
+    for _ in range(times):
+        health.began(attempt, now)
+        rests = health.ended(attempt, BROKEN, now)
+    return rests
+
+
+def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out():
+    health = Health(KNOWN)
+    assert not failed(health, times=FAILURES_TO_REST - 1)
+    assert health.order((A, B), 0.0) == (A, B)
+    assert failed(health)
+    assert health.order((A, B), 0.0) == (B, A)
+    assert health.order((A,), 0.0) == (A,)
+
+
+def test_a_success_in_between_forgets_the_row():
+    health = Health(KNOWN)
+    failed(health, times=FAILURES_TO_REST - 1)
+    health.ended(A, None, 0.0)
+    assert not failed(health, times=FAILURES_TO_REST - 1)
+
+
+def test_a_share_of_failures_is_enough_without_a_row():
+    health = Health(KNOWN)
+    rests = False
+    for i in range(RECENT):
+        health.began(A, 0.0)
+        rests = health.ended(A, BROKEN if i % 2 else None, 0.0) or rests
+    assert rests
+
+
+def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere():
+    health = Health(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    assert health.order((A, B), REST_S) == (A, B)
+    health.began(A, REST_S)
+    assert health.order((A, B), REST_S) == (B, A)
+    health.ended(A, None, REST_S)
+    assert health.order((A, B), REST_S) == (A, B)
+
+
+def test_a_failed_probe_doubles_the_rest_up_to_a_bound():
+    health = Health(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    now, rests = 0.0, []
+    for _ in range(6):
+        began = now
+        while health.resting(A, now):
+            now += 1.0
+        rests.append(now - began)
+        failed(health, now=now)
+    assert rests[:3] == [REST_S, 2 * REST_S, 4 * REST_S]
+    assert max(rests) == REST_S_MAX
+
+
+def test_a_probe_that_was_let_go_lets_somebody_else_probe():
+    health = Health(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    health.began(A, REST_S)
+    health.dropped(A)
+    assert health.order((A, B), REST_S) == (A, B)
+
+
+def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
+    health = Health(KNOWN)
+    health.ended(A, Failure(Kind.RATE_LIMITED, "x", retry_after_s=7), 10.0)
+    assert health.order((A, B), 16.9) == (B, A)
+    assert health.order((A, B), 17.0) == (A, B)
+    assert health.order((A2, B), 16.9) == (A2, B)  # limits are for each model
+
+
+@pytest.mark.parametrize(
+    ("failure", "whole"),
+    [
+        (Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=401), True),
+        (Failure(Kind.UPSTREAM_QUOTA, "x", upstream_status=402), True),
+        (Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=403), False),
+        (Failure(Kind.UPSTREAM_NOT_FOUND, "x", upstream_status=404), False),
+    ],
+)
+def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: bool):
+    health = Health(KNOWN)
+    assert health.ended(A, failure, 0.0)
+    assert health.order((A, B), LONG_REST_S - 1) == (B, A)
+    assert health.resting(A2, LONG_REST_S - 1) is whole
+    assert health.order((A, B), LONG_REST_S) == (A, B)
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.BAD_REQUEST, Kind.CONTEXT_LENGTH, Kind.TOO_LARGE, Kind.UNSUPPORTED]
+)
+def test_a_callers_fault_is_no_failure(kind: Kind):
+    health = Health(KNOWN)
+    for _ in range(50):
+        health.ended(A, Failure(kind, "x"), 0.0)
+    assert not health.resting(A, 0.0)
+
+
+def test_a_limit_that_leaves_nothing_rests_before_the_first_refusal():
+    health = Health(KNOWN)
+    health.exhausted(A, 3.0, 0.0)
+    assert health.order((A, B), 2.9) == (B, A)
+    assert health.order((A, B), 3.0) == (A, B)
+
+
+def test_models_that_callers_invent_are_remembered_up_to_a_bound_and_push_out_no_known_one():
+    health = Health(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    for i in range(10 * UNKNOWN_MAX):
+        health.ended(Attempt("acme", f"m{i}"), BROKEN, 0.0)
+    assert len(health._states) <= UNKNOWN_MAX + len(KNOWN) + 1
+    assert health.resting(A, 0.0)
+
+
+def test_the_time_that_most_first_tokens_take_is_known_after_some():
+    health = Health(KNOWN)
+    for i in range(FIRST_TOKENS_MIN - 1):
+        health.spoke(A, 0.1 + i / 1000)
+    assert health.first_token_p95_s(A) is None
+    health.spoke(A, 9.0)
+    p95 = health.first_token_p95_s(A)
+    assert p95 is not None
+    assert 0.1 < p95 < 1.0
