@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.conversations.bargein.decision import first_detection
-from gateway.engines.interruption.model import WINDOW_S_MAX, BargeinModel, Question
+from gateway.engines.interruption.model import BargeinModel, Question
 from gateway.engines.onnx import FrameModel
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX
 from gateway.settings.extras import how_to_install
 
 BEFORE_S: Final = 1.0
@@ -208,7 +209,8 @@ def spans_from(onsets_s: Sequence[float], seconds: float) -> list[tuple[float, f
         raise AnalyseError(f"an onset lies outside the recording, which has {seconds:.2f} s")
     ends = [*ordered[1:], seconds]
     return [
-        (begin, min(end, begin + WINDOW_S_MAX)) for begin, end in zip(ordered, ends, strict=True)
+        (begin, min(end, begin + INTERRUPTION_WINDOW_S_MAX))
+        for begin, end in zip(ordered, ends, strict=True)
     ]
 
 
@@ -226,7 +228,7 @@ def judged(
     track = server.track()
     begin = max(0, round((onset_s - BEFORE_S) * rate))
     last = min(recording.samples.size, round((end_s + SILENCE_S) * rate))
-    step, longest = round(STEP_S * rate), round(WINDOW_S_MAX * rate)
+    step, longest = round(STEP_S * rate), round(INTERRUPTION_WINDOW_S_MAX * rate)
     times: list[float] = []
     probabilities: list[float] = []
     decided_s: float | None = None

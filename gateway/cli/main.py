@@ -172,7 +172,7 @@ def _serve(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     log.configure(config.log.level, config.log.format)
     # late: the other commands need none of this
-    from gateway.engines.onnx import ModelError
+    from gateway.engines.types import ModelError
     from gateway.serve import listen, serve
 
     try:
@@ -235,9 +235,9 @@ README.md says what can be configured, deploy/config.example.yaml lists every op
 
 def _dev_request(config: Config, url: str) -> tuple[str, str]:
     """A request that works now, as a command without its token, and what its answer means."""
-    from gateway.routing.catalogue import Routes
+    from gateway.routing.catalogue import Catalogue
 
-    for model in Routes(config, "chat").names():
+    for model in Catalogue(config.models, config.accounts(), "chat").names():
         body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
         return (
             f"curl -s {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'",
@@ -251,10 +251,13 @@ def _dev_request(config: Config, url: str) -> tuple[str, str]:
 
 def _dev_models(config: Config) -> str:
     """Which models can be used, or how to get some."""
-    from gateway.routing.catalogue import Routes
+    from gateway.routing.catalogue import Catalogue
     from gateway.upstreams.provider import Conversation
 
-    if any(Routes(config, conversation).names() for conversation in get_args(Conversation)):
+    if any(
+        Catalogue(config.models, config.accounts(), conversation).names()
+        for conversation in get_args(Conversation)
+    ):
         return "Models: `gateway models` lists them all, `gateway check` says what is missing."
     return (
         "Interruption works as it is. For replies, speech-to-text and voices set a provider's key\n"
@@ -291,7 +294,7 @@ def _new_pair() -> tuple[str, str]:
 def _check(args: argparse.Namespace) -> int:
     config = load(args.config)
     from gateway.engines.interruption.engine import load_model
-    from gateway.engines.onnx import ModelError
+    from gateway.engines.types import ModelError
 
     failed = False
     print(f"keys        {', '.join(config.keys) or 'none (gateway keys new makes a pair)'}")
@@ -323,9 +326,9 @@ def _check(args: argparse.Namespace) -> int:
 
 def _check_eot(config: Config) -> bool:
     """Show the end-of-turn models; False if one that is configured cannot be loaded."""
-    from gateway.engines.onnx import ModelError
     from gateway.engines.turn_detection.engine import load_model
     from gateway.engines.turn_detection.text import load
+    from gateway.engines.types import ModelError
     from gateway.upstreams.errors import Failure
 
     try:
@@ -400,7 +403,7 @@ def _models_fetch(args: argparse.Namespace) -> int:
 def _bargein_analyse(args: argparse.Namespace) -> int:
     from gateway.cli.analyse import AnalyseError, analyse
     from gateway.engines.interruption.engine import load_model
-    from gateway.engines.onnx import ModelError
+    from gateway.engines.types import ModelError
 
     config = load(args.config, dev=True)
     try:
@@ -421,12 +424,12 @@ def _bargein_analyse(args: argparse.Namespace) -> int:
 
 
 def _print_models(config: Config) -> None:
-    from gateway.routing.catalogue import Routes
+    from gateway.routing.catalogue import Catalogue
     from gateway.upstreams.provider import Conversation
 
     found = False
     for conversation in get_args(Conversation):
-        for name, plan in Routes(config, conversation).names().items():
+        for name, plan in Catalogue(config.models, config.accounts(), conversation).names().items():
             found = True
             places = ", then ".join(f"{attempt.provider} ({attempt.model})" for attempt in plan)
             print(f"  {conversation:4}  {name:40} {places}")

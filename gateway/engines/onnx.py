@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
 from gateway.engines.rewrite import faster
-
-Samples = npt.NDArray[np.int16]
-Floats = npt.NDArray[np.float32]
+from gateway.engines.types import Floats, FrameModelCard, ModelError, Samples
 
 onnxruntime.set_default_logger_severity(3)  # its warnings are for those who build models
-
-
-class ModelError(Exception):
-    """A file is no model, or not the kind that is wanted; the message says what is."""
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
@@ -54,17 +46,6 @@ def open_faster_session(path: Path, threads: int) -> onnxruntime.InferenceSessio
                 rewritten, _options(threads), providers=["CPUExecutionProvider"]
             )
     return open_session(path, threads)
-
-
-@dataclass(frozen=True, slots=True)
-class FrameModelCard:
-    """What a model's metadata says. `frame_samples` is how many samples one output stands for."""
-
-    name: str
-    version: str
-    sample_rate: int
-    frame_samples: int
-    default_threshold: float
 
 
 class FrameModel:

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from gateway.engines import vad, whisper
 from gateway.engines.batcher import Batcher, Place, Timing
-from gateway.engines.onnx import ModelError
 from gateway.engines.segmenter import CHUNK, Cutter, Out, Transcribe
+from gateway.engines.types import ModelError
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.errors import Failure, Kind

@@ -9,7 +9,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from gateway.audio.pcm import Loudness, floats, level
-from gateway.engines.onnx import Floats, open_session
+from gateway.engines.onnx import open_session
+from gateway.engines.types import Floats
 
 RATE: Final = 16_000
 CHUNK: Final = 512

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.config import Config, Deployment
 from gateway.routing.capacity import Limits
+from gateway.settings.models import Deployment
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan, only
-from gateway.upstreams.provider import Conversation
+from gateway.upstreams.provider import Account, Conversation
 
 NAME_CHARS_MAX: Final = 256
 """A longer model name is nobody's."""
@@ -24,7 +24,7 @@ ATTEMPTS_MAX: Final = 32
 _WILD: Final = "*"
 
 
-class Routes:
+class Catalogue:
     """Plans for the models of one conversation, made once for each name.
 
     A name of `models:` in the configuration has the deployments given there; so has one that
@@ -34,12 +34,16 @@ class Routes:
     """
 
     def __init__(
-        self, config: Config, conversation: Conversation, chance: random.Random | None = None
+        self,
+        models: Mapping[str, Sequence[Deployment]],
+        accounts: Mapping[str, Account],
+        conversation: Conversation,
+        chance: random.Random | None = None,
     ) -> None:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._accounts = {
             name: account
-            for name, account in config.accounts().items()
+            for name, account in accounts.items()
             if vendors.find(account.type).serves(conversation)
         }
         self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
@@ -53,16 +57,16 @@ class Routes:
                 catalogue[model] = (*catalogue.get(model, ()), attempt)
             for model in account.settings.models:
                 catalogue.setdefault(f"{name}/{model}", (Attempt(name, model),))
-        self._configured = config.models
+        self._configured = models
         self._catalogue = catalogue
         self._plans: dict[str, Plan] = dict(catalogue)
         self._weights: dict[str, tuple[float | None, ...]] = {}
-        for model in config.models:
+        for model in models:
             self._add(model)
         self._wild.sort(key=lambda one: -len(one[0]))
         self.limits = {
             (d.provider, d.model): Limits(d.concurrency, d.requests_per_minute, d.low_share)
-            for deployments in config.models.values()
+            for deployments in models.values()
             for d in deployments
             if d.provider is not None and (d.concurrency or d.requests_per_minute)
         }

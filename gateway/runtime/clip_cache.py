@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import queue
 import tempfile
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
+from gateway.conversations.tts.clips import Clip, clip_name
 from gateway.conversations.tts.protocol import Style
 from gateway.settings.tts import TtsCacheConfig
 from gateway.upstreams.tts import Timed
@@ -26,29 +25,6 @@ WRITES_MAX: Final = 64
 """Clips that wait to be written; more are not kept on disk."""
 
 SUFFIX: Final = ".clip"
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A spoken text: s16le samples at the rate it was asked for, and its words."""
-
-    pcm: bytes
-    words: tuple[Timed, ...] = ()
-
-
-class Clips(Protocol):
-    """What the session asks of a cache."""
-
-    def get(self, style: Style, rate: int, text: str) -> Clip | None: ...
-
-    def put(self, style: Style, rate: int, text: str, clip: Clip) -> None: ...
-
-
-def clip_name(style: Style, rate: int, text: str) -> str:
-    """The same for the same text, spoken in the same way."""
-    asked = [style.model, style.voice, style.language, style.extra, rate, text.strip()]
-    encoded = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    return hashlib.sha256(encoded).hexdigest()
 
 
 class ClipCache:

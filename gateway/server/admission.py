@@ -12,9 +12,9 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Final
 
-from gateway.config import LimitsConfig
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Caller
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import record_of

@@ -6,33 +6,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-from pydantic import Field
-
-from gateway.settings.section import Section
+from gateway.settings.prices import Price
 
 MILLION: Final = 1_000_000
 
 LOOKUPS_MAX: Final = 4096
 """Names whose price is remembered: callers may invent names by a provider's prefix."""
-
-
-class Price(Section):
-    """Prices of one model, in whatever currency the operator thinks in."""
-
-    input: float = Field(0.0, ge=0)
-    """A million prompt tokens."""
-    cached_input: float | None = Field(None, ge=0)
-    """A million prompt tokens that the provider had in its cache. Default: as `input`."""
-    cache_write: float | None = Field(None, ge=0)
-    """A million prompt tokens that it put there. Default: as `input`."""
-    output: float = Field(0.0, ge=0)
-    """A million completion tokens, reasoning among them."""
-    audio_minute: float = Field(0.0, ge=0)
-    """A minute of audio that is heard."""
-    characters: float = Field(0.0, ge=0)
-    """A million characters that are spoken."""
-    request: float = Field(0.0, ge=0)
-    """One request or session."""
 
 
 class Prices:

@@ -21,7 +21,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from gateway import __version__
-from gateway.config import ServerConfig
+from gateway.settings.server import ServerConfig
 from gateway.weights import fetch
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.engines.onnx import FrameModel, ModelError
+from gateway.engines.onnx import FrameModel
+from gateway.engines.types import ModelError
 from tests.fakes import frame_model
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from gateway.config import ConfigError, load
-from gateway.routing.catalogue import NAME_CHARS_MAX, Routes
+from gateway.routing.catalogue import NAME_CHARS_MAX, Catalogue
 from gateway.upstreams.errors import Failure, Kind
 
 PROVIDERS = """
@@ -17,13 +17,14 @@ providers:
 """
 
 
-def routes(tmp_path, models: str = "", seed: int = 1) -> Routes:
+def routes(tmp_path, models: str = "", seed: int = 1) -> Catalogue:
     file = tmp_path / "c.yaml"
     file.write_text(PROVIDERS + models)
-    return Routes(load(file, {}), "chat", random.Random(seed))
+    config = load(file, {})
+    return Catalogue(config.models, config.accounts(), "chat", random.Random(seed))
 
 
-def asked(routes: Routes, model: str, *args, **kwargs) -> list[tuple[str, str]]:
+def asked(routes: Catalogue, model: str, *args, **kwargs) -> list[tuple[str, str]]:
     plan = routes.plan(model, *args, **kwargs)
     assert not isinstance(plan, Failure), plan
     return [(attempt.provider, attempt.model) for attempt in plan]

@@ -11,8 +11,9 @@ from gateway.conversations.tts.actions import (
     Looked,
     Spoken,
 )
+from gateway.conversations.tts.clips import Clip
 from gateway.conversations.tts.protocol import Style
-from gateway.runtime.clip_cache import Clip, ClipCache
+from gateway.runtime.clip_cache import ClipCache
 from gateway.settings.tts import TtsCacheConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.tts import Audio, Failed, Finished, PartSpoken, Timed

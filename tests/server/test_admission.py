@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config import LimitsConfig
 from gateway.server.admission import Door, Visit
 from gateway.server.auth import Authenticator
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure, Kind
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from gateway.server.asgi import failure_headers
-from gateway.server.quota import Quota, QuotaConfig, Standing
+from gateway.server.quota import Quota, Standing
+from gateway.settings.quota import QuotaConfig
 from gateway.settings.usage import UsageConfig
 from gateway.upstreams.errors import Failure, error_body
 from tests import services

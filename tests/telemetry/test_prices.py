@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.telemetry.prices import Price, Prices, speech_cost, tokens_cost
+from gateway.settings.prices import Price
+from gateway.telemetry.prices import Prices, speech_cost, tokens_cost
 
 
 def test_cached_tokens_have_their_own_price():

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.engines.onnx import Floats
+from gateway.engines.types import Floats
 from gateway.upstreams.errors import Failure, Kind
 
 HEADER_BYTES: Final = 8

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.config import LimitsConfig
 from gateway.conversations.bargein import protocol
 from gateway.conversations.bargein.decision import first_detection
 from gateway.conversations.bargein.session import (
@@ -22,8 +21,8 @@ from gateway.conversations.bargein.session import (
 )
 from gateway.engines.batcher import Timing
 from gateway.engines.interruption.engine import BargeinEngine
-from gateway.engines.interruption.model import WINDOW_S_MAX, Question
-from gateway.engines.onnx import Floats
+from gateway.engines.interruption.model import Question
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
 from gateway.runtime.loop import Inbox, drive
 from gateway.server.admission import Door, Visit, new_id
 from gateway.server.asgi import (
@@ -38,6 +37,7 @@ from gateway.server.asgi import (
     read_body,
     refuse,
 )
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure, Kind
 
@@ -147,7 +147,7 @@ class BargeinEndpoint:
                     Kind.TOO_LARGE, f"the body has more than {self._limits.message_bytes} bytes"
                 )
             else:
-                asked = protocol.check_window(len(body), rate, WINDOW_S_MAX) or asked
+                asked = protocol.check_window(len(body), rate, INTERRUPTION_WINDOW_S_MAX) or asked
         if isinstance(asked, Failure):
             visit.fail(asked)
             await refuse(scope, send, asked)

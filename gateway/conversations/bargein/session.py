@@ -9,8 +9,7 @@ from typing import Final
 from gateway.conversations.bargein import protocol
 from gateway.conversations.bargein.decision import first_detection
 from gateway.conversations.bargein.protocol import CloseSession, Create, Settings
-from gateway.engines.interruption.model import WINDOW_S_MAX
-from gateway.engines.onnx import Floats, FrameModelCard
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, FrameModelCard
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, Left, Text, Woken
 
@@ -139,7 +138,7 @@ class BargeinSession:
             )
         else:
             wrong = protocol.check_window(
-                len(data) - protocol.HEADER_BYTES, self._card.sample_rate, WINDOW_S_MAX
+                len(data) - protocol.HEADER_BYTES, self._card.sample_rate, INTERRUPTION_WINDOW_S_MAX
             )
         if wrong is not None:
             self._bad_windows += 1

@@ -33,7 +33,7 @@ from gateway.conversations.chat.session import (
 )
 from gateway.routing.breaker import Health
 from gateway.routing.capacity import RANKS, Slots
-from gateway.routing.catalogue import Routes
+from gateway.routing.catalogue import Catalogue
 from gateway.runtime.companions import Companions
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox, drive
@@ -89,7 +89,7 @@ class ChatEndpoint:
         self._door = door
         self._connector = connector
         self._metrics = metrics
-        self.routes = Routes(config, "chat")
+        self.routes = Catalogue(config.models, config.accounts(), "chat")
         self.shared = Shared(
             config.chat, Health(self.routes.deployments()), Slots(self.routes.limits)
         )

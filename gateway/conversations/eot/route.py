@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import Final
 
-from gateway.config import LimitsConfig
 from gateway.conversations.eot.protocol import SAMPLE_RATE
 from gateway.conversations.eot.session import (
     Action,
@@ -20,10 +19,12 @@ from gateway.conversations.eot.session import (
 )
 from gateway.engines.batcher import Timing
 from gateway.engines.turn_detection.engine import EotEngine
-from gateway.engines.turn_detection.model import Prediction, Question
+from gateway.engines.turn_detection.model import Question
+from gateway.engines.types import Prediction
 from gateway.runtime.loop import Inbox, drive
 from gateway.server.admission import Door, Visit
 from gateway.server.asgi import ClientSocket, Receive, Scope, Send, refuse
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure
 

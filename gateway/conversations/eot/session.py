@@ -20,7 +20,7 @@ from gateway.conversations.eot.protocol import (
     Unknown,
 )
 from gateway.conversations.eot.recent import RecentAudio
-from gateway.engines.turn_detection.model import FINISHED, Prediction
+from gateway.engines.types import FINISHED, Prediction
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, Left, Text, Woken
 

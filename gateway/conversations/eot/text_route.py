@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.config import LimitsConfig
 from gateway.engines.batcher import Batcher, Timing
 from gateway.engines.turn_detection.text import Turn, load
 from gateway.server.admission import Door, Visit
@@ -30,6 +29,7 @@ from gateway.server.asgi import (
     refuse,
 )
 from gateway.settings.eot import EotConfig
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import BatchMetrics, Metrics
 from gateway.upstreams.errors import Failure, Kind
 

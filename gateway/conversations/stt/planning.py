@@ -31,7 +31,7 @@ ATTEMPTS_MAX: Final = 16
 
 
 class Plans(Protocol):
-    """`routes.Routes`, as far as it is needed here."""
+    """`routes.Catalogue`, as far as it is needed here."""
 
     def plan(self, model: str) -> Plan | Failure: ...
 

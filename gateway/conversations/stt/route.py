@@ -24,7 +24,7 @@ from gateway.conversations.stt.report import Report
 from gateway.conversations.stt.session import Event, SttSession
 from gateway.engines.utterances import Engines, UtteranceStream
 from gateway.routing.breaker import Health
-from gateway.routing.catalogue import Routes
+from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.runtime.loop import Inbox, drive
 from gateway.server.admission import Door, Visit, new_id
@@ -63,7 +63,7 @@ class SttEndpoint:
         self._connector = connector
         self._metrics = metrics
         self._engines = engines
-        self.routes = Routes(config, "stt")
+        self.routes = Catalogue(config.models, config.accounts(), "stt")
         self._health = Health(self.routes.deployments())
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.conversations.tts.protocol import Style
-from gateway.routing.catalogue import Routes
+from gateway.routing.catalogue import Catalogue
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt, Plan
 
@@ -15,7 +15,7 @@ from gateway.upstreams.plan import Attempt, Plan
 class Planner:
     """Plans for /tts. `types` are the vendors' type names by provider."""
 
-    def __init__(self, routes: Routes, types: Mapping[str, str]) -> None:
+    def __init__(self, routes: Catalogue, types: Mapping[str, str]) -> None:
         self._routes = routes
         self._types = types
 

@@ -26,7 +26,7 @@ from gateway.conversations.tts.actions import (
 from gateway.conversations.tts.planning import Planner
 from gateway.conversations.tts.session import TtsSession
 from gateway.routing.breaker import Health
-from gateway.routing.catalogue import Routes
+from gateway.routing.catalogue import Catalogue
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox, drive
@@ -76,7 +76,7 @@ class TtsEndpoint:
         self._door = door
         self._connector = connector
         self._metrics = metrics
-        self.routes = Routes(config, "tts")
+        self.routes = Catalogue(config.models, config.accounts(), "tts")
         self._health = Health(self.routes.deployments())
         self.lines = Lines(connector, config.tts.connect_timeout_s, config.tts.spare_lines)
         self.workers = Workers()

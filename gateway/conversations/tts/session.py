@@ -30,6 +30,7 @@ from gateway.conversations.tts.actions import (
     Tell,
     Tried,
 )
+from gateway.conversations.tts.clips import Clip, Clips
 from gateway.conversations.tts.protocol import (
     CloseSession,
     Create,
@@ -42,7 +43,6 @@ from gateway.conversations.tts.protocol import (
 from gateway.conversations.tts.synthesis import Speech
 from gateway.conversations.tts.text import speakable, split
 from gateway.routing.breaker import Health
-from gateway.runtime.clip_cache import Clip, Clips
 from gateway.settings.tts import TtsConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, Left, Text, Woken

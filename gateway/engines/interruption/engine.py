@@ -7,8 +7,9 @@ from pathlib import Path
 
 from gateway.conversations.bargein.decision import claim
 from gateway.engines.batcher import Batcher, Timing
-from gateway.engines.interruption.model import INTERFACE, WINDOW_S_MAX, BargeinModel, Question
-from gateway.engines.onnx import Floats, FrameModel, FrameModelCard, ModelError
+from gateway.engines.interruption.model import INTERFACE, BargeinModel, Question
+from gateway.engines.onnx import FrameModel
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, FrameModelCard, ModelError
 from gateway.settings.bargein import BargeinConfig
 from gateway.telemetry.metrics import BatchMetrics, Metrics
 
@@ -69,7 +70,7 @@ class Listener:
         self, engine: BargeinEngine, answered: Callable[[int, float | None], None]
     ) -> None:
         self._model = engine.model
-        self._bytes_max = 2 * int(WINDOW_S_MAX * engine.card.sample_rate)
+        self._bytes_max = 2 * int(INTERRUPTION_WINDOW_S_MAX * engine.card.sample_rate)
 
         def tell(question: Question, floats: Floats | None, timing: Timing | None) -> None:
             answered(question.created_at, None if floats is None else claim(floats))

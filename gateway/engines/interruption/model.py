@@ -14,13 +14,12 @@ from typing import Final
 
 import numpy as np
 
-from gateway.engines.onnx import Floats, FrameModel
+from gateway.engines.onnx import FrameModel
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
 
 INTERFACE: Final = "bargein/1"
 """Metadata `interface` of a model that can be served here."""
 
-WINDOW_S_MAX: Final = 3.0
-"""Longest window (contract, section 6)."""
 
 _ANCHOR_BYTES: Final = 3200
 """100 ms at 16 kHz: what is looked for to find where a window continues the one before."""
@@ -50,7 +49,7 @@ class Track:
     def __init__(self, model: FrameModel) -> None:
         card = model.card
         self._frame_bytes = 2 * card.frame_samples
-        self._frames_max = int(WINDOW_S_MAX * card.sample_rate) // card.frame_samples
+        self._frames_max = int(INTERRUPTION_WINDOW_S_MAX * card.sample_rate) // card.frame_samples
         self._window = b""
         self._rest = b""
         self._shift = _ANCHOR_BYTES

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 from gateway.conversations.eot.protocol import Thresholds
 from gateway.engines.batcher import Batcher
-from gateway.engines.onnx import ModelError
-from gateway.engines.turn_detection.model import Prediction, Question, TurnModel
+from gateway.engines.turn_detection.model import Question, TurnModel
+from gateway.engines.types import ModelError, Prediction
 from gateway.settings.eot import EotConfig
 from gateway.telemetry.metrics import BatchMetrics, Metrics
 from gateway.upstreams.errors import Failure, Kind

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from gateway.engines.onnx import Floats, Samples
+from gateway.engines.types import Floats, Samples
 
 SAMPLE_RATE: Final = 16_000
 MELS: Final = 80

@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from gateway.engines.onnx import Floats, ModelError, WindowModel
+from gateway.engines.onnx import WindowModel
 from gateway.engines.turn_detection.features import MELS, SAMPLE_RATE, LogMel
+from gateway.engines.types import Floats, ModelError, Prediction, TurnModelCard
 
 INTERFACE: Final = "eot/1"
 """Metadata `interface` of a model that can be served here."""
@@ -19,9 +20,6 @@ INTERFACE: Final = "eot/1"
 WINDOW_S_MAX: Final = 30.0
 """Longest window a model may ask for: so much audio is kept for every session."""
 
-FINISHED: Final = 1.0
-"""What is told where nothing can be predicted. The clients take the same for "no prediction": the
-agent answers after its usual delay, as it would without a detector."""
 
 SMART_TURN_THRESHOLDS: Final[Mapping[str, float]] = {"en": 0.21}
 """Thresholds of Smart Turn v3.2 by language, chosen by models/turn/evaluate.py on recordings; the
@@ -32,31 +30,11 @@ SMART_TURN_THRESHOLD: Final = SMART_TURN_THRESHOLDS["en"]
 
 
 @dataclass(frozen=True, slots=True)
-class TurnModelCard:
-    """What a model is. `window_samples` at 16 kHz is how much audio it looks at."""
-
-    name: str
-    version: str
-    window_samples: int
-    default_threshold: float
-    thresholds: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
     """A session's newest audio (s16le, 16 kHz), and its number for the asker."""
 
     samples: bytes
     number: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The probability that the turn is over, and what the batch it was part of took."""
-
-    probability: float
-    preprocess_s: float
-    inference_s: float
 
 
 class TurnModel:

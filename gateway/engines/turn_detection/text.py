@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from gateway.engines.onnx import ModelError, TokenModel
+from gateway.engines.onnx import TokenModel
+from gateway.engines.types import ModelError
 from gateway.settings.eot import TurnTextConfig
 from gateway.settings.extras import how_to_install
 

@@ -14,7 +14,7 @@ from gateway.conversations.bargein.session import (
     Close,
     Tell,
 )
-from gateway.engines.onnx import FrameModelCard
+from gateway.engines.types import FrameModelCard
 from gateway.upstreams.events import WOKEN, Binary, Left, Text
 
 CARD = FrameModelCard("m", "1", 16000, 400, 0.6)

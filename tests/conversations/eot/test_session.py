@@ -17,7 +17,7 @@ from gateway.conversations.eot.session import (
     Predicted,
     Tell,
 )
-from gateway.engines.turn_detection.model import Prediction
+from gateway.engines.types import Prediction
 from gateway.upstreams.events import WOKEN, Binary, Left, Text
 
 THRESHOLDS = Thresholds(default=0.5, languages={"en": 0.4, "de": 0.3})

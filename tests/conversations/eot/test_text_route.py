@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway.config import LimitsConfig
 from gateway.conversations.eot import text_route
 from gateway.conversations.eot.text_route import (
     ITEMS_MAX,
@@ -21,6 +20,7 @@ from gateway.engines.turn_detection.text import Turn
 from gateway.server.admission import Door
 from gateway.server.auth import Authenticator
 from gateway.settings.eot import EotConfig
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure
 

@@ -12,7 +12,7 @@ from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
 
 
-class Routes:
+class Catalogue:
     models: Mapping[str, Plan] = {
         "deepgram/nova-3": (Attempt("dg", "nova-3"),),
         "assemblyai/universal-streaming": (Attempt("aai", "universal-streaming-english"),),
@@ -43,7 +43,7 @@ def planner(**config: Any) -> SttPlanner:
         "local": Upstream(None, None),
     }
     return SttPlanner(
-        Routes(), SttConfig(**config), upstreams, ("deepgram/nova-3",), ("local/whisper",)
+        Catalogue(), SttConfig(**config), upstreams, ("deepgram/nova-3",), ("local/whisper",)
     )
 
 

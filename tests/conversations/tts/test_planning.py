@@ -21,7 +21,7 @@ PLANS = {
 }
 
 
-class Routes:
+class Catalogue:
     def plan(self, model: str, pinned_provider: str | None = None) -> Any:
         from gateway.upstreams.errors import Kind
 
@@ -29,7 +29,7 @@ class Routes:
 
 
 TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera"}
-PLANNER = Planner(Routes(), TYPES)  # type: ignore[arg-type]
+PLANNER = Planner(Catalogue(), TYPES)  # type: ignore[arg-type]
 
 
 def test_the_first_attempt_is_tried_once_more_at_the_end():

@@ -24,10 +24,10 @@ from gateway.conversations.tts.actions import (
     Tell,
     Tried,
 )
+from gateway.conversations.tts.clips import Clips
 from gateway.conversations.tts.protocol import Style
 from gateway.conversations.tts.session import TtsSession
 from gateway.routing.breaker import Health
-from gateway.runtime.clip_cache import Clips
 from gateway.settings.tts import TtsConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, Left, Text, Woken

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engines.onnx import ModelError
 from gateway.engines.turn_detection.engine import NOT_FETCHED, EotEngine, load_model, thresholds
 from gateway.engines.turn_detection.model import TurnModel
+from gateway.engines.types import ModelError
 from gateway.settings.eot import EotConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure, Kind

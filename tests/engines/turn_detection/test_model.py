@@ -8,13 +8,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from gateway.engines.onnx import ModelError
-from gateway.engines.turn_detection.model import (
-    SMART_TURN_THRESHOLDS,
-    Prediction,
-    Question,
-    TurnModel,
-)
+from gateway.engines.turn_detection.model import SMART_TURN_THRESHOLDS, Question, TurnModel
+from gateway.engines.types import ModelError, Prediction
 from tests.fakes import frame_model, turn_model
 
 

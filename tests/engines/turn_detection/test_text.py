@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.engines.onnx import ModelError, TokenModel
+from gateway.engines.onnx import TokenModel
 from gateway.engines.turn_detection.text import (
     TextTurnModel,
     Turn,
@@ -19,6 +19,7 @@ from gateway.engines.turn_detection.text import (
     prepared,
     read_languages,
 )
+from gateway.engines.types import ModelError
 from gateway.settings.eot import TurnTextConfig
 from tests.fakes import turn_model
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from gateway.settings.prices import Price
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.prices import Price, Prices
+from gateway.telemetry.prices import Prices
 from gateway.telemetry.usage import log
 from gateway.telemetry.usage.log import (
     BATCH_MAX,
