@@ -25,12 +25,12 @@ from gateway.conversations.stt.route import SttEndpoint
 from gateway.conversations.tts.route import TtsEndpoint
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
-from gateway.engines.utterances import Engines
+from gateway.engines.utterances import UtteranceEngines
 from gateway.runtime.connector import Connector
-from gateway.server.admission import Door
+from gateway.server.admission import Admission
 from gateway.server.asgi import Receive, Scope, Send, refuse
 from gateway.server.auth import Authenticator
-from gateway.server.cluster_sessions import SharedLeases
+from gateway.server.cluster_sessions import ClusterSessionCounts
 from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices
@@ -47,7 +47,7 @@ class Gateway:
         self.config = config
         self.metrics = Metrics()
         self.usage = UsageLog(config.usage, self.metrics, Prices(config.prices))
-        self.door = Door(
+        self.door = Admission(
             Authenticator(
                 {key: secret.get_secret_value() for key, secret in config.keys.items()},
                 config.server.token_leeway_s,
@@ -59,9 +59,9 @@ class Gateway:
         self.connector = Connector()
         self.bargein = BargeinEngine(config.bargein, self.metrics)
         self.quota = Quota(config.quota)
-        self.shared_leases: SharedLeases | None = None
+        self.shared_leases: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
-            self.shared_leases = SharedLeases(
+            self.shared_leases = ClusterSessionCounts(
                 url.get_secret_value(), config.quota.prefix, self.door.leases.held
             )
             self.door.leases.elsewhere = self.shared_leases.elsewhere
@@ -69,7 +69,7 @@ class Gateway:
             config, self.door, self.connector, self.metrics, self.quota
         )
         self.tts_endpoint = TtsEndpoint(config, self.door, self.connector, self.metrics)
-        self.engines = Engines(self.connector)
+        self.engines = UtteranceEngines(self.connector)
         self.stt_endpoint = SttEndpoint(
             config, self.door, self.connector, self.metrics, self.engines
         )

@@ -252,11 +252,11 @@ def _dev_request(config: Config, url: str) -> tuple[str, str]:
 def _dev_models(config: Config) -> str:
     """Which models can be used, or how to get some."""
     from gateway.routing.catalogue import Catalogue
-    from gateway.upstreams.provider import Conversation
+    from gateway.upstreams.provider import Modality
 
     if any(
         Catalogue(config.models, config.accounts(), conversation).names()
-        for conversation in get_args(Conversation)
+        for conversation in get_args(Modality)
     ):
         return "Models: `gateway models` lists them all, `gateway check` says what is missing."
     return (
@@ -425,10 +425,10 @@ def _bargein_analyse(args: argparse.Namespace) -> int:
 
 def _print_models(config: Config) -> None:
     from gateway.routing.catalogue import Catalogue
-    from gateway.upstreams.provider import Conversation
+    from gateway.upstreams.provider import Modality
 
     found = False
-    for conversation in get_args(Conversation):
+    for conversation in get_args(Modality):
         for name, plan in Catalogue(config.models, config.accounts(), conversation).names().items():
             found = True
             places = ", then ".join(f"{attempt.provider} ({attempt.model})" for attempt in plan)

@@ -38,7 +38,7 @@ class Observer(Protocol):
     def waiting(self, count: int) -> None: ...
 
 
-class Place(Generic[In, Out]):
+class BatchSlot(Generic[In, Out]):
     """One caller's place: at most one question waits in it, a newer one overtakes the older.
 
     `answered(question, answer, timing)` is called on the event loop once a question was run, or
@@ -105,36 +105,38 @@ class Batcher(Generic[In, Out]):
         self._batch_max = batch_max
         self._observer = observer
         self._stale_s = stale_s
-        self._waiting: dict[Place[In, Out], None] = {}  # in order of arrival
+        self._waiting: dict[BatchSlot[In, Out], None] = {}  # in order of arrival
         self._busy = False
         self._work: queue.SimpleQueue[list[In] | None] = queue.SimpleQueue()
-        self._taken: list[tuple[Place[In, Out], In, float]] = []
+        self._taken: list[tuple[BatchSlot[In, Out], In, float]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name=f"infer-{name}", daemon=True)
         self._thread.start()
 
-    def place(self, answered: Callable[[In, Out | None, Timing | None], None]) -> Place[In, Out]:
+    def place(
+        self, answered: Callable[[In, Out | None, Timing | None], None]
+    ) -> BatchSlot[In, Out]:
         """A place for one caller; to be left with `leave`."""
-        return Place(self, answered)
+        return BatchSlot(self, answered)
 
     def close(self) -> None:
         """Let the thread end after the batch it runs."""
         self._work.put(None)
 
-    def _wait(self, place: Place[In, Out]) -> None:
+    def _wait(self, place: BatchSlot[In, Out]) -> None:
         if place not in self._waiting:
             self._waiting[place] = None
         if not self._busy:
             self._loop = asyncio.get_running_loop()
             self._start()
 
-    def _forget(self, place: Place[In, Out]) -> None:
+    def _forget(self, place: BatchSlot[In, Out]) -> None:
         self._waiting.pop(place, None)
 
     def _start(self) -> None:
         now = time.perf_counter()
-        taken: list[tuple[Place[In, Out], In, float]] = []
-        stale: list[tuple[Place[In, Out], In]] = []
+        taken: list[tuple[BatchSlot[In, Out], In, float]] = []
+        stale: list[tuple[BatchSlot[In, Out], In]] = []
         for place in list(self._waiting):
             if len(taken) >= self._batch_max:
                 break

@@ -15,18 +15,18 @@ import numpy as np
 
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.stt import (
-    Cutting,
     Ended,
+    EndpointingConfig,
     Failed,
     Flushed,
-    Heard,
-    Interim,
+    InterimTranscript,
+    RecognizerEvent,
     SpeechStarted,
     Transcript,
     Word,
 )
 from gateway.upstreams.stt import (
-    Final as FinalHeard,
+    FinalTranscript as FinalHeard,
 )
 
 RATE: Final = 16_000
@@ -74,13 +74,13 @@ class _Cut:
     covers_s: float
 
 
-Out = Transcribe | Heard
+Out = Transcribe | RecognizerEvent
 
 
-class Cutter:
+class Segmenter:
     """One stream of audio. Every method returns what is to be done, in order."""
 
-    def __init__(self, cutting: Cutting, prompt: str = "") -> None:
+    def __init__(self, cutting: EndpointingConfig, prompt: str = "") -> None:
         self._cutting = cutting
         self._silence_chunks = max(1, round(cutting.silence_s / CHUNK_S))
         self._chunks = 0  # heard so far
@@ -118,7 +118,7 @@ class Cutter:
             return self._close(self._quietest())
         return self._maybe_interim()
 
-    def _begin(self) -> Heard:
+    def _begin(self) -> RecognizerEvent:
         self._open = list(self._before)
         self._loudness = [_loudness(chunk) for chunk in self._open]
         self._start = self._chunks - len(self._open)
@@ -210,7 +210,7 @@ class Cutter:
         if cut is None:
             out: list[Out] = []
             if answer is not None and answer.text.strip():
-                out.append(Interim(_placed(answer, self._interim_cut)))
+                out.append(InterimTranscript(_placed(answer, self._interim_cut)))
             return out + self._next()
         self._finals.popleft()
         for i in range(len(self._flushes)):

@@ -18,20 +18,20 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Final
 
 from gateway.engines import vad, whisper
-from gateway.engines.batcher import Batcher, Place, Timing
-from gateway.engines.segmenter import CHUNK, Cutter, Out, Transcribe
+from gateway.engines.batcher import Batcher, BatchSlot, Timing
+from gateway.engines.segmenter import CHUNK, Out, Segmenter, Transcribe
 from gateway.engines.types import ModelError
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Broke, End, Frame, Head, Piece
+from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead, SocketFrame
 from gateway.upstreams.stt import (
     Audio,
-    Engine,
     Finish,
     Flush,
     HttpTranscriber,
     LocalModel,
+    LocalTarget,
     Request,
     Transcript,
 )
@@ -58,15 +58,15 @@ _CHUNK_BYTES: Final = 2 * CHUNK
 _VAD_STALE_S: Final = 3600.0  # audio is never overtaken: what waits is heard
 
 
-class Engines:
+class UtteranceEngines:
     """One for each process: the voice detector, and the models of this machine."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._batcher: Batcher[vad.Heard, list[float]] | None = None
+        self._batcher: Batcher[vad.VadRequest, list[float]] | None = None
         self._local: dict[LocalModel, LocalWhisper] = {}
 
-    def open(self, engine: Engine) -> UtteranceStream | Failure:
+    def open(self, engine: LocalTarget) -> UtteranceStream | Failure:
         """A stream of utterances to `engine`, or why there is none."""
         if engine.refused is not None:
             return engine.refused
@@ -76,7 +76,7 @@ class Engines:
             transcriber = HttpWhisper(engine.transcriber, self._connector)
         return UtteranceStream(engine, transcriber, self._detector())
 
-    def warm(self, engine: Engine) -> None:
+    def warm(self, engine: LocalTarget) -> None:
         """Load a model of this machine now, so that the first caller does not wait for it."""
         if isinstance(engine.transcriber, LocalModel) and engine.refused is None:
             self._local_whisper(engine.transcriber).warm()
@@ -87,7 +87,7 @@ class Engines:
             self._local[model] = LocalWhisper(model)
         return self._local[model]
 
-    def _detector(self) -> Batcher[vad.Heard, list[float]]:
+    def _detector(self) -> Batcher[vad.VadRequest, list[float]]:
         if self._batcher is None:
             self._batcher = Batcher(
                 _load_detector().run,
@@ -121,15 +121,15 @@ class UtteranceStream:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: LocalTarget,
         transcriber: LocalWhisper | HttpWhisper,
-        detector: Batcher[vad.Heard, list[float]],
+        detector: Batcher[vad.VadRequest, list[float]],
     ) -> None:
         self._engine = engine
         self._transcriber = transcriber
-        self._cutter = Cutter(engine.cutting, engine.prompt)
+        self._cutter = Segmenter(engine.cutting, engine.prompt)
         self._state = vad.VadState()
-        self._place: Place[vad.Heard, list[float]] = detector.place(self._detected)
+        self._place: BatchSlot[vad.VadRequest, list[float]] = detector.place(self._detected)
         self._waiting: deque[bytes | Flush | Finish] = deque()
         self._waiting_bytes = 0
         self._asked = False
@@ -171,7 +171,7 @@ class UtteranceStream:
             self._rest = pcm[whole:]
             if whole:
                 self._asked = True
-                self._place.ask(vad.Heard(self._state, pcm[:whole]))
+                self._place.ask(vad.VadRequest(self._state, pcm[:whole]))
 
     def _settled(self, request: Any) -> list[Out]:
         out: list[Out] = []
@@ -183,7 +183,7 @@ class UtteranceStream:
         return out
 
     def _detected(
-        self, heard: vad.Heard, probabilities: list[float] | None, timing: Timing | None
+        self, heard: vad.VadRequest, probabilities: list[float] | None, timing: Timing | None
     ) -> None:
         self._asked = False
         if probabilities is None:
@@ -204,7 +204,7 @@ class UtteranceStream:
             else:
                 heard.append(one)
         if heard and self._inbox is not None:
-            self._inbox.post(Frame(self._number, tuple(heard)))  # type: ignore[arg-type]
+            self._inbox.post(SocketFrame(self._number, tuple(heard)))  # type: ignore[arg-type]
 
     async def _transcribe(self, asked: Transcribe) -> None:
         answer: Transcript | Failure | None = None
@@ -218,7 +218,7 @@ class UtteranceStream:
 
     def _break(self, failure: Failure) -> None:
         if self._inbox is not None:
-            self._inbox.post(Broke(self._number, failure))
+            self._inbox.post(ConnectionFailed(self._number, failure))
 
     async def listen(self, number: int, inbox: Inbox[Any]) -> None:
         """Put what is heard into `inbox` until the stream is closed."""
@@ -251,7 +251,7 @@ class LocalWhisper:
         """Whether an interim would make a final wait."""
         return self._running >= self._model.workers or self._share > SLOW_SHARE
 
-    async def transcribe(self, asked: Transcribe, engine: Engine) -> Transcript | Failure:
+    async def transcribe(self, asked: Transcribe, engine: LocalTarget) -> Transcript | Failure:
         self._running += 1
         began = time.monotonic()
         try:
@@ -304,7 +304,7 @@ class HttpWhisper:
         self._transcriber = transcriber
         self._connector = connector
 
-    async def transcribe(self, asked: Transcribe, engine: Engine) -> Transcript | Failure:
+    async def transcribe(self, asked: Transcribe, engine: LocalTarget) -> Transcript | Failure:
         for _ in range(2):
             answer = await self._ask(asked)
             if answer is not None:
@@ -315,21 +315,21 @@ class HttpWhisper:
         inbox: Inbox[Any] = Inbox(1 << 20)  # bounded by ANSWER_BYTES_MAX
         dial = self._transcriber.request(asked.pcm, asked.prompt)
         request = asyncio.create_task(self._connector.request(dial, 0, inbox, 5.0))
-        head: Head | None = None
+        head: ResponseHead | None = None
         body = bytearray()
         try:
             while True:
                 match await inbox.next(None, time.monotonic):
-                    case Head() as head:
+                    case ResponseHead() as head:
                         pass
-                    case Piece(_, data):
+                    case BodyChunk(_, data):
                         body += data
                         if len(body) > ANSWER_BYTES_MAX:
-                            return Failure(Kind.NONSENSE, "the server's answer is too long")
-                    case End():
+                            return Failure(Kind.PROTOCOL_ERROR, "the server's answer is too long")
+                    case BodyEnd():
                         assert head is not None
                         return self._transcriber.read(head.status, head.headers, bytes(body))
-                    case Broke(_, failure):
+                    case ConnectionFailed(_, failure):
                         return failure
         finally:
             request.cancel()

@@ -30,7 +30,7 @@ class VadState:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class VadRequest:
     """Whole chunks of s16le at 16 kHz of one stream, and what is remembered of it."""
 
     state: VadState
@@ -40,7 +40,7 @@ class Heard:
 class Vad(Protocol):
     """Answers a batch of questions: a probability for each chunk of each. Changes the states."""
 
-    def run(self, questions: list[Heard]) -> list[list[float]]: ...
+    def run(self, questions: list[VadRequest]) -> list[list[float]]: ...
 
 
 class SileroVad:
@@ -50,7 +50,7 @@ class SileroVad:
         self._session = open_session(path, 1)
         self._rate = np.array(RATE, np.int64)
 
-    def run(self, questions: list[Heard]) -> list[list[float]]:
+    def run(self, questions: list[VadRequest]) -> list[list[float]]:
         audio = [floats(one.pcm).reshape(-1, CHUNK) for one in questions]
         answers: list[list[float]] = [[] for _ in questions]
         for step in range(max((len(chunks) for chunks in audio), default=0)):
@@ -77,7 +77,7 @@ class SileroVad:
 class LoudnessVad:
     """Takes what is loud for speech. It hears speech in every cough: for want of a better one."""
 
-    def run(self, questions: list[Heard]) -> list[list[float]]:
+    def run(self, questions: list[VadRequest]) -> list[list[float]]:
         answers = []
         for one in questions:
             chunks = [one.pcm[i : i + 2 * CHUNK] for i in range(0, len(one.pcm), 2 * CHUNK)]

@@ -299,10 +299,10 @@ class MessagesEvents:
 
     def ended(self) -> Failure | None:
         if self._stop is None:
-            return Failure(Kind.BROKEN_OFF, "the provider's stream ended early")
+            return Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
         finish = _FINISH.get(self._stop, "stop")
         if self._calls and finish == "length":
-            return Failure(Kind.NONSENSE, "the answer's length ran out inside a tool call")
+            return Failure(Kind.PROTOCOL_ERROR, "the answer's length ran out inside a tool call")
         if finish != "content_filter":
             for call_id, name, pieces in self._calls:
                 self._writer.call(Call(call_id, name, "".join(pieces)))

@@ -53,7 +53,7 @@ class _State:
     first_tokens: deque[float] = field(default_factory=lambda: deque(maxlen=FIRST_TOKENS))
 
 
-class Health:
+class Breaker:
     """A circuit breaker for each deployment (provider, model). `now` is the caller's clock.
 
     A deployment rests after FAILURES_TO_REST failures in a row, at an error share of ERROR_SHARE,

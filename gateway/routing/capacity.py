@@ -39,7 +39,7 @@ class Limits:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class Permit:
     """A place held or waited for. `on_grant` is called once when a wait ends well."""
 
     key: Key
@@ -55,7 +55,7 @@ class _Deployment:
     held: int = 0
     held_low: int = 0
     starts: deque[float] = field(default_factory=deque)  # of the last minute; bounded by the limit
-    waiting: list[tuple[int, int, Place]] = field(default_factory=list)
+    waiting: list[tuple[int, int, Permit]] = field(default_factory=list)
 
     def open_at(self, rank: int, now: float) -> float | None:
         """When a request of this rank may start by the limits alone; None: once one has ended."""
@@ -72,7 +72,7 @@ class _Deployment:
                 return self.starts[0] + WINDOW_S
         return now
 
-    def take(self, place: Place, now: float) -> None:
+    def take(self, place: Permit, now: float) -> None:
         place.granted = True
         self.held += 1
         self.held_low += place.rank >= RANKS["low"]
@@ -80,7 +80,7 @@ class _Deployment:
             self.starts.append(now)
 
 
-class Slots:
+class ConcurrencyLimiter:
     """Grants places of limited deployments: to `priority` before `standard` before `low`, and
     first come first served among equals. A deployment without limits needs no place."""
 
@@ -97,7 +97,7 @@ class Slots:
         opens = deployment.open_at(rank, now)
         return not ahead and opens is not None and opens <= now
 
-    def ask(self, attempt: Attempt, rank: int, now: float) -> Place | None:
+    def ask(self, attempt: Attempt, rank: int, now: float) -> Permit | None:
         """A place, granted or to be waited for; None: the deployment has no limits.
 
         A place that is `gone` from the start says that too many wait already.
@@ -106,7 +106,7 @@ class Slots:
         deployment = self._deployments.get(key)
         if deployment is None:
             return None
-        place = Place(key, rank)
+        place = Permit(key, rank)
         if self.free(attempt, rank, now):
             deployment.take(place, now)
         elif len(deployment.waiting) >= WAITING_MAX:
@@ -115,11 +115,11 @@ class Slots:
             heapq.heappush(deployment.waiting, (rank, next(self._order), place))
         return place
 
-    def opens_at(self, place: Place, now: float) -> float | None:
+    def opens_at(self, place: Permit, now: float) -> float | None:
         """When `grant` may have something for a waiting place; None: when another is returned."""
         return self._deployments[place.key].open_at(place.rank, now)
 
-    def give_back(self, place: Place, now: float) -> None:
+    def give_back(self, place: Permit, now: float) -> None:
         """Return a place, or stop waiting for it."""
         if place.gone:
             return

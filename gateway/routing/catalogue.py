@@ -13,7 +13,7 @@ from gateway.settings.models import Deployment
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan, only
-from gateway.upstreams.provider import Account, Conversation
+from gateway.upstreams.provider import Account, Modality
 
 NAME_CHARS_MAX: Final = 256
 """A longer model name is nobody's."""
@@ -37,7 +37,7 @@ class Catalogue:
         self,
         models: Mapping[str, Sequence[Deployment]],
         accounts: Mapping[str, Account],
-        conversation: Conversation,
+        conversation: Modality,
         chance: random.Random | None = None,
     ) -> None:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.upstreams.chat import Companion
+from gateway.upstreams.chat import ManagedProcess
 
 _logger = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ STOP_S: Final = 5.0
 """How long a process may take to end."""
 
 
-class Companions:
+class ManagedProcesses:
     """Starts each process that is wanted, notes where it listens, starts it again when it ends."""
 
-    def __init__(self, companions: Iterable[Companion]) -> None:
+    def __init__(self, companions: Iterable[ManagedProcess]) -> None:
         self._companions = tuple(companions)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -44,7 +44,7 @@ class Companions:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
-    async def _keep(self, companion: Companion) -> None:
+    async def _keep(self, companion: ManagedProcess) -> None:
         while not companion.wanted:  # noqa: ASYNC110 - an adapter knows no asyncio
             await asyncio.sleep(WANTED_S)
         wait_s = 1.0
@@ -76,7 +76,7 @@ class Companions:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, RESTART_S_MAX)
 
-    async def _ready(self, companion: Companion, process: asyncio.subprocess.Process) -> bool:
+    async def _ready(self, companion: ManagedProcess, process: asyncio.subprocess.Process) -> bool:
         """Tell the process what to do, and learn where it listens."""
         assert process.stdin is not None
         assert process.stdout is not None

@@ -13,7 +13,14 @@ import aiohttp
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Broke, Closed, End, Frame, Head, Piece
+from gateway.upstreams.events import (
+    BodyChunk,
+    BodyEnd,
+    ConnectionFailed,
+    ResponseHead,
+    SocketClosed,
+    SocketFrame,
+)
 
 READ_BYTES: Final = 1 << 16
 """Upstream bytes buffered before reading pauses (aiohttp pauses at twice this)."""
@@ -60,17 +67,17 @@ class UpstreamSocket:
             message = await self._socket.receive()
             match message.type:
                 case aiohttp.WSMsgType.TEXT | aiohttp.WSMsgType.BINARY:
-                    await inbox.put(Frame(attempt, message.data))
+                    await inbox.put(SocketFrame(attempt, message.data))
                 case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSING:
                     code = message.data if isinstance(message.data, int) else 1005
-                    inbox.post(Closed(attempt, code, message.extra or ""))
+                    inbox.post(SocketClosed(attempt, code, message.extra or ""))
                     return
                 case aiohttp.WSMsgType.CLOSED:
-                    inbox.post(Closed(attempt, self._socket.close_code or 1006, ""))
+                    inbox.post(SocketClosed(attempt, self._socket.close_code or 1006, ""))
                     return
                 case _:
-                    failure = Failure(Kind.BROKEN_OFF, "the provider's connection broke off")
-                    inbox.post(Broke(attempt, failure))
+                    failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
+                    inbox.post(ConnectionFailed(attempt, failure))
                     return
 
     async def close(self) -> None:
@@ -150,12 +157,12 @@ class Connector:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                inbox.post(Head(attempt, response.status, headers))
+                inbox.post(ResponseHead(attempt, response.status, headers))
                 async for data in response.content.iter_any():
-                    await inbox.put(Piece(attempt, data))
-                inbox.post(End(attempt))
+                    await inbox.put(BodyChunk(attempt, data))
+                inbox.post(BodyEnd(attempt))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            inbox.post(Broke(attempt, _failure(error)))
+            inbox.post(ConnectionFailed(attempt, _failure(error)))
 
     async def websocket(
         self, dial: Dial, open_timeout_s: float, message_bytes_max: int = 4 << 20
@@ -212,10 +219,10 @@ def _failure(error: Exception) -> Failure:
         case aiohttp.ClientConnectorError():
             return Failure(Kind.UNREACHABLE, "the provider could not be reached")
         case aiohttp.ClientPayloadError():
-            return Failure(Kind.BROKEN_OFF, "the provider's answer broke off")
+            return Failure(Kind.CONNECTION_LOST, "the provider's answer broke off")
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return Failure(Kind.UNREACHABLE, "the provider closed the connection")
         case aiohttp.ClientResponseError():
-            return Failure(Kind.NONSENSE, "the provider's answer is no valid HTTP")
+            return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no valid HTTP")
         case _:
             return Failure(Kind.UNREACHABLE, "the provider could not be reached")

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from gateway.upstreams.events import WOKEN, Woken
+from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
 
 Event = TypeVar("Event")
 Action = TypeVar("Action")
@@ -22,7 +22,7 @@ Clock = Callable[[], float]
 class Session(Protocol[_Event_contra, _Action_co]):
     """Events in, actions out: knows what to do, not how it is done.
 
-    `deadline` is the moment (of the clock given as `now`) at which it wants `Woken`, or None.
+    `deadline`: when it wants `DeadlinePassed`, on the clock given as `now`; None: never.
     """
 
     @property
@@ -72,12 +72,12 @@ class Inbox(Generic[Event]):
         self._events.append(event)
         self._wake()
 
-    async def next(self, deadline: float | None, clock: Clock) -> Event | Woken:
-        """The next event, or `WOKEN` once `deadline` has passed, which comes first: a busy
-        source must not postpone it for ever."""
+    async def next(self, deadline: float | None, clock: Clock) -> Event | DeadlinePassed:
+        """The next event, or `DEADLINE_PASSED` once `deadline` has passed: it comes first, since a
+        busy source must not postpone it for ever."""
         while True:
             if deadline is not None and clock() >= deadline:
-                return WOKEN
+                return DEADLINE_PASSED
             if self._events:
                 event = self._events.popleft()
                 if self._room is not None and len(self._events) < self._capacity:
@@ -119,7 +119,7 @@ class Inbox(Generic[Event]):
 
 
 async def drive(
-    session: Session[Event | Woken, Action],
+    session: Session[Event | DeadlinePassed, Action],
     inbox: Inbox[Event],
     perform: Callable[[Action], Awaitable[bool]],
     clock: Clock = time.monotonic,

@@ -14,15 +14,15 @@ from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Broke, Closed, Frame, SocketEvent
+from gateway.upstreams.events import ConnectionFailed, SocketClosed, SocketEvent, SocketFrame
 from gateway.upstreams.tts import (
-    Cancel,
+    CancelMode,
     Failed,
     Finished,
-    Heard,
     Released,
     SocketVoice,
     SpeechRequest,
+    SynthesisEvent,
 )
 
 RELEASE_S: Final = 1.0
@@ -34,7 +34,7 @@ FORGET_S: Final = 20.0
 REST_S: Final = 5.0
 """After a socket could not be opened, none is opened ahead of need for so long."""
 
-Sink = Callable[[Heard], None]
+Sink = Callable[[SynthesisEvent], None]
 """Takes what is heard of one speech. Called from the event loop."""
 
 _numbers = itertools.count(1)
@@ -46,7 +46,7 @@ def _key(provider: str, dial: Dial) -> _Key:
     return provider, dial.url, tuple(sorted(dial.headers.items())), dial.subprotocols
 
 
-class LineSpeech:
+class PooledSynthesis:
     """A speech on a line. All calls return at once; what is heard goes to its sink."""
 
     __slots__ = (
@@ -63,7 +63,12 @@ class LineSpeech:
     )
 
     def __init__(
-        self, lines: Lines, voice: SocketVoice, key: _Key, request: SpeechRequest, sink: Sink
+        self,
+        lines: ConnectionPool,
+        voice: SocketVoice,
+        key: _Key,
+        request: SpeechRequest,
+        sink: Sink,
     ) -> None:
         self._lines = lines
         self._key = key
@@ -74,7 +79,7 @@ class LineSpeech:
         self.texts: list[str] = []
         self.finished = False
         self.heard = False
-        self.line: _Line | None = None
+        self.line: _PooledConnection | None = None
 
     def say(self, text: str) -> None:
         """More text."""
@@ -95,7 +100,7 @@ class LineSpeech:
             self.line.cancel(self)
             self.line = None
 
-    def hear(self, heard: Heard) -> None:
+    def hear(self, heard: SynthesisEvent) -> None:
         self.heard = True
         if isinstance(heard, (Finished, Failed)):
             sink, self.sink, self.line = self.sink, None, None
@@ -117,16 +122,16 @@ class LineSpeech:
         self._lines.place(self, self._key, fresh=True)
 
 
-class _Line:
+class _PooledConnection:
     """One socket, its protocol and the speeches on it."""
 
-    def __init__(self, lines: Lines, key: _Key, voice: SocketVoice, dial: Dial) -> None:
+    def __init__(self, lines: ConnectionPool, key: _Key, voice: SocketVoice, dial: Dial) -> None:
         self._lines = lines
         self._dial = dial
         self.key = key
         self.traits = voice.traits
         self.dialogue = voice.dialogue()
-        self.speeches: dict[str, LineSpeech] = {}
+        self.speeches: dict[str, PooledSynthesis] = {}
         self.leaving: dict[str, asyncio.TimerHandle] = {}
         self.served = 0
         self.open = False
@@ -152,7 +157,7 @@ class _Line:
     def empty(self) -> bool:
         return not self.speeches and not self.leaving
 
-    def take(self, speech: LineSpeech) -> None:
+    def take(self, speech: PooledSynthesis) -> None:
         """Serve `speech`, with all it was given to say so far."""
         if self._idle is not None:
             self._idle.cancel()
@@ -171,12 +176,12 @@ class _Line:
         self._frames.extend(frames)  # type: ignore[arg-type]
         self._wake.set()
 
-    def cancel(self, speech: LineSpeech) -> None:
+    def cancel(self, speech: PooledSynthesis) -> None:
         """Tell the provider to stop, and keep the socket where the protocol allows it."""
         self.speeches.pop(speech.context, None)
-        if self.traits.cancel is Cancel.CLOSE or not self.open:
+        if self.traits.cancel is CancelMode.CLOSE or not self.open:
             # a socket that is still being opened goes on to serve another
-            if self.traits.cancel is Cancel.CLOSE and self.open:
+            if self.traits.cancel is CancelMode.CLOSE and self.open:
                 self.close()
             else:
                 self._frames.clear()
@@ -184,7 +189,7 @@ class _Line:
             return
         frames = self.dialogue.cancel(speech.context)
         self.send(frames)
-        if self.traits.cancel is Cancel.ACKNOWLEDGED:
+        if self.traits.cancel is CancelMode.ACKNOWLEDGED:
             loop, context = asyncio.get_running_loop(), speech.context
             self.leaving[context] = (
                 loop.call_later(RELEASE_S, self.close)
@@ -238,7 +243,7 @@ class _Line:
                 if self.closing:
                     return
         except (ConnectionError, RuntimeError):
-            self._lose(Failure(Kind.BROKEN_OFF, "the provider's connection broke off"))
+            self._lose(Failure(Kind.CONNECTION_LOST, "the provider's connection broke off"))
         finally:
             listening.cancel()
             self._quiet()
@@ -264,15 +269,15 @@ class _Line:
     def hear(self, event: SocketEvent) -> None:
         """What the socket says."""
         match event:
-            case Frame(data=data):
+            case SocketFrame(data=data):
                 for context, heard in self.dialogue.decode(data):
                     self._dispatch(context, heard)
-            case Closed(code=code, reason=reason):
+            case SocketClosed(code=code, reason=reason):
                 self._lose(self.dialogue.closed(code, reason))
-            case Broke(failure=failure):
+            case ConnectionFailed(failure=failure):
                 self._lose(failure)
 
-    def _dispatch(self, context: str | None, heard: Heard) -> None:
+    def _dispatch(self, context: str | None, heard: SynthesisEvent) -> None:
         if context is None:
             if isinstance(heard, Failed):
                 # which speech it means is not said, so it means all; the socket is suspect
@@ -309,7 +314,7 @@ class _Ear(Inbox[SocketEvent]):
 
     __slots__ = ("_line",)
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _PooledConnection) -> None:
         super().__init__()
         self._line = line
 
@@ -325,7 +330,7 @@ class Reservation:
 
     __slots__ = ("_key", "_lines")
 
-    def __init__(self, lines: Lines, key: _Key) -> None:
+    def __init__(self, lines: ConnectionPool, key: _Key) -> None:
         self._lines = lines
         self._key = key
 
@@ -333,7 +338,7 @@ class Reservation:
         self._lines.released(self._key)
 
 
-class Lines:
+class ConnectionPool:
     """The sockets of all sessions, by provider and what their URL and headers fix.
 
     A speech gets a line of its own while the provider allows so many, so that a broken one hits
@@ -345,7 +350,7 @@ class Lines:
         self._connector = connector
         self._open_timeout_s = open_timeout_s
         self._spare_max = spare_max
-        self._lines: dict[_Key, list[_Line]] = {}
+        self._lines: dict[_Key, list[_PooledConnection]] = {}
         self._by_provider: dict[str, int] = {}
         self._reserved: dict[_Key, int] = {}
         self._resting: dict[_Key, float] = {}
@@ -380,15 +385,15 @@ class Lines:
 
     def begin(
         self, provider: str, voice: SocketVoice, request: SpeechRequest, sink: Sink
-    ) -> LineSpeech:
+    ) -> PooledSynthesis:
         """Start a speech."""
         dial = voice.dial(request)
         key = _key(provider, dial)
-        speech = LineSpeech(self, voice, key, request, sink)
+        speech = PooledSynthesis(self, voice, key, request, sink)
         self.place(speech, key)
         return speech
 
-    def place(self, speech: LineSpeech, key: _Key, *, fresh: bool = False) -> None:
+    def place(self, speech: PooledSynthesis, key: _Key, *, fresh: bool = False) -> None:
         """Give `speech` a line: an idle one, else a new one, else a shared one."""
         lines = self._lines.get(key, ())
         # the one used last: what has been idle for long may have died
@@ -415,15 +420,15 @@ class Lines:
                     line.close()
                     return
 
-    def _open(self, key: _Key, voice: SocketVoice, dial: Dial) -> _Line:
-        line = _Line(self, key, voice, dial)
+    def _open(self, key: _Key, voice: SocketVoice, dial: Dial) -> _PooledConnection:
+        line = _PooledConnection(self, key, voice, dial)
         self._lines.setdefault(key, []).append(line)
         self._by_provider[key[0]] = self._by_provider.get(key[0], 0) + 1
         self._tasks.add(line.task)
         line.task.add_done_callback(self._tasks.discard)
         return line
 
-    def forget(self, line: _Line) -> None:
+    def forget(self, line: _PooledConnection) -> None:
         """A line takes no more speeches."""
         lines = self._lines.get(line.key, [])
         if line in lines:

@@ -10,7 +10,7 @@ from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox
 from gateway.runtime.voice_pool import Sink
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Broke, End, Head, Piece
+from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
 from gateway.upstreams.tts import (
     Failed,
     Finished,
@@ -25,7 +25,7 @@ PIECES_MAX: Final = 64
 ERROR_BODY_BYTES_MAX: Final = 64 << 10
 
 
-class RequestSpeech:
+class RequestSynthesis:
     """A speech by HTTP requests. `look_ahead` of them run ahead of the one that is heard: what the
     provider needs to begin is over when its turn comes."""
 
@@ -103,25 +103,25 @@ class RequestSpeech:
     async def _hear(self, inbox: Inbox[Any]) -> Failure | None:
         """One answer to its end."""
         reader = self._voice.reader(self._request)
-        refused: Head | None = None
+        refused: ResponseHead | None = None
         body = bytearray()
         while True:
             event = await inbox.next(None, _no_clock)
             match event:
-                case Head() if event.status == 200:
+                case ResponseHead() if event.status == 200:
                     reader.head(event.headers)
-                case Head():
+                case ResponseHead():
                     refused = event
-                case Piece(data=data) if refused is not None:
+                case BodyChunk(data=data) if refused is not None:
                     body += data
                     if len(body) > ERROR_BODY_BYTES_MAX:
                         return self._refusal(refused, bytes(body))
-                case Piece(data=data):
+                case BodyChunk(data=data):
                     for heard in reader.feed(data):
                         if isinstance(heard, Failed):
                             return heard.failure
                         self._tell(heard)
-                case End():
+                case BodyEnd():
                     if refused is not None:
                         return self._refusal(refused, bytes(body))
                     for heard in reader.finish():
@@ -129,13 +129,13 @@ class RequestSpeech:
                             return heard.failure
                         self._tell(heard)
                     return None
-                case Broke(failure=failure):
+                case ConnectionFailed(failure=failure):
                     return failure
 
-    def _refusal(self, head: Head, body: bytes) -> Failure:
+    def _refusal(self, head: ResponseHead, body: bytes) -> Failure:
         if head.status < 400:
             return Failure(
-                Kind.NONSENSE,
+                Kind.PROTOCOL_ERROR,
                 f"the provider answered with status {head.status}",
                 upstream_status=head.status,
             )

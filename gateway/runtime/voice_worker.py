@@ -54,7 +54,7 @@ def frame(kind: int, job: int, payload: bytes = b"") -> bytes:
     return HEAD.pack(len(payload), kind, job) + payload
 
 
-class WorkerSpeech:
+class WorkerSynthesis:
     """A speech by a worker: its texts are jobs."""
 
     __slots__ = ("_finished", "_jobs", "_request", "_sink", "_worker")
@@ -120,7 +120,7 @@ class WorkerSpeech:
             sink(Finished())
 
 
-class MuteSpeech:
+class FailedSynthesis:
     """A speech by a voice that cannot run here; it says so when it is asked to speak."""
 
     __slots__ = ("_failure", "_sink")
@@ -147,13 +147,13 @@ class _Worker:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
-        self._owners: dict[int, WorkerSpeech] = {}
+        self._owners: dict[int, WorkerSynthesis] = {}
         self._waiting: deque[bytes] = deque()
         self._process: asyncio.subprocess.Process | None = None
         self.dead = False
         self.task = asyncio.create_task(self._run())
 
-    def submit(self, speech: WorkerSpeech, request: SpeechRequest, text: str) -> int | None:
+    def submit(self, speech: WorkerSynthesis, request: SpeechRequest, text: str) -> int | None:
         if len(self._owners) >= JOBS_MAX:
             return None
         job = next(_numbers) & 0xFFFFFFFF
@@ -183,11 +183,11 @@ class _Worker:
             assert process.stdout is not None
             process.stdin.writelines(self._waiting)
             self._waiting.clear()
-            failure = Failure(Kind.BROKEN_OFF, "the local voice has died")
+            failure = Failure(Kind.CONNECTION_LOST, "the local voice has died")
             while True:
                 length, kind, job = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
                 if length > PAYLOAD_BYTES_MAX:
-                    failure = Failure(Kind.NONSENSE, "the local voice talks nonsense")
+                    failure = Failure(Kind.PROTOCOL_ERROR, "the local voice talks nonsense")
                     break
                 payload = await process.stdout.readexactly(length)
                 owner = self._owners.get(job)
@@ -229,12 +229,12 @@ class Workers:
 
     def begin(
         self, provider: str, voice: ProcessVoice, request: SpeechRequest, sink: Sink
-    ) -> WorkerSpeech | MuteSpeech:
+    ) -> WorkerSynthesis | FailedSynthesis:
         """Start a speech."""
         problem = voice.check()
         if problem is not None:
-            return MuteSpeech(sink, Failure(Kind.UPSTREAM_ERROR, problem))
-        return WorkerSpeech(self._worker(provider, voice), request, sink)
+            return FailedSynthesis(sink, Failure(Kind.UPSTREAM_ERROR, problem))
+        return WorkerSynthesis(self._worker(provider, voice), request, sink)
 
     async def close(self) -> None:
         for worker in self._workers.values():

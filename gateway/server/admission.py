@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final
 
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
-from gateway.server.auth import Authenticator, Caller
+from gateway.server.auth import Authenticator, Principal
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.usage.log import UsageLog
@@ -40,7 +40,7 @@ def new_id(kind: str) -> str:
     return f"{kind}_{_prefix}_{next(_numbers)}"
 
 
-ANONYMOUS: Final = Caller("", "anonymous")
+ANONYMOUS: Final = Principal("", "anonymous")
 """Everybody who needs no token; they share one key's places."""
 
 
@@ -55,7 +55,7 @@ def _is_within(scope: Scope, networks: Sequence[IPv4Network | IPv6Network]) -> b
     return any(address in network for network in networks)
 
 
-class Leases:
+class SessionLimiter:
     """Places for open sessions, over all and for each key; a place is held until it is returned."""
 
     def __init__(self, limits: LimitsConfig) -> None:
@@ -98,11 +98,13 @@ class Leases:
             del self._held[key]
 
 
-class Visit:
+class RequestContext:
     """One admitted request or session. As a context manager it returns its place and writes its
     line in the log; `note` adds fields to that line, `outcome` is "ok", "left" or an error kind."""
 
-    def __init__(self, door: Door, route: str, caller: Caller, scope: Scope, began: float) -> None:
+    def __init__(
+        self, door: Admission, route: str, caller: Principal, scope: Scope, began: float
+    ) -> None:
         self._door = door
         self.route = route
         self.caller = caller
@@ -125,7 +127,7 @@ class Visit:
         self.outcome = failure.kind.value
         self.notes["error"] = failure.message
 
-    def __enter__(self) -> Visit:
+    def __enter__(self) -> RequestContext:
         return self
 
     def __exit__(
@@ -139,7 +141,7 @@ class Visit:
         self._door.leave(self)
 
 
-class Door:
+class Admission:
     """Admits callers. `draining` is set once the server is shutting down."""
 
     def __init__(
@@ -151,7 +153,7 @@ class Door:
     ) -> None:
         self._authenticator = authenticator
         self._usage = usage
-        self.leases = self._leases = Leases(limits)
+        self.leases = self._leases = SessionLimiter(limits)
         self._metrics = metrics
         self.draining = False
 
@@ -161,7 +163,7 @@ class Door:
 
     def admit(
         self, scope: Scope, route: str, anonymous: Sequence[IPv4Network | IPv6Network] = ()
-    ) -> Visit | Failure:
+    ) -> RequestContext | Failure:
         """A visit for `route` (one of metrics.ROUTES), or why not (401, 403, 429, 503).
 
         Who comes from one of the networks `anonymous` needs no token; a wrong one is refused.
@@ -181,14 +183,14 @@ class Door:
             )
             return admitted
         self._metrics.open_sessions.labels(route).inc()
-        return Visit(self, route, admitted, scope, began)
+        return RequestContext(self, route, admitted, scope, began)
 
     def _admit(
         self, scope: Scope, anonymous: Sequence[IPv4Network | IPv6Network]
-    ) -> Caller | Failure:
+    ) -> Principal | Failure:
         authorization = header(scope, b"authorization")
         if anonymous and not authorization and _is_within(scope, anonymous):
-            caller: Caller | Failure = ANONYMOUS
+            caller: Principal | Failure = ANONYMOUS
         else:
             caller = self._authenticator.authenticate(authorization)
         if isinstance(caller, Failure):
@@ -199,7 +201,7 @@ class Door:
             return failure
         return caller
 
-    def leave(self, visit: Visit) -> None:
+    def leave(self, visit: RequestContext) -> None:
         """Return the visit's place, count it, write its line and its usage record."""
         route, duration_s = visit.route, time.perf_counter() - visit.began
         self._leases.give_back(visit.caller.key)

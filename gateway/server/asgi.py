@@ -13,7 +13,7 @@ import orjson
 from gateway.runtime.loop import Inbox
 from gateway.server.websocket import EXTENSION, WebSocketProtocol
 from gateway.upstreams.errors import Failure, error_body
-from gateway.upstreams.events import Binary, Left, Text
+from gateway.upstreams.events import Binary, ClientLeft, Text
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -191,7 +191,7 @@ class ClientSocket:
                 self.gone = True
                 if pour is not None:
                     await pour.drained()
-                inbox.post(Left(message.get("code") or 1005))
+                inbox.post(ClientLeft(message.get("code") or 1005))
                 return
             text = message.get("text")
             if text is not None:

@@ -23,7 +23,7 @@ ALGORITHM: Final = "HS256"
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """Who asks: the API key that signed the token, and the identity it was made for."""
 
     key: str
@@ -45,9 +45,9 @@ class Authenticator:
         self._keys = dict(keys)
         self._leeway_s = leeway_s
         self._now = now
-        self._verified: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._verified: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
 
-    def authenticate(self, authorization: str | None) -> Caller | Failure:
+    def authenticate(self, authorization: str | None) -> Principal | Failure:
         """The caller behind an `Authorization` header, or why it is refused (401, 403)."""
         if not authorization:
             return _refused("missing Authorization header: expected 'Bearer <token>'")
@@ -64,7 +64,7 @@ class Authenticator:
             del self._verified[token]
         return self._verify(token)
 
-    def _verify(self, token: str) -> Caller | Failure:
+    def _verify(self, token: str) -> Principal | Failure:
         if len(token) > TOKEN_CHARS_MAX:
             return _refused(f"malformed token: longer than {TOKEN_CHARS_MAX} characters")
         try:
@@ -97,7 +97,7 @@ class Authenticator:
             return _refused("token signature does not match its API key")
         return self._check_claims(token, key, claimed)
 
-    def _check_claims(self, token: str, key: str, claims: Mapping[str, Any]) -> Caller | Failure:
+    def _check_claims(self, token: str, key: str, claims: Mapping[str, Any]) -> Principal | Failure:
         now = self._now()
         expires, not_before = claims.get("exp"), claims.get("nbf", 0)
         if expires is None or not _is_time(expires) or not _is_time(not_before):
@@ -112,7 +112,7 @@ class Authenticator:
                 Kind.FORBIDDEN, "token lacks the grant for inference: expected inference.perform"
             )
         identity = claims.get("sub")
-        caller = Caller(key, identity if isinstance(identity, str) else "")
+        caller = Principal(key, identity if isinstance(identity, str) else "")
         self._verified[token] = (caller, expires + self._leeway_s)
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)

@@ -30,7 +30,7 @@ TIMEOUT_S: Final = 1.0
 """How long Redis may take for one heartbeat."""
 
 
-class SharedLeases:
+class ClusterSessionCounts:
     """Sessions that the other processes hold, by key."""
 
     def __init__(self, url: str, prefix: str, held: Mapping[str, int]) -> None:

@@ -44,7 +44,7 @@ class ChatRequest:
 
 
 @dataclass(slots=True)
-class Companion:
+class ManagedProcess:
     """A process that a provider needs beside the gateway. It is told `told` (one line) on its
     standard input, answers with a line of JSON that has its `address`, and ends when its standard
     input does. `address` is None while it is not ready; it is started once it is `wanted`."""
@@ -57,11 +57,11 @@ class Companion:
 
 
 @runtime_checkable
-class HasCompanions(Protocol):
+class HasProcesses(Protocol):
     """A chat adapter with processes of its own."""
 
     @property
-    def companions(self) -> Mapping[str, Companion]: ...
+    def companions(self) -> Mapping[str, ManagedProcess]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Usage:
 
 
 @dataclass(slots=True)
-class Heard:
+class ReaderUpdate:
     """What a piece of an upstream's answer means.
 
     `forward` is what the client is to get of it: whole SSE lines in OpenAI's form, or the JSON
@@ -104,10 +104,10 @@ class Reader(Protocol):
     @property
     def streamed(self) -> bool: ...
 
-    def feed(self, data: bytes) -> Heard:
+    def feed(self, data: bytes) -> ReaderUpdate:
         """The next bytes of the body."""
 
-    def finish(self) -> Heard:
+    def finish(self) -> ReaderUpdate:
         """The body has ended; a failure if it was not complete."""
 
 

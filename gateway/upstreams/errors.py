@@ -46,8 +46,8 @@ class Kind(StrEnum):
     OVERLOADED = "upstream_overloaded"
     UPSTREAM_ERROR = "upstream_error"
     TIMEOUT = "upstream_timeout"
-    BROKEN_OFF = "stream_interrupted"
-    NONSENSE = "upstream_protocol"
+    CONNECTION_LOST = "stream_interrupted"
+    PROTOCOL_ERROR = "upstream_protocol"
     SESSION_LIMIT = "upstream_session_limit"
     # ours
     NO_ROUTE = "no_provider"
@@ -56,7 +56,7 @@ class Kind(StrEnum):
     INTERNAL = "internal"
 
 
-class Reach(Enum):
+class FailureScope(Enum):
     """Who else would fail the same way."""
 
     ATTEMPT = "this try"
@@ -70,7 +70,7 @@ class Treatment:
 
     status: int
     type: str
-    reach: Reach
+    reach: FailureScope
 
 
 _INVALID = "invalid_request_error"
@@ -78,39 +78,39 @@ _UPSTREAM = "upstream_error"
 
 TREATMENT: Final[Mapping[Kind, Treatment]] = MappingProxyType(
     {
-        Kind.BAD_REQUEST: Treatment(400, _INVALID, Reach.REQUEST),
-        Kind.UNAUTHENTICATED: Treatment(401, "authentication_error", Reach.REQUEST),
-        Kind.FORBIDDEN: Treatment(403, "permission_error", Reach.REQUEST),
-        Kind.NOT_FOUND: Treatment(404, _INVALID, Reach.REQUEST),
+        Kind.BAD_REQUEST: Treatment(400, _INVALID, FailureScope.REQUEST),
+        Kind.UNAUTHENTICATED: Treatment(401, "authentication_error", FailureScope.REQUEST),
+        Kind.FORBIDDEN: Treatment(403, "permission_error", FailureScope.REQUEST),
+        Kind.NOT_FOUND: Treatment(404, _INVALID, FailureScope.REQUEST),
         # another provider may take a bigger body
-        Kind.TOO_LARGE: Treatment(413, _INVALID, Reach.ATTEMPT),
-        Kind.CONTENT_POLICY: Treatment(400, _INVALID, Reach.REQUEST),
+        Kind.TOO_LARGE: Treatment(413, _INVALID, FailureScope.ATTEMPT),
+        Kind.CONTENT_POLICY: Treatment(400, _INVALID, FailureScope.REQUEST),
         # another provider's window may be bigger
-        Kind.CONTEXT_LENGTH: Treatment(400, _INVALID, Reach.ATTEMPT),
+        Kind.CONTEXT_LENGTH: Treatment(400, _INVALID, FailureScope.ATTEMPT),
         # this provider's limits, not the protocol's
-        Kind.UNSUPPORTED: Treatment(400, _INVALID, Reach.ATTEMPT),
-        Kind.QUOTA: Treatment(429, "inference_quota_exceeded", Reach.REQUEST),
-        Kind.TOO_MANY_SESSIONS: Treatment(429, "rate_limit_error", Reach.REQUEST),
-        Kind.IDLE: Treatment(408, "timeout_error", Reach.REQUEST),
-        Kind.UNREACHABLE: Treatment(503, _UPSTREAM, Reach.ATTEMPT),
+        Kind.UNSUPPORTED: Treatment(400, _INVALID, FailureScope.ATTEMPT),
+        Kind.QUOTA: Treatment(429, "inference_quota_exceeded", FailureScope.REQUEST),
+        Kind.TOO_MANY_SESSIONS: Treatment(429, "rate_limit_error", FailureScope.REQUEST),
+        Kind.IDLE: Treatment(408, "timeout_error", FailureScope.REQUEST),
+        Kind.UNREACHABLE: Treatment(503, _UPSTREAM, FailureScope.ATTEMPT),
         # never 401: the caller would look at their own LiveKit key
-        Kind.UPSTREAM_AUTH: Treatment(502, _UPSTREAM, Reach.PROVIDER),
-        Kind.UPSTREAM_QUOTA: Treatment(502, _UPSTREAM, Reach.PROVIDER),
-        Kind.UPSTREAM_NOT_FOUND: Treatment(502, _UPSTREAM, Reach.ATTEMPT),
+        Kind.UPSTREAM_AUTH: Treatment(502, _UPSTREAM, FailureScope.PROVIDER),
+        Kind.UPSTREAM_QUOTA: Treatment(502, _UPSTREAM, FailureScope.PROVIDER),
+        Kind.UPSTREAM_NOT_FOUND: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
         # the provider does not take what we asked in the caller's name; another one may
-        Kind.UPSTREAM_REFUSED: Treatment(502, _UPSTREAM, Reach.ATTEMPT),
-        Kind.RATE_LIMITED: Treatment(429, "rate_limit_error", Reach.PROVIDER),
-        Kind.OVERLOADED: Treatment(503, _UPSTREAM, Reach.PROVIDER),
-        Kind.UPSTREAM_ERROR: Treatment(503, _UPSTREAM, Reach.ATTEMPT),
-        Kind.TIMEOUT: Treatment(504, "timeout_error", Reach.ATTEMPT),
-        Kind.BROKEN_OFF: Treatment(502, _UPSTREAM, Reach.ATTEMPT),
-        Kind.NONSENSE: Treatment(502, _UPSTREAM, Reach.ATTEMPT),
-        Kind.SESSION_LIMIT: Treatment(503, _UPSTREAM, Reach.ATTEMPT),
-        Kind.NO_ROUTE: Treatment(503, "server_error", Reach.REQUEST),
+        Kind.UPSTREAM_REFUSED: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
+        Kind.RATE_LIMITED: Treatment(429, "rate_limit_error", FailureScope.PROVIDER),
+        Kind.OVERLOADED: Treatment(503, _UPSTREAM, FailureScope.PROVIDER),
+        Kind.UPSTREAM_ERROR: Treatment(503, _UPSTREAM, FailureScope.ATTEMPT),
+        Kind.TIMEOUT: Treatment(504, "timeout_error", FailureScope.ATTEMPT),
+        Kind.CONNECTION_LOST: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
+        Kind.PROTOCOL_ERROR: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
+        Kind.SESSION_LIMIT: Treatment(503, _UPSTREAM, FailureScope.ATTEMPT),
+        Kind.NO_ROUTE: Treatment(503, "server_error", FailureScope.REQUEST),
         # by the operator's choice: callers know what to do without it, and nobody is rung
-        Kind.NOT_SERVED: Treatment(503, "server_error", Reach.REQUEST),
-        Kind.SHUTTING_DOWN: Treatment(503, "server_error", Reach.REQUEST),
-        Kind.INTERNAL: Treatment(500, "server_error", Reach.REQUEST),
+        Kind.NOT_SERVED: Treatment(503, "server_error", FailureScope.REQUEST),
+        Kind.SHUTTING_DOWN: Treatment(503, "server_error", FailureScope.REQUEST),
+        Kind.INTERNAL: Treatment(500, "server_error", FailureScope.REQUEST),
     }
 )
 
@@ -123,8 +123,8 @@ class Failure:
     `param` is the offending field, `provider` the configured name of the provider that failed,
     `upstream_status` its HTTP status or close code, `retry_after_s` its own wish.
     `details` are further fields of the error body (quota failures have some).
-    `again_s` says that the very same try may succeed after so many seconds: 0 before anybody else
-    is asked, more only if nobody else is left. `said` is the provider's own text where callers
+    `retry_same_after_s`: retry the same deployment after this delay; 0 means before moving on, more
+    only if it is the last one. `said` is the provider's own text where callers
     get another one (it speaks of the operator's account); it is for the log. `headers` are further
     HTTP headers of the answer, names in lower case.
     """
@@ -136,7 +136,7 @@ class Failure:
     upstream_status: int | None = None
     retry_after_s: float | None = None
     details: Mapping[str, Any] | None = None
-    again_s: float | None = None
+    retry_same_after_s: float | None = None
     said: str | None = None
     headers: Mapping[str, str] | None = None
 
@@ -145,12 +145,12 @@ class Failure:
         return TREATMENT[self.kind].status
 
     @property
-    def reach(self) -> Reach:
+    def reach(self) -> FailureScope:
         return TREATMENT[self.kind].reach
 
 
 BLAMELESS: Final = frozenset(
-    kind for kind, treatment in TREATMENT.items() if treatment.reach is Reach.REQUEST
+    kind for kind, treatment in TREATMENT.items() if treatment.reach is FailureScope.REQUEST
 ) | {Kind.CONTEXT_LENGTH, Kind.TOO_LARGE, Kind.UNSUPPORTED, Kind.CONTENT_POLICY}
 """Kinds that say nothing about a provider's health: the request was at fault, or we were."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.upstreams.errors import Failure
 
 
-class Woken:
+class DeadlinePassed:
     """The session's deadline has passed."""
 
     __slots__ = ()
@@ -17,7 +17,7 @@ class Woken:
         return "Woken()"
 
 
-WOKEN = Woken()
+DEADLINE_PASSED = DeadlinePassed()
 
 
 # The client's side
@@ -38,7 +38,7 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class ClientLeft:
     """The client is gone; `code` is its WebSocket close code."""
 
     code: int = 1006
@@ -48,7 +48,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ResponseHead:
     """An upstream has answered by HTTP: status, and headers with names in lower case."""
 
     attempt: int
@@ -57,7 +57,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class BodyChunk:
     """Bytes of an upstream's HTTP body."""
 
     attempt: int
@@ -65,21 +65,21 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class BodyEnd:
     """An upstream's HTTP body has ended as it should."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class SocketOpened:
     """An upstream's WebSocket is open."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SocketFrame:
     """A message on an upstream's WebSocket."""
 
     attempt: int
@@ -87,7 +87,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class SocketClosed:
     """An upstream's WebSocket was closed by the other side, with its code and reason."""
 
     attempt: int
@@ -96,12 +96,12 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Broke:
+class ConnectionFailed:
     """An upstream could not be reached, or broke off without a close."""
 
     attempt: int
     failure: Failure
 
 
-HttpEvent = Head | Piece | End | Broke
-SocketEvent = Opened | Frame | Closed | Broke
+HttpEvent = ResponseHead | BodyChunk | BodyEnd | ConnectionFailed
+SocketEvent = SocketOpened | SocketFrame | SocketClosed | ConnectionFailed

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.upstreams.errors import Failure, Reach
+from gateway.upstreams.errors import Failure, FailureScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ def after(failure: Failure, plan: Plan) -> Plan:
         return ()
     failed, *rest = plan
     match failure.reach:
-        case Reach.REQUEST:
+        case FailureScope.REQUEST:
             return ()
-        case Reach.PROVIDER:
+        case FailureScope.PROVIDER:
             return tuple(attempt for attempt in rest if attempt.provider != failed.provider)
-        case Reach.ATTEMPT:
+        case FailureScope.ATTEMPT:
             return tuple(rest)
 
 

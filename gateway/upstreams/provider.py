@@ -23,7 +23,7 @@ from gateway.upstreams.chat import ChatUpstream
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
-Conversation = Literal["chat", "stt", "tts"]
+Modality = Literal["chat", "stt", "tts"]
 """What a provider can be asked for."""
 
 
@@ -85,11 +85,11 @@ class Provider:
     tts: Callable[[Account], TtsUpstream] | None = None
     tts_models: Mapping[str, str] = field(default_factory=dict)
 
-    def serves(self, conversation: Conversation) -> bool:
+    def serves(self, conversation: Modality) -> bool:
         """Whether it has an adapter for this conversation."""
         return getattr(self, conversation, None) is not None
 
-    def models(self, conversation: Conversation) -> Mapping[str, str]:
+    def models(self, conversation: Modality) -> Mapping[str, str]:
         """The built-in catalogue for this conversation."""
         models: Mapping[str, str] = getattr(self, f"{conversation}_models", {})
         return models

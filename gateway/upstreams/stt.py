@@ -78,25 +78,25 @@ class SpeechStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class Interim:
+class InterimTranscript:
     """What the open utterance is taken for so far; it may change."""
 
     transcript: Transcript
 
 
 @dataclass(frozen=True, slots=True)
-class Eager:
+class EagerEndOfTurn:
     """The utterance is probably over, with this text."""
 
     transcript: Transcript
 
 
-class Resumed:
+class TurnResumed:
     """An `Eager` was wrong: the utterance goes on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
+class FinalTranscript:
     """What will not change any more. With empty text it says that nothing was said."""
 
     transcript: Transcript
@@ -128,13 +128,13 @@ class Failed:
     failure: Failure
 
 
-Heard = (
+RecognizerEvent = (
     Ready
     | SpeechStarted
-    | Interim
-    | Eager
-    | Resumed
-    | Final
+    | InterimTranscript
+    | EagerEndOfTurn
+    | TurnResumed
+    | FinalTranscript
     | Flushed
     | Ended
     | Expiring
@@ -147,7 +147,7 @@ Heard = (
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class Capabilities:
     """What a provider needs and can do: data that the session acts on."""
 
     rates: tuple[int, ...] = ()
@@ -156,7 +156,7 @@ class Traits:
     """Shorter pieces of audio are merged, and padded with silence at a flush."""
     frame_s_max: float = 1.0
     """Longer pieces are split."""
-    greets: bool = False
+    sends_ready: bool = False
     """Whether `Ready` comes, before which no audio may be sent."""
     ready_s: float = 5.0
     """How long that may take."""
@@ -167,16 +167,16 @@ class Traits:
     keepalive_by: Literal["message", "silence"] = "message"
     first_audio: bool = False
     """Whether a keepalive counts only after some audio was sent; then silence goes first."""
-    starves: bool = False
+    needs_audio_to_end_turn: bool = False
     """Whether an utterance ends only while audio comes in; silence is sent when there is none."""
     flush_by: Literal["message", "silence"] = "message"
     flush_is_answered: bool = False
     """Whether `Flushed` always comes; then it is waited for as long as for a final."""
     final_within_s: float = 3.0
     """A final that has not come so long after the last speech is overdue."""
-    text_within_s: float = 12.0
+    deaf_after_s: float = 12.0
     """So much speech without a word of text means that the provider is deaf."""
-    chatty_s: float | None = None
+    heartbeat_s: float | None = None
     """Something is heard at least every so many seconds of audio, even of silence."""
     session_s: float | None = None
     """The longest life of a connection; a new one takes over before."""
@@ -186,11 +186,11 @@ class Recognizer(Protocol):
     """One connection to a recogniser: translates, and does nothing else. Pure, but it may count
     what it sent. `attempt` and the client's sample rate are given when it is made."""
 
-    traits: Traits
+    traits: Capabilities
     rate: int
     """Sample rate of the audio that it wants."""
 
-    def dial(self) -> Dial | Engine:
+    def dial(self) -> Dial | LocalTarget:
         """Where the connection leads."""
 
     def opening(self) -> Sequence[Any]:
@@ -199,7 +199,7 @@ class Recognizer(Protocol):
     def encode(self, request: Request) -> Sequence[Any]:
         """The messages for `request`."""
 
-    def decode(self, frame: Any) -> Sequence[Heard]:
+    def decode(self, frame: Any) -> Sequence[RecognizerEvent]:
         """What a message means. Never raises, whatever the provider sent."""
 
     def closed(self, code: int, reason: str) -> Failure:
@@ -226,7 +226,7 @@ class SttUpstream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cutting:
+class EndpointingConfig:
     """How a voice detector cuts audio into utterances. Seconds."""
 
     silence_s: float = 0.45
@@ -262,14 +262,14 @@ class LocalModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class LocalTarget:
     """In place of a `Dial`: something that hears whole utterances, cut by us (see `utterances`).
 
-    Its frames are the `Request`s and tuples of `Heard` themselves.
+    Its frames are the `Request`s and tuples of the event themselves.
     """
 
     transcriber: HttpTranscriber | LocalModel
-    cutting: Cutting = field(default_factory=Cutting)
+    cutting: EndpointingConfig = field(default_factory=EndpointingConfig)
     language: str | None = None
     prompt: str = ""
     refused: Failure | None = None

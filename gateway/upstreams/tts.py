@@ -101,10 +101,10 @@ class Failed:
     stale: bool = False
 
 
-Heard = Audio | Rate | Words | Chars | Restart | PartSpoken | Finished | Released | Failed
+SynthesisEvent = Audio | Rate | Words | Chars | Restart | PartSpoken | Finished | Released | Failed
 
 
-class Cancel(Enum):
+class CancelMode(Enum):
     """How a provider lets go of a speech."""
 
     AT_ONCE = "a message; what still comes is known as late by its context"
@@ -120,7 +120,7 @@ class Times(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class Capabilities:
     """What a provider can and cannot do, as data.
 
     `rates` are what it delivers by itself, ascending. `text_chars_max` is its longest text in one
@@ -134,7 +134,7 @@ class Traits:
 
     rates: tuple[int, ...]
     text_chars_max: int
-    cancel: Cancel = Cancel.CLOSE
+    cancel: CancelMode = CancelMode.CLOSE
     times: Times = Times.ABSOLUTE
     contexts: int = 1
     lines_max: int = 1000
@@ -168,7 +168,7 @@ class Dialogue(Protocol):
     def cancel(self, context: str) -> Sequence[str | bytes]:
         """Frames that stop it."""
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         """What a frame means, and for which speech (None: every one on this socket)."""
 
     def closed(self, code: int, reason: str) -> Failure:
@@ -180,7 +180,7 @@ class SocketVoice(Protocol):
     """A provider that speaks over a WebSocket. Pure."""
 
     @property
-    def traits(self) -> Traits: ...
+    def traits(self) -> Capabilities: ...
 
     def dial(self, request: SpeechRequest) -> Dial:
         """The socket on which `request` can be served; requests with equal dials share one."""
@@ -195,10 +195,10 @@ class BodyReader(Protocol):
     def head(self, headers: Mapping[str, str]) -> None:
         """The answer's headers, names in lower case."""
 
-    def feed(self, data: bytes) -> Sequence[Heard]:
+    def feed(self, data: bytes) -> Sequence[SynthesisEvent]:
         """The next bytes of the body."""
 
-    def finish(self) -> Sequence[Heard]:
+    def finish(self) -> Sequence[SynthesisEvent]:
         """The body has ended; Failed if it was not complete."""
 
 
@@ -207,7 +207,7 @@ class RequestVoice(Protocol):
     """A provider that speaks one text for each HTTP request. Pure."""
 
     @property
-    def traits(self) -> Traits: ...
+    def traits(self) -> Capabilities: ...
 
     def dial(self, request: SpeechRequest, text: str) -> Dial:
         """The request that asks for `text`."""
@@ -224,7 +224,7 @@ class ProcessVoice(Protocol):
     """A voice that runs beside the gateway, in a process of its own (see tts/worker.py)."""
 
     @property
-    def traits(self) -> Traits: ...
+    def traits(self) -> Capabilities: ...
 
     def command(self) -> Sequence[str]:
         """The program and its arguments."""

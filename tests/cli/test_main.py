@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from gateway.cli.main import _print_dev, main
 from gateway.config import Config
-from gateway.server.auth import Authenticator, Caller
+from gateway.server.auth import Authenticator, Principal
 from gateway.upstreams.errors import Failure
 from tests.fakes import frame_model
 
@@ -76,7 +76,7 @@ def test_a_minted_token_opens_the_door(
     assert run("token", "--identity", "me") == 0
     token = capsys.readouterr().out.strip()
     caller = Authenticator({"APIx": SECRET}).authenticate(f"Bearer {token}")
-    assert caller == Caller("APIx", "me")
+    assert caller == Principal("APIx", "me")
 
 
 def test_a_token_for_an_unknown_key_is_a_mistake(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.engines.segmenter import CHUNK, CHUNK_S, Cutter, Out, Transcribe, estimated_words
+from gateway.engines.segmenter import CHUNK, CHUNK_S, Out, Segmenter, Transcribe, estimated_words
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.stt import (
-    Cutting,
     Ended,
+    EndpointingConfig,
     Failed,
-    Final,
+    FinalTranscript,
     Flushed,
-    Interim,
+    InterimTranscript,
     SpeechStarted,
     Transcript,
 )
@@ -21,7 +21,7 @@ QUIET = bytes(2 * CHUNK)
 
 class Play:
     def __init__(self, **cutting: float | None) -> None:
-        self.cutter = Cutter(Cutting(**cutting))  # type: ignore[arg-type]
+        self.cutter = Segmenter(EndpointingConfig(**cutting))  # type: ignore[arg-type]
         self.asked: list[Transcribe] = []
         self.heard: list[object] = []
 
@@ -50,9 +50,9 @@ def test_an_utterance_is_speech_between_two_silences() -> None:
     play.hush(1.0)
     play.answer("hello there")
 
-    assert play.kinds() == ["SpeechStarted", "Final"]
+    assert play.kinds() == ["SpeechStarted", "FinalTranscript"]
     final = play.heard[1]
-    assert isinstance(final, Final)
+    assert isinstance(final, FinalTranscript)
     assert abs((final.transcript.start or 0) - 1.0) < 0.4  # a little of what was before
     assert final.transcript.words[-1].end <= (final.transcript.end or 0)
 
@@ -83,7 +83,7 @@ def test_interims_come_while_speech_goes_on_one_at_a_time() -> None:
     play.speak(1.2)
     assert len(play.asked) == 2
     assert play.asked[0].interim
-    assert isinstance(play.heard[-1], Interim)
+    assert isinstance(play.heard[-1], InterimTranscript)
 
 
 def test_a_final_overtakes_an_interim_whose_answer_is_then_too_late() -> None:
@@ -95,7 +95,7 @@ def test_a_final_overtakes_an_interim_whose_answer_is_then_too_late() -> None:
 
     play.take(play.cutter.answered(late, Transcript("late")))
     play.answer("the final")
-    assert play.kinds() == ["SpeechStarted", "Final"]
+    assert play.kinds() == ["SpeechStarted", "FinalTranscript"]
 
 
 def test_a_flush_is_answered_after_the_final_it_caused() -> None:
@@ -105,7 +105,7 @@ def test_a_flush_is_answered_after_the_final_it_caused() -> None:
     assert Flushed not in {type(one) for one in play.heard}
 
     play.answer("cut short")
-    assert play.kinds()[-2:] == ["Final", "Flushed"]
+    assert play.kinds()[-2:] == ["FinalTranscript", "Flushed"]
 
 
 def test_a_flush_of_nothing_is_answered_at_once() -> None:
@@ -137,7 +137,7 @@ def test_an_endless_utterance_is_cut_where_it_is_quietest() -> None:
     play.answer("first part")
     play.hush(1.0)
     play.answer("second part")
-    finals = [one.transcript for one in play.heard if isinstance(one, Final)]
+    finals = [one.transcript for one in play.heard if isinstance(one, FinalTranscript)]
     assert finals[0].end == finals[1].start
 
 

@@ -10,7 +10,7 @@ from gateway.routing.breaker import (
     REST_S,
     REST_S_MAX,
     UNKNOWN_MAX,
-    Health,
+    Breaker,
 )
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
@@ -20,7 +20,7 @@ KNOWN = {(one.provider, one.model) for one in (A, A2, B)}
 BROKEN = Failure(Kind.UPSTREAM_ERROR, "x")
 
 
-def failed(health: Health, attempt: Attempt = A, times: int = 1, now: float = 0.0) -> bool:
+def failed(health: Breaker, attempt: Attempt = A, times: int = 1, now: float = 0.0) -> bool:
     rests = False
     for _ in range(times):
         health.began(attempt, now)
@@ -29,7 +29,7 @@ def failed(health: Health, attempt: Attempt = A, times: int = 1, now: float = 0.
 
 
 def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     assert not failed(health, times=FAILURES_TO_REST - 1)
     assert health.order((A, B), 0.0) == (A, B)
     assert failed(health)
@@ -38,14 +38,14 @@ def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out():
 
 
 def test_a_success_in_between_forgets_the_row():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST - 1)
     health.ended(A, None, 0.0)
     assert not failed(health, times=FAILURES_TO_REST - 1)
 
 
 def test_a_share_of_failures_is_enough_without_a_row():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     rests = False
     for i in range(RECENT):
         health.began(A, 0.0)
@@ -54,7 +54,7 @@ def test_a_share_of_failures_is_enough_without_a_row():
 
 
 def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     assert health.order((A, B), REST_S) == (A, B)
     health.began(A, REST_S)
@@ -64,7 +64,7 @@ def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere():
 
 
 def test_a_failed_probe_doubles_the_rest_up_to_a_bound():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     now, rests = 0.0, []
     for _ in range(6):
@@ -78,7 +78,7 @@ def test_a_failed_probe_doubles_the_rest_up_to_a_bound():
 
 
 def test_a_probe_that_was_let_go_lets_somebody_else_probe():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     health.began(A, REST_S)
     health.dropped(A)
@@ -86,7 +86,7 @@ def test_a_probe_that_was_let_go_lets_somebody_else_probe():
 
 
 def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     health.ended(A, Failure(Kind.RATE_LIMITED, "x", retry_after_s=7), 10.0)
     assert health.order((A, B), 16.9) == (B, A)
     assert health.order((A, B), 17.0) == (A, B)
@@ -103,7 +103,7 @@ def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
     ],
 )
 def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: bool):
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     assert health.ended(A, failure, 0.0)
     assert health.order((A, B), LONG_REST_S - 1) == (B, A)
     assert health.resting(A2, LONG_REST_S - 1) is whole
@@ -114,21 +114,21 @@ def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: boo
     "kind", [Kind.BAD_REQUEST, Kind.CONTEXT_LENGTH, Kind.TOO_LARGE, Kind.UNSUPPORTED]
 )
 def test_a_callers_fault_is_no_failure(kind: Kind):
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     for _ in range(50):
         health.ended(A, Failure(kind, "x"), 0.0)
     assert not health.resting(A, 0.0)
 
 
 def test_a_limit_that_leaves_nothing_rests_before_the_first_refusal():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     health.exhausted(A, 3.0, 0.0)
     assert health.order((A, B), 2.9) == (B, A)
     assert health.order((A, B), 3.0) == (A, B)
 
 
 def test_models_that_callers_invent_are_remembered_up_to_a_bound_and_push_out_no_known_one():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     for i in range(10 * UNKNOWN_MAX):
         health.ended(Attempt("acme", f"m{i}"), BROKEN, 0.0)
@@ -137,7 +137,7 @@ def test_models_that_callers_invent_are_remembered_up_to_a_bound_and_push_out_no
 
 
 def test_the_time_that_most_first_tokens_take_is_known_after_some():
-    health = Health(KNOWN)
+    health = Breaker(KNOWN)
     for i in range(FIRST_TOKENS_MIN - 1):
         health.spoke(A, 0.1 + i / 1000)
     assert health.first_token_p95_s(A) is None

@@ -1,17 +1,26 @@
 """Places at deployments with limits."""
 
-from gateway.routing.capacity import RANKS, WAITING_MAX, WINDOW_S, Limits, Place, Slots
+from gateway.routing.capacity import (
+    RANKS,
+    WAITING_MAX,
+    WINDOW_S,
+    ConcurrencyLimiter,
+    Limits,
+    Permit,
+)
 from gateway.upstreams.plan import Attempt
 
 A, B = Attempt("acme", "a-1"), Attempt("zeus", "z-1")
 KEY = ("acme", "a-1")
 
 
-def slots(**limits: object) -> Slots:
-    return Slots({KEY: Limits(**limits)})
+def slots(**limits: object) -> ConcurrencyLimiter:
+    return ConcurrencyLimiter({KEY: Limits(**limits)})
 
 
-def asked(of: Slots, priority: str, granted: list[str] | None = None, now: float = 0.0) -> Place:
+def asked(
+    of: ConcurrencyLimiter, priority: str, granted: list[str] | None = None, now: float = 0.0
+) -> Permit:
     place = of.ask(A, RANKS[priority], now)
     assert place is not None
     if granted is not None:

@@ -28,7 +28,7 @@ from tests.conversations.tts.test_session import (
 )
 
 STYLE = Style("acme/one", "ann", "en", {"speed": 1.0})
-BROKEN = Failed(Failure(Kind.BROKEN_OFF, "broke off"))
+BROKEN = Failed(Failure(Kind.CONNECTION_LOST, "broke off"))
 
 
 def cache(**settings: Any) -> ClipCache:

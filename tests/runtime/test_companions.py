@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from gateway.runtime.companions import Companions
-from gateway.upstreams.chat import Companion
+from gateway.runtime.companions import ManagedProcesses
+from gateway.upstreams.chat import ManagedProcess
 
 CHILD = """
 import json, os, sys
@@ -19,8 +19,10 @@ if told["stays"]:
 """
 
 
-def a_companion(script: str = CHILD, *, stays: bool = True) -> Companion:
-    return Companion("m", (sys.executable, "-c", script), json.dumps({"stays": stays}), wanted=True)
+def a_companion(script: str = CHILD, *, stays: bool = True) -> ManagedProcess:
+    return ManagedProcess(
+        "m", (sys.executable, "-c", script), json.dumps({"stays": stays}), wanted=True
+    )
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -39,7 +41,7 @@ def alive(pid: int) -> bool:
 
 async def test_a_process_says_where_it_listens_and_ends_with_the_gateway():
     companion = a_companion()
-    companions = Companions([companion])
+    companions = ManagedProcesses([companion])
     companions.start()
     await until(lambda: companion.address)
     pid = int(companion.address.rpartition(":")[2])
@@ -50,7 +52,7 @@ async def test_a_process_says_where_it_listens_and_ends_with_the_gateway():
 
 async def test_a_process_that_was_killed_is_started_again():
     companion = a_companion()
-    companions = Companions([companion])
+    companions = ManagedProcesses([companion])
     companions.start()
     await until(lambda: companion.address)
     first = companion.address
@@ -62,7 +64,7 @@ async def test_a_process_that_was_killed_is_started_again():
 
 async def test_a_process_that_says_nonsense_is_not_used():
     companion = a_companion("print('hello', flush=True); import sys; sys.stdin.read()")
-    companions = Companions([companion])
+    companions = ManagedProcesses([companion])
     companions.start()
     await asyncio.sleep(0.5)
     assert companion.address is None
@@ -70,8 +72,8 @@ async def test_a_process_that_says_nonsense_is_not_used():
 
 
 async def test_a_program_that_is_not_there_does_no_harm():
-    companion = Companion("m", ("/nonexistent",), "{}", wanted=True)
-    companions = Companions([companion])
+    companion = ManagedProcess("m", ("/nonexistent",), "{}", wanted=True)
+    companions = ManagedProcesses([companion])
     companions.start()
     await asyncio.sleep(0.05)
     assert companion.address is None
@@ -81,7 +83,7 @@ async def test_a_program_that_is_not_there_does_no_harm():
 async def test_a_process_that_nobody_wants_is_not_started():
     companion = a_companion()
     companion.wanted = False
-    companions = Companions([companion])
+    companions = ManagedProcesses([companion])
     companions.start()
     await asyncio.sleep(0.3)
     assert companion.address is None

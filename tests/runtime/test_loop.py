@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.runtime.loop import Inbox, drive
-from gateway.upstreams.events import WOKEN, Woken
+from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
 
 
 class Echo:
@@ -15,7 +15,7 @@ class Echo:
 
     def handle(self, event: object, now: float) -> list[object]:
         self.times.append(now)
-        if isinstance(event, Woken):
+        if isinstance(event, DeadlinePassed):
             self.deadline = None
         return [event]
 
@@ -41,14 +41,14 @@ async def test_events_are_handled_in_order_of_arrival():
 async def test_a_passed_deadline_comes_before_a_full_inbox():
     inbox: Inbox[int] = Inbox()
     inbox.post(1)
-    assert await performed(Echo(deadline=0.0), inbox, 2) == [WOKEN, 1]
+    assert await performed(Echo(deadline=0.0), inbox, 2) == [DEADLINE_PASSED, 1]
 
 
 async def test_a_session_is_woken_at_its_deadline_when_nothing_happens():
     loop = asyncio.get_running_loop()
     session = Echo(deadline=loop.time() + 0.03)
     wanted = session.deadline
-    assert await performed(session, Inbox(), 1, loop.time) == [WOKEN]
+    assert await performed(session, Inbox(), 1, loop.time) == [DEADLINE_PASSED]
     assert session.times[0] >= wanted
 
 
@@ -66,7 +66,7 @@ async def test_a_deadline_that_moves_forward_is_met_only_then():
     session = Moving(deadline=loop.time() + 0.02)
     session.later = loop.time() + 0.06
     inbox.post(1)
-    assert await performed(session, inbox, 2, loop.time) == [1, WOKEN]
+    assert await performed(session, inbox, 2, loop.time) == [1, DEADLINE_PASSED]
     assert session.times[1] >= session.later
 
 

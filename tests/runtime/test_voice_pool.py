@@ -9,24 +9,24 @@ from typing import Any
 
 import pytest
 
-from gateway.runtime.voice_pool import Lines
+from gateway.runtime.voice_pool import ConnectionPool
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Broke, Frame
+from gateway.upstreams.events import ConnectionFailed, SocketFrame
 from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Failed,
     Finished,
-    Heard,
     Released,
     SpeechRequest,
-    Traits,
+    SynthesisEvent,
 )
 
-TRAITS = Traits(rates=(24000,), text_chars_max=400, cancel=Cancel.AT_ONCE)
+TRAITS = Capabilities(rates=(24000,), text_chars_max=400, cancel=CancelMode.AT_ONCE)
 REQUEST = SpeechRequest("m", "ann", None, 24000)
-BROKEN = Failure(Kind.BROKEN_OFF, "broke off")
+BROKEN = Failure(Kind.CONNECTION_LOST, "broke off")
 
 
 class Socket:
@@ -49,10 +49,10 @@ class Socket:
         self.closed = True
 
     def say(self, frame: str) -> None:
-        self._inbox.post(Frame(0, frame))
+        self._inbox.post(SocketFrame(0, frame))
 
     def break_off(self) -> None:
-        self._inbox.post(Broke(0, BROKEN))
+        self._inbox.post(ConnectionFailed(0, BROKEN))
 
 
 class Connector:
@@ -74,7 +74,7 @@ class Connector:
 class Voice:
     """A protocol of words: `name:what`."""
 
-    def __init__(self, traits: Traits = TRAITS) -> None:
+    def __init__(self, traits: Capabilities = TRAITS) -> None:
         self.traits = traits
 
     def dial(self, request: SpeechRequest) -> Dial:
@@ -95,9 +95,9 @@ class Voice:
     def cancel(self, context: str) -> Sequence[str]:
         return (f"{context}:cancel",)
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         context, _, what = str(frame).partition(":")
-        heard: Heard = {
+        heard: SynthesisEvent = {
             "done": Finished(),
             "released": Released(),
             "failed": Failed(BROKEN),
@@ -110,9 +110,9 @@ class Voice:
 
 class Ear:
     def __init__(self) -> None:
-        self.heard: list[Heard] = []
+        self.heard: list[SynthesisEvent] = []
 
-    def __call__(self, heard: Heard) -> None:
+    def __call__(self, heard: SynthesisEvent) -> None:
         self.heard.append(heard)
 
     @property
@@ -126,12 +126,12 @@ async def settle() -> None:
 
 
 @pytest.fixture
-async def make() -> AsyncIterator[Callable[..., tuple[Lines, Connector]]]:
-    made: list[Lines] = []
+async def make() -> AsyncIterator[Callable[..., tuple[ConnectionPool, Connector]]]:
+    made: list[ConnectionPool] = []
 
-    def lines(spare_max: int = 4) -> tuple[Lines, Connector]:
+    def lines(spare_max: int = 4) -> tuple[ConnectionPool, Connector]:
         connector = Connector()
-        made.append(Lines(connector, 1.0, spare_max))  # type: ignore[arg-type]
+        made.append(ConnectionPool(connector, 1.0, spare_max))  # type: ignore[arg-type]
         return made[-1], connector
 
     yield lines
@@ -139,7 +139,7 @@ async def make() -> AsyncIterator[Callable[..., tuple[Lines, Connector]]]:
         await one.close()
 
 
-Make = Callable[..., tuple[Lines, Connector]]
+Make = Callable[..., tuple[ConnectionPool, Connector]]
 
 
 async def test_what_is_said_before_the_socket_is_open_is_sent_in_order(make: Make):
@@ -222,7 +222,7 @@ async def test_a_line_without_names_is_used_again_only_once_the_cancellation_is_
     make: Make,
 ):
     lines, connector = make()
-    voice = Voice(replace(TRAITS, cancel=Cancel.ACKNOWLEDGED))
+    voice = Voice(replace(TRAITS, cancel=CancelMode.ACKNOWLEDGED))
     first = lines.begin("acme", voice, REQUEST, Ear())
     await settle()
     first.cancel()
@@ -241,7 +241,7 @@ async def test_a_line_without_names_is_used_again_only_once_the_cancellation_is_
 
 async def test_where_nothing_else_stops_a_speech_its_socket_is_closed(make: Make):
     lines, connector = make()
-    speech = lines.begin("acme", Voice(replace(TRAITS, cancel=Cancel.CLOSE)), REQUEST, Ear())
+    speech = lines.begin("acme", Voice(replace(TRAITS, cancel=CancelMode.CLOSE)), REQUEST, Ear())
     await settle()
     speech.cancel()
     await settle()

@@ -13,12 +13,12 @@ from gateway.runtime.voice_worker import Workers
 from gateway.upstreams.errors import Kind
 from gateway.upstreams.tts import (
     Audio,
+    Capabilities,
     Failed,
     Finished,
-    Heard,
     PartSpoken,
     SpeechRequest,
-    Traits,
+    SynthesisEvent,
 )
 
 REQUEST = SpeechRequest("kokoro", "ann", None, 24000)
@@ -48,7 +48,7 @@ while True:
 
 
 class Voice:
-    traits = Traits(rates=(24000,), text_chars_max=400, marks=True)
+    traits = Capabilities(rates=(24000,), text_chars_max=400, marks=True)
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "voice.py"
@@ -66,10 +66,10 @@ class Ear:
     """Keeps what is heard; `end` is set at the last word."""
 
     def __init__(self) -> None:
-        self.heard: list[Heard] = []
+        self.heard: list[SynthesisEvent] = []
         self.end = asyncio.Event()
 
-    def __call__(self, heard: Heard) -> None:
+    def __call__(self, heard: SynthesisEvent) -> None:
         self.heard.append(heard)
         if isinstance(heard, (Finished, Failed)):
             self.end.set()
@@ -118,7 +118,7 @@ async def test_a_worker_that_dies_fails_its_speeches_and_is_started_again(
     await asyncio.wait_for(first.end.wait(), 20)
     (failed,) = first.heard
     assert isinstance(failed, Failed)
-    assert failed.failure.kind is Kind.BROKEN_OFF
+    assert failed.failure.kind is Kind.CONNECTION_LOST
     await asyncio.sleep(0)
     speech = workers.begin("local", voice, REQUEST, second)
     speech.say("two")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.admission import Door, Visit
+from gateway.server.admission import Admission, RequestContext
 from gateway.server.auth import Authenticator
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
@@ -16,8 +16,8 @@ from gateway.upstreams.errors import Failure, Kind
 NETWORKS = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("172.31.0.0/16")]
 
 
-def a_door(**limits: int) -> Door:
-    return Door(Authenticator({"key": "secret"}), LimitsConfig(**limits), Metrics())
+def a_door(**limits: int) -> Admission:
+    return Admission(Authenticator({"key": "secret"}), LimitsConfig(**limits), Metrics())
 
 
 def scope(client: tuple[str, int] | None, authorization: str | None = None) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def scope(client: tuple[str, int] | None, authorization: str | None = None) -> d
 def test_a_named_network_needs_no_token(address: str):
     visit = a_door().admit(scope((address, 1)), "eot_multi", NETWORKS)
 
-    assert isinstance(visit, Visit)
+    assert isinstance(visit, RequestContext)
     assert visit.caller.identity == "anonymous"
     with visit:
         pass
@@ -60,7 +60,7 @@ def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
     first = door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
     second = door.admit(scope(("127.0.0.1", 2)), "eot_multi", NETWORKS)
 
-    assert isinstance(first, Visit)
+    assert isinstance(first, RequestContext)
     assert isinstance(second, Failure)
     assert second.kind is Kind.TOO_MANY_SESSIONS
     with first:

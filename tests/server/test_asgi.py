@@ -4,7 +4,7 @@ from typing import Any
 from gateway.runtime.loop import Inbox
 from gateway.server.asgi import ClientSocket
 from gateway.server.websocket import EXTENSION
-from gateway.upstreams.events import Binary, Left, Text
+from gateway.upstreams.events import Binary, ClientLeft, Text
 
 
 class Direct:
@@ -62,11 +62,11 @@ async def test_a_full_inbox_holds_the_socket_back_and_keeps_the_order():
     assert [direct.sink(text) for text in "abcde"] == [True, True, False, False, False]
     direct.ended.set_result({"type": "websocket.disconnect", "code": 1000})
     heard = []
-    while not heard or not isinstance(heard[-1], Left):
+    while not heard or not isinstance(heard[-1], ClientLeft):
         assert direct.went_on == 0 or len(heard) >= 3
         heard.append(await next_of(inbox))
         await settled()
-    assert heard == [*(Text(text) for text in "abcde"), Left(1000)]
+    assert heard == [*(Text(text) for text in "abcde"), ClientLeft(1000)]
     assert direct.went_on == 1
     await task
 

@@ -6,7 +6,7 @@ import json
 import jwt
 import pytest
 
-from gateway.server.auth import TOKEN_CHARS_MAX, VERIFIED_MAX, Authenticator, Caller, mint
+from gateway.server.auth import TOKEN_CHARS_MAX, VERIFIED_MAX, Authenticator, Principal, mint
 from gateway.upstreams.errors import Failure
 
 KEYS = {"APIone": "1" * 40, "APItwo": "2" * 40}
@@ -48,11 +48,11 @@ def unsigned() -> str:
 
 def test_a_clients_token_is_accepted_and_says_who_asks():
     token = mint("APItwo", KEYS["APItwo"], identity="agent", ttl_s=600, now=NOW)
-    assert an_authenticator().authenticate(f"Bearer {token}") == Caller("APItwo", "agent")
+    assert an_authenticator().authenticate(f"Bearer {token}") == Principal("APItwo", "agent")
 
 
 def test_the_scheme_is_not_case_sensitive():
-    assert isinstance(an_authenticator().authenticate(f"bearer {a_token()}"), Caller)
+    assert isinstance(an_authenticator().authenticate(f"bearer {a_token()}"), Principal)
 
 
 @pytest.mark.parametrize(
@@ -92,17 +92,17 @@ def test_clocks_may_differ_by_the_leeway():
     clock = Clock()
     token = a_token(nbf=NOW + 9, exp=NOW + 10)
     authenticator = an_authenticator(clock)
-    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Caller)
+    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Principal)
     clock.now = NOW + 19
-    assert isinstance(an_authenticator(clock).authenticate(f"Bearer {token}"), Caller)
+    assert isinstance(an_authenticator(clock).authenticate(f"Bearer {token}"), Principal)
 
 
 def test_a_remembered_token_is_refused_once_it_has_expired():
     clock = Clock()
     authenticator, token = an_authenticator(clock), a_token()
-    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Caller)
+    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Principal)
     clock.now = NOW + 609
-    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Caller)
+    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Principal)
     clock.now = NOW + 610
     assert isinstance(authenticator.authenticate(f"Bearer {token}"), Failure)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gateway.server import cluster_sessions
-from gateway.server.cluster_sessions import SharedLeases
+from gateway.server.cluster_sessions import ClusterSessionCounts
 from tests import services
 
 
@@ -31,8 +31,8 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def test_what_the_others_hold_is_known_and_given_back(redis: services.Redis):
     one, two = Counter(k=2), Counter(k=1, other=5)
-    first = SharedLeases(redis.url, "a", one)
-    second = SharedLeases(redis.url, "a", two)
+    first = ClusterSessionCounts(redis.url, "a", one)
+    second = ClusterSessionCounts(redis.url, "a", two)
     first.start()
     second.start()
     await until(lambda: first.elsewhere("k") == 1 and second.elsewhere("k") == 2)
@@ -45,8 +45,8 @@ async def test_what_the_others_hold_is_known_and_given_back(redis: services.Redi
 
 
 async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.Redis):
-    first = SharedLeases(redis.url, "b", Counter())
-    dead = SharedLeases(redis.url, "b", Counter(k=7))
+    first = ClusterSessionCounts(redis.url, "b", Counter())
+    dead = ClusterSessionCounts(redis.url, "b", Counter(k=7))
     first.start()
     dead.start()
     await until(lambda: first.elsewhere("k") == 7)
@@ -59,8 +59,8 @@ async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.R
 
 async def test_without_a_store_each_process_counts_for_itself(tmp_path):
     with services.redis(tmp_path) as server:
-        first = SharedLeases(server.url, "c", Counter())
-        second = SharedLeases(server.url, "c", Counter(k=1))
+        first = ClusterSessionCounts(server.url, "c", Counter())
+        second = ClusterSessionCounts(server.url, "c", Counter(k=1))
         first.start()
         second.start()
         await until(lambda: first.elsewhere("k") == 1)

@@ -17,14 +17,14 @@ from gateway.conversations.bargein.session import (
     BargeinSession,
     Close,
     Event,
-    Tell,
+    SendToClient,
 )
 from gateway.engines.batcher import Timing
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.model import Question
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
 from gateway.runtime.loop import Inbox, drive
-from gateway.server.admission import Door, Visit, new_id
+from gateway.server.admission import Admission, RequestContext, new_id
 from gateway.server.asgi import (
     BodyTooLargeError,
     ClientLeftError,
@@ -52,7 +52,7 @@ class BargeinEndpoint:
     """The route. One for each process."""
 
     def __init__(
-        self, limits: LimitsConfig, door: Door, engine: BargeinEngine, metrics: Metrics
+        self, limits: LimitsConfig, door: Admission, engine: BargeinEngine, metrics: Metrics
     ) -> None:
         self._limits = limits
         self._door = door
@@ -74,7 +74,7 @@ class BargeinEndpoint:
             else:
                 await self._websocket(receive, send, visit)
 
-    async def _websocket(self, receive: Receive, send: Send, visit: Visit) -> None:
+    async def _websocket(self, receive: Receive, send: Send, visit: RequestContext) -> None:
         socket = ClientSocket(receive, send)
         if not await socket.accept():
             visit.outcome = "left"
@@ -101,7 +101,7 @@ class BargeinEndpoint:
 
         async def perform(action: Action) -> bool:
             match action:
-                case Tell(text, verdict):
+                case SendToClient(text, verdict):
                     if verdict is not None:
                         self._verdicts[verdict].inc()
                     await socket.say(text)
@@ -133,7 +133,9 @@ class BargeinEndpoint:
             elif report.left:
                 visit.outcome = "left"
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+    async def _http(
+        self, scope: Scope, receive: Receive, send: Send, visit: RequestContext
+    ) -> None:
         asked = _read_query(query(scope), self._engine.default_threshold)
         rate = self._engine.card.sample_rate
         if not isinstance(asked, Failure):

@@ -11,7 +11,7 @@ from gateway.conversations.bargein.decision import first_detection
 from gateway.conversations.bargein.protocol import CloseSession, Create, Settings
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, FrameModelCard
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Binary, Left, Text, Woken
+from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 
 _CREATED_AT = struct.Struct("<Q")
 
@@ -30,7 +30,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToClient:
     """Send a text message to the client; `verdict` is "interruption", "none" or "stale" where it
     answers a window."""
 
@@ -54,8 +54,8 @@ class Close:
     reason: str = ""
 
 
-Action = Tell | Ask | Close
-Event = Text | Binary | Left | Answered
+Action = SendToClient | Ask | Close
+Event = Text | Binary | ClientLeft | Answered
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class BargeinSession:
         self.deadline: float | None = now + idle_s
         self.report = Report()
 
-    def handle(self, event: Event | Woken, now: float) -> list[Action]:
+    def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         if self._over:
             return []
         match event:
@@ -104,11 +104,11 @@ class BargeinSession:
             case Text(text):
                 self.deadline = now + self._idle_s
                 return self._text(text)
-            case Left(code):
+            case ClientLeft(code):
                 self._over = True
                 self.report.left = code not in (1000, 1005)
                 return [Close(1000)]
-            case Woken():
+            case DeadlinePassed():
                 return self._end(
                     Failure(Kind.IDLE, f"nothing was heard for {self._idle_s:g} s"), 1000
                 )
@@ -122,10 +122,10 @@ class BargeinSession:
                     failure = Failure(Kind.BAD_REQUEST, "session.create was sent before")
                     return self._end(failure, 1008)
                 self._settings = settings
-                return [Tell(protocol.session_created(self._default_threshold))]
+                return [SendToClient(protocol.session_created(self._default_threshold))]
             case CloseSession():
                 self._over = True
-                return [Tell(protocol.SESSION_CLOSED), Close(1000)]
+                return [SendToClient(protocol.SESSION_CLOSED), Close(1000)]
 
     def _window(self, data: bytes) -> list[Action]:
         if self._settings is None:
@@ -145,7 +145,7 @@ class BargeinSession:
             if self._bad_windows >= BAD_WINDOWS_MAX:
                 return self._end(wrong, 1008)
             self.report.failure = wrong
-            return [Tell(protocol.error(wrong, self._id))]
+            return [SendToClient(protocol.error(wrong, self._id))]
         self.report.windows += 1
         (created_at,) = _CREATED_AT.unpack_from(data)
         return [Ask(created_at, data[protocol.HEADER_BYTES :])]
@@ -164,7 +164,7 @@ class BargeinSession:
             self._known = protocol.probabilities_json(event.probabilities)
         if self._known_detected:
             self.report.detected += 1
-        return Tell(
+        return SendToClient(
             protocol.verdict(
                 event.created_at, self._known_detected, event.prediction_s, self._known
             ),
@@ -174,4 +174,4 @@ class BargeinSession:
     def _end(self, failure: Failure, code: int) -> list[Action]:
         self._over = True
         self.report.failure = failure
-        return [Tell(protocol.error(failure, self._id)), Close(code, failure.message)]
+        return [SendToClient(protocol.error(failure, self._id)), Close(code, failure.message)]

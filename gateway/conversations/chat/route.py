@@ -31,13 +31,13 @@ from gateway.conversations.chat.session import (
     Wait,
     Write,
 )
-from gateway.routing.breaker import Health
-from gateway.routing.capacity import RANKS, Slots
+from gateway.routing.breaker import Breaker
+from gateway.routing.capacity import RANKS, ConcurrencyLimiter
 from gateway.routing.catalogue import Catalogue
-from gateway.runtime.companions import Companions
+from gateway.runtime.companions import ManagedProcesses
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox, drive
-from gateway.server.admission import Door, Visit
+from gateway.server.admission import Admission, RequestContext
 from gateway.server.asgi import (
     JSON_TYPE,
     LABEL_CHARS_MAX,
@@ -55,9 +55,9 @@ from gateway.server.asgi import (
 from gateway.server.quota import NOTHING_LIMITED, Quota, Standing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices, tokens_cost
-from gateway.upstreams.chat import ChatUpstream, HasCompanions, Usage
+from gateway.upstreams.chat import ChatUpstream, HasProcesses, Usage
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Left
+from gateway.upstreams.events import ClientLeft
 from gateway.upstreams.provider import find
 
 EVENTS_MAX: Final = 16
@@ -78,7 +78,7 @@ class ChatEndpoint:
     def __init__(
         self,
         config: Config,
-        door: Door,
+        door: Admission,
         connector: Connector,
         metrics: Metrics,
         quota: Quota | None = None,
@@ -91,7 +91,7 @@ class ChatEndpoint:
         self._metrics = metrics
         self.routes = Catalogue(config.models, config.accounts(), "chat")
         self.shared = Shared(
-            config.chat, Health(self.routes.deployments()), Slots(self.routes.limits)
+            config.chat, Breaker(self.routes.deployments()), ConcurrencyLimiter(self.routes.limits)
         )
         self._warm_until = 0.0
         self._warming: set[asyncio.Task[None]] = set()
@@ -103,13 +103,13 @@ class ChatEndpoint:
         companions = [
             companion
             for upstream in self._upstreams.values()
-            if isinstance(upstream, HasCompanions)
+            if isinstance(upstream, HasProcesses)
             for companion in upstream.companions.values()
         ]
         for companion in companions:
             # an installation with nothing else will need it; others when somebody asks for it
             companion.wanted = len(self._upstreams) == 1
-        self.companions = Companions(companions)
+        self.companions = ManagedProcesses(companions)
 
     def warm(self) -> None:
         """Open a connection to every provider, if that has not been done lately. Clients ask for
@@ -155,7 +155,7 @@ class ChatEndpoint:
                 await self._quota.spend(standing, tokens, cost)
 
     async def _session(
-        self, scope: Scope, receive: Receive, visit: Visit
+        self, scope: Scope, receive: Receive, visit: RequestContext
     ) -> ChatSession | Failure | None:
         """The session for this request; None if the client left while it was read."""
         try:
@@ -194,7 +194,7 @@ class ChatEndpoint:
             RANKS[priority or "standard"],
         )
 
-    def _account(self, report: Report, visit: Visit, began: float) -> tuple[int, float]:
+    def _account(self, report: Report, visit: RequestContext, began: float) -> tuple[int, float]:
         """Metrics and log fields of a finished session; the tokens used and what they cost."""
         metrics = self._metrics
         tokens, cost = self._cost(report, str(visit.notes.get("model")))
@@ -304,7 +304,7 @@ class _Exchange:
         config: Config,
         receive: Receive,
         send: Send,
-        visit: Visit,
+        visit: RequestContext,
     ) -> None:
         self._session = session
         self._connector = connector
@@ -330,7 +330,7 @@ class _Exchange:
         """Wait for the client to leave."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._inbox.post(Left())
+        self._inbox.post(ClientLeft())
 
     async def _perform(self, action: Action) -> bool:
         match action:
@@ -376,7 +376,7 @@ class _Exchange:
 class ModelsEndpoint:
     """GET /models: an OpenAI list of what can be served now."""
 
-    def __init__(self, door: Door, chat: ChatEndpoint) -> None:
+    def __init__(self, door: Admission, chat: ChatEndpoint) -> None:
         self._door = door
         self._warm = chat.warm
         data: list[dict[str, Any]] = [

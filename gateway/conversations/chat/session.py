@@ -13,13 +13,21 @@ from typing import Final
 
 from gateway.conversations.chat.protocol import KEEPALIVE, error_event
 from gateway.providers._shared.chat_errors import AT_ONCE, PAUSE_S, exhausted_for_s
-from gateway.routing.breaker import Health
-from gateway.routing.capacity import RANKS, Place, Slots
+from gateway.routing.breaker import Breaker
+from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Permit
 from gateway.settings.chat import ChatConfig
-from gateway.upstreams.chat import ChatRequest, ChatUpstream, Heard, Reader, Usage
+from gateway.upstreams.chat import ChatRequest, ChatUpstream, Reader, ReaderUpdate, Usage
 from gateway.upstreams.dial import Dial
-from gateway.upstreams.errors import Failure, Kind, Reach
-from gateway.upstreams.events import Broke, End, Head, HttpEvent, Left, Piece, Woken
+from gateway.upstreams.errors import Failure, FailureScope, Kind
+from gateway.upstreams.events import (
+    BodyChunk,
+    BodyEnd,
+    ClientLeft,
+    ConnectionFailed,
+    DeadlinePassed,
+    HttpEvent,
+    ResponseHead,
+)
 from gateway.upstreams.plan import Attempt, Plan, after
 
 ERROR_BODY_BYTES_MAX: Final = 64 << 10
@@ -43,7 +51,7 @@ ROUND_PAUSE_S_MAX: Final = 2.0
 _NEVER: Final = float("inf")
 _PASSING: Final = frozenset(
     {Kind.UNREACHABLE, Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.UPSTREAM_ERROR, Kind.TIMEOUT,
-     Kind.BROKEN_OFF, Kind.NONSENSE}
+     Kind.CONNECTION_LOST, Kind.PROTOCOL_ERROR}
 )  # fmt: skip
 """What may be over when everybody has been asked."""
 
@@ -77,7 +85,7 @@ class Wait:
     """Say Granted once the place is granted."""
 
     attempt: int
-    place: Place
+    place: Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,7 @@ class BreakOff:
 
 
 Action = Open | Wait | Drop | Leave | Start | Write | Reply | Refuse | Finish | BreakOff
-Event = Begin | HttpEvent | Left | Granted
+Event = Begin | HttpEvent | ClientLeft | Granted
 
 
 @dataclass(slots=True)
@@ -188,10 +196,13 @@ class Shared:
     """What the sessions of a process have in common."""
 
     def __init__(
-        self, config: ChatConfig, health: Health | None = None, slots: Slots | None = None
+        self,
+        config: ChatConfig,
+        health: Breaker | None = None,
+        slots: ConcurrencyLimiter | None = None,
     ) -> None:
-        self.health = health or Health()
-        self.slots = slots or Slots()
+        self.health = health or Breaker()
+        self.slots = slots or ConcurrencyLimiter()
         self.hedges = Hedges(config.hedge.share_max)
 
 
@@ -205,8 +216,8 @@ class _Running:
     reader: Reader
     repeated: bool
     deadline: float
-    place: Place | None = None
-    error_head: Head | None = None
+    place: Permit | None = None
+    error_head: ResponseHead | None = None
     error_body: bytearray = field(default_factory=bytearray)
     held: bytearray = field(default_factory=bytearray)
     at_work: bool = False
@@ -274,23 +285,27 @@ class ChatSession:
             moments.append(self._paused[0])
         return min(moments)
 
-    def handle(self, event: Event | Woken, now: float) -> list[Action]:
+    def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         if self._over:
             return []
         speaking = self._speaking
-        if speaking is not None and isinstance(event, Piece) and event.attempt == speaking.number:
+        if (
+            speaking is not None
+            and isinstance(event, BodyChunk)
+            and event.attempt == speaking.number
+        ):
             return self._relay(speaking, event.data, now)
         match event:
-            case Piece():
+            case BodyChunk():
                 running = self._running.get(event.attempt)
                 return [] if running is None else self._piece(running, event.data, now)
-            case Head():
+            case ResponseHead():
                 running = self._running.get(event.attempt)
                 return [] if running is None else self._head(running, event, now)
-            case End():
+            case BodyEnd():
                 running = self._running.get(event.attempt)
                 return [] if running is None else self._end(running, now)
-            case Broke():
+            case ConnectionFailed():
                 running = self._running.get(event.attempt)
                 return [] if running is None else self._broke(running, event.failure, now)
             case Granted():
@@ -300,9 +315,9 @@ class ChatSession:
                 self._plan = self._shared.health.order(self._plan, now)
                 self._shared.hedges.earn()
                 return self._begin(self._next(now), now)
-            case Woken():
+            case DeadlinePassed():
                 return self._woken(now)
-            case Left():
+            case ClientLeft():
                 self.report.left = True
                 return [*self._stop(now), BreakOff()]
 
@@ -362,7 +377,7 @@ class ChatSession:
 
     # -- listening to them
 
-    def _head(self, running: _Running, event: Head, now: float) -> list[Action]:
+    def _head(self, running: _Running, event: ResponseHead, now: float) -> list[Action]:
         if event.status != 200:
             running.error_head = event
         elif (for_s := exhausted_for_s(event.headers)) is not None:
@@ -385,13 +400,13 @@ class ChatSession:
     def _broke(self, running: _Running, failure: Failure, now: float) -> list[Action]:
         if failure.kind is Kind.UNREACHABLE:
             # refused, or a kept connection that had gone stale: a new one may do
-            failure = replace(failure, again_s=AT_ONCE)
+            failure = replace(failure, retry_same_after_s=AT_ONCE)
         return self._fail(running, failure, now)
 
-    def _read_error(self, running: _Running, head: Head) -> Failure:
+    def _read_error(self, running: _Running, head: ResponseHead) -> Failure:
         if head.status < 400:
             return Failure(
-                Kind.NONSENSE,
+                Kind.PROTOCOL_ERROR,
                 f"the provider answered with status {head.status}",
                 upstream_status=head.status,
             )
@@ -412,7 +427,7 @@ class ChatSession:
         return [Write(forward)]
 
     def _heard(
-        self, running: _Running, heard: Heard, now: float, *, ended: bool = False
+        self, running: _Running, heard: ReaderUpdate, now: float, *, ended: bool = False
     ) -> list[Action]:
         if heard.usage is not None:
             running.told.usage = heard.usage
@@ -437,7 +452,7 @@ class ChatSession:
             return actions
         if self._speaking is None:
             if self._plan or len(self._running) > 1:
-                empty = Failure(Kind.NONSENSE, "the provider's answer was empty")
+                empty = Failure(Kind.PROTOCOL_ERROR, "the provider's answer was empty")
                 return self._fail(running, empty, now)
             actions += self._win(running, now)
         return [*actions, *self._succeed(running, now), Finish()]
@@ -469,7 +484,7 @@ class ChatSession:
         running.held.clear()
         return actions
 
-    def _whole(self, running: _Running, heard: Heard, now: float) -> list[Action]:
+    def _whole(self, running: _Running, heard: ReaderUpdate, now: float) -> list[Action]:
         self.report.served = running.told
         self.report.first_content_at = now
         self.report.bytes_out += len(heard.forward)
@@ -522,16 +537,16 @@ class ChatSession:
             self._for_next_round.append((running.attempt, failure))
         again = self._again(running, failure)
         self._plan = self._left_after(failure, running.attempt)
-        if failure.kind is not Kind.CONTENT_POLICY and failure.reach is Reach.REQUEST:
+        if failure.kind is not Kind.CONTENT_POLICY and failure.reach is FailureScope.REQUEST:
             return dropped + self._give_up(failure, now)
         if now >= self._total_deadline:
             return dropped + self._give_up(failure, now)
-        if again is not None and (failure.again_s == AT_ONCE or self._alone):
-            if failure.again_s == AT_ONCE:
+        if again is not None and (failure.retry_same_after_s == AT_ONCE or self._alone):
+            if failure.retry_same_after_s == AT_ONCE:
                 return dropped + self._begin(again, now, repeated=True)
             if not self._running:
-                assert failure.again_s is not None
-                self._paused = (now + failure.again_s, again)
+                assert failure.retry_same_after_s is not None
+                self._paused = (now + failure.retry_same_after_s, again)
                 return dropped
         if self._plan and not any(other.at_work for other in self._running.values()):
             return dropped + self._begin(self._next(now), now, hedge=bool(self._running))
@@ -567,7 +582,7 @@ class ChatSession:
 
     def _again(self, running: _Running, failure: Failure) -> Attempt | None:
         """The attempt that may be made once more at the same deployment, if any."""
-        if failure.again_s is None:
+        if failure.retry_same_after_s is None:
             return None
         if failure.kind is not Kind.UNSUPPORTED:
             return None if running.repeated else running.attempt

@@ -69,13 +69,13 @@ class Unknown:
     """Something that a newer client says, or that means nothing here (chat context)."""
 
 
-Said = Audio | Start | Flush | Create | Stop | CloseSession | Unknown
+ClientMessage = Audio | Start | Flush | Create | Stop | CloseSession | Unknown
 
 _FLUSH: Final = Flush()
 _UNKNOWN: Final = Unknown()
 
 
-def read_message(data: bytes) -> Said | Failure:
+def read_message(data: bytes) -> ClientMessage | Failure:
     """A binary message of the client."""
     try:
         message = pb.ClientMessage.FromString(data)

@@ -15,14 +15,14 @@ from gateway.conversations.eot.session import (
     EotSession,
     Event,
     Predicted,
-    Tell,
+    SendToClient,
 )
 from gateway.engines.batcher import Timing
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.turn_detection.model import Question
 from gateway.engines.types import Prediction
 from gateway.runtime.loop import Inbox, drive
-from gateway.server.admission import Door, Visit
+from gateway.server.admission import Admission, RequestContext
 from gateway.server.asgi import ClientSocket, Receive, Scope, Send, refuse
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
@@ -36,7 +36,7 @@ class EotEndpoint:
     """The route. One for each process."""
 
     def __init__(
-        self, limits: LimitsConfig, door: Door, engine: EotEngine, metrics: Metrics
+        self, limits: LimitsConfig, door: Admission, engine: EotEngine, metrics: Metrics
     ) -> None:
         self._limits = limits
         self._door = door
@@ -59,7 +59,7 @@ class EotEndpoint:
                 return
             await self._websocket(receive, send, visit)
 
-    async def _websocket(self, receive: Receive, send: Send, visit: Visit) -> None:
+    async def _websocket(self, receive: Receive, send: Send, visit: RequestContext) -> None:
         socket = ClientSocket(receive, send)
         if not await socket.accept():
             visit.outcome = "left"
@@ -90,7 +90,7 @@ class EotEndpoint:
 
         async def perform(action: Action) -> bool:
             match action:
-                case Tell(data, verdict):
+                case SendToClient(data, verdict):
                     if verdict is not None:
                         self._verdicts[verdict].inc()
                     await socket.say_binary(data)

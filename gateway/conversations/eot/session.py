@@ -9,10 +9,10 @@ from typing import Final
 from gateway.conversations.eot import protocol
 from gateway.conversations.eot.protocol import (
     Audio,
+    ClientMessage,
     CloseSession,
     Create,
     Flush,
-    Said,
     Start,
     Stats,
     Stop,
@@ -22,7 +22,7 @@ from gateway.conversations.eot.protocol import (
 from gateway.conversations.eot.recent import RecentAudio
 from gateway.engines.types import FINISHED, Prediction
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Binary, Left, Text, Woken
+from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 
 PENDING_MAX: Final = 4
 """Questions that wait for the engine. It holds one of a session and runs another, and a newer one
@@ -52,7 +52,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToClient:
     """Send a binary message to the client; `verdict` is "finished", "unfinished" or "none" where
     it answers a request."""
 
@@ -76,8 +76,8 @@ class Close:
     reason: str = ""
 
 
-Action = Tell | Ask | Close
-Event = Binary | Text | Left | Predicted | Claimed
+Action = SendToClient | Ask | Close
+Event = Binary | Text | ClientLeft | Predicted | Claimed
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class EotSession:
             return min(self._idle_at, pending.asked_at + ANSWER_S_MAX)
         return self._idle_at
 
-    def handle(self, event: Event | Woken, now: float) -> list[Action]:
+    def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         if self._over:
             return []
         match event:
@@ -154,17 +154,17 @@ class EotSession:
                     Kind.BAD_REQUEST, "a text message: expected binary livekit.agent.ClientMessage"
                 )
                 return self._end(failure, 1008, now)
-            case Left(code):
+            case ClientLeft(code):
                 self._over = True
                 self.report.left = code not in (1000, 1005)
                 return [Close(1000)]
-            case Woken() if now < self._idle_at:
+            case DeadlinePassed() if now < self._idle_at:
                 return self._late(now)
-            case Woken():
+            case DeadlinePassed():
                 failure = Failure(Kind.IDLE, f"nothing was heard for {self._idle_s:g} s")
                 return self._end(failure, 1000, now)
 
-    def _said(self, said: Said | Failure, now: float) -> list[Action]:
+    def _said(self, said: ClientMessage | Failure, now: float) -> list[Action]:
         match said:
             case Failure():
                 return self._end(said, 1008, now)
@@ -174,10 +174,13 @@ class EotSession:
                     return self._end(failure, 1008, now)
                 self._created = True
                 created = protocol.session_created(self._thresholds, created_ns, self._wall_ns(now))
-                return [Tell(created)]
+                return [SendToClient(created)]
             case CloseSession(created_ns):
                 self._over = True
-                return [Tell(protocol.session_closed(created_ns, self._wall_ns(now))), Close(1000)]
+                return [
+                    SendToClient(protocol.session_closed(created_ns, self._wall_ns(now))),
+                    Close(1000),
+                ]
             case Unknown():
                 return []
         if not self._created:
@@ -199,7 +202,7 @@ class EotSession:
                         del self._pending[number]
                         self._claims.pop(number, None)
                 stopped = protocol.inference_stopped(request_id, created_ns, self._wall_ns(now))
-                return [Tell(stopped)]
+                return [SendToClient(stopped)]
 
     def _start(self, start: Start, now: float) -> list[Action]:
         pending = _Pending(
@@ -228,7 +231,7 @@ class EotSession:
 
     def _answer(
         self, pending: _Pending, prediction: Prediction | None, claim: float | None, now: float
-    ) -> Tell:
+    ) -> SendToClient:
         self.report.predictions += 1
         probability, preprocess_s, inference_s = FINISHED, 0.0, 0.0
         backchannel, verdict = 0.0, "none"
@@ -254,7 +257,7 @@ class EotSession:
             preprocess_s,
             inference_s,
         )
-        return Tell(
+        return SendToClient(
             protocol.prediction(
                 pending.request_id,
                 probability,
@@ -269,4 +272,7 @@ class EotSession:
     def _end(self, failure: Failure, code: int, now: float) -> list[Action]:
         self._over = True
         self.report.failure = failure
-        return [Tell(protocol.error(failure, self._wall_ns(now))), Close(code, failure.message)]
+        return [
+            SendToClient(protocol.error(failure, self._wall_ns(now))),
+            Close(code, failure.message),
+        ]

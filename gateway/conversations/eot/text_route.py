@@ -17,7 +17,7 @@ import orjson
 
 from gateway.engines.batcher import Batcher, Timing
 from gateway.engines.turn_detection.text import Turn, load
-from gateway.server.admission import Door, Visit
+from gateway.server.admission import Admission, RequestContext
 from gateway.server.asgi import (
     BodyTooLargeError,
     ClientLeftError,
@@ -111,7 +111,7 @@ class EotMultiEndpoint:
     """The route. One for each process. Raises ModelError if the configured model is none."""
 
     def __init__(
-        self, config: EotConfig, limits: LimitsConfig, door: Door, metrics: Metrics
+        self, config: EotConfig, limits: LimitsConfig, door: Admission, metrics: Metrics
     ) -> None:
         self._limits = limits
         self._door = door
@@ -140,7 +140,9 @@ class EotMultiEndpoint:
         with visit:
             await self._answer(scope, receive, send, visit)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, visit: RequestContext
+    ) -> None:
         asked: Conversation | Language | Failure
         try:
             asked = read_request(await read_body(receive, self._limits.message_bytes))

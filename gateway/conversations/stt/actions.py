@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.upstreams.dial import Dial
-from gateway.upstreams.stt import Engine
+from gateway.upstreams.stt import LocalTarget
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToClient:
     """Send a text message to the client."""
 
     text: str
@@ -21,7 +21,7 @@ class Open:
     """Open a connection; what it says comes back with this number."""
 
     number: int
-    dial: Dial | Engine
+    dial: Dial | LocalTarget
     timeout_s: float
 
 
@@ -63,4 +63,4 @@ class Close:
     reason: str = ""
 
 
-Action = Tell | Open | Send | Drop | Pause | Resume | Linger | Close
+Action = SendToClient | Open | Send | Drop | Pause | Resume | Linger | Close

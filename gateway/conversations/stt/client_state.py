@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.conversations.stt import protocol
-from gateway.conversations.stt.actions import Action, Close, Pause, Resume, Tell
+from gateway.conversations.stt.actions import Action, Close, Pause, Resume, SendToClient
 from gateway.conversations.stt.report import Report
 from gateway.upstreams.errors import Failure
 
@@ -29,7 +29,7 @@ RESUME_SHARE: Final = 0.4
 little is."""
 
 
-class Caller:
+class ClientState:
     """The client's side. `out` takes the actions of the event that is being handled."""
 
     def __init__(self, session_id: str, report: Report, now: float, *, ends_itself: bool) -> None:
@@ -47,11 +47,11 @@ class Caller:
         self._paused = False
 
     def tell(self, texts: Iterable[str]) -> None:
-        self.out += [Tell(text) for text in texts]
+        self.out += [SendToClient(text) for text in texts]
 
     def say(self, kind: str) -> None:
         """A message that has only a type."""
-        self.out.append(Tell(protocol.simple(kind, self.id)))
+        self.out.append(SendToClient(protocol.simple(kind, self.id)))
 
     def finalize(self, now: float) -> None:
         """One more answer is owed."""
@@ -90,7 +90,7 @@ class Caller:
     def refuse(self, failure: Failure) -> None:
         """Its mistake, or its end."""
         self.report.failure = failure
-        self.out.append(Tell(protocol.error(failure, self.id)))
+        self.out.append(SendToClient(protocol.error(failure, self.id)))
         self.end(1008 if failure.status < 500 else 1011, failure.message)
 
     def close_well(self) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Final
 from gateway.audio.pcm import BYTES_PER_SAMPLE, silence
 from gateway.audio.resample import Resampler
 from gateway.audio.timeline import Timeline
-from gateway.conversations.stt.replay_buffer import Chunk, KeptAudio
+from gateway.conversations.stt.replay_buffer import AudioChunk, ReplayBuffer
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.stt import FLUSH, KEEP_ALIVE, Audio, Recognizer, Request, Traits
+from gateway.upstreams.stt import FLUSH, KEEP_ALIVE, Audio, Capabilities, Recognizer, Request
 
 BURST_S: Final = 0.5
 """Audio that may go out at once: clients send unevenly."""
@@ -33,8 +33,8 @@ KEEPALIVE_SILENCE_S: Final = 0.1
 """Silence that keeps a line open."""
 
 
-class Line:
-    """A connection, numbered; see `Traits` for what the provider wants."""
+class RecognizerConnection:
+    """A connection, numbered; see `Capabilities` for what the provider wants."""
 
     def __init__(
         self, number: int, attempt: Attempt, recognizer: Recognizer, rate: int, now: float
@@ -42,7 +42,7 @@ class Line:
         self.number = number
         self.attempt = attempt
         self.recognizer = recognizer
-        self.traits: Traits = recognizer.traits
+        self.traits: Capabilities = recognizer.traits
         self.timeline = Timeline(rate)
         self.began_at = now
         self.open = False  # the WebSocket is
@@ -99,7 +99,7 @@ class Line:
         self.last_text_at = now
         self.loud_untold_s = 0.0
 
-    def pump(self, kept: KeptAudio, now: float, frames: list[Any]) -> None:
+    def pump(self, kept: ReplayBuffer, now: float, frames: list[Any]) -> None:
         """Send what may be sent now."""
         if not self.unsent:
             return
@@ -122,7 +122,7 @@ class Line:
         if not self.unsent:
             self.catching_up = False
 
-    def _may_skip(self, waiting: list[Chunk], i: int) -> bool:
+    def _may_skip(self, waiting: list[AudioChunk], i: int) -> bool:
         """Whether chunk `i` is in the middle of a silence that need not be replayed."""
         if self.traits.replay_rate > 2 and self.audio_sent:
             return False
@@ -139,7 +139,7 @@ class Line:
                 return True
         return False
 
-    def _send(self, chunk: Chunk, now: float, frames: list[Any]) -> None:
+    def _send(self, chunk: AudioChunk, now: float, frames: list[Any]) -> None:
         samples = chunk.samples
         seconds = samples / self._rate
         self.timeline.feed(chunk.start, samples)

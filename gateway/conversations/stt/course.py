@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.routing.breaker import Health
+from gateway.routing.breaker import Breaker
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan, after
 
@@ -15,7 +15,7 @@ BACKOFF_S: Final = 0.25
 BACKOFF_S_MAX: Final = 2.0
 """Between two rounds through the plan; it doubles."""
 
-_AGAIN: Final = frozenset({Kind.BROKEN_OFF, Kind.SESSION_LIMIT, Kind.UPSTREAM_ERROR})
+_AGAIN: Final = frozenset({Kind.CONNECTION_LOST, Kind.SESSION_LIMIT, Kind.UPSTREAM_ERROR})
 """The same provider is tried at once, one time, after these."""
 
 _FOR_GOOD: Final = frozenset(
@@ -27,7 +27,7 @@ _FOR_GOOD: Final = frozenset(
 class Course:
     """The way through a plan, round after round. `left` is the attempt in use and those after."""
 
-    def __init__(self, health: Health, retries: int) -> None:
+    def __init__(self, health: Breaker, retries: int) -> None:
         self._health = health
         self._plan: Plan = ()
         self._banned: set[tuple[str, str]] = set()

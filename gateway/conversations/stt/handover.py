@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.conversations.stt.connection import Line
+from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Plan, after
 
@@ -18,7 +18,7 @@ RENEW_RETRY_S: Final = 5.0
 """After a failed attempt to change lines, while the old one still serves."""
 
 
-class Renewal:
+class Handover:
     """Wanted from `at` on (None: not at all), in a calm moment, at last at `by`; by `plan`."""
 
     def __init__(self) -> None:
@@ -50,7 +50,12 @@ class Renewal:
         return self.at is not None and now >= self.at
 
     def moment(
-        self, line: Line, following: Line | None, *, utterance_open: bool, now: float
+        self,
+        line: RecognizerConnection,
+        following: RecognizerConnection | None,
+        *,
+        utterance_open: bool,
+        now: float,
     ) -> float | None:
         """When to look whether `line` can be replaced by `following`."""
         if self.at is None or now < self.at or following is None:
@@ -63,10 +68,10 @@ class Renewal:
         return self.by
 
 
-def is_calm(line: Line, *, utterance_open: bool, now: float) -> bool:
+def is_calm(line: RecognizerConnection, *, utterance_open: bool, now: float) -> bool:
     """Whether nothing is being said, and all that was has been sent."""
     return not utterance_open and not line.unsent and now >= _calm_at(line)
 
 
-def _calm_at(line: Line) -> float:
+def _calm_at(line: RecognizerConnection) -> float:
     return max(line.last_loud_at, line.last_text_at) + CALM_S

@@ -292,7 +292,7 @@ def _bad(message: str, param: str | None = None) -> Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class OutgoingTranscript:
     """A transcript on the session's clock, as the client gets it. Times in seconds."""
 
     text: str
@@ -307,7 +307,7 @@ class Said:
     extra: Mapping[str, Any] | None = None
 
 
-def transcript(kind: str, said: Said, session_id: str) -> str:
+def transcript(kind: str, said: OutgoingTranscript, session_id: str) -> str:
     """`interim_transcript`, `preflight_transcript` or `final_transcript`."""
     message: dict[str, Any] = {
         "type": kind,

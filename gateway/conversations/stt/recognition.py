@@ -11,34 +11,40 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.conversations.stt.actions import Drop, Send
-from gateway.conversations.stt.client_state import Caller
-from gateway.conversations.stt.connection import Line
-from gateway.conversations.stt.connections import Lines
+from gateway.conversations.stt.client_state import ClientState
+from gateway.conversations.stt.connection import RecognizerConnection
+from gateway.conversations.stt.connections import RecognizerConnections
 from gateway.conversations.stt.course import SERVED_S, Course
-from gateway.conversations.stt.handover import Renewal, is_calm
-from gateway.conversations.stt.replay_buffer import KeptAudio
-from gateway.conversations.stt.stall_detector import FILL_AFTER_S, Watch
-from gateway.conversations.stt.transcripts import Telling
+from gateway.conversations.stt.handover import Handover, is_calm
+from gateway.conversations.stt.replay_buffer import ReplayBuffer
+from gateway.conversations.stt.stall_detector import FILL_AFTER_S, StallDetector
+from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Broke, Closed, Frame, Opened, SocketEvent
+from gateway.upstreams.events import (
+    ConnectionFailed,
+    SocketClosed,
+    SocketEvent,
+    SocketFrame,
+    SocketOpened,
+)
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.stt import (
     FINISH,
-    Eager,
+    EagerEndOfTurn,
     Ended,
     Expiring,
     Failed,
     Flushed,
-    Heard,
-    Interim,
+    InterimTranscript,
     NotUpdated,
     Ready,
-    Resumed,
+    RecognizerEvent,
     SpeechStarted,
+    TurnResumed,
 )
 from gateway.upstreams.stt import (
-    Final as FinalHeard,
+    FinalTranscript as FinalHeard,
 )
 
 UPDATE_WAIT_S: Final = 6.0
@@ -51,17 +57,17 @@ HELD_MAX: Final = 256
 """Words of the new line that wait for the old one's end."""
 
 
-class Service:
+class Recognition:
     """Passes a caller's audio to recognisers, one after the other, and tells it what they hear."""
 
     def __init__(
         self,
         config: SttConfig,
-        caller: Caller,
-        lines: Lines,
+        caller: ClientState,
+        lines: RecognizerConnections,
         course: Course,
-        kept: KeptAudio,
-        telling: Telling,
+        kept: ReplayBuffer,
+        telling: TranscriptAssembler,
         timeout_s: float,
     ) -> None:
         self._config = config
@@ -71,13 +77,13 @@ class Service:
         self._kept = kept
         self._telling = telling
         self._timeout_s = timeout_s
-        self._watch = Watch(config, kept, telling)
-        self._renewal = Renewal()
-        self._line: Line | None = None
-        self._next: Line | None = None
-        self._old: Line | None = None
+        self._watch = StallDetector(config, kept, telling)
+        self._renewal = Handover()
+        self._line: RecognizerConnection | None = None
+        self._next: RecognizerConnection | None = None
+        self._old: RecognizerConnection | None = None
         self._old_by = 0.0
-        self._held: list[tuple[Line, Heard]] = []
+        self._held: list[tuple[RecognizerConnection, RecognizerEvent]] = []
         self._retry_at: float | None = None
         self._asleep = False
 
@@ -225,18 +231,18 @@ class Service:
         if line is None:
             return
         match event:
-            case Frame(_, data):
+            case SocketFrame(_, data):
                 self._frame(line, data, now)
-            case Opened():
+            case SocketOpened():
                 self._opened(line, now)
-            case Closed(_, code, reason):
+            case SocketClosed(_, code, reason):
                 self._closed(line, code, reason, now)
-            case Broke(_, failure):
+            case ConnectionFailed(_, failure):
                 self._failed(line, failure, now)
 
     # -- lines
 
-    def _closing_s(self, line: Line | None) -> float:
+    def _closing_s(self, line: RecognizerConnection | None) -> float:
         """How long the last finals are waited for: the audio that is unsent has to go out first."""
         close_s = self._config.close_s
         if line is None:
@@ -245,7 +251,7 @@ class Service:
             close_s = max(close_s, line.traits.final_within_s)
         return close_s + self._kept.seconds_of(line.unsent) / line.traits.replay_rate
 
-    def _flush(self, line: Line, now: float) -> None:
+    def _flush(self, line: RecognizerConnection, now: float) -> None:
         if line.flush_sent_at is not None:
             return  # the next one goes out when this one is answered
         self._caller.acks = self._caller.finalizes
@@ -253,7 +259,7 @@ class Service:
         line.flush(now, frames)
         self._caller.out.append(Send(line.number, frames))
 
-    def _flushed(self, line: Line, now: float) -> None:
+    def _flushed(self, line: RecognizerConnection, now: float) -> None:
         line.flush_sent_at = None
         if self._telling.interim is not None:
             self._telling.nothing()
@@ -261,13 +267,13 @@ class Service:
         if self._caller.finalizes:
             self._flush(line, now)
 
-    def _finish(self, line: Line, now: float) -> None:
+    def _finish(self, line: RecognizerConnection, now: float) -> None:
         frames: list[Any] = []
         line.finish(FINISH, now, frames)
         if frames:
             self._caller.out.append(Send(line.number, frames))
 
-    def _caught_up(self, line: Line, now: float) -> None:
+    def _caught_up(self, line: RecognizerConnection, now: float) -> None:
         """Everything has been sent: what waited for that goes out."""
         if line.unsent or line.finishing:
             return
@@ -276,7 +282,7 @@ class Service:
         elif self._caller.finalizes and line is self._line:
             self._flush(line, now)
 
-    def _end(self, line: Line | None, now: float) -> None:
+    def _end(self, line: RecognizerConnection | None, now: float) -> None:
         """The last line is through, or its time is."""
         if line is None and self._retry_at is not None and self._watch.owes_all():
             self._watch.closed_again += 1
@@ -294,7 +300,7 @@ class Service:
         self._caller.tell(self._telling.settle())
         self._caller.close_well()
 
-    def _new_line(self, attempt: Attempt, now: float) -> Line:
+    def _new_line(self, attempt: Attempt, now: float) -> RecognizerConnection:
         line, opening = self._lines.open(attempt, self._kept.rate, self._timeout_s, now)
         self._caller.out.append(opening)
         return line
@@ -308,14 +314,14 @@ class Service:
 
     # -- what a line says
 
-    def _opened(self, line: Line, now: float) -> None:
+    def _opened(self, line: RecognizerConnection, now: float) -> None:
         frames = line.opened(now)
         if frames:
             self._caller.out.append(Send(line.number, list(frames)))
-        if not line.traits.greets:
+        if not line.traits.sends_ready:
             self._ready(line, now)
 
-    def _ready(self, line: Line, now: float) -> None:
+    def _ready(self, line: RecognizerConnection, now: float) -> None:
         if line.ready:
             return
         line.became_ready(now)
@@ -330,7 +336,7 @@ class Service:
         elif line is self._next:
             self._change_lines(now)
 
-    def _pump(self, line: Line, now: float) -> None:
+    def _pump(self, line: RecognizerConnection, now: float) -> None:
         frames: list[Any] = []
         line.pump(self._kept, now, frames)
         if frames:
@@ -339,14 +345,14 @@ class Service:
         if line is self._line:
             self._watch_backlog()
 
-    def _frame(self, line: Line, data: Any, now: float) -> None:
+    def _frame(self, line: RecognizerConnection, data: Any, now: float) -> None:
         line.heard(now)
         for heard in line.recognizer.decode(data):
             if self._caller.over or line not in self._lines:
                 return
             self._heard(line, heard, now)
 
-    def _heard(self, line: Line, heard: Heard, now: float) -> None:
+    def _heard(self, line: RecognizerConnection, heard: RecognizerEvent, now: float) -> None:
         if line is self._line and self._old is not None and not isinstance(heard, Ready | Failed):
             if len(self._held) < HELD_MAX:
                 self._held.append((line, heard))
@@ -355,7 +361,7 @@ class Service:
             return
         telling = self._telling
         match heard:
-            case Interim(transcript):
+            case InterimTranscript(transcript):
                 if transcript.text:
                     self._heard_words(line, now)
                 self._caller.tell(telling.hypothesis(line, transcript))
@@ -368,10 +374,10 @@ class Service:
                     self._course.served()
             case SpeechStarted(at):
                 self._caller.tell(telling.speech_started(line, at))
-            case Eager(transcript):
+            case EagerEndOfTurn(transcript):
                 self._heard_words(line, now)
                 self._caller.tell(telling.eager(line, transcript))
-            case Resumed():
+            case TurnResumed():
                 self._caller.tell(telling.resumed())
             case Flushed():
                 if line is self._line and line.flush_sent_at is not None:
@@ -392,11 +398,11 @@ class Service:
             case Failed(failure):
                 self._failed(line, failure, now)
 
-    def _heard_words(self, line: Line, now: float) -> None:
+    def _heard_words(self, line: RecognizerConnection, now: float) -> None:
         line.heard_words(now)
         self._watch.doubt = 1
 
-    def _closed(self, line: Line, code: int, reason: str, now: float) -> None:
+    def _closed(self, line: RecognizerConnection, code: int, reason: str, now: float) -> None:
         if line.finishing and code in (1000, 1001, 1005):
             self._line_over(line, now)
         elif line is self._old:
@@ -404,14 +410,14 @@ class Service:
         else:
             self._failed(line, line.recognizer.closed(code, reason), now)
 
-    def _line_over(self, line: Line, now: float) -> None:
+    def _line_over(self, line: RecognizerConnection, now: float) -> None:
         """A line has ended, perhaps as it was asked to."""
         if line is self._old:
             self._old_over(now)
         elif line is self._line and self._caller.closing_by is not None:
             self._end(line, now)
         else:
-            self._failed(line, Failure(Kind.BROKEN_OFF, "the provider ended the session"), now)
+            self._failed(line, Failure(Kind.CONNECTION_LOST, "the provider ended the session"), now)
 
     def _old_over(self, now: float) -> None:
         """The replaced line has no more to say: the new one's words, which waited, come now."""
@@ -429,7 +435,7 @@ class Service:
 
     # -- failures
 
-    def _failed(self, line: Line, failure: Failure, now: float) -> None:
+    def _failed(self, line: RecognizerConnection, failure: Failure, now: float) -> None:
         if failure.kind is Kind.BAD_REQUEST:
             # our words to the provider, not the client's to us
             failure = replace(failure, kind=Kind.UPSTREAM_REFUSED)
@@ -445,7 +451,7 @@ class Service:
             self._caller.report.failovers += 1
             self._fall_back(line, failure, now)
 
-    def _fall_back(self, line: Line, failure: Failure, now: float) -> None:
+    def _fall_back(self, line: RecognizerConnection, failure: Failure, now: float) -> None:
         self._line = None
         if self._old is not None:
             # what it said before may still come; what the failed line said meanwhile is said anew
@@ -530,7 +536,7 @@ class Service:
             if (session_s := self._line.traits.session_s) is not None:
                 self._renewal.before_age(session_s, now)
 
-    def _retire(self, line: Line, now: float) -> None:
+    def _retire(self, line: RecognizerConnection, now: float) -> None:
         """`line` gets no audio of what follows, and is asked for its last finals."""
         self._line = None
         self._old, self._old_by = line, now + DRAIN_S
@@ -554,14 +560,14 @@ class Service:
 
     # -- time
 
-    def _check_opening(self, line: Line, now: float) -> None:
+    def _check_opening(self, line: RecognizerConnection, now: float) -> None:
         if line.ready or now < self._watch.ready_by(line, self._timeout_s):
             return
         what = "accept the settings" if line.open else "open the connection"
         failure = Failure(Kind.TIMEOUT, f"the provider did not {what} in time")
         self._failed(line, failure, now)
 
-    def _tend(self, line: Line, now: float) -> None:
+    def _tend(self, line: RecognizerConnection, now: float) -> None:
         """What a line needs as time goes by."""
         self._pump(line, now)
         if self._caller.over or line is not self._line:
@@ -585,7 +591,7 @@ class Service:
         if line is self._line:
             self._check_stall(line, now)
 
-    def _overdue(self, line: Line, now: float) -> None:
+    def _overdue(self, line: RecognizerConnection, now: float) -> None:
         if line.flush_sent_at is None and not line.finishing:
             self._flush(line, now)
         elif self._watch.overdue_before:
@@ -599,7 +605,7 @@ class Service:
             self._watch.doubted(line)
             self._failed(line, Failure(Kind.TIMEOUT, "a final transcript was overdue"), now)
 
-    def _check_stall(self, line: Line, now: float) -> None:
+    def _check_stall(self, line: RecognizerConnection, now: float) -> None:
         if not line.ready or line.finishing:
             return
         stall_at = self._watch.stall_at(line)
@@ -610,7 +616,7 @@ class Service:
         failure = Failure(Kind.TIMEOUT, "the provider takes audio and says nothing")
         self._failed(line, failure, now)
 
-    def _change_at(self, line: Line, now: float) -> float | None:
+    def _change_at(self, line: RecognizerConnection, now: float) -> float | None:
         if self._old is not None or self._caller.closing_by is not None:
             return None
         is_open = self._telling.interim is not None

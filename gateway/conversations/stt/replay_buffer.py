@@ -26,7 +26,7 @@ SPEECH_S_MIN: Final = 0.1
 """Less that is loud is a click."""
 
 
-class Chunk(NamedTuple):
+class AudioChunk(NamedTuple):
     """Consecutive samples, `start` to `end` as counted from the session's first one."""
 
     start: int
@@ -39,14 +39,14 @@ class Chunk(NamedTuple):
         return self.end - self.start
 
 
-class KeptAudio:
+class ReplayBuffer:
     """Chunks in order, at most `seconds_max` of them; the oldest are let go. Sample counts are
     those of the session."""
 
     def __init__(self, rate: int, seconds_max: float) -> None:
         self.rate = rate
         self.end = 0  # samples received
-        self.chunks: deque[Chunk] = deque()
+        self.chunks: deque[AudioChunk] = deque()
         self._samples_max = int(seconds_max * rate)
         self._chunk_bytes_max = int(CHUNK_S_MAX * rate) * BYTES_PER_SAMPLE
         self._loudness = Loudness()
@@ -86,9 +86,9 @@ class KeptAudio:
     def _append(self, pcm: bytes) -> None:
         start = self.end
         self.end = end = start + len(pcm) // BYTES_PER_SAMPLE
-        self.chunks.append(Chunk(start, end, pcm, self._loudness.loud(level(pcm))))
+        self.chunks.append(AudioChunk(start, end, pcm, self._loudness.loud(level(pcm))))
 
-    def last(self, count: int) -> Iterator[Chunk]:
+    def last(self, count: int) -> Iterator[AudioChunk]:
         """The newest `count` chunks, oldest first."""
         chunks = self.chunks
         for i in range(max(0, len(chunks) - count), len(chunks)):

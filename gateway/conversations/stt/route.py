@@ -17,25 +17,25 @@ from gateway.conversations.stt.actions import (
     Pause,
     Resume,
     Send,
-    Tell,
+    SendToClient,
 )
 from gateway.conversations.stt.planning import SttPlanner
 from gateway.conversations.stt.report import Report
 from gateway.conversations.stt.session import Event, SttSession
-from gateway.engines.utterances import Engines, UtteranceStream
-from gateway.routing.breaker import Health
+from gateway.engines.utterances import UtteranceEngines, UtteranceStream
+from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.runtime.loop import Inbox, drive
-from gateway.server.admission import Door, Visit, new_id
+from gateway.server.admission import Admission, RequestContext, new_id
 from gateway.server.asgi import ClientSocket, Receive, Scope, header, refuse
 from gateway.server.asgi import Send as AsgiSend
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Broke, Opened
+from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.provider import find
-from gateway.upstreams.stt import Engine, SttUpstream
+from gateway.upstreams.stt import LocalTarget, SttUpstream
 
 EVENTS_MAX: Final = 64
 """Messages of client and providers that wait for the session; then their sockets are read no
@@ -56,7 +56,12 @@ class SttEndpoint:
     """The route. One for each process; holds what is the same for every session."""
 
     def __init__(
-        self, config: Config, door: Door, connector: Connector, metrics: Metrics, engines: Engines
+        self,
+        config: Config,
+        door: Admission,
+        connector: Connector,
+        metrics: Metrics,
+        engines: UtteranceEngines,
     ) -> None:
         self._config = config
         self._door = door
@@ -64,7 +69,7 @@ class SttEndpoint:
         self._metrics = metrics
         self._engines = engines
         self.routes = Catalogue(config.models, config.accounts(), "stt")
-        self._health = Health(self.routes.deployments())
+        self._health = Breaker(self.routes.deployments())
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []
         last: list[str] = []
@@ -98,7 +103,7 @@ class SttEndpoint:
                 continue
             for attempt in plan:
                 dial = self._upstreams[attempt.provider].recognizer(attempt, 16_000).dial()
-                if isinstance(dial, Engine):
+                if isinstance(dial, LocalTarget):
                     self._engines.warm(dial)
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
@@ -127,7 +132,7 @@ class SttEndpoint:
             finally:
                 self._account(session.report, visit)
 
-    def _account(self, report: Report, visit: Visit) -> None:
+    def _account(self, report: Report, visit: RequestContext) -> None:
         """Metrics and log fields of a finished session."""
         metrics = self._metrics
         self._audio_in.inc(report.audio_s)
@@ -193,7 +198,11 @@ class _Conversation:
     """One session's I/O: performs what it decides."""
 
     def __init__(
-        self, session: SttSession, client: ClientSocket, connector: Connector, engines: Engines
+        self,
+        session: SttSession,
+        client: ClientSocket,
+        connector: Connector,
+        engines: UtteranceEngines,
     ) -> None:
         self._session = session
         self._client = client
@@ -240,7 +249,7 @@ class _Conversation:
             if since is not None and now - since > BLOCKED_S_MAX:
                 upstream.sending_since = None
                 failure = Failure(Kind.TIMEOUT, "the provider does not read what it is sent")
-                self._inbox.post(Broke(number, failure))
+                self._inbox.post(ConnectionFailed(number, failure))
                 if upstream.socket is not None:
                     upstream.socket.abort()
         if self._telling_since is not None and now - self._telling_since > BLOCKED_S_MAX:
@@ -257,7 +266,7 @@ class _Conversation:
                 await self._send(action.number, upstream, action.frames)
             return True
         match action:
-            case Tell(text):
+            case SendToClient(text):
                 self._telling_since = time.monotonic()
                 await self._client.say(text)
                 self._telling_since = None
@@ -287,25 +296,25 @@ class _Conversation:
             for frame in frames:
                 await upstream.socket.send(frame)
         except (ConnectionError, OSError, RuntimeError):
-            failure = Failure(Kind.BROKEN_OFF, "the provider's connection broke off")
-            self._inbox.post(Broke(number, failure))
+            failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
+            self._inbox.post(ConnectionFailed(number, failure))
         finally:
             upstream.sending_since = None
 
     async def _serve(
-        self, number: int, upstream: _Upstream, dial: Dial | Engine, timeout_s: float
+        self, number: int, upstream: _Upstream, dial: Dial | LocalTarget, timeout_s: float
     ) -> None:
         """Open a connection and listen to it until it ends."""
         socket: UpstreamSocket | UtteranceStream | Failure
-        if isinstance(dial, Engine):
+        if isinstance(dial, LocalTarget):
             socket = self._engines.open(dial)
         else:
             socket = await self._connector.websocket(dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX)
         if isinstance(socket, Failure):
-            self._inbox.post(Broke(number, socket))
+            self._inbox.post(ConnectionFailed(number, socket))
             return
         upstream.socket = socket
-        self._inbox.post(Opened(number))
+        self._inbox.post(SocketOpened(number))
         try:
             await socket.listen(number, self._inbox)
         finally:

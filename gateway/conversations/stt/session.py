@@ -10,8 +10,8 @@ from typing import Final
 
 from gateway.conversations.stt import protocol
 from gateway.conversations.stt.actions import Action, Linger
-from gateway.conversations.stt.client_state import Caller
-from gateway.conversations.stt.connections import Lines
+from gateway.conversations.stt.client_state import ClientState
+from gateway.conversations.stt.connections import RecognizerConnections
 from gateway.conversations.stt.course import Course
 from gateway.conversations.stt.planning import updated
 from gateway.conversations.stt.protocol import (
@@ -22,14 +22,14 @@ from gateway.conversations.stt.protocol import (
     FinalizeSession,
     Update,
 )
-from gateway.conversations.stt.recognition import Service
-from gateway.conversations.stt.replay_buffer import KeptAudio
+from gateway.conversations.stt.recognition import Recognition
+from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.report import Report
-from gateway.conversations.stt.transcripts import Telling
-from gateway.routing.breaker import Health
+from gateway.conversations.stt.transcripts import TranscriptAssembler
+from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Binary, Left, SocketEvent, Text, Woken
+from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, SocketEvent, Text
 from gateway.upstreams.plan import Plan
 from gateway.upstreams.stt import (
     SttUpstream,
@@ -47,7 +47,7 @@ behind it, and its process dies of any message that comes then."""
 
 _EPSILON: Final = 0.02
 
-Event = Text | Binary | Left | SocketEvent
+Event = Text | Binary | ClientLeft | SocketEvent
 
 
 class SttSession:
@@ -61,7 +61,7 @@ class SttSession:
         config: SttConfig,
         planner: Planner,
         upstreams: Mapping[str, SttUpstream],
-        health: Health,
+        health: Breaker,
         session_id: str,
         now: float,
         *,
@@ -74,15 +74,15 @@ class SttSession:
         self._asked: Asked | None = None
         self._rate = 16_000
         self.report = Report()
-        self._caller = Caller(session_id, self.report, now, ends_itself=ends_itself)
-        self._lines = Lines(upstreams, health, self.report)
-        self._telling: Telling | None = None
-        self._service: Service | None = None
+        self._caller = ClientState(session_id, self.report, now, ends_itself=ends_itself)
+        self._lines = RecognizerConnections(upstreams, health, self.report)
+        self._telling: TranscriptAssembler | None = None
+        self._service: Recognition | None = None
         self.deadline: float | None = now + CREATE_S
 
     # -- the way in
 
-    def handle(self, event: Event | Woken, now: float) -> list[Action]:
+    def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         caller = self._caller
         if caller.over:
             return []
@@ -95,12 +95,12 @@ class SttSession:
                     return caller.out  # a live frame: nothing can be due earlier than before
             else:
                 self._message(message, now)
-        elif isinstance(event, Left):
+        elif isinstance(event, ClientLeft):
             self.report.left = event.code not in (1000, 1001, 1005)
             caller.end(1000)
         elif isinstance(event, Binary):
             caller.refuse(Failure(Kind.BAD_REQUEST, "binary message: audio is sent as input_audio"))
-        elif isinstance(event, Woken):
+        elif isinstance(event, DeadlinePassed):
             self._tick(now)
         elif self._service is not None:
             self._service.happened(event, now)
@@ -139,8 +139,8 @@ class SttSession:
             return
         self._asked = create.asked
         self._rate = create.sample_rate
-        kept = KeptAudio(create.sample_rate, self._config.replay_s)
-        self._telling = Telling(kept, self._caller.id)
+        kept = ReplayBuffer(create.sample_rate, self._config.replay_s)
+        self._telling = TranscriptAssembler(kept, self._caller.id)
         self._telling.language = _told_language(create.asked.language)
         timeout_s = min(self._config.open_timeout_s, create.timeout_s or TIMEOUT_S_MAX)
         retries = self._config.retries if create.retries is None else create.retries
@@ -148,7 +148,7 @@ class SttSession:
         course.begin(plan, now)
         self.report.model = create.asked.model or "auto"
         self._caller.say("session.created")
-        self._service = Service(
+        self._service = Recognition(
             self._config, self._caller, self._lines, course, kept, self._telling, timeout_s
         )
         self._service.open_line(now)

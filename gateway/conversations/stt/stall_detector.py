@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.conversations.stt.connection import Line
-from gateway.conversations.stt.replay_buffer import KeptAudio
-from gateway.conversations.stt.transcripts import Telling
+from gateway.conversations.stt.connection import RecognizerConnection
+from gateway.conversations.stt.replay_buffer import ReplayBuffer
+from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.settings.stt import SttConfig
 
 OVERDUE_FLUSH_S: Final = 2.0
@@ -30,14 +30,14 @@ CLOSE_AGAIN_MAX: Final = 4
 them at most."""
 
 
-class Watch:
+class StallDetector:
     """What is expected of the lines of one session, by what the client was told and is kept.
 
     `doubt` grows with each failure that only the loudness of the caller's audio proves, until a
     provider hears words in it. `draining`: the last finals of a replaced line are waited for.
     """
 
-    def __init__(self, config: SttConfig, kept: KeptAudio, telling: Telling) -> None:
+    def __init__(self, config: SttConfig, kept: ReplayBuffer, telling: TranscriptAssembler) -> None:
         self._config = config
         self._kept = kept
         self._telling = telling
@@ -46,14 +46,14 @@ class Watch:
         self.overdue_before = False  # a final was, and a second provider is asked
         self.closed_again = 0  # providers that were asked for the last finals after the first
 
-    def ready_by(self, line: Line, timeout_s: float) -> float:
+    def ready_by(self, line: RecognizerConnection, timeout_s: float) -> float:
         """When the line has to take audio."""
         if line.open:
             return line.last_sent_at + line.traits.ready_s
         # the shell has the same time-out; this one is in case it says nothing
         return line.began_at + timeout_s + 1.0
 
-    def dues(self, line: Line) -> list[float | None]:
+    def dues(self, line: RecognizerConnection) -> list[float | None]:
         """All moments at which a line that is ready is to be looked at."""
         return [
             line.next_send_at if line.unsent else None,
@@ -64,7 +64,7 @@ class Watch:
             self.flush_answer_at(line),
         ]
 
-    def flush_answer_at(self, line: Line) -> float | None:
+    def flush_answer_at(self, line: RecognizerConnection) -> float | None:
         """When a flush counts as answered: some providers say nothing where there is nothing."""
         if line.flush_sent_at is None or self._telling.interim is not None:
             return None
@@ -74,20 +74,20 @@ class Watch:
             return line.flush_sent_at + line.traits.final_within_s
         return line.flush_sent_at + self._config.finalize_s
 
-    def keepalive_at(self, line: Line) -> float | None:
+    def keepalive_at(self, line: RecognizerConnection) -> float | None:
         if line.traits.keepalive_s is None or line.finishing:
             return None
         return line.last_sent_at + line.traits.keepalive_s
 
-    def fill_at(self, line: Line) -> float | None:
+    def fill_at(self, line: RecognizerConnection) -> float | None:
         """When silence is sent so that an open utterance comes to its end."""
-        if not line.traits.starves or line.unsent or line.finishing:
+        if not line.traits.needs_audio_to_end_turn or line.unsent or line.finishing:
             return None
         if self._telling.interim is None and not (self._telling.speaking and line.heard_text):
             return None
         return line.last_sent_at + FILL_AFTER_S
 
-    def overdue_at(self, line: Line) -> float | None:
+    def overdue_at(self, line: RecognizerConnection) -> float | None:
         """When the final of the open utterance is asked for, and then when it is given up."""
         if self._telling.interim is None and not self.owes_flush(line):
             return None
@@ -102,33 +102,33 @@ class Watch:
         limit_s = self._config.overdue_s or line.traits.final_within_s
         return max(line.last_loud_at, line.last_text_at) + limit_s
 
-    def stall_at(self, line: Line) -> float | None:
+    def stall_at(self, line: RecognizerConnection) -> float | None:
         """When the line counts as stalled if nothing is heard till then; None: not to be said."""
         traits, stall_s = line.traits, self._config.stall_s
         times = []
-        if traits.chatty_s is not None:
-            chatty_s = max(stall_s, traits.chatty_s)
-            if line.unheard_s >= chatty_s:
-                times.append(line.last_heard_at + chatty_s)
+        if traits.heartbeat_s is not None:
+            heartbeat_s = max(stall_s, traits.heartbeat_s)
+            if line.unheard_s >= heartbeat_s:
+                times.append(line.last_heard_at + heartbeat_s)
         if self.doubt <= DOUBT_MAX:
             if line.loud_unheard_s >= stall_s * self.doubt:
                 times.append(line.last_heard_at + stall_s * self.doubt)
-            deaf_s = traits.text_within_s * self.doubt
+            deaf_s = traits.deaf_after_s * self.doubt
             if line.loud_untold_s >= deaf_s:
                 times.append(line.last_text_at + deaf_s)
         return min(times) if times else None
 
-    def proven_by_speech(self, line: Line) -> bool:
+    def proven_by_speech(self, line: RecognizerConnection) -> bool:
         """Whether it was loudness that made the line look stalled."""
-        chatty_s = line.traits.chatty_s
-        return chatty_s is None or line.unheard_s < max(self._config.stall_s, chatty_s)
+        heartbeat_s = line.traits.heartbeat_s
+        return heartbeat_s is None or line.unheard_s < max(self._config.stall_s, heartbeat_s)
 
-    def owes_flush(self, line: Line) -> bool:
+    def owes_flush(self, line: RecognizerConnection) -> bool:
         """Whether a flush was met with silence although there was speech to tell of."""
         at = line.flush_sent_at
         return at is not None and line.last_heard_at <= at and self._spoke_untold(line)
 
-    def owes_end(self, line: Line) -> bool:
+    def owes_end(self, line: RecognizerConnection) -> bool:
         """Whether the last words have not come, and one provider more may be asked for them."""
         if not line.finishing:  # it has not even taken all the audio
             return self.owes_all()
@@ -140,7 +140,7 @@ class Watch:
         """As `owes_end`, where there is no line that has heard everything."""
         return self.closed_again < CLOSE_AGAIN_MAX and self._kept.speech() is not None
 
-    def _spoke_untold(self, line: Line) -> bool:
+    def _spoke_untold(self, line: RecognizerConnection) -> bool:
         return self.doubt <= DOUBT_MAX and line.loud_untold_s >= UNTOLD_S * self.doubt
 
     def _spoke_after_interim(self) -> bool:
@@ -150,7 +150,7 @@ class Watch:
             return False
         return speech[1] / self._kept.rate - said.end >= UNTOLD_S
 
-    def doubted(self, line: Line) -> None:
+    def doubted(self, line: RecognizerConnection) -> None:
         """A line fails because of speech that brought no word: it may have been none."""
         if self._telling.interim is None and self._spoke_untold(line):
             self.doubt *= 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.conversations.stt import protocol
-from gateway.conversations.stt.connection import Line
-from gateway.conversations.stt.protocol import Said
-from gateway.conversations.stt.replay_buffer import KeptAudio
+from gateway.conversations.stt.connection import RecognizerConnection
+from gateway.conversations.stt.protocol import OutgoingTranscript
+from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.upstreams.stt import Transcript
 
 TRUSTED_S: Final = 4.0
@@ -17,23 +17,23 @@ the audio is kept for the next one."""
 _TOLERANCE_S: Final = 0.02
 
 
-class Telling:
+class TranscriptAssembler:
     """What the client knows of the open utterance, and how far finals have come.
 
     Each method returns the messages to send, in order.
     """
 
-    def __init__(self, kept: KeptAudio, session_id: str) -> None:
+    def __init__(self, kept: ReplayBuffer, session_id: str) -> None:
         self._kept = kept
         self._session_id = session_id
         self.language: str | None = None
         self.speaking = False  # the client has been told that somebody speaks
-        self.interim: Said | None = None  # the last text of the open utterance
+        self.interim: OutgoingTranscript | None = None  # the last text of the open utterance
         self.final_until = 0.0  # seconds of the session that finals cover
         self.finals = 0
         self._began: float | None = None  # where the open utterance began, if known
 
-    def speech_started(self, line: Line, at: float | None) -> list[str]:
+    def speech_started(self, line: RecognizerConnection, at: float | None) -> list[str]:
         if at is not None and self.interim is None:
             self._began = max(self.final_until, line.timeline.session_s(at))
         return self._start()
@@ -44,7 +44,7 @@ class Telling:
         self.speaking = True
         return [protocol.simple("start_of_speech", self._session_id)]
 
-    def hypothesis(self, line: Line, heard: Transcript) -> list[str]:
+    def hypothesis(self, line: RecognizerConnection, heard: Transcript) -> list[str]:
         """An interim."""
         said = self._said(line, heard)
         if not said.text or (self.interim is not None and said.text == self.interim.text):
@@ -53,7 +53,7 @@ class Telling:
         self.speaking = True  # the client derives it
         return [self._message("interim_transcript", said)]
 
-    def eager(self, line: Line, heard: Transcript) -> list[str]:
+    def eager(self, line: RecognizerConnection, heard: Transcript) -> list[str]:
         """A preflight; the clients drop one before speech was signalled."""
         said = self._said(line, heard)
         if not said.text:
@@ -66,7 +66,7 @@ class Telling:
         """The eager end was none: an interim makes the client drop its early reply."""
         return [self._message("interim_transcript", self.interim)] if self.interim else []
 
-    def final(self, line: Line, heard: Transcript) -> list[str]:
+    def final(self, line: RecognizerConnection, heard: Transcript) -> list[str]:
         said = self._said(line, heard)
         covered = self._covered(line, heard, said)
         if not said.text:
@@ -103,10 +103,10 @@ class Telling:
         self.interim = None
         self._began = None
 
-    def _message(self, kind: str, said: Said) -> str:
+    def _message(self, kind: str, said: OutgoingTranscript) -> str:
         return protocol.transcript(kind, said, self._session_id)
 
-    def _said(self, line: Line, heard: Transcript) -> Said:
+    def _said(self, line: RecognizerConnection, heard: Transcript) -> OutgoingTranscript:
         on_session = line.timeline.session_s
         text = heard.text.strip()
         words = tuple(
@@ -125,7 +125,7 @@ class Telling:
             start, end = words[0][1], max(words[0][1], words[-1][2])
         else:
             start, end = self._span(line, heard)
-        return Said(
+        return OutgoingTranscript(
             text=text,
             start=start,
             end=end,
@@ -137,7 +137,7 @@ class Telling:
             extra=heard.extra,
         )
 
-    def _span(self, line: Line, heard: Transcript) -> tuple[float, float]:
+    def _span(self, line: RecognizerConnection, heard: Transcript) -> tuple[float, float]:
         """Where a transcript without words begins and ends."""
         on_session = line.timeline.session_s
         sent = line.sent_s()
@@ -158,7 +158,9 @@ class Telling:
             end = min(speech[1] / self._kept.rate, sent) if speech else sent
         return start, max(start, end)
 
-    def _covered(self, line: Line, heard: Transcript, said: Said) -> float:
+    def _covered(
+        self, line: RecognizerConnection, heard: Transcript, said: OutgoingTranscript
+    ) -> float:
         """How far the audio is done with after this final."""
         sent = line.sent_s()
         if heard.end is not None:

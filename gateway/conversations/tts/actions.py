@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.events import Binary, Left, Text
-from gateway.upstreams.tts import Heard, SpeechRequest
+from gateway.upstreams.events import Binary, ClientLeft, Text
+from gateway.upstreams.tts import SpeechRequest, SynthesisEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Spoke:
     """Something was heard of the speech with this number."""
 
     number: int
-    heard: Heard
+    heard: SynthesisEvent
 
 
 class Stalled:
@@ -24,7 +24,7 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToClient:
     """Send a message to the client; `audio_s` is the audio in it."""
 
     text: str
@@ -64,7 +64,7 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class CancelSynthesis:
     """Stop a speech."""
 
     number: int
@@ -105,5 +105,16 @@ class Looked:
     hit: bool
 
 
-Action = Tell | Prepare | Begin | Say | Finish | Cancel | Close | Tried | Spoken | Looked
-Event = Text | Binary | Left | Stalled | Spoke
+Action = (
+    SendToClient
+    | Prepare
+    | Begin
+    | Say
+    | Finish
+    | CancelSynthesis
+    | Close
+    | Tried
+    | Spoken
+    | Looked
+)
+Event = Text | Binary | ClientLeft | Stalled | Spoke

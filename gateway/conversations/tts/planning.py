@@ -12,7 +12,7 @@ from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt, Plan
 
 
-class Planner:
+class TtsPlanner:
     """Plans for /tts. `types` are the vendors' type names by provider."""
 
     def __init__(self, routes: Catalogue, types: Mapping[str, str]) -> None:

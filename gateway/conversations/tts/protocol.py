@@ -44,7 +44,7 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class InputText:
     """input_transcript; what is None is as in session.create."""
 
     text: str
@@ -62,7 +62,7 @@ class CloseSession:
     """session.close"""
 
 
-Message = Create | Transcript | Flush | CloseSession
+Message = Create | InputText | Flush | CloseSession
 
 _FLUSH: Final = Flush()
 _CLOSE: Final = CloseSession()
@@ -92,7 +92,7 @@ def read_message(text: str, default_model: str | None) -> Message | Failure:
             )
 
 
-def _read_transcript(message: dict[str, Any]) -> Transcript | Failure:
+def _read_transcript(message: dict[str, Any]) -> InputText | Failure:
     text = message.get("transcript")
     if not isinstance(text, str):
         return _bad("transcript: expected a string", "transcript")
@@ -116,7 +116,7 @@ def _read_transcript(message: dict[str, Any]) -> Transcript | Failure:
     extra = message.get("extra")
     if extra is not None and not isinstance(extra, dict):
         return _bad("extra: expected an object", "extra")
-    return Transcript(text, names[0], names[1], names[2], extra)
+    return InputText(text, names[0], names[1], names[2], extra)
 
 
 def _read_create(message: dict[str, Any], default_model: str | None) -> Create | Failure:
@@ -186,7 +186,7 @@ def _bad(message: str, param: str | None = None) -> Failure:
     return Failure(Kind.BAD_REQUEST, message, param=param)
 
 
-class Said:
+class Encoder:
     """The messages to one client. All carry its `session_id`: the Python client opens its audio
     segment at the first one it sees."""
 

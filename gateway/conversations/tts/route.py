@@ -10,44 +10,44 @@ from gateway.config import Config
 from gateway.conversations.tts.actions import (
     Action,
     Begin,
-    Cancel,
+    CancelSynthesis,
     Close,
     Event,
     Finish,
     Looked,
     Prepare,
     Say,
+    SendToClient,
     Spoke,
     Spoken,
     Stalled,
-    Tell,
     Tried,
 )
-from gateway.conversations.tts.planning import Planner
+from gateway.conversations.tts.planning import TtsPlanner
 from gateway.conversations.tts.session import TtsSession
-from gateway.routing.breaker import Health
+from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox, drive
-from gateway.runtime.voice_pool import Lines, Reservation, Sink
-from gateway.runtime.voice_requests import RequestSpeech
+from gateway.runtime.voice_pool import ConnectionPool, Reservation, Sink
+from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
-from gateway.server.admission import Door, new_id
+from gateway.server.admission import Admission, new_id
 from gateway.server.asgi import ClientSocket, Receive, Scope, Send, query, refuse
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.provider import find
 from gateway.upstreams.tts import (
     Audio,
+    Capabilities,
     Failed,
     Finished,
-    Heard,
     ProcessVoice,
     RequestVoice,
     SocketVoice,
     SpeechRequest,
-    Traits,
+    SynthesisEvent,
     TtsUpstream,
 )
 
@@ -71,25 +71,27 @@ class LiveSpeech(Protocol):
 class TtsEndpoint:
     """The route. One for each process; holds what is the same for every session."""
 
-    def __init__(self, config: Config, door: Door, connector: Connector, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, door: Admission, connector: Connector, metrics: Metrics
+    ) -> None:
         self._config = config
         self._door = door
         self._connector = connector
         self._metrics = metrics
         self.routes = Catalogue(config.models, config.accounts(), "tts")
-        self._health = Health(self.routes.deployments())
-        self.lines = Lines(connector, config.tts.connect_timeout_s, config.tts.spare_lines)
+        self._health = Breaker(self.routes.deployments())
+        self.lines = ConnectionPool(connector, config.tts.connect_timeout_s, config.tts.spare_lines)
         self.workers = Workers()
         self._clips = ClipCache(config.tts.cache) if config.tts.cache.enabled else None
         self._by_socket: dict[str, SocketVoice] = {}
         self._by_request: dict[str, RequestVoice] = {}
         self._by_process: dict[str, ProcessVoice] = {}
-        self._traits: dict[str, Traits] = {}
+        self._traits: dict[str, Capabilities] = {}
         for name, account in config.accounts().items():
             make_tts = find(account.type).tts
             if make_tts is not None:
                 self._add(name, make_tts(account))
-        self._planner = Planner(
+        self._planner = TtsPlanner(
             self.routes, {name: account.type for name, account in config.accounts().items()}
         )
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
@@ -155,7 +157,7 @@ class TtsEndpoint:
         if provider in self._by_socket:
             return self.lines.begin(provider, self._by_socket[provider], request, sink)
         if provider in self._by_request:
-            return RequestSpeech(
+            return RequestSynthesis(
                 self._connector,
                 self._config.tts.connect_timeout_s,
                 self._by_request[provider],
@@ -245,7 +247,7 @@ class _Conversation:
 
     async def _perform(self, action: Action) -> bool:
         match action:
-            case Tell(text):
+            case SendToClient(text):
                 return await self._tell(text)
             case Say(number, text):
                 if number in self._speeches:
@@ -255,7 +257,7 @@ class _Conversation:
             case Finish(number):
                 if number in self._speeches:
                     self._speeches[number].finish()
-            case Cancel(number):
+            case CancelSynthesis(number):
                 if number in self._speeches:
                     self._speeches.pop(number).cancel()
             case Prepare(provider, request):
@@ -304,7 +306,7 @@ class _Conversation:
             self._task.cancel()
 
     def _begin(self, number: int, provider: str, request: SpeechRequest) -> None:
-        def sink(heard: Heard) -> None:
+        def sink(heard: SynthesisEvent) -> None:
             if isinstance(heard, Audio):
                 self._ahead = len(heard.pcm) + (self._ahead if len(self._inbox) else 0)
                 if self._ahead > AHEAD_BYTES_MAX:

@@ -17,47 +17,47 @@ from gateway.audio.envelope import Envelope, ramp_to_zero
 from gateway.conversations.tts.actions import (
     Action,
     Begin,
-    Cancel,
+    CancelSynthesis,
     Close,
     Event,
     Finish,
     Looked,
     Prepare,
     Say,
+    SendToClient,
     Spoke,
     Spoken,
     Stalled,
-    Tell,
     Tried,
 )
 from gateway.conversations.tts.clips import Clip, Clips
 from gateway.conversations.tts.protocol import (
     CloseSession,
     Create,
+    Encoder,
     Flush,
-    Said,
+    InputText,
     Style,
-    Transcript,
     read_message,
 )
-from gateway.conversations.tts.synthesis import Speech
+from gateway.conversations.tts.synthesis import Synthesis
 from gateway.conversations.tts.text import speakable, split
-from gateway.routing.breaker import Health
+from gateway.routing.breaker import Breaker
 from gateway.settings.tts import TtsConfig
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Binary, Left, Text, Woken
+from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 from gateway.upstreams.plan import Attempt, Plan, after
 from gateway.upstreams.tts import (
     Audio,
+    Capabilities,
     Chars,
     Failed,
     Finished,
-    Heard,
     PartSpoken,
     Rate,
     Restart,
     SpeechRequest,
-    Traits,
+    SynthesisEvent,
     Words,
 )
 
@@ -92,7 +92,7 @@ Planning = Callable[[Style, tuple[Style, ...]], Plan | Failure]
 
 
 @dataclass(slots=True)
-class _Passage:
+class _Segment:
     """Texts in one style. `next` is the first that no speech was given yet; `closed` says that
     no more come; `choice` is what was asked for, whoever is asked first today."""
 
@@ -107,7 +107,7 @@ class _Passage:
 @dataclass(slots=True)
 class _Utterance:
     began: float
-    passages: deque[_Passage] = field(default_factory=deque)
+    passages: deque[_Segment] = field(default_factory=deque)
     flushed: bool = False
     chars: int = 0
     clock: int = 0
@@ -140,8 +140,8 @@ class TtsSession:
         self,
         session_id: str,
         planning: Planning,
-        traits: Mapping[str, Traits],
-        health: Health,
+        traits: Mapping[str, Capabilities],
+        health: Breaker,
         config: TtsConfig,
         default_model: str | None,
         idle_s: float,
@@ -149,7 +149,7 @@ class TtsSession:
         clips: Clips | None = None,
     ) -> None:
         self._clips = clips
-        self._said = Said(session_id)
+        self._said = Encoder(session_id)
         self._planning = planning
         self._traits = traits
         self._health = health
@@ -158,10 +158,10 @@ class TtsSession:
         self._idle_s = idle_s
         self._idle_at = now + idle_s
         self._created: Create | None = None
-        self._later: deque[Transcript | Flush] = deque()
+        self._later: deque[InputText | Flush] = deque()
         self._utterance: _Utterance | None = None
-        self._voice: Speech | None = None
-        self._rival: Speech | None = None
+        self._voice: Synthesis | None = None
+        self._rival: Synthesis | None = None
         self._number = 0
         self._told_at = now
         self._over = False
@@ -182,23 +182,23 @@ class TtsSession:
             self._expires_at(),
         )
 
-    def handle(self, event: Event | Woken, now: float) -> list[Action]:
+    def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         if self._over:
             return []
-        if not isinstance(event, Woken):
+        if not isinstance(event, DeadlinePassed):
             self._idle_at = now + self._idle_s
         match event:
             case Spoke(number, heard):
                 self._spoke(number, heard, now)
             case Text(text):
                 self._text(text, now)
-            case Woken():
+            case DeadlinePassed():
                 self._woken(now)
             case Binary():
                 self._refuse(
                     Failure(Kind.BAD_REQUEST, "expected text messages with JSON, got a binary one")
                 )
-            case Left():
+            case ClientLeft():
                 self.report.left = True
                 self._end()
                 self._out.append(Close(1000))
@@ -214,7 +214,7 @@ class TtsSession:
         """Go on with what came for the next utterances, once the one before is done."""
         while self._later and not (self._over or (self._utterance and self._utterance.flushed)):
             message = self._later.popleft()
-            if isinstance(message, Transcript):
+            if isinstance(message, InputText):
                 self._transcript(message, now)
             else:
                 self._flush(now)
@@ -245,7 +245,7 @@ class TtsSession:
                     )
                 else:
                     self._later.append(message)
-            case Transcript():
+            case InputText():
                 self._transcript(message, now)
             case Flush():
                 self._flush(now)
@@ -277,7 +277,7 @@ class TtsSession:
             attempt.options,
         )
 
-    def _transcript(self, message: Transcript, now: float) -> None:
+    def _transcript(self, message: InputText, now: float) -> None:
         assert self._created is not None
         if self._utterance is None:
             self._utterance = _Utterance(now)
@@ -310,7 +310,7 @@ class TtsSession:
                 return
             if passage is not None:
                 passage.closed = True
-            passage = _Passage(style, self._health.order(plan, now), plan[0])
+            passage = _Segment(style, self._health.order(plan, now), plan[0])
             utterance.passages.append(passage)
         passage.texts.append(message.text)
         self._advance(now)
@@ -352,7 +352,7 @@ class TtsSession:
         if utterance.flushed:
             self._done(now)
 
-    def _play(self, passage: _Passage, now: float) -> bool:
+    def _play(self, passage: _Segment, now: float) -> bool:
         """Say the next text from the cache, if it is there."""
         utterance = self._utterance
         assert utterance is not None
@@ -373,7 +373,7 @@ class TtsSession:
             self._tell(self._said.words(clip.words, base_s, self._space(True)), now)
         return True
 
-    def _record(self, speech: Speech, passage: _Passage) -> None:
+    def _record(self, speech: Synthesis, passage: _Segment) -> None:
         """Keep what a complete speech has said, sentence by sentence. What another voice than the
         asked one said is not kept, and nothing that was made louder or quieter."""
         assert self._created is not None
@@ -396,12 +396,12 @@ class TtsSession:
             self._clips.put(passage.style, rate, text, Clip(pcm, shifted))
             begins = end
 
-    def _begin(self, passage: _Passage, attempt: Attempt, now: float) -> Speech:
+    def _begin(self, passage: _Segment, attempt: Attempt, now: float) -> Synthesis:
         assert self._utterance is not None
         assert self._created is not None
         self._number += 1
         self._utterance.speeches += 1
-        speech = Speech(
+        speech = Synthesis(
             self._number,
             attempt,
             self._traits[attempt.provider],
@@ -418,7 +418,7 @@ class TtsSession:
         self._give(speech, passage, now)
         return speech
 
-    def _give(self, speech: Speech, passage: _Passage, now: float) -> None:
+    def _give(self, speech: Synthesis, passage: _Segment, now: float) -> None:
         """Say to `speech` what it was not given yet."""
         given = speech.first + len(speech.progress.texts)
         if not speech.finished and given < len(passage.texts):
@@ -436,7 +436,7 @@ class TtsSession:
             speech.waits_since = max(speech.waits_since, speech.heard_at)
             self._out.append(Finish(speech.number))
 
-    def _spoke(self, number: int, heard: Heard, now: float) -> None:
+    def _spoke(self, number: int, heard: SynthesisEvent, now: float) -> None:
         speech = self._voice
         if speech is None or speech.number != number:
             speech = self._rival
@@ -461,7 +461,7 @@ class TtsSession:
             case _:
                 pass
 
-    def _audio(self, speech: Speech, pcm: bytes, now: float) -> None:
+    def _audio(self, speech: Synthesis, pcm: bytes, now: float) -> None:
         if not pcm:
             return
         speech.heard_at = now
@@ -469,21 +469,21 @@ class TtsSession:
             self._win(speech)
         self._send_of(speech, speech.samples(pcm), now)
 
-    def _win(self, speech: Speech) -> None:
+    def _win(self, speech: Synthesis) -> None:
         """The first of two to speak goes on alone; the other stays in the plan as the last."""
         assert self._voice is not None
         assert self._utterance is not None
         if speech is self._voice:
             assert self._rival is not None
-            self._out.append(Cancel(self._rival.number))
+            self._out.append(CancelSynthesis(self._rival.number))
         else:
-            self._out.append(Cancel(self._voice.number))
+            self._out.append(CancelSynthesis(self._voice.number))
             passage = self._utterance.passages[0]
             passage.plan = (*passage.plan[1:], passage.plan[0])
             self._voice = speech
         self._rival = None
 
-    def _send_of(self, speech: Speech, pcm: bytes, now: float) -> None:
+    def _send_of(self, speech: Synthesis, pcm: bytes, now: float) -> None:
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
@@ -511,7 +511,7 @@ class TtsSession:
             self._tell(self._said.audio(chunk), now, samples / rate)
         utterance.last_sample = int.from_bytes(pcm[-SAMPLE_BYTES:], "little", signed=True)
 
-    def _align(self, speech: Speech, now: float, *, everything: bool = False) -> None:
+    def _align(self, speech: Synthesis, now: float, *, everything: bool = False) -> None:
         assert self._created is not None
         words, chars = speech.due(everything)
         if not words and not chars:
@@ -530,13 +530,13 @@ class TtsSession:
         adds_space = self._created.style.model.startswith("cartesia")
         return " " if spaced and not adds_space else ""
 
-    def _finished(self, speech: Speech, now: float) -> None:
+    def _finished(self, speech: Synthesis, now: float) -> None:
         if speech is self._rival:
-            self._drop_rival(Failure(Kind.NONSENSE, "the provider sent no audio"), now)
+            self._drop_rival(Failure(Kind.PROTOCOL_ERROR, "the provider sent no audio"), now)
             return
         self._send_of(speech, speech.rest(), now)
         if not speech.sent:
-            failure = Failure(Kind.NONSENSE, "the provider sent no audio for the text")
+            failure = Failure(Kind.PROTOCOL_ERROR, "the provider sent no audio for the text")
             self._failed(speech, failure, now)
             return
         self._align(speech, now, everything=True)
@@ -544,7 +544,7 @@ class TtsSession:
         self._record(speech, self._utterance.passages[0])
         self._ended_well(speech, now)
 
-    def _ended_well(self, speech: Speech, now: float) -> None:
+    def _ended_well(self, speech: Synthesis, now: float) -> None:
         utterance = self._utterance
         assert utterance is not None
         self._health.ended(speech.attempt, None, now)
@@ -563,7 +563,7 @@ class TtsSession:
             loudness_db = utterance.envelope.loudness_db()
             utterance.loudness_db = utterance.loudness_db or loudness_db
 
-    def _failed(self, speech: Speech, failure: Failure, now: float) -> None:
+    def _failed(self, speech: Synthesis, failure: Failure, now: float) -> None:
         if speech is self._rival:
             self._drop_rival(failure, now)
             return
@@ -589,7 +589,7 @@ class TtsSession:
             self._voice = rival
             return
         if rival is not None:
-            self._out.append(Cancel(rival.number))
+            self._out.append(CancelSynthesis(rival.number))
         if not passage.plan and passage.next >= len(passage.texts):
             passage.plan = (speech.attempt,)  # nothing is missing yet, so nobody need hear of it
         if not passage.plan:
@@ -599,7 +599,7 @@ class TtsSession:
         self._out.append(Tried(speech.attempt.provider, failure, switched=True))
         self._advance(now)
 
-    def _break_seam(self, speech: Speech, passage: _Passage, now: float) -> None:
+    def _break_seam(self, speech: Synthesis, passage: _Segment, now: float) -> None:
         """The voice broke off after some audio: judge what was spoken, and glide to silence."""
         utterance = self._utterance
         assert utterance is not None
@@ -710,7 +710,7 @@ class TtsSession:
         if now >= self._fails_at():
             assert self._voice is not None
             what = "next part of its audio" if self._voice.sent else "first audio"
-            self._out.append(Cancel(self._voice.number))
+            self._out.append(CancelSynthesis(self._voice.number))
             failure = Failure(Kind.TIMEOUT, f"the provider did not send the {what} in time")
             self._failed(self._voice, failure, now)
         elif now >= self._hedges_at():
@@ -726,12 +726,12 @@ class TtsSession:
 
     def _tell(self, text: str, now: float, audio_s: float = 0.0) -> None:
         self._told_at = now
-        self._out.append(Tell(text, audio_s))
+        self._out.append(SendToClient(text, audio_s))
 
     def _refuse(self, failure: Failure) -> None:
         """The client hears what went wrong. It drops its socket then, and so do we."""
         self.report.failure = failure
-        self._out.append(Tell(self._said.error(failure)))
+        self._out.append(SendToClient(self._said.error(failure)))
         if self._utterance is not None:
             self._note()
         self._end()
@@ -742,7 +742,7 @@ class TtsSession:
         for speech in (self._voice, self._rival):
             if speech is not None:
                 self._health.dropped(speech.attempt)
-                self._out.append(Cancel(speech.number))
+                self._out.append(CancelSynthesis(speech.number))
         self._voice = self._rival = None
 
 

@@ -10,7 +10,7 @@ from gateway.audio.resample import Resampler
 from gateway.conversations.tts.alignment import Alignment
 from gateway.conversations.tts.progress import Progress
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.tts import Chars, Timed, Traits, Words
+from gateway.upstreams.tts import Capabilities, Chars, Timed, Words
 
 MATCH_S: Final = 0.3
 """Audio by which the loudness of a voice that takes over is judged; so much is held back."""
@@ -25,7 +25,7 @@ GAIN_DB_MAX: Final = 9.0
 """Voices differ by less; a larger difference is a measurement gone wrong."""
 
 
-class Speech:
+class Synthesis:
     """Takes what is heard of one speech; gives samples at the utterance's rate.
 
     `first` is the index in its passage of the first sentence it was given, `base` the utterance's
@@ -36,7 +36,7 @@ class Speech:
         self,
         number: int,
         attempt: Attempt,
-        traits: Traits,
+        traits: Capabilities,
         first: int,
         rate: int,
         now: float,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.providers._shared.chat_errors import failure_in_stream, read_error_object
-from gateway.upstreams.chat import Heard, Usage
+from gateway.upstreams.chat import ReaderUpdate, Usage
 from gateway.upstreams.errors import Failure, Kind
 
 LINE_BYTES_MAX: Final = 1 << 20
@@ -42,14 +42,15 @@ class StreamRelay:
         self._finish_seen = False
         self._done = False
 
-    def feed(self, data: bytes) -> Heard:
-        heard = Heard()
+    def feed(self, data: bytes) -> ReaderUpdate:
+        heard = ReaderUpdate()
         end = data.rfind(b"\n") + 1
         if not end:
             self._tail += data
             if len(self._tail) > LINE_BYTES_MAX:
                 heard.failure = Failure(
-                    Kind.NONSENSE, f"the provider sent a line longer than {LINE_BYTES_MAX} bytes"
+                    Kind.PROTOCOL_ERROR,
+                    f"the provider sent a line longer than {LINE_BYTES_MAX} bytes",
                 )
             return heard
         lines = bytes(self._tail) + data[:end] if self._tail else data[:end]
@@ -65,8 +66,8 @@ class StreamRelay:
             return heard
         return self._read(lines, heard)
 
-    def finish(self) -> Heard:
-        heard = self.feed(b"\n") if self._tail else Heard()
+    def finish(self) -> ReaderUpdate:
+        heard = self.feed(b"\n") if self._tail else ReaderUpdate()
         if heard.failure is not None:
             return heard
         if self._finish_seen or self._done:
@@ -74,10 +75,10 @@ class StreamRelay:
             if not self._done:  # llm.md, section 9: a finish without [DONE] is a success
                 heard.forward += b"data: [DONE]\n\n"
         else:
-            heard.failure = Failure(Kind.BROKEN_OFF, "the provider's stream ended early")
+            heard.failure = Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
         return heard
 
-    def _read(self, lines: bytes, heard: Heard) -> Heard:
+    def _read(self, lines: bytes, heard: ReaderUpdate) -> ReaderUpdate:
         """Look at the lines that matter: all of them up to the first content, then the notable."""
         begin = 0
         while begin < len(lines):
@@ -101,17 +102,17 @@ class StreamRelay:
         heard.forward = lines
         return heard
 
-    def _read_event(self, payload: bytes, heard: Heard) -> Failure | None:
+    def _read_event(self, payload: bytes, heard: ReaderUpdate) -> Failure | None:
         try:
             chunk = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON")
+            return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON")
         failure = failure_in(chunk)
         if failure is None:
             self._note(chunk, heard)
         return failure
 
-    def _note(self, chunk: dict[str, Any], heard: Heard) -> None:
+    def _note(self, chunk: dict[str, Any], heard: ReaderUpdate) -> None:
         if (usage := read_usage(chunk.get("usage"))) is not None:
             heard.usage = usage
         for choice in chunk.get("choices") or ():
@@ -136,27 +137,29 @@ class WholeRelay:
         self._parts: list[bytes] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> Heard:
+    def feed(self, data: bytes) -> ReaderUpdate:
         self._parts.append(data)
         self._size += len(data)
         if self._size > ANSWER_BYTES_MAX:
-            return Heard(
+            return ReaderUpdate(
                 failure=Failure(
-                    Kind.NONSENSE,
+                    Kind.PROTOCOL_ERROR,
                     f"the provider sent an answer longer than {ANSWER_BYTES_MAX} bytes",
                 )
             )
-        return Heard()
+        return ReaderUpdate()
 
-    def finish(self) -> Heard:
+    def finish(self) -> ReaderUpdate:
         body = b"".join(self._parts)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
-            return Heard(failure=Failure(Kind.NONSENSE, "the provider's answer is no JSON"))
+            return ReaderUpdate(
+                failure=Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no JSON")
+            )
         if (failure := failure_in(answer)) is not None:
-            return Heard(failure=failure)
-        return Heard(
+            return ReaderUpdate(failure=failure)
+        return ReaderUpdate(
             forward=body, content=True, finished=True, usage=read_usage(answer.get("usage"))
         )
 
@@ -191,7 +194,7 @@ def _count(values: object, name: str) -> int:
 def failure_in(chunk: object) -> Failure | None:
     """The failure that a parsed event or answer reports, or None."""
     if not isinstance(chunk, dict):
-        return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON object")
+        return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON object")
     if not chunk.get("error"):
         return None
     error = read_error_object(chunk)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.upstreams.chat import ChatRequest, Heard, Usage
+from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
 
 EXTRA_BYTES_MAX: Final = 16 << 10
 """State that travels through the client in `extra_content.livekit`: larger is left out."""
@@ -179,7 +179,7 @@ class Writer:
         else:
             self._end_whole(finish)
 
-    def take(self, heard: Heard) -> Heard:
+    def take(self, heard: ReaderUpdate) -> ReaderUpdate:
         """Move what has collected into `heard`."""
         heard.forward = bytes(self._out)
         heard.content = heard.content or self._content

@@ -179,9 +179,9 @@ class ResponsesEvents:
 
     def ended(self) -> Failure | None:
         if self._finish is None:
-            return Failure(Kind.BROKEN_OFF, "the provider's stream ended early")
+            return Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
         if self._calls and self._finish == "length":
-            return Failure(Kind.NONSENSE, "the answer's length ran out inside a tool call")
+            return Failure(Kind.PROTOCOL_ERROR, "the answer's length ran out inside a tool call")
         if self._finish != "content_filter":
             for call in self._calls:
                 self._writer.call(call)

@@ -11,7 +11,7 @@ import orjson
 from gateway.providers._openai.byte_relay import LINE_BYTES_MAX, REASONING, failure_in, read_usage
 from gateway.providers._openai.chunk_writer import Call, Writer
 from gateway.providers._shared.chat_errors import failure_in_stream, read_error_object
-from gateway.upstreams.chat import ChatRequest, Heard
+from gateway.upstreams.chat import ChatRequest, ReaderUpdate
 from gateway.upstreams.errors import Failure, Kind
 
 CALLS_MAX: Final = 64
@@ -72,10 +72,10 @@ class EventReader:
         self._lines = SseLines()
         self._finished = False
 
-    def feed(self, data: bytes) -> Heard:
+    def feed(self, data: bytes) -> ReaderUpdate:
         return self._read(self._lines.feed(data))
 
-    def finish(self) -> Heard:
+    def finish(self) -> ReaderUpdate:
         heard = self._read(self._lines.rest())
         if heard.failure is None and not heard.finished:
             self._end(heard)
@@ -85,8 +85,8 @@ class EventReader:
             heard.usage = self._writer.reported
         return heard
 
-    def _read(self, payloads: Iterator[bytes]) -> Heard:
-        heard = Heard()
+    def _read(self, payloads: Iterator[bytes]) -> ReaderUpdate:
+        heard = ReaderUpdate()
         if self._finished:
             heard.finished = True
             return heard
@@ -99,7 +99,7 @@ class EventReader:
                 break
         if self._lines.overlong:
             heard.failure = Failure(
-                Kind.NONSENSE, f"the provider sent a line longer than {LINE_BYTES_MAX} bytes"
+                Kind.PROTOCOL_ERROR, f"the provider sent a line longer than {LINE_BYTES_MAX} bytes"
             )
         heard.usage = self._writer.reported
         return self._writer.take(heard)
@@ -110,12 +110,12 @@ class EventReader:
         try:
             event = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON")
+            return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON")
         if not isinstance(event, dict):
-            return Failure(Kind.NONSENSE, "the provider sent an event that is no JSON object")
+            return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON object")
         return self._events.event(event)
 
-    def _end(self, heard: Heard) -> None:
+    def _end(self, heard: ReaderUpdate) -> None:
         heard.failure = self._events.ended()
         if heard.failure is None:
             self._finished = heard.finished = True
@@ -169,7 +169,9 @@ class CallCollector:
         call_id = entry.get("id")
         call = self._find(call_id if isinstance(call_id, str) else "", index, name)
         if call is None:
-            return Failure(Kind.NONSENSE, f"the provider made more than {CALLS_MAX} tool calls")
+            return Failure(
+                Kind.PROTOCOL_ERROR, f"the provider made more than {CALLS_MAX} tool calls"
+            )
         if arguments is not None:
             text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
             self._size += len(text)
@@ -177,7 +179,7 @@ class CallCollector:
         if isinstance(extra := entry.get("extra_content"), dict):
             call.extra.update(extra)
         if self._size > CALL_BYTES_MAX:
-            return Failure(Kind.NONSENSE, f"the tool calls exceed {CALL_BYTES_MAX} bytes")
+            return Failure(Kind.PROTOCOL_ERROR, f"the tool calls exceed {CALL_BYTES_MAX} bytes")
         return None
 
     def take(self, *, keep_extra: frozenset[str]) -> list[Call]:
@@ -259,11 +261,11 @@ class OpenAIEvents:
         if self._finish is None:
             # some end with [DONE] alone; without either it was cut
             if not self._done or (self._writer.empty and not len(self._calls)):
-                return Failure(Kind.BROKEN_OFF, "the provider's stream ended early")
+                return Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
             self._finish = "stop"
         cut = self._finish in ("length", "max_tokens", "model_context_window_exceeded")
         if len(self._calls) and cut:
-            return Failure(Kind.NONSENSE, "the answer's length ran out inside a tool call")
+            return Failure(Kind.PROTOCOL_ERROR, "the answer's length ran out inside a tool call")
         if self._finish not in ("content_filter", "sensitive"):
             for call in self._calls.take(keep_extra=GOOGLE_AND_XAI):
                 self._writer.call(call, with_reasoning=self._carry_reasoning)

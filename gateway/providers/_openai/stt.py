@@ -24,7 +24,7 @@ from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
-from gateway.upstreams.stt import Engine, Recognizer, Transcript, Word
+from gateway.upstreams.stt import LocalTarget, Recognizer, Transcript, Word
 
 OPTIONS: Final[Table] = {
     "prompt": TEXT,
@@ -61,7 +61,7 @@ class Transcriptions:
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         given = options.known(attempt.options, OPTIONS)
-        engine = Engine(
+        engine = LocalTarget(
             TranscriptionRequest(self._account, attempt, given),
             cutting(given),
             prompt=given.get("prompt", ""),
@@ -115,7 +115,7 @@ class TranscriptionRequest:
             return Transcript("" if text.startswith("<") else text)
         answer = parsed(body)
         if "text" not in answer:
-            return Failure(Kind.NONSENSE, "the server's answer has no text")
+            return Failure(Kind.PROTOCOL_ERROR, "the server's answer has no text")
         return _transcript(answer, headers.get("x-request-id"))
 
 

@@ -16,7 +16,7 @@ from gateway.providers._shared.tts import by_status, samples
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
-from gateway.upstreams.tts import Audio, Failed, Heard, Rate, SpeechRequest, Traits
+from gateway.upstreams.tts import Audio, Capabilities, Failed, Rate, SpeechRequest, SynthesisEvent
 
 WAV_HEADER_BYTES_MAX: Final = 64 << 10
 """A header is mostly 44 bytes; one with long comments is still found."""
@@ -33,7 +33,9 @@ class OpenAISpeech:
     def __init__(
         self, account: Account, voice: str | None = None, rate: int = 24000, look_ahead: int = 1
     ) -> None:
-        self.traits = Traits(rates=(rate,), text_chars_max=4096, look_ahead=look_ahead, marks=True)
+        self.traits = Capabilities(
+            rates=(rate,), text_chars_max=4096, look_ahead=look_ahead, marks=True
+        )
         self._voice = voice
         self._url = join_url(account.base_url, "audio/speech")
         self._headers = {
@@ -86,34 +88,34 @@ class SpeechReader:
             kind == "application/json"
         ):
             self._refused = Failure(
-                Kind.NONSENSE, f"the provider answered with {kind[:64]} instead of samples"
+                Kind.PROTOCOL_ERROR, f"the provider answered with {kind[:64]} instead of samples"
             )
 
-    def feed(self, data: bytes) -> Sequence[Heard]:
+    def feed(self, data: bytes) -> Sequence[SynthesisEvent]:
         if self._refused is not None:
             return (Failed(self._refused),)
         if self._events is None:
             return self._audio(data)
         self._events += data
         if len(self._events) > SSE_LINE_BYTES_MAX:
-            return (Failed(Failure(Kind.NONSENSE, "the provider sent an endless line")),)
+            return (Failed(Failure(Kind.PROTOCOL_ERROR, "the provider sent an endless line")),)
         *lines, self._events = self._events.split(b"\n")
-        heard: list[Heard] = []
+        heard: list[SynthesisEvent] = []
         for line in lines:
             heard += self._event(line.strip())
         return heard
 
-    def finish(self) -> Sequence[Heard]:
+    def finish(self) -> Sequence[SynthesisEvent]:
         if self._refused is not None:
             return (Failed(self._refused),)
         if self._events is not None and not self._done:
-            return (Failed(Failure(Kind.BROKEN_OFF, "the provider's answer broke off")),)
+            return (Failed(Failure(Kind.CONNECTION_LOST, "the provider's answer broke off")),)
         if self._start and not self._begun and not self._start.startswith(b"RIFF"):
             self._begun = True
             return (Audio(self._whole.feed(self._start)),)
         return ()
 
-    def _event(self, line: bytes) -> Sequence[Heard]:
+    def _event(self, line: bytes) -> Sequence[SynthesisEvent]:
         if not line.startswith(b"data:"):
             return ()
         payload = line[5:].strip()
@@ -128,7 +130,7 @@ class SpeechReader:
             case {"type": "speech.audio.delta"}:
                 pcm = samples(event.get("audio") or event.get("delta"), strip=False)
                 if pcm is None:
-                    return (Failed(Failure(Kind.NONSENSE, "unreadable audio")),)
+                    return (Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio")),)
                 return self._audio(pcm)
             case {"type": "speech.audio.done"}:
                 self._done = True
@@ -136,7 +138,7 @@ class SpeechReader:
                 return (Failed(by_status(500, read_error(payload).message)),)
         return ()
 
-    def _audio(self, data: bytes) -> Sequence[Heard]:
+    def _audio(self, data: bytes) -> Sequence[SynthesisEvent]:
         if self._begun:
             return (Audio(self._whole.feed(data)),)
         self._start += data
@@ -149,7 +151,7 @@ class SpeechReader:
         header = wav_header(self._start)
         if header is None:
             if len(self._start) > WAV_HEADER_BYTES_MAX:
-                return (Failed(Failure(Kind.NONSENSE, "a WAV header without an end")),)
+                return (Failed(Failure(Kind.PROTOCOL_ERROR, "a WAV header without an end")),)
             return ()
         if isinstance(header, Failure):
             return (Failed(header),)
@@ -167,17 +169,17 @@ def wav_header(data: bytes) -> tuple[int, int] | Failure | None:
         name, size = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
         if name == b"data":
             if rate is None:
-                return Failure(Kind.NONSENSE, "a WAV without a format")
+                return Failure(Kind.PROTOCOL_ERROR, "a WAV without a format")
             return rate, at + 8
         if name == b"fmt " and len(data) >= at + 24:
             code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
             if code not in (_WAVE_PCM, _WAVE_EXTENSIBLE) or channels != 1 or bits != 16:
                 return Failure(
-                    Kind.NONSENSE,
+                    Kind.PROTOCOL_ERROR,
                     f"the provider's WAV has {channels} channels of {bits} bits, format {code}; "
                     "expected mono of 16 bits",
                 )
             if not 4000 <= rate <= 192_000:
-                return Failure(Kind.NONSENSE, f"the provider's WAV has a rate of {rate} Hz")
+                return Failure(Kind.PROTOCOL_ERROR, f"the provider's WAV has a rate of {rate} Hz")
         at += 8 + size + size % 2
     return None

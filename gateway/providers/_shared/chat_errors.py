@@ -50,7 +50,7 @@ class Rule:
     statuses: frozenset[int] = frozenset()
     words: frozenset[str] = frozenset()
     text: re.Pattern[str] | None = field(default=None, repr=False)
-    again_s: float | None = None
+    retry_same_after_s: float | None = None
 
     def fits(self, status: int, error: ErrorText) -> bool:
         if self.statuses and status not in self.statuses:
@@ -145,7 +145,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _rule("the upstream timed out", Kind.TIMEOUT, "408", again="if alone"),
     _rule("conflict", Kind.UPSTREAM_ERROR, "409", again="at once"),
     _rule("body too large", Kind.TOO_LARGE, "413"),
-    _rule("failed dependency", Kind.NONSENSE, "424"),
+    _rule("failed dependency", Kind.PROTOCOL_ERROR, "424"),
     _rule("the provider is full", Kind.OVERLOADED, "429", "1305 1312 engine_overloaded_error"),
     _rule("rate limit", Kind.RATE_LIMITED, "429"),
     _rule("no capacity for this tier", Kind.OVERLOADED, "498", again="if alone"),
@@ -229,17 +229,17 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     wish = retry_after_s(headers)
     if wish is None:
         wish = failure.retry_after_s
-    again_s = failure.again_s
+    retry_same_after_s = failure.retry_same_after_s
     match headers.get("x-should-retry"):  # OpenAI, Anthropic: overrides the status
         case "false":
-            again_s = None
-        case "true" if again_s is None and failure.kind not in BLAMELESS:
-            again_s = PAUSE_S
+            retry_same_after_s = None
+        case "true" if retry_same_after_s is None and failure.kind not in BLAMELESS:
+            retry_same_after_s = PAUSE_S
         case _:
             pass
-    if wish is not None and again_s is not None:
+    if wish is not None and retry_same_after_s is not None:
         # for voice, more than a second of waiting is worse than another provider
-        again_s = None if wish > 1.0 else max(again_s, wish)
+        retry_same_after_s = None if wish > 1.0 else max(retry_same_after_s, wish)
     return Failure(
         failure.kind,
         failure.message,
@@ -247,7 +247,7 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         upstream_status=status,
         retry_after_s=wish,
         details=failure.details,
-        again_s=again_s,
+        retry_same_after_s=retry_same_after_s,
         said=failure.said,
     )
 
@@ -280,7 +280,7 @@ def judge(status: int, error: ErrorText) -> Failure:
         upstream_status=status,
         retry_after_s=error.retry_s,
         details=details,
-        again_s=rule.again_s,
+        retry_same_after_s=rule.retry_same_after_s,
         said=said,
     )
 

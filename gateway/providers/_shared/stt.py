@@ -12,7 +12,7 @@ from gateway.providers._shared.options import Table, check
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
-from gateway.upstreams.stt import Flushed, Heard, Traits, Word
+from gateway.upstreams.stt import Capabilities, Flushed, RecognizerEvent, Word
 
 BY_STATUS: Final[Mapping[int, Kind]] = {
     400: Kind.UPSTREAM_REFUSED,
@@ -45,7 +45,7 @@ def failure_of_close(code: int, reason: str) -> Failure:
         1008: Kind.UPSTREAM_REFUSED,
         1009: Kind.UPSTREAM_REFUSED,
         1013: Kind.OVERLOADED,
-    }.get(code, Kind.BROKEN_OFF)
+    }.get(code, Kind.CONNECTION_LOST)
     text = f"the provider closed the connection with code {code}"
     return Failure(kind, f"{text}: {said(reason)}" if reason else text, upstream_status=code)
 
@@ -110,7 +110,7 @@ class SocketRecognizer:
     """What most recognisers on a WebSocket have in common: nothing to open with, nothing that can
     be changed, closes as RFC 6455 has them. Takes the caller's rate if the traits have it."""
 
-    traits = Traits()
+    traits = Capabilities()
 
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
         self.account = account
@@ -119,7 +119,7 @@ class SocketRecognizer:
         self.rate = rate if not rates or rate in rates else rates[0]
         self.flushing = False
 
-    def flushed(self) -> Sequence[Heard]:
+    def flushed(self) -> Sequence[RecognizerEvent]:
         """To be said after the finals that a flush has brought."""
         if not self.flushing:
             return ()

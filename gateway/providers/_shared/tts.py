@@ -39,7 +39,7 @@ def by_close(code: int, reason: str) -> Failure:
     """A socket that the provider closed in the middle."""
     detail = f": {presentable(reason)}" if reason else ""
     return Failure(
-        Kind.BROKEN_OFF,
+        Kind.CONNECTION_LOST,
         f"the provider closed the connection with code {code}{detail}",
         upstream_status=code,
     )
@@ -52,7 +52,7 @@ def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
     except orjson.JSONDecodeError:
         message = None
     if not isinstance(message, dict):
-        return Failure(Kind.NONSENSE, "the provider sent a message that is no JSON object")
+        return Failure(Kind.PROTOCOL_ERROR, "the provider sent a message that is no JSON object")
     return message
 
 

@@ -10,7 +10,13 @@ from gateway.providers._shared.options import FLAG, Table
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.stt import Cutting, Engine, Heard, Request, Traits
+from gateway.upstreams.stt import (
+    Capabilities,
+    EndpointingConfig,
+    LocalTarget,
+    RecognizerEvent,
+    Request,
+)
 
 CUTTING: Final[Table] = {
     "silence_ms": options.whole(100, 5000),
@@ -21,13 +27,13 @@ CUTTING: Final[Table] = {
 """Options of the cutting, for every such recogniser; the names are ours."""
 
 
-def cutting(given: Mapping[str, Any]) -> Cutting:
+def cutting(given: Mapping[str, Any]) -> EndpointingConfig:
     """How a client wants it cut."""
-    default = Cutting()
+    default = EndpointingConfig()
     interim_s: float | None = given.get("interim_ms", 1000) / 1000
     if given.get("interim_results") is False:
         interim_s = None
-    return Cutting(
+    return EndpointingConfig(
         silence_s=given.get("silence_ms", 1000 * default.silence_s) / 1000,
         interim_s=interim_s,
         threshold=given.get("vad_threshold", default.threshold),
@@ -38,20 +44,20 @@ class UtteranceRecognizer:
     """To the session a connection like any other: requests go out as they are, what is heard comes
     in as it is."""
 
-    traits = Traits(
+    traits = Capabilities(
         rates=(16_000,),
         replay_rate=float("inf"),
         flush_is_answered=True,
         final_within_s=20.0,  # a final waits for those of other sessions
-        text_within_s=90.0,  # utterances of 28 s, without interims
+        deaf_after_s=90.0,  # utterances of 28 s, without interims
     )
     rate = 16_000
 
-    def __init__(self, attempt: Attempt, engine: Engine) -> None:
+    def __init__(self, attempt: Attempt, engine: LocalTarget) -> None:
         self.attempt = attempt
         self._engine = engine
 
-    def dial(self) -> Dial | Engine:
+    def dial(self) -> Dial | LocalTarget:
         return self._engine
 
     def opening(self) -> Sequence[Any]:
@@ -60,11 +66,11 @@ class UtteranceRecognizer:
     def encode(self, request: Request) -> Sequence[Any]:
         return (request,)
 
-    def decode(self, frame: Any) -> Sequence[Heard]:
+    def decode(self, frame: Any) -> Sequence[RecognizerEvent]:
         return tuple(frame)
 
     def closed(self, code: int, reason: str) -> Failure:
-        return Failure(Kind.BROKEN_OFF, "the engine ended")
+        return Failure(Kind.CONNECTION_LOST, "the engine ended")
 
     def update(self, attempt: Attempt) -> Sequence[Any] | None:
         return () if attempt == self.attempt else None

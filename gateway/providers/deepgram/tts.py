@@ -17,13 +17,13 @@ from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Failed,
     Finished,
-    Heard,
     Released,
     SpeechRequest,
-    Traits,
+    SynthesisEvent,
 )
 
 DEFAULT_VOICES: Final = {
@@ -36,10 +36,10 @@ DEFAULT_VOICES: Final = {
     "nl": "rhea",
 }
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 16000, 24000, 32000, 48000),
     text_chars_max=1000,
-    cancel=Cancel.ACKNOWLEDGED,
+    cancel=CancelMode.ACKNOWLEDGED,
     idle_s=60,  # theirs is not documented, and an open socket may count towards concurrency
     life_s=3300,  # closed by them after 60 minutes
 )
@@ -101,7 +101,7 @@ class DeepgramDialogue:
     def cancel(self, context: str) -> Sequence[str]:
         return (_CLEAR,)
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         if isinstance(frame, bytes):
             return ((None, Audio(frame)),)
         message = read_object(frame)

@@ -25,21 +25,21 @@ from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
 from gateway.upstreams.stt import (
     Audio,
+    Capabilities,
     Failed,
     Finish,
     Flush,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Recognizer,
+    RecognizerEvent,
     Request,
     SpeechStarted,
-    Traits,
     Transcript,
     Word,
 )
 from gateway.upstreams.stt import (
-    Final as FinalHeard,
+    FinalTranscript as FinalHeard,
 )
 
 _OPTIONS: Final[Table] = {
@@ -71,7 +71,7 @@ class InworldStt(SpeechAdapter):
 class Streaming(SocketRecognizer):
     """One connection. There is no greeting: the configuration is sent and audio follows."""
 
-    traits = Traits(
+    traits = Capabilities(
         replay_rate=1.0,
         keepalive_s=20.0,
         keepalive_by="silence",
@@ -131,7 +131,7 @@ class Streaming(SocketRecognizer):
             case KeepAlive():
                 return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         error = message.get("error")
         if isinstance(error, dict):
@@ -147,7 +147,7 @@ class Streaming(SocketRecognizer):
             case _:
                 return ()
 
-    def _transcription(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _transcription(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         words = []
         for word in objects(message.get("wordTimestamps")):
             start, end = _seconds(word, "startTime"), _seconds(word, "endTime")
@@ -169,7 +169,7 @@ class Streaming(SocketRecognizer):
             extra={"voice_profile": profile} if profile else None,
         )
         if message.get("isFinal") is not True:
-            return (Interim(transcript),) if transcript.text else ()
+            return (InterimTranscript(transcript),) if transcript.text else ()
         return (FinalHeard(transcript), *self.flushed())
 
 

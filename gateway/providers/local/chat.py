@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, OpenAIChat
 from gateway.providers.local.settings import LocalSettings
-from gateway.upstreams.chat import ChatRequest, Companion, Reader
+from gateway.upstreams.chat import ChatRequest, ManagedProcess, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
@@ -62,8 +62,8 @@ class LocalChat(OpenAIChat):
         super().__init__(account, _DIALECT)
         settings = account.settings
         assert isinstance(settings, LocalSettings)
-        self.companions: Mapping[str, Companion] = {
-            name: Companion(
+        self.companions: Mapping[str, ManagedProcess] = {
+            name: ManagedProcess(
                 name=name,
                 command=(sys.executable, "-m", "gateway.providers.local.llm_server"),
                 told=json.dumps(

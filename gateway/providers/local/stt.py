@@ -13,7 +13,7 @@ from gateway.providers.local.settings import LocalSettings
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
-from gateway.upstreams.stt import Engine, LocalModel, Recognizer
+from gateway.upstreams.stt import LocalModel, LocalTarget, Recognizer
 from gateway.weights import fetch
 
 WHISPER_BASE: Final = "whisper-base"
@@ -61,7 +61,7 @@ class LocalStt:
         )
         given = options.known(attempt.options, _OPTIONS)
         language = options.base_language(attempt.language)
-        engine = Engine(
+        engine = LocalTarget(
             model,
             cutting(given),
             language=None if language == "multi" else language,

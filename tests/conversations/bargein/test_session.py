@@ -12,10 +12,10 @@ from gateway.conversations.bargein.session import (
     Ask,
     BargeinSession,
     Close,
-    Tell,
+    SendToClient,
 )
 from gateway.engines.types import FrameModelCard
-from gateway.upstreams.events import WOKEN, Binary, Left, Text
+from gateway.upstreams.events import DEADLINE_PASSED, Binary, ClientLeft, Text
 
 CARD = FrameModelCard("m", "1", 16000, 400, 0.6)
 SETTINGS = {
@@ -47,7 +47,7 @@ def window(created_at: int = 7, samples: int = 1600) -> Binary:
 
 
 def said(actions: list) -> list[dict]:
-    return [json.loads(action.text) for action in actions if isinstance(action, Tell)]
+    return [json.loads(action.text) for action in actions if isinstance(action, SendToClient)]
 
 
 def probabilities(*values: float) -> np.ndarray:
@@ -187,12 +187,12 @@ def test_a_session_on_which_nothing_moves_ends_with_its_reason():
     session = opened()
     session.handle(window(), 30.0)
     assert session.deadline == 90.0
-    tell, close = session.handle(WOKEN, 90.0)
+    tell, close = session.handle(DEADLINE_PASSED, 90.0)
     assert json.loads(tell.text)["code"] == 408
     assert isinstance(close, Close)
 
 
 def test_nothing_is_said_after_the_client_left():
     session = opened()
-    assert session.handle(Left(1006), 0.1) == [Close(1000)]
+    assert session.handle(ClientLeft(1006), 0.1) == [Close(1000)]
     assert session.handle(Answered(7, probabilities(0.1), 0.1), 0.2) == []

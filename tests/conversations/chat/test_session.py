@@ -23,12 +23,19 @@ from gateway.conversations.chat.session import (
     Write,
 )
 from gateway.providers._openai.dialect import OpenAIChat
-from gateway.routing.breaker import Health
-from gateway.routing.capacity import RANKS, Limits, Slots
+from gateway.routing.breaker import Breaker
+from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Limits
 from gateway.settings.chat import ChatConfig, HedgeConfig
 from gateway.upstreams.chat import ChatRequest
 from gateway.upstreams.errors import Failure, Kind, error_body
-from gateway.upstreams.events import WOKEN, Broke, End, Head, Left, Piece
+from gateway.upstreams.events import (
+    DEADLINE_PASSED,
+    BodyChunk,
+    BodyEnd,
+    ClientLeft,
+    ConnectionFailed,
+    ResponseHead,
+)
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
 
@@ -102,11 +109,11 @@ def test_credentials_stay_out_of_what_is_printed():
 
 def test_an_answer_is_relayed_and_ends_cleanly():
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
-    assert session.handle(Piece(1, ROLE), 0.2) == []
-    assert session.handle(Piece(1, HELLO), 0.3) == [Start(), Write(ROLE + HELLO)]
-    assert session.handle(Piece(1, WORLD + FINISH), 0.4) == [Write(WORLD + FINISH)]
-    actions = session.handle(Piece(1, DONE), 0.5)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    assert session.handle(BodyChunk(1, ROLE), 0.2) == []
+    assert session.handle(BodyChunk(1, HELLO), 0.3) == [Start(), Write(ROLE + HELLO)]
+    assert session.handle(BodyChunk(1, WORLD + FINISH), 0.4) == [Write(WORLD + FINISH)]
+    actions = session.handle(BodyChunk(1, DONE), 0.5)
     assert names(actions) == ["Write", "Leave", "Finish"]
     assert session.report.first_content_at == 0.3
     assert session.report.failure is None
@@ -115,21 +122,25 @@ def test_an_answer_is_relayed_and_ends_cleanly():
 @pytest.mark.parametrize(
     "events",
     [
-        [Broke(1, SILENT)],
-        [Head(1, 500, {}), End(1)],
-        [Head(1, 503, {}), Piece(1, b"<html>"), End(1)],
-        [Head(1, 408, {}), End(1)],
-        [Head(1, 429, {"retry-after": "30"}), End(1)],
-        [Head(1, 401, {}), End(1)],
-        [Head(1, 302, {"location": "http://elsewhere"}), End(1)],
-        [Head(1, 200, {}), Piece(1, ROLE), Broke(1, Failure(Kind.BROKEN_OFF, "x"))],
-        [Head(1, 200, {}), Piece(1, ROLE), End(1)],
-        [Head(1, 200, {}), Piece(1, ROLE + FINISH + DONE)],
-        [Head(1, 200, {}), Piece(1, b'data: {"error": {"message": "x"}}\n\n')],
-        [Head(1, 200, {}), Piece(1, b"data: garbage\n\n")],
-        [Head(1, 200, {}), Piece(1, b"<html>" * 100), End(1)],
-        [Head(1, 500, {}), Piece(1, b"x" * 70_000)],
-        [Head(1, 200, {}), Piece(1, b"data: " + b"x" * 2_000_000)],
+        [ConnectionFailed(1, SILENT)],
+        [ResponseHead(1, 500, {}), BodyEnd(1)],
+        [ResponseHead(1, 503, {}), BodyChunk(1, b"<html>"), BodyEnd(1)],
+        [ResponseHead(1, 408, {}), BodyEnd(1)],
+        [ResponseHead(1, 429, {"retry-after": "30"}), BodyEnd(1)],
+        [ResponseHead(1, 401, {}), BodyEnd(1)],
+        [ResponseHead(1, 302, {"location": "http://elsewhere"}), BodyEnd(1)],
+        [
+            ResponseHead(1, 200, {}),
+            BodyChunk(1, ROLE),
+            ConnectionFailed(1, Failure(Kind.CONNECTION_LOST, "x")),
+        ],
+        [ResponseHead(1, 200, {}), BodyChunk(1, ROLE), BodyEnd(1)],
+        [ResponseHead(1, 200, {}), BodyChunk(1, ROLE + FINISH + DONE)],
+        [ResponseHead(1, 200, {}), BodyChunk(1, b'data: {"error": {"message": "x"}}\n\n')],
+        [ResponseHead(1, 200, {}), BodyChunk(1, b"data: garbage\n\n")],
+        [ResponseHead(1, 200, {}), BodyChunk(1, b"<html>" * 100), BodyEnd(1)],
+        [ResponseHead(1, 500, {}), BodyChunk(1, b"x" * 70_000)],
+        [ResponseHead(1, 200, {}), BodyChunk(1, b"data: " + b"x" * 2_000_000)],
     ],
 )
 def test_a_failure_before_the_first_content_leads_to_the_next_without_a_trace(events: list):
@@ -142,40 +153,45 @@ def test_a_failure_before_the_first_content_leads_to_the_next_without_a_trace(ev
     assert isinstance(opened, Open)
     assert opened.attempt == 2
     assert opened.dial.url.startswith("http://zeus/")
-    session.handle(Head(2, 200, {}), 0.3)
-    assert session.handle(Piece(2, HELLO), 0.4) == [Start(), Write(HELLO)]
+    session.handle(ResponseHead(2, 200, {}), 0.3)
+    assert session.handle(BodyChunk(2, HELLO), 0.4) == [Start(), Write(HELLO)]
     assert session.report.tries[0].failure is not None
     assert session.report.tries[1].failure is None
 
 
 def test_a_first_token_that_does_not_come_leads_to_the_next():
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
-    session.handle(Piece(1, b": still thinking\n\n"), 4.9)
-    assert session.handle(WOKEN, 3.0) == [Start(), Write(KEEPALIVE)]
-    actions = session.handle(WOKEN, 5.0)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, b": still thinking\n\n"), 4.9)
+    assert session.handle(DEADLINE_PASSED, 3.0) == [Start(), Write(KEEPALIVE)]
+    actions = session.handle(DEADLINE_PASSED, 5.0)
     assert names(actions) == ["Drop", "Open"]
 
 
 def test_a_late_word_of_an_upstream_that_was_let_go_is_ignored():
     session = begun()
-    session.handle(Broke(1, REFUSED), 0.1)
-    for late in (Head(1, 200, {}), Piece(1, HELLO), End(1), Broke(1, REFUSED)):
+    session.handle(ConnectionFailed(1, REFUSED), 0.1)
+    for late in (
+        ResponseHead(1, 200, {}),
+        BodyChunk(1, HELLO),
+        BodyEnd(1),
+        ConnectionFailed(1, REFUSED),
+    ):
         assert session.handle(late, 0.2) == []
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        End(1),
-        Broke(1, Failure(Kind.BROKEN_OFF, "broke")),
-        Piece(1, b'data: {"error": {"message": "x"}}\n\n'),
+        BodyEnd(1),
+        ConnectionFailed(1, Failure(Kind.CONNECTION_LOST, "broke")),
+        BodyChunk(1, b'data: {"error": {"message": "x"}}\n\n'),
     ],
 )
 def test_after_the_first_content_a_failure_is_told_and_the_answer_never_ends_cleanly(event):
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
-    session.handle(Piece(1, HELLO), 0.2)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, HELLO), 0.2)
     actions = session.handle(event, 0.3)
     assert names(actions) == ["Drop", "Write", "BreakOff"]
     assert error_of(written(actions))["message"]
@@ -184,18 +200,18 @@ def test_after_the_first_content_a_failure_is_told_and_the_answer_never_ends_cle
 
 def test_half_an_event_is_not_passed_on_before_the_error():
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
-    session.handle(Piece(1, HELLO), 0.2)
-    assert session.handle(Piece(1, WORLD[:20]), 0.3) == []
-    actions = session.handle(Broke(1, Failure(Kind.BROKEN_OFF, "broke")), 0.4)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, HELLO), 0.2)
+    assert session.handle(BodyChunk(1, WORLD[:20]), 0.3) == []
+    actions = session.handle(ConnectionFailed(1, Failure(Kind.CONNECTION_LOST, "broke")), 0.4)
     assert error_of(written(actions))["code"] == "stream_interrupted"
 
 
 def test_a_pause_in_the_answer_that_is_too_long_is_a_failure():
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
-    session.handle(Piece(1, HELLO), 1.0)
-    actions = session.handle(WOKEN, 5.0)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, HELLO), 1.0)
+    actions = session.handle(DEADLINE_PASSED, 5.0)
     assert names(actions) == ["Drop", "Write", "BreakOff"]
     assert error_of(written(actions))["code"] == "upstream_timeout"
 
@@ -203,15 +219,15 @@ def test_a_pause_in_the_answer_that_is_too_long_is_a_failure():
 def test_a_silent_upstream_is_covered_by_comments_well_under_the_clients_ten_seconds():
     session = begun()
     assert session.deadline == 3.0
-    assert session.handle(WOKEN, 3.0) == [Start(), Write(KEEPALIVE)]
+    assert session.handle(DEADLINE_PASSED, 3.0) == [Start(), Write(KEEPALIVE)]
     assert session.deadline == 5.0
 
 
 def test_when_all_fail_the_last_failure_is_answered():
     session = begun()
-    session.handle(Broke(1, SILENT), 0.1)
-    session.handle(Head(2, 429, {"retry-after": "7"}), 0.2)
-    drop, refused = session.handle(End(2), 0.3)
+    session.handle(ConnectionFailed(1, SILENT), 0.1)
+    session.handle(ResponseHead(2, 429, {"retry-after": "7"}), 0.2)
+    drop, refused = session.handle(BodyEnd(2), 0.3)
     assert drop == Drop(2)
     assert isinstance(refused, Refuse)
     assert refused.failure.status == 429
@@ -221,18 +237,18 @@ def test_when_all_fail_the_last_failure_is_answered():
 
 def test_when_all_fail_after_a_comment_was_sent_the_error_is_an_event():
     session = begun()
-    session.handle(WOKEN, 3.0)
-    session.handle(Broke(1, SILENT), 3.1)
-    actions = session.handle(Broke(2, SILENT), 3.2)
+    session.handle(DEADLINE_PASSED, 3.0)
+    session.handle(ConnectionFailed(1, SILENT), 3.1)
+    actions = session.handle(ConnectionFailed(2, SILENT), 3.2)
     assert names(actions) == ["Drop", "Write", "BreakOff"]
 
 
 def test_what_is_the_callers_fault_is_answered_at_once():
     session = begun()
-    session.handle(Head(1, 400, {}), 0.1)
+    session.handle(ResponseHead(1, 400, {}), 0.1)
     body = b'{"error": {"message": "messages[0].content: too long", "param": "messages"}}'
-    session.handle(Piece(1, body), 0.1)
-    _, refused = session.handle(End(1), 0.2)
+    session.handle(BodyChunk(1, body), 0.1)
+    _, refused = session.handle(BodyEnd(1), 0.2)
     assert isinstance(refused, Refuse)
     assert refused.failure.status == 400
     assert refused.failure.param == "messages"
@@ -240,24 +256,24 @@ def test_what_is_the_callers_fault_is_answered_at_once():
 
 def test_a_refused_key_is_not_tried_again_at_the_same_provider():
     session = begun(plan=(PLAN[0], Attempt("acme", "a-2"), PLAN[1]))
-    session.handle(Head(1, 401, {}), 0.1)
-    _, opened = session.handle(End(1), 0.2)
+    session.handle(ResponseHead(1, 401, {}), 0.1)
+    _, opened = session.handle(BodyEnd(1), 0.2)
     assert isinstance(opened, Open)
     assert opened.dial.url.startswith("http://zeus/")
 
 
 def test_the_operators_bad_key_is_never_the_callers_401():
     session = begun(plan=PLAN[:1])
-    session.handle(Head(1, 401, {}), 0.1)
-    _, refused = session.handle(End(1), 0.2)
+    session.handle(ResponseHead(1, 401, {}), 0.1)
+    _, refused = session.handle(BodyEnd(1), 0.2)
     assert isinstance(refused, Refuse)
     assert refused.failure.status == 502
 
 
 def test_an_empty_answer_of_the_last_upstream_is_passed_on():
     session = begun(plan=PLAN[:1])
-    session.handle(Head(1, 200, {}), 0.1)
-    assert names(session.handle(Piece(1, ROLE + FINISH + DONE), 0.2)) == [
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    assert names(session.handle(BodyChunk(1, ROLE + FINISH + DONE), 0.2)) == [
         "Start",
         "Write",
         "Leave",
@@ -267,8 +283,8 @@ def test_an_empty_answer_of_the_last_upstream_is_passed_on():
 
 def test_a_client_that_leaves_cancels_its_upstream():
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
-    assert session.handle(Left(), 0.2) == [Drop(1), BreakOff()]
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    assert session.handle(ClientLeft(), 0.2) == [Drop(1), BreakOff()]
     assert session.report.left
     assert session.deadline is None
 
@@ -278,7 +294,7 @@ def test_all_time_together_is_bounded():
     now, opened = 0.0, 1
     while session.deadline is not None and now < 100:
         now = session.deadline
-        opened += sum(isinstance(action, Open) for action in session.handle(WOKEN, now))
+        opened += sum(isinstance(action, Open) for action in session.handle(DEADLINE_PASSED, now))
     assert now == 60.0
     assert opened == 12
 
@@ -286,36 +302,36 @@ def test_all_time_together_is_bounded():
 def test_an_answer_that_is_not_streamed_comes_whole():
     session = begun(stream=False)
     body = b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}'
-    session.handle(Head(1, 200, {}), 0.1)
-    assert session.handle(Piece(1, body[:9]), 0.2) == []
-    assert session.handle(Piece(1, body[9:]), 0.3) == []
-    assert session.handle(End(1), 0.4) == [Leave(1), Reply(body)]
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    assert session.handle(BodyChunk(1, body[:9]), 0.2) == []
+    assert session.handle(BodyChunk(1, body[9:]), 0.3) == []
+    assert session.handle(BodyEnd(1), 0.4) == [Leave(1), Reply(body)]
     assert session.report.usage is not None
 
 
 def test_an_answer_that_is_not_streamed_falls_back_whenever_it_breaks():
     session = begun(stream=False)
-    session.handle(Head(1, 200, {}), 0.1)
-    session.handle(Piece(1, b'{"choices"'), 0.2)
-    actions = session.handle(Broke(1, Failure(Kind.BROKEN_OFF, "broke")), 0.3)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, b'{"choices"'), 0.2)
+    actions = session.handle(ConnectionFailed(1, Failure(Kind.CONNECTION_LOST, "broke")), 0.3)
     assert names(actions) == ["Drop", "Open"]
 
 
 def test_reasoning_is_not_held_without_bound():
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
     thought = b'data: {"choices":[{"delta":{"reasoning":"' + b"x" * 600_000 + b'"}}]}\n\n'
-    assert session.handle(Piece(1, thought), 0.2) == []
-    assert names(session.handle(Piece(1, thought), 0.3)) == ["Start", "Write"]
+    assert session.handle(BodyChunk(1, thought), 0.2) == []
+    assert names(session.handle(BodyChunk(1, thought), 0.3)) == ["Start", "Write"]
 
 
 # -- the same once more, and whom to turn to
 
 
 def answered(session: ChatSession, number: int, status: int, body: bytes = b"", now: float = 0.2):
-    session.handle(Head(number, status, {}), now)
-    session.handle(Piece(number, body), now)
-    return session.handle(End(number), now)
+    session.handle(ResponseHead(number, status, {}), now)
+    session.handle(BodyChunk(number, body), now)
+    return session.handle(BodyEnd(number), now)
 
 
 def opened(actions: list[Action]) -> list[str]:
@@ -329,8 +345,8 @@ def asked(actions: list[Action]) -> dict:
 
 def test_an_upstream_that_cannot_be_reached_is_tried_once_more_at_once_then_the_next():
     session = begun()
-    assert opened(session.handle(Broke(1, REFUSED), 0.1)) == ["acme"]
-    assert opened(session.handle(Broke(2, REFUSED), 0.2)) == ["zeus"]
+    assert opened(session.handle(ConnectionFailed(1, REFUSED), 0.1)) == ["acme"]
+    assert opened(session.handle(ConnectionFailed(2, REFUSED), 0.2)) == ["zeus"]
 
 
 @pytest.mark.parametrize("status", [409, 499])
@@ -346,7 +362,7 @@ def test_a_server_error_is_tried_once_more_after_a_pause_only_if_nobody_else_is_
     alone = begun(plan=PLAN[:1])
     assert answered(alone, 1, status, now=1.0) == [Drop(1)]
     assert alone.deadline == 1.25
-    assert opened(alone.handle(WOKEN, 1.25)) == ["acme"]
+    assert opened(alone.handle(DEADLINE_PASSED, 1.25)) == ["acme"]
     assert names(answered(alone, 2, status, now=1.5)) == ["Drop", "Refuse"]
 
 
@@ -444,7 +460,7 @@ def test_when_all_fail_the_operators_troubles_are_told_last():
 
 
 def test_a_resting_provider_is_asked_last():
-    shared = Shared(CONFIG, Health({("acme", "a-1"), ("zeus", "z-1")}))
+    shared = Shared(CONFIG, Breaker({("acme", "a-1"), ("zeus", "z-1")}))
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
 
     def one() -> ChatSession:
@@ -453,8 +469,8 @@ def test_a_resting_provider_is_asked_last():
         return session
 
     first = one()
-    first.handle(Head(1, 429, {"retry-after": "5"}), 0.1)
-    assert opened(first.handle(End(1), 0.1)) == ["zeus"]
+    first.handle(ResponseHead(1, 429, {"retry-after": "5"}), 0.1)
+    assert opened(first.handle(BodyEnd(1), 0.1)) == ["zeus"]
     assert first.report.tries[0].rests
     second = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.2, shared)
     assert opened(second.handle(Begin(), 0.2)) == ["zeus"]
@@ -463,12 +479,12 @@ def test_a_resting_provider_is_asked_last():
 
 
 def test_headers_that_say_nothing_is_left_spare_the_next_caller_a_refusal():
-    shared = Shared(CONFIG, Health({("acme", "a-1"), ("zeus", "z-1")}))
+    shared = Shared(CONFIG, Breaker({("acme", "a-1"), ("zeus", "z-1")}))
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
     session = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.0, shared)
     session.handle(Begin(), 0.0)
     head = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}
-    session.handle(Head(1, 200, head), 0.1)
+    session.handle(ResponseHead(1, 200, head), 0.1)
     other = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.2, shared)
     assert opened(other.handle(Begin(), 0.2)) == ["zeus"]
 
@@ -489,13 +505,17 @@ def hedged(plan=PLAN, **hedge: object) -> ChatSession:
 def test_a_silent_upstream_gets_company_and_the_first_to_speak_wins():
     session = hedged()
     assert session.deadline == 1.0
-    assert opened(session.handle(WOKEN, 1.0)) == ["zeus"]
-    session.handle(Head(1, 200, {}), 1.1)
-    session.handle(Head(2, 200, {}), 1.1)
-    session.handle(Piece(1, ROLE), 1.2)
-    assert session.handle(Piece(2, ROLE + HELLO), 1.3) == [Drop(1), Start(), Write(ROLE + HELLO)]
-    assert session.handle(Piece(1, HELLO), 1.4) == []
-    assert names(session.handle(Piece(2, FINISH + DONE), 1.5)) == ["Write", "Leave", "Finish"]
+    assert opened(session.handle(DEADLINE_PASSED, 1.0)) == ["zeus"]
+    session.handle(ResponseHead(1, 200, {}), 1.1)
+    session.handle(ResponseHead(2, 200, {}), 1.1)
+    session.handle(BodyChunk(1, ROLE), 1.2)
+    assert session.handle(BodyChunk(2, ROLE + HELLO), 1.3) == [
+        Drop(1),
+        Start(),
+        Write(ROLE + HELLO),
+    ]
+    assert session.handle(BodyChunk(1, HELLO), 1.4) == []
+    assert names(session.handle(BodyChunk(2, FINISH + DONE), 1.5)) == ["Write", "Leave", "Finish"]
     first, second = session.report.tries
     assert (first.lost, first.hedge) == (True, False)
     assert (second.lost, second.hedge) == (False, True)
@@ -504,28 +524,28 @@ def test_a_silent_upstream_gets_company_and_the_first_to_speak_wins():
 
 def test_the_first_may_still_win():
     session = hedged()
-    session.handle(WOKEN, 1.0)
-    assert session.handle(Piece(1, HELLO), 1.2) == [Drop(2), Start(), Write(HELLO)]
+    session.handle(DEADLINE_PASSED, 1.0)
+    assert session.handle(BodyChunk(1, HELLO), 1.2) == [Drop(2), Start(), Write(HELLO)]
 
 
 def test_a_failure_beside_a_hedge_costs_nothing():
     session = hedged()
-    session.handle(WOKEN, 1.0)
-    assert session.handle(Broke(1, SILENT), 1.2) == [Drop(1)]
-    assert session.handle(Piece(2, HELLO), 1.3) == [Start(), Write(HELLO)]
+    session.handle(DEADLINE_PASSED, 1.0)
+    assert session.handle(ConnectionFailed(1, SILENT), 1.2) == [Drop(1)]
+    assert session.handle(BodyChunk(2, HELLO), 1.3) == [Start(), Write(HELLO)]
 
 
 def test_an_upstream_that_reasons_gets_no_company():
     session = hedged()
     thought = b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n'
-    assert session.handle(Piece(1, thought), 0.5) == []
+    assert session.handle(BodyChunk(1, thought), 0.5) == []
     assert session.deadline == 3.0  # the comment
 
 
 def test_so_many_are_asked_and_no_more():
     session = hedged(plan=(*PLAN, PLAN[0]), extra_max=1)
-    session.handle(WOKEN, 1.0)
-    assert session.handle(WOKEN, 2.0) == [Start(), Write(KEEPALIVE)]
+    session.handle(DEADLINE_PASSED, 1.0)
+    assert session.handle(DEADLINE_PASSED, 2.0) == [Start(), Write(KEEPALIVE)]
 
 
 def test_hedges_are_a_share_of_all_requests():
@@ -550,8 +570,8 @@ def test_without_a_time_the_deployments_own_p95_decides():
 
 def test_a_client_that_leaves_cancels_both():
     session = hedged()
-    session.handle(WOKEN, 1.0)
-    assert session.handle(Left(), 1.1) == [Drop(1), Drop(2), BreakOff()]
+    session.handle(DEADLINE_PASSED, 1.0)
+    assert session.handle(ClientLeft(), 1.1) == [Drop(1), Drop(2), BreakOff()]
 
 
 # -- places
@@ -564,7 +584,7 @@ def limited(shared: Shared, priority: str = "standard", plan=PLAN[:1], now: floa
 
 
 def one_place() -> Shared:
-    return Shared(CONFIG, None, Slots({("acme", "a-1"): Limits(concurrency=1)}))
+    return Shared(CONFIG, None, ConcurrencyLimiter({("acme", "a-1"): Limits(concurrency=1)}))
 
 
 def test_a_request_waits_for_a_place_and_is_asked_once_it_is_granted():
@@ -574,13 +594,13 @@ def test_a_request_waits_for_a_place_and_is_asked_once_it_is_granted():
     assert isinstance(wait, Wait)
     granted: list[int] = []
     wait.place.on_grant = lambda: granted.append(wait.attempt)
-    first.handle(Piece(1, HELLO + FINISH + DONE), 1.0)
+    first.handle(BodyChunk(1, HELLO + FINISH + DONE), 1.0)
     assert granted == [1]
     assert opened(second.handle(Granted(1), 1.0)) == ["acme"]
 
 
 def test_a_place_is_returned_however_an_attempt_ends():
-    for ending in (Left(), Broke(1, SILENT), End(1)):
+    for ending in (ClientLeft(), ConnectionFailed(1, SILENT), BodyEnd(1)):
         shared = one_place()
         first, _ = limited(shared)
         first.handle(ending, 0.5)
@@ -599,9 +619,9 @@ def test_nothing_waits_past_its_deadline():
     shared = one_place()
     limited(shared)
     second, _ = limited(shared)
-    assert second.handle(WOKEN, 3.0) == [Start(), Write(KEEPALIVE)]
+    assert second.handle(DEADLINE_PASSED, 3.0) == [Start(), Write(KEEPALIVE)]
     assert second.deadline == 4.0
-    drop, error, _ = second.handle(WOKEN, 4.0)
+    drop, error, _ = second.handle(DEADLINE_PASSED, 4.0)
     assert drop == Drop(1)
     assert b"rate_limited" in error.data
 
@@ -619,23 +639,23 @@ def rounds(of: int = 3, **hedge: object) -> ChatSession:
 
 def test_when_all_have_failed_for_the_moment_they_are_asked_again_after_a_pause():
     session = rounds()
-    session.handle(Broke(1, SILENT), 0.1)
+    session.handle(ConnectionFailed(1, SILENT), 0.1)
     assert answered(session, 2, 503, now=0.2) == [Drop(2)]
     assert session.deadline == 0.45
-    assert opened(session.handle(WOKEN, 0.45)) == ["acme"]
-    assert session.handle(Piece(3, HELLO), 0.5) == [Start(), Write(HELLO)]
+    assert opened(session.handle(DEADLINE_PASSED, 0.45)) == ["acme"]
+    assert session.handle(BodyChunk(3, HELLO), 0.5) == [Start(), Write(HELLO)]
 
 
 def test_a_short_wish_to_wait_is_kept_to_and_a_long_one_is_not_waited_for():
     session = rounds()
-    session.handle(Head(1, 429, {"retry-after": "1"}), 0.1)
-    session.handle(End(1), 0.1)
-    session.handle(Head(2, 429, {"retry-after": "30"}), 0.2)
-    assert session.handle(End(2), 0.2) == [Drop(2)]
+    session.handle(ResponseHead(1, 429, {"retry-after": "1"}), 0.1)
+    session.handle(BodyEnd(1), 0.1)
+    session.handle(ResponseHead(2, 429, {"retry-after": "30"}), 0.2)
+    assert session.handle(BodyEnd(2), 0.2) == [Drop(2)]
     assert session.deadline == 1.2
-    assert opened(session.handle(WOKEN, 1.2)) == ["acme"]
-    session.handle(Head(3, 401, {}), 1.3)
-    assert names(session.handle(End(3), 1.3)) == ["Drop", "Refuse"]
+    assert opened(session.handle(DEADLINE_PASSED, 1.2)) == ["acme"]
+    session.handle(ResponseHead(3, 401, {}), 1.3)
+    assert names(session.handle(BodyEnd(3), 1.3)) == ["Drop", "Refuse"]
 
 
 def test_there_are_only_so_many_rounds_with_longer_pauses():
@@ -647,7 +667,7 @@ def test_there_are_only_so_many_rounds_with_longer_pauses():
         if actions == [Drop(number)]:
             pauses.append(session.deadline - now)
             now = session.deadline
-            session.handle(WOKEN, now)
+            session.handle(DEADLINE_PASSED, now)
     assert number == 6
     assert pauses == [0.25, 0.5]
 
@@ -660,11 +680,11 @@ def test_what_will_not_pass_is_not_asked_again():
 
 def test_beside_one_that_stalls_the_others_are_gone_through_again():
     session = rounds(enabled=True, after_s=0.5)
-    assert opened(session.handle(WOKEN, 0.5)) == ["zeus"]
+    assert opened(session.handle(DEADLINE_PASSED, 0.5)) == ["zeus"]
     assert answered(session, 2, 503, now=0.6) == [Drop(2)]
     assert session.deadline == 0.85
-    assert opened(session.handle(WOKEN, 0.85)) == ["zeus"]
-    assert session.handle(Piece(3, HELLO), 0.9) == [Drop(1), Start(), Write(HELLO)]
+    assert opened(session.handle(DEADLINE_PASSED, 0.85)) == ["zeus"]
+    assert session.handle(BodyChunk(3, HELLO), 0.9) == [Drop(1), Start(), Write(HELLO)]
 
 
 def test_an_answer_that_comes_in_one_piece_is_not_asked_for_twice():
@@ -677,8 +697,8 @@ def test_an_answer_that_comes_in_one_piece_is_not_asked_for_twice():
 
 def test_an_answer_whose_end_alone_is_missing_is_whole():
     session = begun()
-    session.handle(Head(1, 200, {}), 0.1)
-    session.handle(Piece(1, HELLO + FINISH), 0.2)
-    actions = session.handle(WOKEN, 4.2)
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, HELLO + FINISH), 0.2)
+    actions = session.handle(DEADLINE_PASSED, 4.2)
     assert names(actions) == ["Write", "Leave", "Finish"]
     assert written(actions) == DONE

@@ -15,10 +15,10 @@ from gateway.conversations.eot.session import (
     Close,
     EotSession,
     Predicted,
-    Tell,
+    SendToClient,
 )
 from gateway.engines.types import Prediction
-from gateway.upstreams.events import WOKEN, Binary, Left, Text
+from gateway.upstreams.events import DEADLINE_PASSED, Binary, ClientLeft, Text
 
 THRESHOLDS = Thresholds(default=0.5, languages={"en": 0.4, "de": 0.3})
 WINDOW_BYTES = 32000  # 1 s
@@ -61,7 +61,7 @@ def opened() -> EotSession:
 
 
 def said(actions: list[Action]) -> list[pb.ServerMessage]:
-    return [pb.ServerMessage.FromString(a.data) for a in actions if isinstance(a, Tell)]
+    return [pb.ServerMessage.FromString(a.data) for a in actions if isinstance(a, SendToClient)]
 
 
 def predicted(number: int = 1, probability: float = 0.75) -> Predicted:
@@ -189,7 +189,7 @@ def test_a_request_is_answered_in_time_whatever_the_engine_does():
     session.handle(start("newer"), 2.4)
 
     assert session.deadline == pytest.approx(2.0 + ANSWER_S_MAX)
-    (told,) = said(session.handle(WOKEN, 2.0 + ANSWER_S_MAX))
+    (told,) = said(session.handle(DEADLINE_PASSED, 2.0 + ANSWER_S_MAX))
     assert told.request_id == "slow"
     assert told.eot_prediction.probability == 1.0
     assert session.deadline == pytest.approx(2.4 + ANSWER_S_MAX)
@@ -327,7 +327,7 @@ def test_a_client_that_says_nothing_for_long_is_closed():
     session.handle(audio(), 30.0)
 
     assert session.deadline == 90.0
-    actions = session.handle(WOKEN, 90.0)
+    actions = session.handle(DEADLINE_PASSED, 90.0)
     assert said(actions)[0].error.code == 408
     assert isinstance(actions[-1], Close)
 
@@ -336,5 +336,5 @@ def test_a_client_that_says_nothing_for_long_is_closed():
 def test_a_client_that_leaves_ends_the_session(code: int, left: bool):
     session = opened()
 
-    assert session.handle(Left(code), 0.1) == [Close(1000)]
+    assert session.handle(ClientLeft(code), 0.1) == [Close(1000)]
     assert session.report.left is left

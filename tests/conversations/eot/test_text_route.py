@@ -17,7 +17,7 @@ from gateway.conversations.eot.text_route import (
     read_request,
 )
 from gateway.engines.turn_detection.text import Turn
-from gateway.server.admission import Door
+from gateway.server.admission import Admission
 from gateway.server.auth import Authenticator
 from gateway.settings.eot import EotConfig
 from gateway.settings.server import LimitsConfig
@@ -94,7 +94,9 @@ class Engine:
 
 def endpoint(engine: Engine) -> EotMultiEndpoint:
     limits, metrics = LimitsConfig(), Metrics()
-    made = EotMultiEndpoint(EotConfig(), limits, Door(Authenticator({}), limits, metrics), metrics)
+    made = EotMultiEndpoint(
+        EotConfig(), limits, Admission(Authenticator({}), limits, metrics), metrics
+    )
     made._batcher = engine  # type: ignore[assignment]
     return made
 

@@ -10,22 +10,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.conversations.stt.actions import Close, Drop, Linger, Open, Pause, Resume, Send, Tell
+from gateway.conversations.stt.actions import (
+    Close,
+    Drop,
+    Linger,
+    Open,
+    Pause,
+    Resume,
+    Send,
+    SendToClient,
+)
 from gateway.conversations.stt.protocol import Asked
 from gateway.conversations.stt.session import SttSession
-from gateway.routing.breaker import Health
+from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import WOKEN, Broke, Closed, Frame, Left, Opened, Text
+from gateway.upstreams.events import (
+    DEADLINE_PASSED,
+    ClientLeft,
+    ConnectionFailed,
+    SocketClosed,
+    SocketFrame,
+    SocketOpened,
+    Text,
+)
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.stt import (
     Audio,
-    Final,
-    Heard,
-    Interim,
+    Capabilities,
+    FinalTranscript,
+    InterimTranscript,
+    RecognizerEvent,
     Request,
-    Traits,
     Transcript,
     Word,
 )
@@ -34,7 +51,7 @@ RATE = 16_000
 FRAME_S = 0.05
 ACME = Attempt("acme", "ear-1")
 ZEUS = Attempt("zeus", "ear-2")
-FAST = Traits(replay_rate=float("inf"))
+FAST = Capabilities(replay_rate=float("inf"))
 
 
 def tone(seconds: float, amplitude: int = 8000) -> bytes:
@@ -50,7 +67,7 @@ HUSH = bytes(len(TONE))
 class Scripted:
     """A recogniser whose messages are the very things that are asked and heard."""
 
-    def __init__(self, attempt: Attempt, traits: Traits, rate: int, lively: bool) -> None:
+    def __init__(self, attempt: Attempt, traits: Capabilities, rate: int, lively: bool) -> None:
         self.attempt = attempt
         self.traits = traits
         self.rate = rate if not traits.rates or rate in traits.rates else traits.rates[0]
@@ -60,16 +77,16 @@ class Scripted:
         return Dial(f"wss://{self.attempt.provider}/{self.attempt.model}")
 
     def opening(self) -> Sequence[Any]:
-        return ("hello",) if self.traits.greets else ()
+        return ("hello",) if self.traits.sends_ready else ()
 
     def encode(self, request: Request) -> Sequence[Any]:
         return (request,)
 
-    def decode(self, frame: Any) -> Sequence[Heard]:
+    def decode(self, frame: Any) -> Sequence[RecognizerEvent]:
         return list(frame)
 
     def closed(self, code: int, reason: str) -> Failure:
-        return Failure(Kind.BROKEN_OFF, reason or "closed", upstream_status=code)
+        return Failure(Kind.CONNECTION_LOST, reason or "closed", upstream_status=code)
 
     def update(self, attempt: Attempt) -> Sequence[Any] | None:
         return ("changed",) if self._lively else None
@@ -79,7 +96,7 @@ class ScriptedUpstream:
     terms_option: str | None = "keyterm"
     speakers_option: str | None = None
 
-    def __init__(self, traits: Traits, *, lively: bool = False) -> None:
+    def __init__(self, traits: Capabilities, *, lively: bool = False) -> None:
         self.traits = traits
         self.lively = lively
 
@@ -108,12 +125,12 @@ def words(text: str, start: float, end: float) -> Transcript:
     )
 
 
-def interim(text: str, start: float = 0.0, end: float = 1.0) -> Interim:
-    return Interim(words(text, start, end))
+def interim(text: str, start: float = 0.0, end: float = 1.0) -> InterimTranscript:
+    return InterimTranscript(words(text, start, end))
 
 
-def final(text: str, start: float = 0.0, end: float = 1.0) -> Final:
-    return Final(words(text, start, end))
+def final(text: str, start: float = 0.0, end: float = 1.0) -> FinalTranscript:
+    return FinalTranscript(words(text, start, end))
 
 
 class Play:
@@ -122,16 +139,16 @@ class Play:
     def __init__(
         self,
         plan: Plan = (ACME, ZEUS),
-        traits: Traits | Mapping[str, Traits] = FAST,
+        traits: Capabilities | Mapping[str, Capabilities] = FAST,
         config: SttConfig | None = None,
-        health: Health | None = None,
+        health: Breaker | None = None,
         lively: bool = False,
         ends_itself: bool = False,
         **create: Any,
     ) -> None:
         self.now = 100.0
         self.plan = plan
-        self.health = health or Health()
+        self.health = health or Breaker()
         by_name = (
             traits
             if isinstance(traits, Mapping)
@@ -167,7 +184,7 @@ class Play:
     def event(self, event: Any) -> None:
         for action in self.session.handle(event, self.now):
             match action:
-                case Tell(text):
+                case SendToClient(text):
                     self.told.append(json.loads(text))
                 case Open():
                     self.opened.append(action)
@@ -196,19 +213,19 @@ class Play:
         return self
 
     def accept(self, number: int | None = None) -> None:
-        self.event(Opened(number or self.opened[-1].number))
+        self.event(SocketOpened(number or self.opened[-1].number))
 
-    def hear(self, *heard: Heard, number: int | None = None) -> None:
-        self.event(Frame(number or self.opened[-1].number, heard))
+    def hear(self, *heard: RecognizerEvent, number: int | None = None) -> None:
+        self.event(SocketFrame(number or self.opened[-1].number, heard))
 
     def fail(self, kind: Kind = Kind.UNREACHABLE, number: int | None = None) -> None:
-        self.event(Broke(number or self.opened[-1].number, Failure(kind, "no")))
+        self.event(ConnectionFailed(number or self.opened[-1].number, Failure(kind, "no")))
 
     def close_upstream(self, code: int = 1006, number: int | None = None) -> None:
-        self.event(Closed(number or self.opened[-1].number, code, ""))
+        self.event(SocketClosed(number or self.opened[-1].number, code, ""))
 
     def leave(self) -> None:
-        self.event(Left(1006))
+        self.event(ClientLeft(1006))
 
     def audio(self, pcm: bytes) -> None:
         self.say({"type": "input_audio", "audio": base64.b64encode(pcm).decode()})
@@ -231,7 +248,7 @@ class Play:
             if deadline is None or deadline > until + 1e-9:
                 break
             self.now = max(self.now, deadline)
-            self.event(WOKEN)
+            self.event(DEADLINE_PASSED)
         else:
             raise AssertionError("the session spins")
         self.now = until

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from gateway.conversations.stt.replay_buffer import KeptAudio
+from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from tests.conversations.stt.play import HUSH, RATE, TONE, tone
 
 
-def kept(*parts: bytes, seconds_max: float = 30.0) -> KeptAudio:
-    audio = KeptAudio(RATE, seconds_max)
+def kept(*parts: bytes, seconds_max: float = 30.0) -> ReplayBuffer:
+    audio = ReplayBuffer(RATE, seconds_max)
     for part in parts:
         audio.add(part)
     return audio
 
 
 def test_a_long_frame_is_split() -> None:
-    audio = KeptAudio(RATE, 30.0)
+    audio = ReplayBuffer(RATE, 30.0)
 
     assert audio.add(tone(0.25)) == 3
     assert [chunk.samples for chunk in audio.chunks] == [1600, 1600, 800]

@@ -7,25 +7,25 @@ from typing import Any
 import pytest
 
 from gateway.conversations.stt.stall_detector import CLOSE_AGAIN_MAX
-from gateway.routing.breaker import Health
+from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.stt import (
-    Eager,
+    Capabilities,
+    EagerEndOfTurn,
     Ended,
     Expiring,
     Failed,
-    Final,
+    FinalTranscript,
     Finish,
     Flush,
     Flushed,
     KeepAlive,
     NotUpdated,
     Ready,
-    Resumed,
     SpeechStarted,
-    Traits,
     Transcript,
+    TurnResumed,
 )
 from tests.conversations.stt.play import (
     ACME,
@@ -41,7 +41,7 @@ from tests.conversations.stt.play import (
     words,
 )
 
-GREETS = Traits(replay_rate=float("inf"), greets=True)
+GREETS = Capabilities(replay_rate=float("inf"), sends_ready=True)
 
 
 # -- a call that goes well
@@ -88,7 +88,7 @@ def test_transcripts_carry_every_field_that_the_clients_read() -> None:
     play = Play(settings={"language": "en"}).started()
     play.speak(1.0)
     play.hear(
-        Final(
+        FinalTranscript(
             Transcript(
                 "Hello there.",
                 start=0.1,
@@ -124,7 +124,7 @@ def test_transcripts_carry_every_field_that_the_clients_read() -> None:
 def test_nothing_is_ever_null() -> None:
     play = Play().started()
     play.speak(1.0)
-    play.hear(Final(Transcript("Hello")))
+    play.hear(FinalTranscript(Transcript("Hello")))
 
     (message,) = play.of("final_transcript")
     assert None not in message.values()
@@ -136,7 +136,7 @@ def test_nothing_is_ever_null() -> None:
 def test_empty_finals_and_repeated_interims_are_not_passed_on() -> None:
     play = Play().started()
     play.speak(1.0)
-    play.hear(interim("hel"), interim("hel"), interim(""), Final(Transcript("")))
+    play.hear(interim("hel"), interim("hel"), interim(""), FinalTranscript(Transcript("")))
 
     assert play.types() == ["session.created", "interim_transcript"]
 
@@ -161,7 +161,7 @@ def test_the_onset_of_speech_is_told_once_an_utterance() -> None:
 def test_an_eager_end_is_a_preflight_after_the_onset_and_can_be_taken_back() -> None:
     play = Play().started()
     play.speak(1.0)
-    play.hear(Eager(words("I think", 0.1, 0.9)), Resumed())
+    play.hear(EagerEndOfTurn(words("I think", 0.1, 0.9)), TurnResumed())
 
     assert play.types()[1:] == ["start_of_speech", "preflight_transcript", "interim_transcript"]
 
@@ -426,7 +426,7 @@ def test_finals_are_neither_repeated_nor_lost() -> None:
     play.fail()
     play.accept()
     heard = words("two three", -0.1, 1.0)  # a little of what was told is heard again
-    play.hear(Final(Transcript("two three", words=heard.words, start=0.0, end=1.0)))
+    play.hear(FinalTranscript(Transcript("two three", words=heard.words, start=0.0, end=1.0)))
 
     texts = play.finals()
     assert texts[0] == "one two"
@@ -442,7 +442,11 @@ def test_a_word_that_was_told_is_left_out_of_a_replay() -> None:
     play.fail()
     play.accept()  # hears from 0.95 s on, where it is quiet
     assert play.audio_s(2) == pytest.approx(1.05, abs=0.01)
-    play.hear(Final(Transcript("two three", words=(word("two", 0, 0.04), word("three", 0.1, 0.5)))))
+    play.hear(
+        FinalTranscript(
+            Transcript("two three", words=(word("two", 0, 0.04), word("three", 0.1, 0.5)))
+        )
+    )
 
     assert play.finals() == ["one two", "three"]
 
@@ -587,7 +591,7 @@ def test_the_last_words_of_a_session_that_fails_are_told() -> None:
 
 
 def test_a_provider_that_others_found_dead_is_tried_last() -> None:
-    health = Health()
+    health = Breaker()
     for _ in range(3):
         play = Play(plan=(ACME,), health=health, connection={"retries": 0})
         play.say(play.create)
@@ -602,7 +606,7 @@ def test_an_empty_final_does_not_take_the_beginning_of_a_word_with_it() -> None:
     play = Play().started()
     play.hush(0.7)
     play.speak(0.3)
-    play.hear(Final(Transcript("", start=0.0, end=1.0)))
+    play.hear(FinalTranscript(Transcript("", start=0.0, end=1.0)))
     play.speak(0.5)
     play.close_upstream()
     play.accept()
@@ -660,7 +664,7 @@ def test_silence_is_no_stall() -> None:
 
 
 def test_a_provider_that_says_something_all_the_time_has_stalled_when_it_does_not() -> None:
-    play = Play(traits=Traits(replay_rate=float("inf"), chatty_s=6.0)).started()
+    play = Play(traits=Capabilities(replay_rate=float("inf"), heartbeat_s=6.0)).started()
     play.hush(7.0)
 
     assert play.providers == ["acme", "zeus"]
@@ -745,7 +749,7 @@ def test_a_caller_who_mutes_in_the_middle_still_gets_a_final() -> None:
 
 
 def test_a_muted_callers_line_is_kept_alive() -> None:
-    play = Play(traits=Traits(keepalive_s=4.0)).started()
+    play = Play(traits=Capabilities(keepalive_s=4.0)).started()
     play.speak(0.2)
     play.wait(20.0)
 
@@ -754,7 +758,7 @@ def test_a_muted_callers_line_is_kept_alive() -> None:
 
 
 def test_a_line_that_never_had_audio_gets_silence_first() -> None:
-    play = Play(traits=Traits(keepalive_s=4.0, first_audio=True)).started()
+    play = Play(traits=Capabilities(keepalive_s=4.0, first_audio=True)).started()
     play.wait(9.0)
 
     assert play.asked(KeepAlive) == 2
@@ -763,7 +767,7 @@ def test_a_line_that_never_had_audio_gets_silence_first() -> None:
 
 def test_silence_that_was_put_in_does_not_move_the_clock() -> None:
     play = Play(
-        traits=Traits(replay_rate=float("inf"), keepalive_s=4.0, keepalive_by="silence")
+        traits=Capabilities(replay_rate=float("inf"), keepalive_s=4.0, keepalive_by="silence")
     ).started()
     play.speak(1.0)
     play.hear(final("One.", 0, 1))
@@ -776,7 +780,9 @@ def test_silence_that_was_put_in_does_not_move_the_clock() -> None:
 
 
 def test_an_open_turn_of_a_muted_caller_is_ended_with_silence() -> None:
-    play = Play(traits=Traits(replay_rate=float("inf"), starves=True)).started()
+    play = Play(
+        traits=Capabilities(replay_rate=float("inf"), needs_audio_to_end_turn=True)
+    ).started()
     play.speak(1.0)
     play.hear(SpeechStarted(0.0), interim("hello"))
     play.wait(2.0)
@@ -799,7 +805,7 @@ def test_a_line_lost_in_a_long_silence_is_opened_when_there_is_something_to_hear
 
 
 def test_a_session_limit_is_met_by_a_connection_that_overlaps() -> None:
-    play = Play(traits=Traits(replay_rate=float("inf"), session_s=600.0)).started()
+    play = Play(traits=Capabilities(replay_rate=float("inf"), session_s=600.0)).started()
     for _ in range(580):
         play.speak(0.5)
         play.hear(final("Yes.", play.audio_s() - 0.5, play.audio_s()), number=1)
@@ -845,7 +851,7 @@ def test_speech_at_the_limit_is_given_to_the_old_line_till_the_last_moment() -> 
 
 def test_a_line_that_lags_behind_when_it_is_replaced_still_sends_its_part() -> None:
     config = SttConfig(stall_s=60)
-    traits = Traits(replay_rate=1.0, text_within_s=60, final_within_s=60)
+    traits = Capabilities(replay_rate=1.0, deaf_after_s=60, final_within_s=60)
     play = Play(traits=traits, config=config).started()
     for _ in range(60):
         play.audio(TONE)  # 3 s at once
@@ -873,7 +879,7 @@ def test_an_old_line_that_dies_before_its_last_final_leaves_its_words() -> None:
 
 
 def test_a_muted_caller_gets_no_new_connection_at_the_limit() -> None:
-    play = Play(traits=Traits(session_s=600.0, keepalive_s=4.0)).started()
+    play = Play(traits=Capabilities(session_s=600.0, keepalive_s=4.0)).started()
     play.hush(0.5)
     play.wait(700.0)
 
@@ -971,7 +977,7 @@ def test_a_line_that_fails_while_its_successor_opens_is_followed_by_it() -> None
 
 def test_a_client_that_runs_ahead_is_slowed_and_nothing_is_lost() -> None:
     config = SttConfig(replay_s=10, stall_s=60)
-    play = Play(traits=Traits(replay_rate=1.0, text_within_s=60), config=config).started()
+    play = Play(traits=Capabilities(replay_rate=1.0, deaf_after_s=60), config=config).started()
     sent = 0
     while not play.paused:
         play.audio(TONE)
@@ -986,7 +992,7 @@ def test_a_client_that_runs_ahead_is_slowed_and_nothing_is_lost() -> None:
 
 
 def test_frames_that_the_network_held_back_are_not_held_back_again() -> None:
-    play = Play(traits=Traits(replay_rate=1.0)).started()
+    play = Play(traits=Capabilities(replay_rate=1.0)).started()
     play.hush(2.0)
     play.wait(1.5)
     for _ in range(30):
@@ -996,7 +1002,7 @@ def test_frames_that_the_network_held_back_are_not_held_back_again() -> None:
 
 
 def test_a_replay_is_no_faster_than_the_provider_allows() -> None:
-    play = Play(traits=Traits(replay_rate=1.25)).started()
+    play = Play(traits=Capabilities(replay_rate=1.25)).started()
     play.speak(4.0)
     play.hear(interim("long", 0, 4))
     play.fail()
@@ -1008,7 +1014,7 @@ def test_a_replay_is_no_faster_than_the_provider_allows() -> None:
 
 
 def test_a_slow_replay_leaves_out_silence_and_keeps_the_clock() -> None:
-    play = Play(traits=Traits(replay_rate=1.0)).started()
+    play = Play(traits=Capabilities(replay_rate=1.0)).started()
     play.speak(0.5)
     play.hush(3.0)
     play.speak(0.5)
@@ -1026,7 +1032,7 @@ def test_a_slow_replay_leaves_out_silence_and_keeps_the_clock() -> None:
 
 
 def test_short_pieces_are_merged_and_padded_for_a_provider_that_wants_longer_ones() -> None:
-    play = Play(traits=Traits(replay_rate=float("inf"), frame_s_min=0.1)).started()
+    play = Play(traits=Capabilities(replay_rate=float("inf"), frame_s_min=0.1)).started()
     play.speak(0.25)
     sizes = [len(one.pcm) / 2 / RATE for one in play.sent[1]]
     assert sizes == [0.1, 0.1]
@@ -1037,7 +1043,7 @@ def test_short_pieces_are_merged_and_padded_for_a_provider_that_wants_longer_one
 
 
 def test_audio_is_resampled_for_a_provider_with_another_rate() -> None:
-    play = Play(traits=Traits(replay_rate=float("inf"), rates=(24_000,))).started()
+    play = Play(traits=Capabilities(replay_rate=float("inf"), rates=(24_000,))).started()
     play.speak(2.0)
 
     assert play.audio_s() == pytest.approx(3.0, abs=0.1)  # 24 000 samples a second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.conversations.tts.planning import Planner
+from gateway.conversations.tts.planning import TtsPlanner
 from gateway.conversations.tts.protocol import Style
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
@@ -29,7 +29,7 @@ class Catalogue:
 
 
 TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera"}
-PLANNER = Planner(Catalogue(), TYPES)  # type: ignore[arg-type]
+PLANNER = TtsPlanner(Catalogue(), TYPES)  # type: ignore[arg-type]
 
 
 def test_the_first_attempt_is_tried_once_more_at_the_end():

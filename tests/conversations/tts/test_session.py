@@ -13,50 +13,50 @@ import pytest
 from gateway.conversations.tts.actions import (
     Action,
     Begin,
-    Cancel,
+    CancelSynthesis,
     Close,
     Finish,
     Prepare,
     Say,
+    SendToClient,
     Spoke,
     Spoken,
     Stalled,
-    Tell,
     Tried,
 )
 from gateway.conversations.tts.clips import Clips
 from gateway.conversations.tts.protocol import Style
 from gateway.conversations.tts.session import TtsSession
-from gateway.routing.breaker import Health
+from gateway.routing.breaker import Breaker
 from gateway.settings.tts import TtsConfig
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import Binary, Left, Text, Woken
+from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.tts import (
     Audio,
+    Capabilities,
     Chars,
     Failed,
     Finished,
-    Heard,
     PartSpoken,
     Restart,
+    SynthesisEvent,
     Timed,
     Times,
-    Traits,
     Words,
 )
 
 RATE = 24000
 TRAITS = {
-    "acme": Traits(rates=(16000, 24000), text_chars_max=400),
-    "cartesia": Traits(rates=(24000,), text_chars_max=400),
-    "zeus": Traits(rates=(24000,), text_chars_max=400),
-    "low": Traits(rates=(8000,), text_chars_max=400),
-    "marked": Traits(rates=(24000,), text_chars_max=20, marks=True),
-    "again": Traits(rates=(24000,), text_chars_max=400, times=Times.RESTARTING),
-    "brief": Traits(rates=(24000,), text_chars_max=400, expires_s=0.7),
+    "acme": Capabilities(rates=(16000, 24000), text_chars_max=400),
+    "cartesia": Capabilities(rates=(24000,), text_chars_max=400),
+    "zeus": Capabilities(rates=(24000,), text_chars_max=400),
+    "low": Capabilities(rates=(8000,), text_chars_max=400),
+    "marked": Capabilities(rates=(24000,), text_chars_max=20, marks=True),
+    "again": Capabilities(rates=(24000,), text_chars_max=400, times=Times.RESTARTING),
+    "brief": Capabilities(rates=(24000,), text_chars_max=400, expires_s=0.7),
 }
-BROKEN = Failure(Kind.BROKEN_OFF, "broke off")
+BROKEN = Failure(Kind.CONNECTION_LOST, "broke off")
 
 
 def plan_of(style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
@@ -82,7 +82,7 @@ class Conversation:
     ) -> None:
         self.now = 0.0
         self.rate = rate
-        self.health = Health()
+        self.health = Breaker()
         self.session = TtsSession(
             "s1", plan_of, TRAITS, self.health, TtsConfig(**config), None, 600.0, 0.0, clips
         )
@@ -116,7 +116,7 @@ class Conversation:
     def flush(self) -> list[Action]:
         return self.say({"type": "session.flush"})
 
-    def hear(self, number: int, *heard: Heard, after_s: float = 0.0) -> list[Action]:
+    def hear(self, number: int, *heard: SynthesisEvent, after_s: float = 0.0) -> list[Action]:
         actions: list[Action] = []
         for one in heard:
             actions += self.handle(Spoke(number, one), after_s)
@@ -126,7 +126,7 @@ class Conversation:
         """Until the session's deadline."""
         assert self.session.deadline is not None
         self.now = max(self.now, self.session.deadline)
-        return self.handle(Woken())
+        return self.handle(DeadlinePassed())
 
     def wait_until(self, wanted: type[Action]) -> list[Action]:
         for _ in range(100):
@@ -137,7 +137,7 @@ class Conversation:
 
 
 def told(actions: Sequence[Action]) -> list[dict[str, Any]]:
-    return [json.loads(action.text) for action in actions if isinstance(action, Tell)]
+    return [json.loads(action.text) for action in actions if isinstance(action, SendToClient)]
 
 
 def types(actions: Sequence[Action]) -> list[str]:
@@ -156,7 +156,7 @@ def tone(seconds: float, rate: int = RATE, amplitude: float = 8000) -> bytes:
 
 
 def upstream(actions: Sequence[Action]) -> list[Action]:
-    return [a for a in actions if isinstance(a, (Begin, Say, Finish, Cancel))]
+    return [a for a in actions if isinstance(a, (Begin, Say, Finish, CancelSynthesis))]
 
 
 def words(*entries: tuple[str, float, float]) -> Words:
@@ -365,7 +365,7 @@ def test_a_flood_of_flushes_is_answered_one_by_one_or_refused():
         call.flush()
     assert types(call.log)[-1] == "error"
     assert isinstance(call.log[-1], Close)
-    assert Cancel(2) in call.log
+    assert CancelSynthesis(2) in call.log
 
 
 def test_long_texts_are_cut_for_the_provider_and_lose_nothing():
@@ -397,7 +397,7 @@ def test_a_silent_provider_is_left_for_the_next_in_time():
     call.text("One. ")
     actions = call.wait()
     assert call.now == pytest.approx(1.0)
-    assert [type(a) for a in upstream(actions)] == [Cancel, Begin, Say]
+    assert [type(a) for a in upstream(actions)] == [CancelSynthesis, Begin, Say]
 
 
 def test_the_last_provider_is_given_more_time_and_the_client_is_kept():
@@ -532,9 +532,9 @@ def test_a_hole_in_the_middle_is_filled_before_the_listener_notices():
     call.text("One two three. ")
     call.flush()
     call.hear(1, Audio(tone(0.5)))
-    actions = call.wait_until(Cancel)
+    actions = call.wait_until(CancelSynthesis)
     assert call.now == pytest.approx(2.0)
-    assert [type(a) for a in upstream(actions)] == [Cancel, Begin, Say, Finish]
+    assert [type(a) for a in upstream(actions)] == [CancelSynthesis, Begin, Say, Finish]
 
 
 def test_a_hole_while_the_listener_has_audio_left_is_waited_for_longer():
@@ -542,7 +542,7 @@ def test_a_hole_while_the_listener_has_audio_left_is_waited_for_longer():
     call.text("One two three. ")
     call.flush()
     call.hear(1, Audio(tone(6.0)))
-    call.wait_until(Cancel)
+    call.wait_until(CancelSynthesis)
     assert call.now == pytest.approx(5.0)
 
 
@@ -654,7 +654,7 @@ def test_a_hedge_asks_the_next_provider_and_the_first_to_speak_is_heard():
     assert [type(a) for a in upstream(call.wait())] == [Begin, Say, Finish]
     assert call.now == pytest.approx(0.5)
     actions = call.hear(2, Audio(tone(0.2)))
-    assert upstream(actions) == [Cancel(1)]
+    assert upstream(actions) == [CancelSynthesis(1)]
     assert call.hear(1, Audio(tone(0.2))) == []
     assert types(call.hear(2, Finished()))[-1] == "done"
 
@@ -663,7 +663,7 @@ def test_the_first_provider_can_still_win_against_its_hedge():
     call = Conversation(fallback=["zeus/two"], hedge_after_s=0.5)
     call.text("One. ")
     call.wait()
-    assert upstream(call.hear(1, Audio(tone(0.2)))) == [Cancel(2)]
+    assert upstream(call.hear(1, Audio(tone(0.2)))) == [CancelSynthesis(2)]
 
 
 def test_a_hedge_takes_over_when_the_first_fails():
@@ -691,14 +691,14 @@ def test_a_hedge_that_fails_leaves_the_first_alone():
 def test_a_client_that_leaves_has_its_speech_cancelled():
     call = Conversation()
     call.text("One. ")
-    assert call.handle(Left()) == [Cancel(1), Close(1000)]
+    assert call.handle(ClientLeft()) == [CancelSynthesis(1), Close(1000)]
     assert call.hear(1, Audio(tone(0.1))) == []
 
 
 def test_a_client_that_does_not_read_has_its_speech_cancelled():
     call = Conversation()
     call.text("One. ")
-    assert upstream(call.handle(Stalled())) == [Cancel(1)]
+    assert upstream(call.handle(Stalled())) == [CancelSynthesis(1)]
     assert isinstance(call.log[-1], Close)
 
 
@@ -706,7 +706,7 @@ def test_a_close_in_the_middle_is_acknowledged():
     call = Conversation()
     call.text("One. ")
     actions = call.say({"type": "session.close"})
-    assert upstream(actions) == [Cancel(1)]
+    assert upstream(actions) == [CancelSynthesis(1)]
     assert types(actions) == ["session.closed"]
     assert actions[-1] == Close(1000)
 
@@ -754,7 +754,7 @@ def test_a_bad_message_gets_a_clear_error_and_the_end(message: str, words_of_it:
     ],
 )
 def test_a_bad_session_create_names_its_field(change: dict[str, Any], words_of_it: str):
-    session = TtsSession("s1", plan_of, TRAITS, Health(), TtsConfig(), None, 600.0, 0.0)
+    session = TtsSession("s1", plan_of, TRAITS, Breaker(), TtsConfig(), None, 600.0, 0.0)
     create = {"type": "session.create", "sample_rate": "24000", "model": "acme/one"} | change
     (error,) = told(session.handle(Text(json.dumps(create)), 0.0))
     assert error["type"] == "error"
@@ -763,7 +763,7 @@ def test_a_bad_session_create_names_its_field(change: dict[str, Any], words_of_i
 
 
 def test_text_before_session_create_is_refused():
-    session = TtsSession("s1", plan_of, TRAITS, Health(), TtsConfig(), None, 600.0, 0.0)
+    session = TtsSession("s1", plan_of, TRAITS, Breaker(), TtsConfig(), None, 600.0, 0.0)
     event = Text('{"type": "input_transcript", "transcript": "x"}')
     assert "session.create first" in told(session.handle(event, 0.0))[0]["message"]
 
@@ -778,7 +778,7 @@ def test_an_utterance_without_end_is_refused():
     for _ in range(6):
         call.text("x" * 20_000)
     assert "100000 characters" in told(call.log)[-1]["message"]
-    assert Cancel(1) in call.log
+    assert CancelSynthesis(1) in call.log
 
 
 def test_an_idle_connection_is_closed_at_last():

@@ -73,7 +73,7 @@ def test_a_stream_that_ends_without_a_finish_is_broken_off():
     relay.feed(ROLE + HELLO)
     failure = relay.finish().failure
     assert failure is not None
-    assert failure.kind is Kind.BROKEN_OFF
+    assert failure.kind is Kind.CONNECTION_LOST
 
 
 def test_a_finish_without_done_is_a_success_and_done_is_added():
@@ -130,7 +130,7 @@ def test_an_error_with_an_http_like_code_is_judged_by_it():
 def test_an_event_that_is_no_json_object_is_nonsense(garbage: bytes):
     failure = StreamRelay().feed(ROLE + garbage).failure
     assert failure is not None
-    assert failure.kind is Kind.NONSENSE
+    assert failure.kind is Kind.PROTOCOL_ERROR
 
 
 def test_a_line_without_end_is_refused_at_the_bound():
@@ -138,7 +138,7 @@ def test_a_line_without_end_is_refused_at_the_bound():
     assert relay.feed(b"data: " + b"x" * (LINE_BYTES_MAX - 6)).failure is None
     failure = relay.feed(b"x").failure
     assert failure is not None
-    assert failure.kind is Kind.NONSENSE
+    assert failure.kind is Kind.PROTOCOL_ERROR
 
 
 def test_comments_are_passed_on_and_are_no_content():

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.providers._openai.responses import responses_reader, to_responses
-from gateway.upstreams.chat import ChatRequest, Heard
+from gateway.upstreams.chat import ChatRequest, ReaderUpdate
 from gateway.upstreams.errors import Kind
 
 STATE = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "zzz"}
@@ -79,10 +79,10 @@ def test_a_conversation_is_put_as_items():
     assert not {"stop", "seed", "messages", "stream_options"} & set(made)
 
 
-def play(*events: dict[str, Any]) -> tuple[list[dict[str, Any]], Heard]:
+def play(*events: dict[str, Any]) -> tuple[list[dict[str, Any]], ReaderUpdate]:
     request = ChatRequest({"model": "m", "messages": []}, "m", True, id="chatcmpl-1")
     reader = responses_reader(request, "m")
-    out, heard = b"", Heard()
+    out, heard = b"", ReaderUpdate()
     for event in events:
         line = b"event: " + event["type"].encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
         heard = reader.feed(line)
@@ -192,4 +192,4 @@ def test_a_failure_is_one(event: dict, kind: Kind):
 def test_a_stream_that_ends_before_its_time_is_broken_off():
     _, heard = play(CREATED, {"type": "response.output_text.delta", "delta": "x"})
     assert heard.failure is not None
-    assert heard.failure.kind is Kind.BROKEN_OFF
+    assert heard.failure.kind is Kind.CONNECTION_LOST

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.providers._openai.byte_relay import LINE_BYTES_MAX
 from gateway.providers._openai.stream_reader import CALLS_MAX, EventReader, openai_reader
-from gateway.upstreams.chat import ChatRequest, Heard, Usage
+from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
 from gateway.upstreams.errors import Kind
 
 DONE = b"data: [DONE]\n\n"
@@ -34,9 +34,9 @@ def call(index: int | None, call_id: str | None, name: str | None, arguments: An
     return entry | {k: v for k, v in (("index", index), ("id", call_id)) if v is not None}
 
 
-def play(of: EventReader, pieces: Iterable[bytes]) -> tuple[list[dict[str, Any]], Heard]:
+def play(of: EventReader, pieces: Iterable[bytes]) -> tuple[list[dict[str, Any]], ReaderUpdate]:
     """The chunks that come out, and the last thing heard."""
-    out, heard = b"", Heard()
+    out, heard = b"", ReaderUpdate()
     for piece in pieces:
         heard = of.feed(piece)
         out += heard.forward
@@ -158,7 +158,7 @@ def test_an_empty_finish_reason_is_none_and_done_alone_ends_an_answer():
 def test_a_stream_that_ends_without_anything_is_broken_off(ending: list[bytes]):
     _, heard = play(reader(), [chunk({"role": "assistant"}), *ending])
     assert heard.failure is not None
-    assert heard.failure.kind is Kind.BROKEN_OFF
+    assert heard.failure.kind is Kind.CONNECTION_LOST
 
 
 def test_a_call_that_was_cut_by_the_length_is_a_failure():
@@ -309,14 +309,14 @@ def test_an_error_in_the_stream_is_a_failure_and_ends_nothing_cleanly(event: dic
 def test_garbage_is_nonsense(garbage: bytes):
     failure = reader().feed(garbage).failure
     assert failure is not None
-    assert failure.kind is Kind.NONSENSE
+    assert failure.kind is Kind.PROTOCOL_ERROR
 
 
 def test_everything_has_a_bound():
     assert reader().feed(b"data: " + b"x" * (LINE_BYTES_MAX + 1)).failure is not None
     many = [call(i, f"id{i}", "f", "{}") for i in range(CALLS_MAX + 1)]
     assert reader().feed(chunk({"tool_calls": many})).failure is not None
-    of, heard = reader(), Heard()
+    of, heard = reader(), ReaderUpdate()
     for _ in range(3):
         heard = of.feed(chunk({"tool_calls": [call(0, "a", "f", "x" * 500_000)]}))
     assert heard.failure is not None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.providers._openai.tts import OpenAISpeech, SpeechReader, wav_header
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
-from gateway.upstreams.tts import Audio, Failed, Heard, Rate, SpeechRequest
+from gateway.upstreams.tts import Audio, Failed, Rate, SpeechRequest, SynthesisEvent
 
 PCM = bytes(range(200))
 
@@ -26,14 +26,14 @@ def wav(rate: int = 22050, channels: int = 1, bits: int = 16) -> bytes:
     return b"RIFF\xff\xff\xff\xffWAVE" + form + comment + b"data\xff\xff\xff\xff"
 
 
-def read(parts: Iterable[bytes], kind: str = "audio/pcm") -> list[Heard]:
+def read(parts: Iterable[bytes], kind: str = "audio/pcm") -> list[SynthesisEvent]:
     reader = SpeechReader()
     reader.head({"content-type": kind})
     heard = [one for part in parts for one in reader.feed(part)]
     return heard + list(reader.finish())
 
 
-def pcm_of(heard: Iterable[Heard]) -> bytes:
+def pcm_of(heard: Iterable[SynthesisEvent]) -> bytes:
     return b"".join(one.pcm for one in heard if isinstance(one, Audio))
 
 
@@ -61,7 +61,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 def test_a_wav_that_is_no_mono_of_16_bits_is_refused(header: bytes):
     found = wav_header(header)
     assert isinstance(found, Failure)
-    assert found.kind is Kind.NONSENSE
+    assert found.kind is Kind.PROTOCOL_ERROR
 
 
 def test_a_header_without_an_end_is_not_waited_for():
@@ -84,7 +84,7 @@ def test_events_without_an_end_have_broken_off():
     delta = {"type": "speech.audio.delta", "delta": base64.b64encode(PCM).decode()}
     last = read([events(delta)], "text/event-stream")[-1]
     assert isinstance(last, Failed)
-    assert last.failure.kind is Kind.BROKEN_OFF
+    assert last.failure.kind is Kind.CONNECTION_LOST
 
 
 def test_an_error_among_the_events_is_a_failure():

@@ -14,7 +14,7 @@ from gateway.providers._shared.chat_errors import (
     retry_after_s,
     rule_of,
 )
-from gateway.upstreams.errors import Kind, Reach
+from gateway.upstreams.errors import FailureScope, Kind
 
 OPENAI = b'{"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}'
 
@@ -91,9 +91,9 @@ def test_the_decision_table(status: int, body: bytes, kind: Kind, answered: int)
 
 
 def test_only_the_callers_own_fault_ends_the_plan():
-    assert failure_of(400, {}, OPENAI).reach is Reach.REQUEST
+    assert failure_of(400, {}, OPENAI).reach is FailureScope.REQUEST
     for status in (401, 404, 408, 409, 429, 500, 503, 529):
-        assert failure_of(status, {}, OPENAI).reach is not Reach.REQUEST
+        assert failure_of(status, {}, OPENAI).reach is not FailureScope.REQUEST
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,13 @@ def test_geminis_wish_to_wait_stands_in_the_body():
 
 
 def test_a_provider_that_knows_whether_to_ask_again_is_believed():
-    assert failure_of(500, {}, b"").again_s == PAUSE_S
-    assert failure_of(500, {"x-should-retry": "false"}, b"").again_s is None
-    assert failure_of(503, {"retry-after": "20"}, b"").again_s is None
-    assert failure_of(429, {"x-should-retry": "true", "retry-after": "0.5"}, b"").again_s == 0.5
+    assert failure_of(500, {}, b"").retry_same_after_s == PAUSE_S
+    assert failure_of(500, {"x-should-retry": "false"}, b"").retry_same_after_s is None
+    assert failure_of(503, {"retry-after": "20"}, b"").retry_same_after_s is None
+    assert (
+        failure_of(429, {"x-should-retry": "true", "retry-after": "0.5"}, b"").retry_same_after_s
+        == 0.5
+    )
 
 
 DATE = {"date": "Wed, 21 Oct 2015 07:28:00 GMT"}

@@ -110,8 +110,8 @@ def test_errors_are_known_by_their_status(status: int | None, kind: Kind):
 def test_nonsense_is_a_failure(frame: str):
     ((_, failed),) = VOICE.dialogue().decode(frame)
     assert isinstance(failed, Failed)
-    assert failed.failure.kind is Kind.NONSENSE
+    assert failed.failure.kind is Kind.PROTOCOL_ERROR
 
 
 def test_a_close_breaks_off():
-    assert VOICE.dialogue().closed(1011, "x").kind is Kind.BROKEN_OFF
+    assert VOICE.dialogue().closed(1011, "x").kind is Kind.CONNECTION_LOST

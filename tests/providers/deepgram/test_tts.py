@@ -79,7 +79,7 @@ def test_frames():
     [
         (1008, "DATA-0001", Kind.RATE_LIMITED),
         (1009, "BIG-0001", Kind.BAD_REQUEST),
-        (1011, "NET-0000", Kind.BROKEN_OFF),
+        (1011, "NET-0000", Kind.CONNECTION_LOST),
     ],
 )
 def test_closes(code: int, reason: str, kind: Kind):

@@ -64,4 +64,4 @@ def test_events():
 def test_nonsense_is_a_failure(frame: str | bytes):
     ((_, failed),) = VOICE.dialogue().decode(frame)
     assert isinstance(failed, Failed)
-    assert failed.failure.kind is Kind.NONSENSE
+    assert failed.failure.kind is Kind.PROTOCOL_ERROR

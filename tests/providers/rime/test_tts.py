@@ -73,7 +73,7 @@ def test_audio_and_words():
         ("400 bad speaker", Kind.BAD_REQUEST),
         ("429 slow down", Kind.RATE_LIMITED),
         ("500 oops", Kind.UPSTREAM_ERROR),
-        ("", Kind.BROKEN_OFF),
+        ("", Kind.CONNECTION_LOST),
     ],
 )
 def test_a_close_is_known_by_the_status_in_its_reason(reason: str, kind: Kind):
