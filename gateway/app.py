@@ -35,7 +35,7 @@ from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices
 from gateway.telemetry.usage.log import UsageLog
-from gateway.upstreams.errors import TREATMENT, Failure, Kind, error_body
+from gateway.upstreams.errors import POLICY, Failure, Kind, error_body
 
 _logger = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     body = {
         "error": {
             "message": message,
-            "type": TREATMENT[Kind.BAD_REQUEST].type,
+            "type": POLICY[Kind.BAD_REQUEST].type,
             "param": None,
             "code": "not_found" if error.status_code == 404 else Kind.BAD_REQUEST.value,
         }

@@ -10,7 +10,12 @@ from pydantic import Field
 
 from gateway.providers._openai.chunk_writer import Call, Writer
 from gateway.providers._openai.stream_reader import EventReader
-from gateway.providers._shared.chat_errors import failure_in_stream, failure_of, read_error_object
+from gateway.providers._shared.chat_errors import (
+    exhausted_for_s,
+    failure_in_stream,
+    failure_of,
+    read_error_object,
+)
 from gateway.upstreams.chat import ChatRequest, Reader, Usage
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, Kind
@@ -85,6 +90,9 @@ class AnthropicChat:
     def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
         writer = Writer(request, attempt.model)
         return EventReader(MessagesEvents(writer), writer)
+
+    def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
+        return exhausted_for_s(headers)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         return failure_of(status, headers, body)

@@ -12,7 +12,7 @@ import aiohttp
 
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.dial import Dial
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, Kind, kind_of_status
 from gateway.upstreams.events import (
     BodyChunk,
     BodyEnd,
@@ -185,25 +185,12 @@ class Connector:
             return Failure(Kind.TIMEOUT, "the provider did not open the connection in time")
         except aiohttp.WSServerHandshakeError as error:
             return Failure(
-                _HANDSHAKE.get(error.status, Kind.UPSTREAM_ERROR),
+                kind_of_status(error.status),
                 f"the provider refused the connection with status {error.status}",
                 upstream_status=error.status,
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failure(error)
-
-
-_HANDSHAKE: Final = {
-    400: Kind.BAD_REQUEST,
-    401: Kind.UPSTREAM_AUTH,
-    402: Kind.UPSTREAM_QUOTA,
-    403: Kind.UPSTREAM_AUTH,
-    404: Kind.UPSTREAM_NOT_FOUND,
-    408: Kind.TIMEOUT,
-    422: Kind.BAD_REQUEST,
-    429: Kind.RATE_LIMITED,
-    529: Kind.OVERLOADED,
-}
 
 
 def _failure(error: Exception) -> Failure:

@@ -7,7 +7,6 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from gateway.runtime.connector import Connector, UpstreamSocket
@@ -224,9 +223,6 @@ class _PooledConnection:
     async def _run(self) -> None:
         opened = await self._lines.connect(self._dial)
         if isinstance(opened, Failure):
-            if opened.kind is Kind.UPSTREAM_NOT_FOUND:
-                # a voice or model of one caller's choice; nobody else shall suffer for it
-                opened = replace(opened, kind=Kind.BAD_REQUEST)
             self._lines.unreachable(self.key)
             self._lose(opened)
             return

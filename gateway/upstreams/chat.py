@@ -125,3 +125,6 @@ class ChatUpstream(Protocol):
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer with an error status means. Header names are in lower case."""
+
+    def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds for which rate-limit headers say that nothing is left; None: some is."""

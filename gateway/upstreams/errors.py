@@ -1,4 +1,4 @@
-"""What can go wrong, as values, and the one table of what each kind means to a caller."""
+"""What can go wrong, as values, and the one table of what each kind means."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     # a provider's
     UNREACHABLE = "upstream_unreachable"
     UPSTREAM_AUTH = "upstream_auth"
+    UPSTREAM_FORBIDDEN = "upstream_forbidden"
     UPSTREAM_QUOTA = "upstream_quota"
     UPSTREAM_NOT_FOUND = "upstream_not_found"
     UPSTREAM_REFUSED = "upstream_refused"
@@ -59,60 +60,111 @@ class Kind(StrEnum):
 class FailureScope(Enum):
     """Who else would fail the same way."""
 
-    ATTEMPT = "this try"
-    PROVIDER = "every try at this provider"
+    ATTEMPT = "this deployment"
+    PROVIDER = "every deployment of this provider"
     REQUEST = "every provider"
 
 
+class Blame(Enum):
+    """Whose fault it is; decides who is told."""
+
+    CALLER = "the caller can mend it"
+    PROVIDER = "the provider's trouble"
+    OPERATOR = "only the operator can mend it: a key, an account, a name"
+    GATEWAY = "ours"
+
+
+class Rest(Enum):
+    """What a failure says about a deployment's health."""
+
+    NOTHING = "nothing: the request was at fault, or we were"
+    COUNTED = "rests after several in a row, or for the `Retry-After` it came with"
+    DEPLOYMENT = "rests at once and long: it does not mend itself in seconds"
+    PROVIDER = "the whole provider rests at once and long"
+
+
 @dataclass(frozen=True, slots=True)
-class Treatment:
-    """What a kind means: to the caller (HTTP status, OpenAI's type), to the plan (reach)."""
+class FailurePolicy:
+    """All that a kind of failure means; there is no other table of kinds.
+
+    `status` and `type`: HTTP status and OpenAI's error type, for the caller. `scope`: who is left
+    in the plan. `blame`: who is told. `rest`: what the breaker makes of it. `passing`: whether the
+    same deployment may succeed a moment later, in the next round. `retry_same`: whether a new
+    connection to the same deployment is worth one immediate try.
+    """
 
     status: int
     type: str
-    reach: FailureScope
+    scope: FailureScope
+    blame: Blame
+    rest: Rest = Rest.NOTHING
+    passing: bool = False
+    retry_same: bool = False
 
 
 _INVALID = "invalid_request_error"
 _UPSTREAM = "upstream_error"
+_SERVER = "server_error"
+_ATTEMPT, _PROVIDER, _REQUEST = FailureScope.ATTEMPT, FailureScope.PROVIDER, FailureScope.REQUEST
+_Row = FailurePolicy
 
-TREATMENT: Final[Mapping[Kind, Treatment]] = MappingProxyType(
+POLICY: Final[Mapping[Kind, FailurePolicy]] = MappingProxyType(
     {
-        Kind.BAD_REQUEST: Treatment(400, _INVALID, FailureScope.REQUEST),
-        Kind.UNAUTHENTICATED: Treatment(401, "authentication_error", FailureScope.REQUEST),
-        Kind.FORBIDDEN: Treatment(403, "permission_error", FailureScope.REQUEST),
-        Kind.NOT_FOUND: Treatment(404, _INVALID, FailureScope.REQUEST),
+        Kind.BAD_REQUEST: _Row(400, _INVALID, _REQUEST, Blame.CALLER),
+        Kind.UNAUTHENTICATED: _Row(401, "authentication_error", _REQUEST, Blame.CALLER),
+        Kind.FORBIDDEN: _Row(403, "permission_error", _REQUEST, Blame.CALLER),
+        Kind.NOT_FOUND: _Row(404, _INVALID, _REQUEST, Blame.CALLER),
         # another provider may take a bigger body
-        Kind.TOO_LARGE: Treatment(413, _INVALID, FailureScope.ATTEMPT),
-        Kind.CONTENT_POLICY: Treatment(400, _INVALID, FailureScope.REQUEST),
+        Kind.TOO_LARGE: _Row(413, _INVALID, _ATTEMPT, Blame.CALLER),
+        Kind.CONTENT_POLICY: _Row(400, _INVALID, _REQUEST, Blame.CALLER),
         # another provider's window may be bigger
-        Kind.CONTEXT_LENGTH: Treatment(400, _INVALID, FailureScope.ATTEMPT),
+        Kind.CONTEXT_LENGTH: _Row(400, _INVALID, _ATTEMPT, Blame.CALLER),
         # this provider's limits, not the protocol's
-        Kind.UNSUPPORTED: Treatment(400, _INVALID, FailureScope.ATTEMPT),
-        Kind.QUOTA: Treatment(429, "inference_quota_exceeded", FailureScope.REQUEST),
-        Kind.TOO_MANY_SESSIONS: Treatment(429, "rate_limit_error", FailureScope.REQUEST),
-        Kind.IDLE: Treatment(408, "timeout_error", FailureScope.REQUEST),
-        Kind.UNREACHABLE: Treatment(503, _UPSTREAM, FailureScope.ATTEMPT),
+        Kind.UNSUPPORTED: _Row(400, _INVALID, _ATTEMPT, Blame.CALLER),
+        Kind.QUOTA: _Row(429, "inference_quota_exceeded", _REQUEST, Blame.CALLER),
+        Kind.TOO_MANY_SESSIONS: _Row(429, "rate_limit_error", _REQUEST, Blame.CALLER),
+        Kind.IDLE: _Row(408, "timeout_error", _REQUEST, Blame.CALLER),
+        Kind.UNREACHABLE: _Row(
+            503, _UPSTREAM, _ATTEMPT, Blame.PROVIDER, Rest.COUNTED, passing=True
+        ),
         # never 401: the caller would look at their own LiveKit key
-        Kind.UPSTREAM_AUTH: Treatment(502, _UPSTREAM, FailureScope.PROVIDER),
-        Kind.UPSTREAM_QUOTA: Treatment(502, _UPSTREAM, FailureScope.PROVIDER),
-        Kind.UPSTREAM_NOT_FOUND: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
+        Kind.UPSTREAM_AUTH: _Row(502, _UPSTREAM, _PROVIDER, Blame.OPERATOR, Rest.PROVIDER),
+        # the key is good, but not for this model; callers choose models
+        Kind.UPSTREAM_FORBIDDEN: _Row(502, _UPSTREAM, _PROVIDER, Blame.OPERATOR, Rest.DEPLOYMENT),
+        Kind.UPSTREAM_QUOTA: _Row(502, _UPSTREAM, _PROVIDER, Blame.OPERATOR, Rest.PROVIDER),
+        Kind.UPSTREAM_NOT_FOUND: _Row(502, _UPSTREAM, _ATTEMPT, Blame.OPERATOR, Rest.DEPLOYMENT),
         # the provider does not take what we asked in the caller's name; another one may
-        Kind.UPSTREAM_REFUSED: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
-        Kind.RATE_LIMITED: Treatment(429, "rate_limit_error", FailureScope.PROVIDER),
-        Kind.OVERLOADED: Treatment(503, _UPSTREAM, FailureScope.PROVIDER),
-        Kind.UPSTREAM_ERROR: Treatment(503, _UPSTREAM, FailureScope.ATTEMPT),
-        Kind.TIMEOUT: Treatment(504, "timeout_error", FailureScope.ATTEMPT),
-        Kind.CONNECTION_LOST: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
-        Kind.PROTOCOL_ERROR: Treatment(502, _UPSTREAM, FailureScope.ATTEMPT),
-        Kind.SESSION_LIMIT: Treatment(503, _UPSTREAM, FailureScope.ATTEMPT),
-        Kind.NO_ROUTE: Treatment(503, "server_error", FailureScope.REQUEST),
+        Kind.UPSTREAM_REFUSED: _Row(502, _UPSTREAM, _ATTEMPT, Blame.CALLER),
+        Kind.RATE_LIMITED: _Row(
+            429, "rate_limit_error", _PROVIDER, Blame.PROVIDER, Rest.COUNTED, passing=True
+        ),
+        Kind.OVERLOADED: _Row(
+            503, _UPSTREAM, _PROVIDER, Blame.PROVIDER, Rest.COUNTED, passing=True
+        ),
+        Kind.UPSTREAM_ERROR: _Row(
+            503, _UPSTREAM, _ATTEMPT, Blame.PROVIDER, Rest.COUNTED, passing=True, retry_same=True
+        ),
+        Kind.TIMEOUT: _Row(
+            504, "timeout_error", _ATTEMPT, Blame.PROVIDER, Rest.COUNTED, passing=True
+        ),
+        Kind.CONNECTION_LOST: _Row(
+            502, _UPSTREAM, _ATTEMPT, Blame.PROVIDER, Rest.COUNTED, passing=True, retry_same=True
+        ),
+        Kind.PROTOCOL_ERROR: _Row(
+            502, _UPSTREAM, _ATTEMPT, Blame.PROVIDER, Rest.COUNTED, passing=True
+        ),
+        # a connection's greatest age: nothing is wrong
+        Kind.SESSION_LIMIT: _Row(
+            503, _UPSTREAM, _ATTEMPT, Blame.PROVIDER, passing=True, retry_same=True
+        ),
+        Kind.NO_ROUTE: _Row(503, _SERVER, _REQUEST, Blame.OPERATOR),
         # by the operator's choice: callers know what to do without it, and nobody is rung
-        Kind.NOT_SERVED: Treatment(503, "server_error", FailureScope.REQUEST),
-        Kind.SHUTTING_DOWN: Treatment(503, "server_error", FailureScope.REQUEST),
-        Kind.INTERNAL: Treatment(500, "server_error", FailureScope.REQUEST),
+        Kind.NOT_SERVED: _Row(503, _SERVER, _REQUEST, Blame.GATEWAY),
+        Kind.SHUTTING_DOWN: _Row(503, _SERVER, _REQUEST, Blame.GATEWAY),
+        Kind.INTERNAL: _Row(500, _SERVER, _REQUEST, Blame.GATEWAY),
     }
 )
+"""The one table of failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +176,7 @@ class Failure:
     `upstream_status` its HTTP status or close code, `retry_after_s` its own wish.
     `details` are further fields of the error body (quota failures have some).
     `retry_same_after_s`: retry the same deployment after this delay; 0 means before moving on, more
-    only if it is the last one. `said` is the provider's own text where callers
+    only if it is the last one. `upstream_text` is the provider's own text where callers
     get another one (it speaks of the operator's account); it is for the log. `headers` are further
     HTTP headers of the answer, names in lower case.
     """
@@ -137,22 +189,43 @@ class Failure:
     retry_after_s: float | None = None
     details: Mapping[str, Any] | None = None
     retry_same_after_s: float | None = None
-    said: str | None = None
+    upstream_text: str | None = None
     headers: Mapping[str, str] | None = None
 
     @property
-    def status(self) -> int:
-        return TREATMENT[self.kind].status
+    def policy(self) -> FailurePolicy:
+        """What its kind means."""
+        return POLICY[self.kind]
 
     @property
-    def reach(self) -> FailureScope:
-        return TREATMENT[self.kind].reach
+    def status(self) -> int:
+        """HTTP status for the caller."""
+        return POLICY[self.kind].status
 
 
-BLAMELESS: Final = frozenset(
-    kind for kind, treatment in TREATMENT.items() if treatment.reach is FailureScope.REQUEST
-) | {Kind.CONTEXT_LENGTH, Kind.TOO_LARGE, Kind.UNSUPPORTED, Kind.CONTENT_POLICY}
-"""Kinds that say nothing about a provider's health: the request was at fault, or we were."""
+_KIND_OF_STATUS: Final[Mapping[int, Kind]] = {
+    401: Kind.UPSTREAM_AUTH,
+    402: Kind.UPSTREAM_QUOTA,
+    403: Kind.UPSTREAM_FORBIDDEN,
+    404: Kind.UPSTREAM_NOT_FOUND,
+    405: Kind.UPSTREAM_NOT_FOUND,
+    408: Kind.TIMEOUT,
+    410: Kind.UPSTREAM_NOT_FOUND,
+    429: Kind.RATE_LIMITED,
+    503: Kind.OVERLOADED,
+    504: Kind.TIMEOUT,
+    524: Kind.TIMEOUT,
+    529: Kind.OVERLOADED,
+}
+
+
+def kind_of_status(status: int) -> Kind:
+    """What a provider's HTTP status means where its words say no more. Other statuses from 400 to
+    499 are a refusal of what we asked, which another provider may take; all else is its error."""
+    known = _KIND_OF_STATUS.get(status)
+    if known is not None:
+        return known
+    return Kind.UPSTREAM_REFUSED if 400 <= status < 500 else Kind.UPSTREAM_ERROR
 
 
 class FailureError(Exception):
@@ -167,7 +240,7 @@ def error_body(failure: Failure) -> dict[str, Any]:
     """OpenAI's error body for `failure`: {"error": {"message", "type", "param", "code"}}."""
     error: dict[str, Any] = {
         "message": failure.message,
-        "type": TREATMENT[failure.kind].type,
+        "type": POLICY[failure.kind].type,
         "param": failure.param,
         "code": failure.kind.value,
     }

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.upstreams.errors import Failure, FailureScope
+from gateway.upstreams.errors import Failure, FailureScope, Kind
+
+Deployment = tuple[str, str]
+"""A provider by its configured name, and its own name of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +28,29 @@ class Attempt:
     language: str | None = None
     context_tokens: int | None = None
 
+    @property
+    def deployment(self) -> Deployment:
+        """Where it goes, whatever is asked."""
+        return self.provider, self.model
+
 
 Plan = tuple[Attempt, ...]
-"""Attempts in order. A retry is the same attempt twice."""
+"""Attempts in order."""
 
 
-def after(failure: Failure, plan: Plan) -> Plan:
-    """What is left of `plan` once its first attempt ended in `failure`."""
-    if not plan:
-        return ()
-    failed, *rest = plan
-    match failure.reach:
+def left_after(failure: Failure, failed: Attempt, rest: Plan) -> Plan:
+    """Those of `rest` that may serve although `failed` ended in `failure`."""
+    match failure.policy.scope:
         case FailureScope.REQUEST:
             return ()
         case FailureScope.PROVIDER:
             return tuple(attempt for attempt in rest if attempt.provider != failed.provider)
         case FailureScope.ATTEMPT:
-            return tuple(rest)
+            pass
+    size = failed.context_tokens
+    if failure.kind is Kind.CONTEXT_LENGTH and size is not None:
+        return tuple(a for a in rest if a.context_tokens is None or a.context_tokens > size)
+    return rest
 
 
 def only(provider: str, plan: Plan) -> Plan:

@@ -1,14 +1,16 @@
 """Which deployments rest, and for how long."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.routing.breaker import (
     FAILURES_TO_REST,
-    FIRST_TOKENS_MIN,
     LONG_REST_S,
     RECENT,
     REST_S,
     REST_S_MAX,
+    TTFT_SAMPLES_MIN,
     UNKNOWN_MAX,
     Breaker,
 )
@@ -24,7 +26,7 @@ def failed(health: Breaker, attempt: Attempt = A, times: int = 1, now: float = 0
     rests = False
     for _ in range(times):
         health.began(attempt, now)
-        rests = health.ended(attempt, BROKEN, now)
+        rests = health.failed(attempt, BROKEN, now)
     return rests
 
 
@@ -40,7 +42,7 @@ def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out():
 def test_a_success_in_between_forgets_the_row():
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST - 1)
-    health.ended(A, None, 0.0)
+    health.worked(A)
     assert not failed(health, times=FAILURES_TO_REST - 1)
 
 
@@ -49,7 +51,10 @@ def test_a_share_of_failures_is_enough_without_a_row():
     rests = False
     for i in range(RECENT):
         health.began(A, 0.0)
-        rests = health.ended(A, BROKEN if i % 2 else None, 0.0) or rests
+        if i % 2:
+            rests = health.failed(A, BROKEN, 0.0) or rests
+        else:
+            health.worked(A)
     assert rests
 
 
@@ -59,7 +64,7 @@ def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere():
     assert health.order((A, B), REST_S) == (A, B)
     health.began(A, REST_S)
     assert health.order((A, B), REST_S) == (B, A)
-    health.ended(A, None, REST_S)
+    health.worked(A)
     assert health.order((A, B), REST_S) == (A, B)
 
 
@@ -81,13 +86,13 @@ def test_a_probe_that_was_let_go_lets_somebody_else_probe():
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     health.began(A, REST_S)
-    health.dropped(A)
+    health.cancelled(A)
     assert health.order((A, B), REST_S) == (A, B)
 
 
 def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
     health = Breaker(KNOWN)
-    health.ended(A, Failure(Kind.RATE_LIMITED, "x", retry_after_s=7), 10.0)
+    health.failed(A, Failure(Kind.RATE_LIMITED, "x", retry_after_s=7), 10.0)
     assert health.order((A, B), 16.9) == (B, A)
     assert health.order((A, B), 17.0) == (A, B)
     assert health.order((A2, B), 16.9) == (A2, B)  # limits are for each model
@@ -98,13 +103,13 @@ def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
     [
         (Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=401), True),
         (Failure(Kind.UPSTREAM_QUOTA, "x", upstream_status=402), True),
-        (Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=403), False),
+        (Failure(Kind.UPSTREAM_FORBIDDEN, "x", upstream_status=403), False),
         (Failure(Kind.UPSTREAM_NOT_FOUND, "x", upstream_status=404), False),
     ],
 )
 def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: bool):
     health = Breaker(KNOWN)
-    assert health.ended(A, failure, 0.0)
+    assert health.failed(A, failure, 0.0)
     assert health.order((A, B), LONG_REST_S - 1) == (B, A)
     assert health.resting(A2, LONG_REST_S - 1) is whole
     assert health.order((A, B), LONG_REST_S) == (A, B)
@@ -116,13 +121,39 @@ def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: boo
 def test_a_callers_fault_is_no_failure(kind: Kind):
     health = Breaker(KNOWN)
     for _ in range(50):
-        health.ended(A, Failure(kind, "x"), 0.0)
+        health.failed(A, Failure(kind, "x"), 0.0)
     assert not health.resting(A, 0.0)
+
+
+def test_a_callers_fault_does_not_end_the_rest_that_a_refused_key_began():
+    health = Breaker(KNOWN)
+    health.failed(A, Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=401), 0.0)
+    health.began(A2, 1.0)
+    health.failed(A2, Failure(Kind.BAD_REQUEST, "x"), 1.0)
+    assert health.resting(A, 1.0)
+    assert health.order((A, A2, B), 1.0) == (B, A, A2)
+
+
+def test_a_voice_that_is_not_there_rests_alone_and_at_once():
+    health = Breaker(KNOWN)
+    missing, other = replace(A, voice="nobody"), replace(A, voice="somebody")
+    assert health.failed(missing, Failure(Kind.UPSTREAM_NOT_FOUND, "x"), 0.0)
+    assert health.resting(missing, 1.0)
+    assert not health.resting(other, 1.0)
+    assert not health.resting(A, 1.0)
+
+
+def test_a_probe_whose_request_was_at_fault_lets_somebody_else_probe():
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    health.began(A, REST_S)
+    health.failed(A, Failure(Kind.CONTEXT_LENGTH, "x"), REST_S)
+    assert health.order((A, B), REST_S) == (A, B)
 
 
 def test_a_limit_that_leaves_nothing_rests_before_the_first_refusal():
     health = Breaker(KNOWN)
-    health.exhausted(A, 3.0, 0.0)
+    health.rate_limited_until(A, 3.0, 0.0)
     assert health.order((A, B), 2.9) == (B, A)
     assert health.order((A, B), 3.0) == (A, B)
 
@@ -131,17 +162,17 @@ def test_models_that_callers_invent_are_remembered_up_to_a_bound_and_push_out_no
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     for i in range(10 * UNKNOWN_MAX):
-        health.ended(Attempt("acme", f"m{i}"), BROKEN, 0.0)
+        health.failed(Attempt("acme", f"m{i}"), BROKEN, 0.0)
     assert len(health._states) <= UNKNOWN_MAX + len(KNOWN) + 1
     assert health.resting(A, 0.0)
 
 
 def test_the_time_that_most_first_tokens_take_is_known_after_some():
     health = Breaker(KNOWN)
-    for i in range(FIRST_TOKENS_MIN - 1):
-        health.spoke(A, 0.1 + i / 1000)
-    assert health.first_token_p95_s(A) is None
-    health.spoke(A, 9.0)
-    p95 = health.first_token_p95_s(A)
+    for i in range(TTFT_SAMPLES_MIN - 1):
+        health.record_ttft(A, 0.1 + i / 1000)
+    assert health.ttft_p95_s(A) is None
+    health.record_ttft(A, 9.0)
+    p95 = health.ttft_p95_s(A)
     assert p95 is not None
     assert 0.1 < p95 < 1.0

@@ -311,7 +311,7 @@ async def test_a_provider_that_is_not_there_fails_the_speech_and_is_not_dialled_
     assert len(connector.dials) == 1
 
 
-async def test_an_unknown_voice_in_the_url_is_the_callers_mistake(make: Make):
+async def test_a_path_that_is_not_there_is_told_as_what_it_is(make: Make):
     lines, connector = make()
     connector.failure = Failure(Kind.UPSTREAM_NOT_FOUND, "refused with 404")
     ear = Ear()
@@ -319,7 +319,7 @@ async def test_an_unknown_voice_in_the_url_is_the_callers_mistake(make: Make):
     await settle()
     (failed,) = ear.heard
     assert isinstance(failed, Failed)
-    assert failed.failure.kind is Kind.BAD_REQUEST
+    assert failed.failure.kind is Kind.UPSTREAM_NOT_FOUND
 
 
 async def test_an_idle_line_of_another_voice_makes_room(make: Make):

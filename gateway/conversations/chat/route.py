@@ -56,7 +56,7 @@ from gateway.server.quota import NOTHING_LIMITED, Quota, Standing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices, tokens_cost
 from gateway.upstreams.chat import ChatUpstream, HasProcesses, Usage
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Blame, Failure, Kind
 from gateway.upstreams.events import ClientLeft
 from gateway.upstreams.provider import find
 
@@ -67,9 +67,6 @@ WARM_EVERY_S: Final = 60.0
 """Connections are warmed no more often: idle ones are kept longer than that."""
 
 _logger = logging.getLogger(__name__)
-
-_ALERTS: Final = frozenset({Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND})
-"""What only the operator can mend."""
 
 
 class ChatEndpoint:
@@ -273,7 +270,7 @@ class ChatEndpoint:
         """A line in the log when a deployment begins to rest; an error if it will not mend."""
         if not rests:
             return
-        level = logging.ERROR if failure.kind in _ALERTS else logging.WARNING
+        level = logging.ERROR if failure.policy.blame is Blame.OPERATOR else logging.WARNING
         _logger.log(
             level,
             "a deployment rests",
@@ -282,7 +279,7 @@ class ChatEndpoint:
                 "model": model[:LABEL_CHARS_MAX],
                 "kind": failure.kind.value,
                 "upstream_status": failure.upstream_status,
-                "said": failure.said or failure.message,
+                "said": failure.upstream_text or failure.message,
             },
         )
 

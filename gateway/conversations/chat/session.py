@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.conversations.chat.protocol import KEEPALIVE, error_event
-from gateway.providers._shared.chat_errors import AT_ONCE, PAUSE_S, exhausted_for_s
 from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Permit
+from gateway.routing.failover import Exhausted, Failover, RetryPolicy
+from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig
 from gateway.upstreams.chat import ChatRequest, ChatUpstream, Reader, ReaderUpdate, Usage
 from gateway.upstreams.dial import Dial
-from gateway.upstreams.errors import Failure, FailureScope, Kind
+from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
     BodyChunk,
     BodyEnd,
@@ -28,7 +29,7 @@ from gateway.upstreams.events import (
     HttpEvent,
     ResponseHead,
 )
-from gateway.upstreams.plan import Attempt, Plan, after
+from gateway.upstreams.plan import Attempt, Plan
 
 ERROR_BODY_BYTES_MAX: Final = 64 << 10
 """So much of an upstream's error body is read; the rest is not worth waiting for."""
@@ -42,22 +43,11 @@ DROPS_MAX: Final = 3
 KEPT_PARAMS: Final = frozenset({"model", "messages", "stream", "tools", "response_format"})
 """Never left out: the answer would be to another question."""
 
-HEDGES_SAVED_MAX: Final = 10.0
-"""Hedges that quiet times earn for busy ones."""
-
-ROUND_PAUSE_S_MAX: Final = 2.0
-"""The longest pause between rounds. A deployment that wants a longer rest is not asked again."""
+BACKOFF_S: Final = 0.25
+BACKOFF_S_MAX: Final = 2.0
+"""Pauses between rounds, see `RetryPolicy`."""
 
 _NEVER: Final = float("inf")
-_PASSING: Final = frozenset(
-    {Kind.UNREACHABLE, Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.UPSTREAM_ERROR, Kind.TIMEOUT,
-     Kind.CONNECTION_LOST, Kind.PROTOCOL_ERROR}
-)  # fmt: skip
-"""What may be over when everybody has been asked."""
-
-_OPERATORS_KINDS: Final = frozenset(
-    {Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,37 +163,18 @@ class Report:
     served: Try | None = None
 
 
-class Hedges:
-    """How many requests may be asked twice: a share of all, so that a slow day is not doubled."""
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._saved = 1.0
-
-    def earn(self) -> None:
-        """A request has come."""
-        self._saved = min(self._saved + self._share, HEDGES_SAVED_MAX)
-
-    def spend(self) -> bool:
-        """Whether one may be asked twice now."""
-        if self._saved < 1.0:
-            return False
-        self._saved -= 1.0
-        return True
-
-
 class Shared:
     """What the sessions of a process have in common."""
 
     def __init__(
         self,
         config: ChatConfig,
-        health: Breaker | None = None,
+        breaker: Breaker | None = None,
         slots: ConcurrencyLimiter | None = None,
     ) -> None:
-        self.health = health or Breaker()
+        self.breaker = breaker or Breaker()
         self.slots = slots or ConcurrencyLimiter()
-        self.hedges = Hedges(config.hedge.share_max)
+        self.hedges = HedgeBudget(config.hedge.share_max)
 
 
 @dataclass(slots=True, eq=False)
@@ -214,7 +185,6 @@ class _Running:
     attempt: Attempt
     told: Try
     reader: Reader
-    repeated: bool
     deadline: float
     place: Permit | None = None
     error_head: ResponseHead | None = None
@@ -250,14 +220,10 @@ class ChatSession:
         self._keepalive_at = now + config.keepalive_s if request.stream else _NEVER
         self._running: dict[int, _Running] = {}
         self._speaking: _Running | None = None
-        self._paused: tuple[float, Attempt] | None = None
+        self._failover: Failover | None = None
+        self._next_at = _NEVER
         self._hedge_at = _NEVER
         self._hedges = 0
-        deployments = {(attempt.provider, attempt.model) for attempt in plan}
-        self._alone = len(deployments) == 1
-        self._rounds_left = 0 if self._alone else config.rounds - 1
-        self._next_round_at = _NEVER
-        self._for_next_round: list[tuple[Attempt, Failure]] = []
         self._drops = 0
         self._started = False
         self._over = False
@@ -278,11 +244,9 @@ class ChatSession:
             self._total_deadline,
             self._keepalive_at,
             self._hedge_at,
-            self._next_round_at,
+            self._next_at,
         ]
         moments += [running.deadline for running in self._running.values()]
-        if self._paused is not None:
-            moments.append(self._paused[0])
         return min(moments)
 
     def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
@@ -312,9 +276,9 @@ class ChatSession:
                 running = self._running.get(event.attempt)
                 return [] if running is None else [self._open(running, now)]
             case Begin():
-                self._plan = self._shared.health.order(self._plan, now)
                 self._shared.hedges.earn()
-                return self._begin(self._next(now), now)
+                self._failover = Failover(self._plan, self._policy(), self._shared.breaker, now)
+                return self._begin_next(now)
             case DeadlinePassed():
                 return self._woken(now)
             case ClientLeft():
@@ -323,23 +287,33 @@ class ChatSession:
 
     # -- beginning attempts
 
-    def _next(self, now: float) -> Attempt:
-        """Take the next attempt from the plan: the first that need not wait for a place."""
-        slots = self._shared.slots
-        chosen = next((a for a in self._plan if slots.free(a, self._rank, now)), self._plan[0])
-        left = list(self._plan)
-        left.remove(chosen)
-        self._plan = tuple(left)
-        return chosen
+    def _policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            rounds=self._config.rounds,
+            rounds_alone=2,
+            backoff_s=BACKOFF_S,
+            backoff_max_s=BACKOFF_S_MAX,
+            retry_same=False,
+            retry_content_policy=self._config.retry_content_policy,
+        )
 
-    def _begin(
-        self, attempt: Attempt, now: float, *, hedge: bool = False, repeated: bool = False
-    ) -> list[Action]:
+    @property
+    def _others_left(self) -> bool:
+        return self._failover is not None and bool(self._failover.left)
+
+    def _begin_next(self, now: float, *, hedge: bool = False) -> list[Action]:
+        """Ask the next deployment: one that need not wait for a permit, if there is one."""
+        assert self._failover is not None
+        slots = self._shared.slots
+        attempt = self._failover.next(now, free=lambda a: slots.free(a, self._rank, now))
+        return [] if attempt is None else self._begin(attempt, now, hedge=hedge)
+
+    def _begin(self, attempt: Attempt, now: float, *, hedge: bool = False) -> list[Action]:
         number = len(self.report.tries) + 1
         told = Try(attempt.provider, attempt.model, now, hedge=hedge)
         self.report.tries.append(told)
         reader = self._upstreams[attempt.provider].reader(self._request, attempt)
-        running = _Running(number, attempt, told, reader, repeated, self._total_deadline)
+        running = _Running(number, attempt, told, reader, self._total_deadline)
         self._running[number] = running
         running.place = place = self._shared.slots.ask(attempt, self._rank, now)
         if place is None or place.granted:
@@ -354,7 +328,7 @@ class ChatSession:
         running.deadline = self._total_deadline
         if self._request.stream or running.reader.streamed:
             running.deadline = now + self._config.first_token_timeout_s
-        self._shared.health.began(running.attempt, now)
+        self._shared.breaker.began(running.attempt, now)
         self._hedge_at = self._next_hedge(running, now)
         upstream = self._upstreams[running.attempt.provider]
         return Open(running.number, upstream.dial(self._request, running.attempt))
@@ -368,11 +342,11 @@ class ChatSession:
 
     def _next_hedge(self, running: _Running, now: float) -> float:
         hedge = self._config.hedge
-        if not hedge.enabled or not self._plan or self._hedges >= hedge.extra_max:
+        if not hedge.enabled or not self._others_left or self._hedges >= hedge.extra_max:
             return _NEVER
         if not (self._request.stream or running.reader.streamed):
             return _NEVER  # silence says nothing about an answer that comes in one piece
-        wait_s = hedge.after_s or self._shared.health.first_token_p95_s(running.attempt)
+        wait_s = hedge.after_s or self._shared.breaker.ttft_p95_s(running.attempt)
         return _NEVER if wait_s is None else now + max(wait_s, hedge.at_least_s)
 
     # -- listening to them
@@ -380,8 +354,10 @@ class ChatSession:
     def _head(self, running: _Running, event: ResponseHead, now: float) -> list[Action]:
         if event.status != 200:
             running.error_head = event
-        elif (for_s := exhausted_for_s(event.headers)) is not None:
-            self._shared.health.exhausted(running.attempt, for_s, now)
+            return []
+        upstream = self._upstreams[running.attempt.provider]
+        if (for_s := upstream.exhausted_for_s(event.headers)) is not None:
+            self._shared.breaker.rate_limited_until(running.attempt, now + for_s, now)
         return []
 
     def _piece(self, running: _Running, data: bytes, now: float) -> list[Action]:
@@ -400,7 +376,7 @@ class ChatSession:
     def _broke(self, running: _Running, failure: Failure, now: float) -> list[Action]:
         if failure.kind is Kind.UNREACHABLE:
             # refused, or a kept connection that had gone stale: a new one may do
-            failure = replace(failure, retry_same_after_s=AT_ONCE)
+            failure = replace(failure, retry_same_after_s=0.0)
         return self._fail(running, failure, now)
 
     def _read_error(self, running: _Running, head: ResponseHead) -> Failure:
@@ -451,7 +427,7 @@ class ChatSession:
         if not (heard.finished or ended):
             return actions
         if self._speaking is None:
-            if self._plan or len(self._running) > 1:
+            if self._others_left or len(self._running) > 1:
                 empty = Failure(Kind.PROTOCOL_ERROR, "the provider's answer was empty")
                 return self._fail(running, empty, now)
             actions += self._win(running, now)
@@ -461,7 +437,7 @@ class ChatSession:
         """The model is at work: silence is measured from here, and nobody else is asked."""
         if not running.at_work:
             running.at_work = True
-            self._shared.health.spoke(running.attempt, now - running.told.began)
+            self._shared.breaker.record_ttft(running.attempt, now - running.told.began)
         self._hedge_at = _NEVER
         if running.reader.streamed:
             running.deadline = now + self._config.idle_timeout_s
@@ -500,7 +476,7 @@ class ChatSession:
 
     def _succeed(self, running: _Running, now: float) -> list[Action]:
         del self._running[running.number]
-        self._shared.health.ended(running.attempt, None, now)
+        self._shared.breaker.worked(running.attempt)
         self._return_place(running, now)
         self.report.usage = running.told.usage
         return [Leave(running.number), *self._stop(now)]
@@ -510,7 +486,7 @@ class ChatSession:
         del self._running[running.number]
         running.told.lost = not self.report.left
         if not running.waits:
-            self._shared.health.dropped(running.attempt)
+            self._shared.breaker.cancelled(running.attempt)
         self._return_place(running, now)
         return Drop(running.number)
 
@@ -527,65 +503,42 @@ class ChatSession:
             failure = replace(failure, provider=running.attempt.provider)
         running.told.failure = failure
         if not running.waits:  # a queue of ours says nothing about the provider
-            running.told.rests = self._shared.health.ended(running.attempt, failure, now)
+            running.told.rests = self._shared.breaker.failed(running.attempt, failure, now)
         del self._running[running.number]
         self._return_place(running, now)
         dropped: list[Action] = [Drop(running.number)]
-        if self._speaking is not None:
+        if self._speaking is not None or now >= self._total_deadline:
             return dropped + self._give_up(failure, now)
-        if failure.kind in _PASSING and (failure.retry_after_s or 0.0) <= ROUND_PAUSE_S_MAX:
-            self._for_next_round.append((running.attempt, failure))
-        again = self._again(running, failure)
-        self._plan = self._left_after(failure, running.attempt)
-        if failure.kind is not Kind.CONTENT_POLICY and failure.reach is FailureScope.REQUEST:
-            return dropped + self._give_up(failure, now)
-        if now >= self._total_deadline:
-            return dropped + self._give_up(failure, now)
-        if again is not None and (failure.retry_same_after_s == AT_ONCE or self._alone):
-            if failure.retry_same_after_s == AT_ONCE:
-                return dropped + self._begin(again, now, repeated=True)
-            if not self._running:
-                assert failure.retry_same_after_s is not None
-                self._paused = (now + failure.retry_same_after_s, again)
+        assert self._failover is not None
+        if (other := self._without_refused(running, failure)) is not None:
+            self._failover.instead(other)
+            return dropped + self._begin_next(now)
+        outcome = self._failover.failed(running.attempt, failure, now)
+        if isinstance(outcome, Exhausted):
+            if self._running:
                 return dropped
-        if self._plan and not any(other.at_work for other in self._running.values()):
-            return dropped + self._begin(self._next(now), now, hedge=bool(self._running))
-        if self._another_round(now) or self._running:
+            return dropped + self._give_up(outcome.failure, now)
+        if outcome.at > now:
+            self._next_at = outcome.at
             return dropped
-        return dropped + self._give_up(self._tellable(), now)
+        if any(other.at_work for other in self._running.values()):
+            return dropped
+        return dropped + self._begin_next(now, hedge=bool(self._running))
 
-    def _another_round(self, now: float) -> bool:
-        """Whether those that failed for a passing reason will be asked once more."""
-        if self._next_round_at < _NEVER:
-            return True
-        if self._plan or not self._rounds_left or not self._for_next_round:
-            return False
-        done = self._config.rounds - self._rounds_left
-        self._rounds_left -= 1
-        wish = min(failure.retry_after_s or 0.0 for _, failure in self._for_next_round)
-        self._next_round_at = now + max(min(PAUSE_S * 2 ** (done - 1), ROUND_PAUSE_S_MAX), wish)
-        return True
-
-    def _begin_round(self, now: float) -> list[Action]:
-        self._next_round_at = _NEVER
-        once = {(a.provider, a.model): a for a, _ in self._for_next_round}
-        if self._config.hedge.enabled:  # a new request may fare better than one that is stuck
-            for running in self._running.values():
-                once.setdefault((running.attempt.provider, running.attempt.model), running.attempt)
-        self._for_next_round.clear()
-        self._plan = self._shared.health.order(tuple(once.values()), now)
+    def _retry(self, now: float) -> list[Action]:
+        """A pause is over: those that failed for a passing reason are asked once more."""
+        self._next_at = _NEVER
         if any(other.at_work for other in self._running.values()):
             return []
         if len(self._running) > self._config.hedge.extra_max:
             return []
-        return self._begin(self._next(now), now, hedge=bool(self._running))
+        return self._begin_next(now, hedge=bool(self._running))
 
-    def _again(self, running: _Running, failure: Failure) -> Attempt | None:
-        """The attempt that may be made once more at the same deployment, if any."""
-        if failure.retry_same_after_s is None:
-            return None
+    def _without_refused(self, running: _Running, failure: Failure) -> Attempt | None:
+        """The same attempt without the parameter that the provider refuses, if it can be left
+        out."""
         if failure.kind is not Kind.UNSUPPORTED:
-            return None if running.repeated else running.attempt
+            return None
         name = (failure.param or "").partition(".")[0].partition("[")[0]
         options = running.attempt.options
         asked = options.get(name, self._request.body.get(name)) is not None
@@ -593,22 +546,6 @@ class ChatSession:
             return None
         self._drops += 1
         return replace(running.attempt, options={**options, name: None})
-
-    def _left_after(self, failure: Failure, failed: Attempt) -> Plan:
-        if failure.kind is Kind.CONTENT_POLICY:
-            return self._plan if self._config.retry_content_policy else ()
-        left = after(failure, (failed, *self._plan))
-        if failure.kind is Kind.CONTEXT_LENGTH and failed.context_tokens is not None:
-            size = failed.context_tokens
-            left = tuple(a for a in left if a.context_tokens is None or a.context_tokens > size)
-        return left
-
-    def _tellable(self) -> Failure:
-        """The failure that is answered when all have failed: the last one, but rather one that
-        concerns the caller than one that only the operator can mend."""
-        failures = [told.failure for told in self.report.tries if told.failure is not None]
-        theirs = [failure for failure in failures if failure.kind not in _OPERATORS_KINDS]
-        return (theirs or failures)[-1]
 
     def _give_up(self, failure: Failure, now: float) -> list[Action]:
         actions = self._stop(now)
@@ -635,11 +572,8 @@ class ChatSession:
         for running in tuple(self._running.values()):
             if now >= running.deadline:
                 return self._late(running, now)
-        if self._paused is not None and now >= self._paused[0]:
-            attempt, self._paused = self._paused[1], None
-            return self._begin(attempt, now, repeated=True)
-        if now >= self._next_round_at:
-            return self._begin_round(now)
+        if now >= self._next_at:
+            return self._retry(now)
         if now >= self._hedge_at:
             return self._hedge(now)
         self._keepalive_at = now + self._config.keepalive_s
@@ -667,7 +601,7 @@ class ChatSession:
 
     def _hedge(self, now: float) -> list[Action]:
         self._hedge_at = _NEVER
-        if not self._plan or not self._shared.hedges.spend():
+        if not self._others_left or not self._shared.hedges.spend():
             return []
         self._hedges += 1
-        return self._begin(self._next(now), now, hedge=True)
+        return self._begin_next(now, hedge=True)

@@ -8,7 +8,7 @@ from gateway.conversations.stt.actions import Drop, Open
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.report import TRIES_MAX, Report, Try
 from gateway.routing.breaker import Breaker
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.stt import SttUpstream
 
@@ -50,14 +50,13 @@ class RecognizerConnections:
     def ready(self, line: RecognizerConnection, now: float) -> None:
         """It takes audio."""
         self._open[line.number][1].ready = now
-        self._health.ended(line.attempt, None, now)
+        self._health.worked(line.attempt)
 
     def failed(self, line: RecognizerConnection, failure: Failure, now: float) -> list[Drop]:
         """It is of no more use."""
         if (entry := self._open.get(line.number)) is not None:
             entry[1].failure = failure
-        if failure.kind is not Kind.SESSION_LIMIT:
-            self._health.ended(line.attempt, failure, now)
+        self._health.failed(line.attempt, failure, now)
         return self.drop(line)
 
     def drop(self, line: RecognizerConnection) -> list[Drop]:
@@ -65,13 +64,13 @@ class RecognizerConnections:
         if (entry := self._open.pop(line.number, None)) is None:
             return []
         if entry[1].failure is None:
-            self._health.dropped(line.attempt)
+            self._health.cancelled(line.attempt)
         return [Drop(line.number)]
 
     def drop_all(self) -> list[Drop]:
         """Let go of all that are left."""
         for line, _ in self._open.values():
-            self._health.dropped(line.attempt)
+            self._health.cancelled(line.attempt)
         dropped = [Drop(number) for number in self._open]
         self._open.clear()
         return dropped

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.routing.breaker import Breaker
-from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.plan import Attempt, Plan, after
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt, Plan, left_after
 
 SERVED_S: Final = 10.0
 """A line that lived so long, or gave a final, has served: the budget of retries is whole again."""
@@ -14,14 +14,6 @@ SERVED_S: Final = 10.0
 BACKOFF_S: Final = 0.25
 BACKOFF_S_MAX: Final = 2.0
 """Between two rounds through the plan; it doubles."""
-
-_AGAIN: Final = frozenset({Kind.CONNECTION_LOST, Kind.SESSION_LIMIT, Kind.UPSTREAM_ERROR})
-"""The same provider is tried at once, one time, after these."""
-
-_FOR_GOOD: Final = frozenset(
-    {Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_NOT_FOUND, Kind.UPSTREAM_REFUSED}
-)
-"""Nothing that passes while a session lasts."""
 
 
 class Course:
@@ -58,10 +50,10 @@ class Course:
         self, attempt: Attempt, failure: Failure, *, was_ready: bool, now: float
     ) -> float | None:
         """Seconds until the first of `left` is to be asked; None: there is nobody to ask."""
-        left = after(failure, self.left)
-        if failure.kind in _FOR_GOOD:
+        left = left_after(failure, attempt, self.left[1:])
+        if not failure.policy.passing:
             self._banned.add((attempt.provider, attempt.model))
-        if failure.kind in _AGAIN and was_ready and not self._again:
+        if failure.policy.retry_same and was_ready and not self._again:
             self._again = True
             left = (attempt, *left)
         left = self._usable(left)

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.plan import Plan, after
+from gateway.upstreams.plan import Plan, left_after
 
 CALM_S: Final = 0.5
 """Quiet for so long, with nothing open: a moment to change lines."""
@@ -41,7 +41,7 @@ class Handover:
 
     def failed(self, failure: Failure, now: float) -> bool:
         """The next line could not be opened; whether there is another to try at once."""
-        self.plan = after(failure, self.plan)
+        self.plan = left_after(failure, self.plan[0], self.plan[1:])
         if not self.plan:  # the old line serves on
             self.at = now + RENEW_RETRY_S
         return bool(self.plan)

@@ -436,9 +436,6 @@ class Recognition:
     # -- failures
 
     def _failed(self, line: RecognizerConnection, failure: Failure, now: float) -> None:
-        if failure.kind is Kind.BAD_REQUEST:
-            # our words to the provider, not the client's to us
-            failure = replace(failure, kind=Kind.UPSTREAM_REFUSED)
         failure = replace(failure, provider=line.attempt.provider)
         self._caller.out += self._lines.failed(line, failure, now)
         if line is self._old:

@@ -46,7 +46,7 @@ from gateway.routing.breaker import Breaker
 from gateway.settings.tts import TtsConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
-from gateway.upstreams.plan import Attempt, Plan, after
+from gateway.upstreams.plan import Attempt, Plan, left_after
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
@@ -547,7 +547,7 @@ class TtsSession:
     def _ended_well(self, speech: Synthesis, now: float) -> None:
         utterance = self._utterance
         assert utterance is not None
-        self._health.ended(speech.attempt, None, now)
+        self._health.worked(speech.attempt)
         self._out.append(Tried(speech.attempt.provider, None))
         utterance.last = speech.attempt
         passage = utterance.passages[0]
@@ -571,9 +571,9 @@ class TtsSession:
         assert utterance is not None
         passage = utterance.passages[0]
         failure = replace(failure, provider=speech.attempt.provider)
-        self._health.ended(speech.attempt, failure, now)
+        self._health.failed(speech.attempt, failure, now)
         self._voice = None
-        passage.plan = _left(failure, passage.plan)
+        passage.plan = left_after(failure, passage.plan[0], passage.plan[1:])
         passage.next = speech.first
         if speech.sent:
             self._break_seam(speech, passage, now)
@@ -619,9 +619,9 @@ class TtsSession:
         assert self._rival is not None
         passage = self._utterance.passages[0]
         failure = replace(failure, provider=self._rival.attempt.provider)
-        self._health.ended(self._rival.attempt, failure, now)
+        self._health.failed(self._rival.attempt, failure, now)
         self._out.append(Tried(self._rival.attempt.provider, failure))
-        passage.plan = (passage.plan[0], *_left(failure, passage.plan[1:]))
+        passage.plan = (passage.plan[0], *left_after(failure, passage.plan[1], passage.plan[2:]))
         self._rival = None
 
     def _done(self, now: float) -> None:
@@ -741,14 +741,6 @@ class TtsSession:
         self._over = True
         for speech in (self._voice, self._rival):
             if speech is not None:
-                self._health.dropped(speech.attempt)
+                self._health.cancelled(speech.attempt)
                 self._out.append(CancelSynthesis(speech.number))
         self._voice = self._rival = None
-
-
-def _left(failure: Failure, plan: Plan) -> Plan:
-    """As `after`; but what one vendor calls a bad request (a voice, an option) another may serve,
-    since every attempt has its own."""
-    if failure.kind is Kind.BAD_REQUEST:
-        return tuple(attempt for attempt in plan[1:] if attempt.provider != plan[0].provider)
-    return after(failure, plan)

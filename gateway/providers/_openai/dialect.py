@@ -11,7 +11,7 @@ import orjson
 
 from gateway.providers._openai.byte_relay import StreamRelay, WholeRelay
 from gateway.providers._openai.stream_reader import openai_reader
-from gateway.providers._shared.chat_errors import failure_of
+from gateway.providers._shared.chat_errors import exhausted_for_s, failure_of
 from gateway.upstreams.chat import ChatRequest, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure
@@ -94,6 +94,9 @@ class OpenAIChat:
             return StreamRelay()
         # read also where a clean stream has a usage chunk that the client did not ask for
         return openai_reader(request, attempt.model, carry_reasoning=dialect.carry_reasoning)
+
+    def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
+        return exhausted_for_s(headers)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         return failure_of(status, headers, body)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.upstreams.errors import BLAMELESS, Failure, Kind, presentable
+from gateway.upstreams.errors import POLICY, Blame, Failure, Kind, Rest, presentable
 
 RETRY_AFTER_S_MAX: Final = 3600.0
 """A longer wish than an hour is taken for an hour."""
@@ -139,7 +139,8 @@ RULES: Final[tuple[Rule, ...]] = (
         r"request too large",
     ),
     _rule("bad request", Kind.BAD_REQUEST, "400 422"),
-    _rule("key refused", Kind.UPSTREAM_AUTH, "401 403 434"),
+    _rule("key refused", Kind.UPSTREAM_AUTH, "401 434"),
+    _rule("model not allowed to this key", Kind.UPSTREAM_FORBIDDEN, "403"),
     _rule("payment required", Kind.UPSTREAM_QUOTA, "402"),
     _rule("model or path unknown", Kind.UPSTREAM_NOT_FOUND, "404 405 410"),
     _rule("the upstream timed out", Kind.TIMEOUT, "408", again="if alone"),
@@ -176,8 +177,6 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
 }
 """An error inside a stream has no status of its own; Anthropic's, Gemini's and OpenRouter's words
 have one by their documentation."""
-
-_TELLING: Final = BLAMELESS | {Kind.BAD_REQUEST}
 
 
 def read_error(body: bytes) -> ErrorText:
@@ -233,7 +232,7 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     match headers.get("x-should-retry"):  # OpenAI, Anthropic: overrides the status
         case "false":
             retry_same_after_s = None
-        case "true" if retry_same_after_s is None and failure.kind not in BLAMELESS:
+        case "true" if retry_same_after_s is None and failure.policy.rest is not Rest.NOTHING:
             retry_same_after_s = PAUSE_S
         case _:
             pass
@@ -248,7 +247,7 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         retry_after_s=wish,
         details=failure.details,
         retry_same_after_s=retry_same_after_s,
-        said=failure.said,
+        upstream_text=failure.upstream_text,
     )
 
 
@@ -265,11 +264,11 @@ def judge(status: int, error: ErrorText) -> Failure:
     """The decision for an error with this status, without what stands in headers."""
     rule = rule_of(status, error)
     message = error.message or f"the provider answered with status {status}"
-    said: str | None = None
+    upstream_text: str | None = None
     details: dict[str, Any] | None = None
     if rule.kind in _OPERATORS:
-        message, said = _OPERATORS[rule.kind], message
-    elif rule.kind in _TELLING:
+        message, upstream_text = _OPERATORS[rule.kind], message
+    elif POLICY[rule.kind].blame is Blame.CALLER:
         # the caller's own fault goes back as the provider put it
         words = {"type": error.type, "code": error.code}
         details = {name: word for name, word in words.items() if word} or None
@@ -281,12 +280,13 @@ def judge(status: int, error: ErrorText) -> Failure:
         retry_after_s=error.retry_s,
         details=details,
         retry_same_after_s=rule.retry_same_after_s,
-        said=said,
+        upstream_text=upstream_text,
     )
 
 
 _OPERATORS: Final[Mapping[Kind, str]] = {
     Kind.UPSTREAM_AUTH: "the provider does not accept this server's credentials",
+    Kind.UPSTREAM_FORBIDDEN: "the provider does not accept this server's credentials",
     Kind.UPSTREAM_QUOTA: "this server's account at the provider is exhausted",
 }
 """What callers are told of the operator's accounts: a key that they have never seen would only

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import orjson
 
 from gateway.providers._shared.options import Table, check
-from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
 from gateway.upstreams.stt import Capabilities, Flushed, RecognizerEvent, Word
 
-BY_STATUS: Final[Mapping[int, Kind]] = {
-    400: Kind.UPSTREAM_REFUSED,
-    401: Kind.UPSTREAM_AUTH,
-    402: Kind.UPSTREAM_QUOTA,
-    403: Kind.UPSTREAM_AUTH,
-    404: Kind.UPSTREAM_NOT_FOUND,
-    408: Kind.TIMEOUT,
-    413: Kind.UPSTREAM_REFUSED,
-    422: Kind.UPSTREAM_REFUSED,
-    429: Kind.RATE_LIMITED,
-    503: Kind.OVERLOADED,
-    529: Kind.OVERLOADED,
-}
-
 
 def failure_of_status(status: int | None, message: str) -> Failure:
     """A failure that a provider reports with something like an HTTP status."""
-    kind = BY_STATUS.get(status or 500, Kind.UPSTREAM_ERROR)
-    if kind is Kind.UPSTREAM_ERROR and status is not None and 400 <= status < 500:
-        kind = Kind.UPSTREAM_REFUSED
-    return Failure(kind, said(message), upstream_status=status)
+    return Failure(kind_of_status(status or 500), said(message), upstream_status=status)
 
 
 def failure_of_close(code: int, reason: str) -> Failure:

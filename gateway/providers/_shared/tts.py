@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-from gateway.upstreams.errors import Failure, Kind, presentable
-
-BY_STATUS: Final[Mapping[int, Kind]] = {
-    400: Kind.BAD_REQUEST,
-    401: Kind.UPSTREAM_AUTH,
-    402: Kind.UPSTREAM_QUOTA,
-    403: Kind.UPSTREAM_AUTH,
-    404: Kind.BAD_REQUEST,  # a voice or model of one caller, no reason to rest the deployment
-    408: Kind.TIMEOUT,
-    413: Kind.BAD_REQUEST,
-    422: Kind.BAD_REQUEST,
-    429: Kind.RATE_LIMITED,
-    503: Kind.OVERLOADED,
-    504: Kind.TIMEOUT,
-    529: Kind.OVERLOADED,
-}
+from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 
 
 def by_status(status: int, message: str) -> Failure:
     """A failure by its HTTP-like status."""
-    kind = BY_STATUS.get(status)
-    if kind is None:
-        kind = Kind.UPSTREAM_ERROR if status >= 500 or status < 400 else Kind.BAD_REQUEST
     text = presentable(message) or f"the provider answered with status {status}"
-    return Failure(kind, text, upstream_status=status)
+    return Failure(kind_of_status(status), text, upstream_status=status)
 
 
 def by_close(code: int, reason: str) -> Failure:

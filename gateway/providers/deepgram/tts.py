@@ -122,7 +122,7 @@ class DeepgramDialogue:
         if "DATA-0001" in reason:
             return Failure(Kind.RATE_LIMITED, presentable(reason), upstream_status=code)
         if code in (1003, 1009):
-            return Failure(Kind.BAD_REQUEST, presentable(reason), upstream_status=code)
+            return Failure(Kind.UPSTREAM_REFUSED, presentable(reason), upstream_status=code)
         return by_close(code, reason)
 
 

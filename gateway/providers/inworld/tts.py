@@ -52,9 +52,9 @@ _OPTIONS: Final = {
 }
 
 _BY_GRPC: Final = {
-    3: Kind.BAD_REQUEST,
+    3: Kind.UPSTREAM_REFUSED,
     4: Kind.TIMEOUT,
-    5: Kind.BAD_REQUEST,
+    5: Kind.UPSTREAM_REFUSED,
     7: Kind.UPSTREAM_AUTH,
     8: Kind.RATE_LIMITED,
     14: Kind.OVERLOADED,

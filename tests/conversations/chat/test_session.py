@@ -12,7 +12,6 @@ from gateway.conversations.chat.session import (
     Drop,
     Finish,
     Granted,
-    Hedges,
     Leave,
     Open,
     Refuse,
@@ -25,6 +24,7 @@ from gateway.conversations.chat.session import (
 from gateway.providers._openai.dialect import OpenAIChat
 from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Limits
+from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig, HedgeConfig
 from gateway.upstreams.chat import ChatRequest
 from gateway.upstreams.errors import Failure, Kind, error_body
@@ -549,7 +549,7 @@ def test_so_many_are_asked_and_no_more():
 
 
 def test_hedges_are_a_share_of_all_requests():
-    hedges = Hedges(0.25)
+    hedges = HedgeBudget(0.25)
     spent = 0
     for _ in range(100):
         hedges.earn()
@@ -562,7 +562,7 @@ def test_without_a_time_the_deployments_own_p95_decides():
     shared = Shared(config)
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
     for i in range(30):
-        shared.health.spoke(PLAN[0], 0.5 + i / 1000)
+        shared.breaker.record_ttft(PLAN[0], 0.5 + i / 1000)
     session = ChatSession(request, PLAN, UPSTREAMS, config, 0.0, shared)
     session.handle(Begin(), 0.0)
     assert 0.5 < session.deadline < 0.6

@@ -120,10 +120,10 @@ def test_the_request_has_the_voice_the_options_and_the_text_alone():
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (400, {"detail": {"error": "validation", "message": "voice"}}, Kind.BAD_REQUEST),
-        (404, {"detail": "no model"}, Kind.BAD_REQUEST),
+        (400, {"detail": {"error": "validation", "message": "voice"}}, Kind.UPSTREAM_REFUSED),
+        (404, {"detail": "no model"}, Kind.UPSTREAM_NOT_FOUND),
         (401, {"error": {"message": "key"}}, Kind.UPSTREAM_AUTH),
-        (422, {"detail": [{"loc": ["body"], "msg": "speed"}]}, Kind.BAD_REQUEST),
+        (422, {"detail": [{"loc": ["body"], "msg": "speed"}]}, Kind.UPSTREAM_REFUSED),
         (429, {"error": {"code": "insufficient_quota"}}, Kind.UPSTREAM_QUOTA),
         (429, {"error": {"message": "slow"}}, Kind.RATE_LIMITED),
         (500, {}, Kind.UPSTREAM_ERROR),

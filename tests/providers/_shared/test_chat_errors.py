@@ -48,7 +48,7 @@ def test_a_key_in_an_upstreams_message_is_not_shown():
     body = b'{"error": {"message": "Incorrect API key provided: sk-proj-abcdef1234567890"}}'
     failure = failure_of(401, {}, body)
     assert "***" not in failure.message  # not even that there is one
-    assert failure.said == "Incorrect API key provided: ***"
+    assert failure.upstream_text == "Incorrect API key provided: ***"
 
 
 def test_a_long_message_is_cut():
@@ -66,7 +66,7 @@ def test_a_long_message_is_cut():
         (400, b'{"code": "x", "error": "Incorrect API key provided"}', Kind.UPSTREAM_AUTH, 502),
         (401, OPENAI, Kind.UPSTREAM_AUTH, 502),
         (402, OPENAI, Kind.UPSTREAM_QUOTA, 502),
-        (403, OPENAI, Kind.UPSTREAM_AUTH, 502),
+        (403, OPENAI, Kind.UPSTREAM_FORBIDDEN, 502),
         (404, OPENAI, Kind.UPSTREAM_NOT_FOUND, 502),
         (408, OPENAI, Kind.TIMEOUT, 504),
         (409, OPENAI, Kind.UPSTREAM_ERROR, 503),
@@ -91,9 +91,9 @@ def test_the_decision_table(status: int, body: bytes, kind: Kind, answered: int)
 
 
 def test_only_the_callers_own_fault_ends_the_plan():
-    assert failure_of(400, {}, OPENAI).reach is FailureScope.REQUEST
+    assert failure_of(400, {}, OPENAI).policy.scope is FailureScope.REQUEST
     for status in (401, 404, 408, 409, 429, 500, 503, 529):
-        assert failure_of(status, {}, OPENAI).reach is not FailureScope.REQUEST
+        assert failure_of(status, {}, OPENAI).policy.scope is not FailureScope.REQUEST
 
 
 @pytest.mark.parametrize(

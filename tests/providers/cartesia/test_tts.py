@@ -88,10 +88,10 @@ def test_what_says_nothing_new_is_passed_over(message: dict[str, Any]):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, Kind.BAD_REQUEST),
+        (400, Kind.UPSTREAM_REFUSED),
         (401, Kind.UPSTREAM_AUTH),
         (402, Kind.UPSTREAM_QUOTA),
-        (404, Kind.BAD_REQUEST),
+        (404, Kind.UPSTREAM_NOT_FOUND),
         (429, Kind.RATE_LIMITED),
         (500, Kind.UPSTREAM_ERROR),
         (503, Kind.OVERLOADED),

@@ -78,7 +78,7 @@ def test_frames():
     ("code", "reason", "kind"),
     [
         (1008, "DATA-0001", Kind.RATE_LIMITED),
-        (1009, "BIG-0001", Kind.BAD_REQUEST),
+        (1009, "BIG-0001", Kind.UPSTREAM_REFUSED),
         (1011, "NET-0000", Kind.CONNECTION_LOST),
     ],
 )

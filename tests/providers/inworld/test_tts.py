@@ -113,8 +113,8 @@ def test_the_end_of_a_generation_is_not_the_end():
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (3, Kind.BAD_REQUEST),
-        (5, Kind.BAD_REQUEST),
+        (3, Kind.UPSTREAM_REFUSED),
+        (5, Kind.UPSTREAM_REFUSED),
         (7, Kind.UPSTREAM_AUTH),
         (8, Kind.RATE_LIMITED),
         (13, Kind.UPSTREAM_ERROR),

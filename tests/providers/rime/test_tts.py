@@ -70,7 +70,7 @@ def test_audio_and_words():
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
-        ("400 bad speaker", Kind.BAD_REQUEST),
+        ("400 bad speaker", Kind.UPSTREAM_REFUSED),
         ("429 slow down", Kind.RATE_LIMITED),
         ("500 oops", Kind.UPSTREAM_ERROR),
         ("", Kind.CONNECTION_LOST),
