@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.conversations.bargein.decision import first_detection
+from gateway.engines.interruption.decision import first_detection
 from gateway.engines.interruption.model import BargeinModel, Question
 from gateway.engines.onnx import FrameModel
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX

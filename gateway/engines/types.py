@@ -58,3 +58,17 @@ class Prediction:
     probability: float
     preprocess_s: float
     inference_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What a client compares with: per language (base language, "en") and for all others.
+
+    A probability below means that the turn goes on; for backchannels, one at or above means that
+    the agent could acknowledge. Empty and 0 switch the client's use of backchannels off.
+    """
+
+    default: float
+    languages: Mapping[str, float]
+    backchannel_default: float = 0.0
+    backchannel_languages: Mapping[str, float] | None = None

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.conversations.bargein.decision import first_detection
+from gateway.engines.interruption.decision import first_detection
 from models.interruption import eval_channels as channels
 from models.interruption import scoring
 from models.interruption.baselines import VAD_FRAME, speech_probabilities

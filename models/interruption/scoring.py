@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.conversations.bargein.decision import first_detection
+from gateway.engines.interruption.decision import first_detection
 from gateway.engines.interruption.model import INTERFACE, BargeinModel, Question
 from gateway.engines.onnx import FrameModel
 from models.interruption.trials import AFTER_S, BACKCHANNEL, BEFORE_S, TURN, Trial

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.conversations.bargein import protocol
-from gateway.conversations.bargein.decision import first_detection
 from gateway.conversations.bargein.session import (
     Action,
     Answered,
@@ -20,6 +19,7 @@ from gateway.conversations.bargein.session import (
     SendToClient,
 )
 from gateway.engines.batcher import Timing
+from gateway.engines.interruption.decision import first_detection
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.model import Question
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats

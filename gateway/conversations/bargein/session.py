@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.conversations.bargein import protocol
-from gateway.conversations.bargein.decision import first_detection
 from gateway.conversations.bargein.protocol import CloseSession, Create, Settings
+from gateway.engines.interruption.decision import first_detection
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, FrameModelCard
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text

@@ -6,7 +6,6 @@ Times are Unix nanoseconds as the client's clock has them; 0 stands for "not sai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +13,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from livekit.protocol.agent_pb import agent_inference as pb
 
+from gateway.engines.types import Thresholds
 from gateway.upstreams.errors import Failure, Kind
 
 SAMPLE_RATE: Final = 16_000
@@ -125,20 +125,6 @@ def _read_create(message: pb.ClientMessage) -> Create | Failure:
             "session_create.settings.encoding",
         )
     return Create(_ns(message.created_at))
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """What a client compares with: per language (base language, "en") and for all others.
-
-    A probability below means that the turn goes on; for backchannels, one at or above means that
-    the agent could acknowledge. Empty and 0 switch the client's use of backchannels off.
-    """
-
-    default: float
-    languages: Mapping[str, float]
-    backchannel_default: float = 0.0
-    backchannel_languages: Mapping[str, float] | None = None
 
 
 def session_created(thresholds: Thresholds, client_ns: int, now_ns: int) -> bytes:

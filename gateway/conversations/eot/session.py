@@ -16,11 +16,10 @@ from gateway.conversations.eot.protocol import (
     Start,
     Stats,
     Stop,
-    Thresholds,
     Unknown,
 )
 from gateway.conversations.eot.recent import RecentAudio
-from gateway.engines.types import FINISHED, Prediction
+from gateway.engines.types import FINISHED, Prediction, Thresholds
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.conversations.bargein.decision import claim
 from gateway.engines.batcher import Batcher, Timing
+from gateway.engines.interruption.decision import claim
 from gateway.engines.interruption.model import INTERFACE, BargeinModel, Question
 from gateway.engines.onnx import FrameModel
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, FrameModelCard, ModelError

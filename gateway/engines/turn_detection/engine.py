@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from gateway.conversations.eot.protocol import Thresholds
 from gateway.engines.batcher import Batcher
 from gateway.engines.turn_detection.model import Question, TurnModel
-from gateway.engines.types import ModelError, Prediction
+from gateway.engines.types import ModelError, Prediction, Thresholds
 from gateway.settings.eot import EotConfig
 from gateway.telemetry.metrics import BatchMetrics, Metrics
 from gateway.upstreams.errors import Failure, Kind

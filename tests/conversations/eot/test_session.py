@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from livekit.protocol.agent_pb import agent_inference as pb
 
-from gateway.conversations.eot.protocol import Thresholds
 from gateway.conversations.eot.session import (
     ANSWER_S_MAX,
     PENDING_MAX,
@@ -17,7 +16,7 @@ from gateway.conversations.eot.session import (
     Predicted,
     SendToClient,
 )
-from gateway.engines.types import Prediction
+from gateway.engines.types import Prediction, Thresholds
 from gateway.upstreams.events import DEADLINE_PASSED, Binary, ClientLeft, Text
 
 THRESHOLDS = Thresholds(default=0.5, languages={"en": 0.4, "de": 0.3})

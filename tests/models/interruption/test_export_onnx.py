@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 import soundfile
 
-from gateway.conversations.bargein.decision import first_detection
+from gateway.engines.interruption.decision import first_detection
 from models.interruption.splits import Side, side
 
 ROOT = Path(__file__).parents[3]

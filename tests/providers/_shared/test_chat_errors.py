@@ -130,6 +130,7 @@ ROWS = [
     ("one request exceeds the rate limit by itself", 429, body("Request too large for gpt-x")),
     ("bad request", 422, OPENAI),
     ("key refused", 434, OPENAI),
+    ("model not allowed to this key", 403, OPENAI),
     ("payment required", 402, OPENAI),
     ("model or path unknown", 404, OPENAI),
     ("the upstream timed out", 408, OPENAI),

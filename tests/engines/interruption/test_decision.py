@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gateway.conversations.bargein.decision import CLAIM_FRAMES, claim, first_detection
+from gateway.engines.interruption.decision import CLAIM_FRAMES, claim, first_detection
 
 
 @pytest.mark.parametrize(
