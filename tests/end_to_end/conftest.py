@@ -145,8 +145,6 @@ def server(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session", autouse=True)
 def _recordings_made() -> None:
-    if not make_recordings.audio_folder().is_dir():
-        pytest.skip(f"there are no recordings in {make_recordings.audio_folder()}: PARLEY_AUDIO")
     make_recordings.make()
     make_turns.make()
 
