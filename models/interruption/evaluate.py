@@ -34,7 +34,7 @@ from models.interruption import (
     trials,
 )
 from models.interruption.baselines import PairCache, speech_seconds
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.collect import WORDS as WORDS_FOLDER
 from models.interruption.scoring import Model, Scored
 from models.interruption.trials import SHORT, WORDS, Trial
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--model", type=Path, default=Path("models/interruption/interruption.onnx"))
     parser.add_argument("--out", type=Path, required=True, help="folder for tables, plots, sounds")
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    add_audio(parser)
     parser.add_argument("--voices", type=Path, help="made speech; by default that in the cache")
     parser.add_argument("--threshold", type=float, help="instead of the model's default")
     parser.add_argument("--per-source", type=int, default=120, help="clips of each folder at most")

@@ -22,7 +22,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.clips import Clip, pauses
 from models.interruption.phonemes import with_pauses
 
@@ -182,7 +182,7 @@ def main() -> None:
     from models.interruption.splits import Side
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    add_audio(parser)
     parser.add_argument("--voices", default="voices-1")
     parser.add_argument("--worker", default="0/1", help="this process of how many, such as 0/2")
     parser.add_argument("--seed", type=int, default=1)

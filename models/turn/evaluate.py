@@ -1,10 +1,11 @@
 """Scores an end-of-turn model on recorded pauses, and chooses its thresholds.
 
-    python -m models.turn.evaluate --audio DIR [--model FILE.onnx] [--out FILE.md]
+    python -m models.turn.evaluate [--audio DIR] [--model FILE.onnx] [--out FILE.md]
     python -m models.turn.evaluate --made DIR [DIR ...]
 
 The second form is of made speech, language by language, in a table of its own (see languages.py).
-Of the first, DIR holds manifest.csv and the recordings (see README.md for what stands where). Every
+Of the first, DIR holds manifest.csv and the recordings (see README.md for what stands where); by
+default it is `train` in the folder that PARLEY_AUDIO names, or in `audio` in PARLEY_CACHE. Every
 pause of at least 0.2 s is a trial: `hold` where the speaker goes on, `end` where the sentence is
 over. The model hears what it would hear in service: the speech, and so much of the pause as has
 passed. Speakers are split in two halves: one chooses the thresholds, all figures are of the other.
@@ -28,6 +29,7 @@ import numpy.typing as npt
 from gateway.engines.turn_detection.model import Question, TurnModel
 from gateway.weights import fetch
 from models.interruption.baselines import SAMPLE_RATE, VAD_FRAME, speech_probabilities
+from models.interruption.cache import audio_folder, existing
 
 Samples = npt.NDArray[np.int16]
 Kind = Literal["hold", "end"]
@@ -410,8 +412,13 @@ def main() -> None:
     parser.add_argument("--lead-s", type=float, default=0.0, help="room tone before the speech")
     parser.add_argument("--threshold", type=float, help="with --audio: choose none, take this")
     args = parser.parse_args()
-    if (args.audio is None) == (args.made is None):
-        parser.error("either --audio or --made is needed")
+    if args.audio is not None and args.made is not None:
+        parser.error("either --audio or --made, not both")
+    if args.audio is None and args.made is None:
+        try:
+            args.audio = existing(audio_folder()) / "train"
+        except argparse.ArgumentTypeError as error:
+            parser.error(str(error))
     path = args.model
     if path is None:
         place = fetch.find("smart-turn")

@@ -59,7 +59,7 @@ class Client:
         if ready.exists():
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.parent / f"{folder.name}.lock"):
+        with alone(folder.parent / f"{folder.name}.lock"):
             if ready.exists():
                 return
             shutil.rmtree(folder, ignore_errors=True)
@@ -130,7 +130,8 @@ def _events(output: str) -> Iterator[Event]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
+    """No other process is in here with the same file."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,3 @@
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +6,10 @@ import pytest
 import soundfile
 
 from gateway.engines.interruption.decision import first_detection
-from models.interruption.splits import Side, side
+from tests.collection import RECORDINGS, listed
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "models" / "interruption" / "interruption.onnx"
-AUDIO = ROOT.parent / "shared" / "audio" / "train"
 FRAME = 400
 
 
@@ -24,7 +22,9 @@ def session() -> onnxruntime.InferenceSession:
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
-    samples, _ = soundfile.read(AUDIO / "speech_libri" / "103-1240-0000.flac", dtype="int16")
+    samples, _ = soundfile.read(
+        RECORDINGS / "speech_libri" / "1992-141719-0000.flac", dtype="int16"
+    )
     return samples[: len(samples) // FRAME * FRAME][: 16_000 * 3]
 
 
@@ -117,12 +117,7 @@ def test_a_spoken_sentence_is_an_interruption(session, speech):
 
 
 def test_coughs_of_people_it_never_heard_are_no_interruptions(session):
-    with (AUDIO / "manifest.csv").open(newline="") as file:
-        coughs = [
-            AUDIO.parent / row["path"]
-            for row in csv.DictReader(file)
-            if row["label"] == "cough" and side(row) is Side.EVAL
-        ]
+    coughs = [RECORDINGS / row["path"] for row in listed() if row["label"] == "cough"]
     threshold = float(session.get_modelmeta().custom_metadata_map["default_threshold"])
     fired = 0
     for path in coughs:
@@ -130,5 +125,5 @@ def test_coughs_of_people_it_never_heard_are_no_interruptions(session):
         samples = samples[: len(samples) // FRAME * FRAME][:48_000]
         probabilities, _ = run(session, samples[None], blank(session))
         fired += first_detection(probabilities[0], threshold, 2) is not None
-    assert len(coughs) == 99
+    assert len(coughs) >= 40
     assert fired <= 0.05 * len(coughs)  # what a caller may be cut off by, at most
