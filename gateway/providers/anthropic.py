@@ -18,9 +18,10 @@ from gateway.providers._shared.chat_errors import (
     failure_of,
     read_error_object,
 )
+from gateway.providers._shared.history import ANTHROPIC, PLACEHOLDER, normalised
 from gateway.upstreams.chat import ChatRequest, Reader, Usage
 from gateway.upstreams.dial import Dial, join_url
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, FailureError, Kind
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Provider, ProviderSettings
 
@@ -62,7 +63,7 @@ _FINISH: Final[Mapping[str, str]] = {
 
 
 class AnthropicChat:
-    """POST {base_url}/v1/messages, always streamed."""
+    """POST {base_url}/v1/messages."""
 
     def __init__(self, account: Account) -> None:
         settings = account.settings
@@ -84,6 +85,8 @@ class AnthropicChat:
         asked = {**request.body, **attempt.options}
         asked = {name: value for name, value in asked.items() if value is not None}
         body = to_messages(asked, attempt.model, self._settings.max_tokens)
+        if not request.stream:
+            del body["stream"]
         if not self._takes_sampling(attempt.model):
             for name in ("temperature", "top_p", "top_k"):
                 body.pop(name, None)
@@ -91,7 +94,7 @@ class AnthropicChat:
 
     def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
         writer = Writer(request, attempt.model)
-        return EventReader(MessagesEvents(writer), writer)
+        return EventReader(MessagesEvents(writer), writer, streamed=request.stream)
 
     def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
         return exhausted_for_s(headers)
@@ -107,7 +110,7 @@ class AnthropicChat:
 
 def to_messages(asked: Mapping[str, Any], model: str, max_tokens: int) -> dict[str, Any]:
     """A chat completions body as one of the Messages API."""
-    system, messages = _conversation(asked["messages"])
+    system, messages = _conversation(normalised(asked["messages"], ANTHROPIC))
     limit = asked.get("max_completion_tokens", asked.get("max_tokens", max_tokens))
     body: dict[str, Any] = {
         "model": model,
@@ -116,24 +119,28 @@ def to_messages(asked: Mapping[str, Any], model: str, max_tokens: int) -> dict[s
         "messages": messages,
         **{name: value for name, value in asked.items() if name in _NATIVE},
     }
-    if system:
+    wanted = asked.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("type") == "json_object":
+        system = [*system, {"type": "text", "text": _JSON_OBJECT}]
+    if any("cache_control" in block for block in system):
         body["system"] = system
+    elif system:
+        body["system"] = "\n".join(block["text"] for block in system)
     if isinstance(temperature := asked.get("temperature"), int | float):
         body["temperature"] = min(temperature, 1.0)
     elif "top_p" in asked:  # one of the two, not both
         body["top_p"] = asked["top_p"]
     if stop := asked.get("stop"):
-        sequences = [stop] if isinstance(stop, str) else stop
+        sequences = [stop] if isinstance(stop, str) else _list(stop)
         body["stop_sequences"] = [one for one in sequences if isinstance(one, str) and one.strip()]
     if tools := asked.get("tools"):
-        body["tools"] = [_tool(tool) for tool in tools]
+        body["tools"] = [_tool(tool) for tool in _list(tools)]
         if (choice := _tool_choice(asked)) is not None:
             body["tool_choice"] = choice
     config: dict[str, Any] = {}
     effort = asked.get("reasoning_effort")
-    if effort in _EFFORTS:
+    if isinstance(effort, str) and effort in _EFFORTS:
         config["effort"] = effort
-    wanted = asked.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         config["format"] = {
             "type": "json_schema",
@@ -149,9 +156,16 @@ def to_messages(asked: Mapping[str, Any], model: str, max_tokens: int) -> dict[s
     return body
 
 
-def _conversation(messages: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
-    """The system's text, and turns of user and assistant by turns, a user's first."""
-    system: list[str] = []
+_JSON_OBJECT: Final = "Answer with one JSON object and nothing else."
+"""Stands for `response_format: {"type": "json_object"}`, which this protocol does not have."""
+
+_IMAGE_TYPES: Final = {"image/jpg": "image/jpeg"}
+"""Names that some callers use, and those that Anthropic takes."""
+
+
+def _conversation(messages: Sequence[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The system's blocks, and turns of user and assistant by turns, a user's first and last."""
+    system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
 
     def add(role: str, blocks: list[dict[str, Any]]) -> None:
@@ -162,63 +176,84 @@ def _conversation(messages: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
         else:
             turns.append({"role": role, "content": blocks})
 
-    for message in messages:
+    for at, message in enumerate(messages):
         if not isinstance(message, dict):
             continue
+        content, place = message.get("content"), f"messages[{at}].content"
         match message.get("role"):
             case "system" | "developer":
-                system.append(_text(message.get("content")))
+                system += _blocks(content, place)
             case "tool":
                 result: dict[str, Any] = {
                     "type": "tool_result",
                     "tool_use_id": message.get("tool_call_id"),
                 }
-                if text := _text(message.get("content")):
-                    result["content"] = text
+                blocks = _blocks(content, place)
+                if any(block["type"] != "text" for block in blocks):
+                    result["content"] = blocks
+                elif blocks:
+                    result["content"] = "".join(block["text"] for block in blocks)
                 add("user", [result])
             case "assistant":
-                blocks = _blocks(message.get("content"))
-                blocks += [_tool_use(call) for call in message.get("tool_calls") or ()]
+                blocks = _blocks(content, place)
+                blocks += [_tool_use(call) for call in _list(message.get("tool_calls"))]
                 add("assistant", blocks)
             case _:
-                add("user", _blocks(message.get("content")))
+                add("user", _blocks(content, place))
     for turn in turns:
         # results first: text between a call and its result is refused
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     if not turns or turns[0]["role"] != "user":
-        turns.insert(0, {"role": "user", "content": [{"type": "text", "text": "..."}]})
-    last = turns[-1]
-    if last["role"] == "assistant" and last["content"][-1]["type"] == "text":
-        last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()
-    return "\n".join(text for text in system if text), turns
+        turns.insert(0, {"role": "user", "content": [{"type": "text", "text": PLACEHOLDER}]})
+    return system, turns
 
 
-def _blocks(content: Any) -> list[dict[str, Any]]:
+def _blocks(content: Any, place: str) -> list[dict[str, Any]]:
+    """A message's content as blocks. Raises FailureError for a part that has no form here: the
+    model would answer a question that it was never shown."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content.strip() else []
     blocks: list[dict[str, Any]] = []
-    for part in content if isinstance(content, list) else ():
+    for at, part in enumerate(_list(content)):
         match part:
-            case {"type": "text", "text": str(text)} if text.strip():
-                blocks.append({"type": "text", "text": text})
+            case {"type": "text", "text": str(text)}:
+                if not text.strip():
+                    continue
+                block: dict[str, Any] = {"type": "text", "text": text}
             case {"type": "image_url", "image_url": {"url": str(url)}}:
-                blocks.append({"type": "image", "source": _image(url)})
+                block = {"type": "image", "source": _source(url)}
+            case {"type": "file", "file": {"file_data": str(data)}}:
+                block = {"type": "document", "source": _source(data)}
+            case {"type": "refusal", "refusal": str(text)} if text.strip():
+                block = {"type": "text", "text": text}
             case _:
-                pass
+                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+                raise FailureError(
+                    Failure(
+                        Kind.UNABLE,
+                        f"{place}[{at}]: this model takes no content of type {str(kind)[:64]!r}",
+                        param=f"{place}[{at}]",
+                    )
+                )
+        if isinstance(part.get("cache_control"), dict):
+            block["cache_control"] = part["cache_control"]
+        elif part.get("prompt_cache_breakpoint"):
+            block["cache_control"] = {"type": "ephemeral"}
+        blocks.append(block)
     return blocks
 
 
-def _image(url: str) -> dict[str, str]:
-    if url.startswith("data:"):
-        kind, _, data = url.removeprefix("data:").partition(",")
-        return {"type": "base64", "media_type": kind.partition(";")[0], "data": data}
-    return {"type": "url", "url": url}
+def _source(url: str) -> dict[str, str]:
+    """Where an image or document is: at an address, or inside the request."""
+    if not url.startswith("data:"):
+        return {"type": "url", "url": url}
+    head, _, data = url.removeprefix("data:").partition(",")
+    kind = head.partition(";")[0].lower()
+    return {"type": "base64", "media_type": _IMAGE_TYPES.get(kind, kind), "data": data}
 
 
-def _text(content: Any) -> str:
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _tool_use(call: Any) -> dict[str, Any]:
@@ -244,6 +279,9 @@ def _tool(tool: Any) -> dict[str, Any]:
     for name in ("description", "strict"):
         if function.get(name) is not None:
             made[name] = function[name]
+    cache = tool.get("cache_control") if isinstance(tool, dict) else None
+    if isinstance(cache := cache or function.get("cache_control"), dict):
+        made["cache_control"] = cache
     return made
 
 

@@ -5,13 +5,17 @@ https://learn.microsoft.com/azure/ai-foundry/openai/reference
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from gateway.providers._openai.dialect import Dialect, OpenAIChat
 from gateway.providers._openai.models import (
     OpenAIModelsChat,
     OpenAIModelsSettings,
     adapt,
+    is_trusted,
     takes_breakpoints,
 )
+from gateway.providers._shared.history import OPENAI
 from gateway.upstreams.chat import ChatRequest, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.plan import Attempt
@@ -45,7 +49,15 @@ class DatedAzureChat(OpenAIChat):
     """A dated API: the deployment is in the path."""
 
     def __init__(self, account: Account, api_version: str) -> None:
-        super().__init__(account, Dialect(clean=True, breakpoints=takes_breakpoints, adapt=adapt))
+        super().__init__(
+            account,
+            Dialect(
+                clean=is_trusted(account),
+                breakpoints=takes_breakpoints,
+                adapt=adapt,
+                history=OPENAI,
+            ),
+        )
         self._headers = azure_headers(account, self._headers)
         self._base = join_url(account.base_url, "openai/deployments")
         self._models_url = join_url(account.base_url, f"openai/models?api-version={api_version}")
@@ -53,7 +65,8 @@ class DatedAzureChat(OpenAIChat):
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         dial = super().dial(request, attempt)
-        url = join_url(self._base, f"{attempt.model}/chat/completions") + self._query
+        deployment = quote(attempt.model, safe="")
+        url = join_url(self._base, f"{deployment}/chat/completions") + self._query
         return Dial(url, dial.headers, body=dial.body)
 
     def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:

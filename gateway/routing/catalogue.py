@@ -91,7 +91,13 @@ class Catalogue:
         expanded: list[tuple[Attempt, float | None]] = []
         for d in deployments:
             if d.provider in self._accounts:
-                attempt = Attempt(d.provider, d.model, d.options, context_tokens=d.context_tokens)
+                attempt = Attempt(
+                    d.provider,
+                    d.model,
+                    d.options,
+                    context_tokens=d.context_tokens,
+                    abilities=None if d.abilities is None else frozenset(d.abilities),
+                )
                 expanded.append((attempt, d.weight))
             elif d.provider is None:
                 expanded += [

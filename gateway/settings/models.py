@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ class Deployment(Section):
     without follow in the order of the file."""
     context_tokens: int | None = Field(None, ge=1)
     """The model's window: a request too long for one is tried only where there is more."""
+    abilities: list[Literal["tools", "images", "json_schema"]] | None = None
+    """All that it can do: a request that needs more is not sent there. Default: it is asked, and a
+    refusal is remembered for ten minutes."""
     concurrency: int | None = Field(None, ge=1)
     """Requests that it takes at a time; further ones wait for a place, by their priority."""
     requests_per_minute: int | None = Field(None, ge=1)

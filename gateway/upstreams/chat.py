@@ -10,7 +10,13 @@ from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
 
-MARKS: Final = ("extra_content", "prompt_cache_breakpoint", "developer")
+MARKS: Final = (
+    "extra_content",
+    "prompt_cache_breakpoint",
+    "developer",
+    "cache_control",
+    "image_url",
+)
 """Words in a request that only some providers understand."""
 
 
@@ -29,8 +35,8 @@ class ChatRequest:
     `model` is the client's name of the model; `stream` whether the answer is to be streamed.
     `usage` says that the client wants a usage chunk. `fallbacks` are the models that the client
     wants tried after `model`. `marks` are the words of MARKS that the body holds somewhere, so
-    that nobody looks for what is not there. `id` and `created` (Unix time) are for answers that
-    the gateway writes itself.
+    that nobody looks for what is not there. `size_bytes` is the body's length. `id` and `created`
+    (Unix time) are for answers that the gateway writes itself.
     """
 
     body: Mapping[str, Any]
@@ -39,6 +45,7 @@ class ChatRequest:
     usage: bool = True
     fallbacks: tuple[Fallback, ...] = ()
     marks: frozenset[str] = frozenset()
+    size_bytes: int = 0
     id: str = "chatcmpl-0"
     created: int = 0
 

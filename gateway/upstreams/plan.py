@@ -18,7 +18,8 @@ class Attempt:
 
     `model` is the provider's own name of the model. `options` are merged over what the client
     asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
-    speech's. `context_tokens` is the model's window where it is known.
+    speech's. `context_tokens` is the model's window where it is known; `abilities` what it can do
+    (see routing/abilities.py), None where nobody has said.
     """
 
     provider: str
@@ -27,6 +28,7 @@ class Attempt:
     voice: str | None = None
     language: str | None = None
     context_tokens: int | None = None
+    abilities: frozenset[str] | None = None
 
     @property
     def deployment(self) -> Deployment:

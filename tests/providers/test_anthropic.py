@@ -7,7 +7,7 @@ import pytest
 
 from gateway.providers.anthropic import PROVIDER, AnthropicChat, Settings, to_messages
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
-from gateway.upstreams.errors import Kind
+from gateway.upstreams.errors import FailureError, Kind
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
 
@@ -69,7 +69,8 @@ def test_a_conversation_is_hoisted_merged_and_alternates():
                 {"type": "text", "text": "and?"},
             ],
         },
-        {"role": "assistant", "content": [{"type": "text", "text": "Well"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Well "}]},
+        {"role": "user", "content": [{"type": "text", "text": "..."}]},
     ]
 
 
@@ -325,3 +326,101 @@ def test_an_answer_that_is_wanted_whole_is_one_object():
     assert answer["object"] == "chat.completion"
     assert answer["choices"][0]["message"]["content"] == "Hello"
     assert answer["usage"]["total_tokens"] == 34
+
+
+PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+TEXT = {"type": "text", "text": "What is in it?"}
+USER = {"role": "user", "content": "x"}
+INSIDE = {"type": "base64", "data": "QQ=="}
+
+
+@pytest.mark.parametrize(
+    ("part", "block"),
+    [
+        (
+            {"type": "file", "file": {"file_data": "data:application/pdf;base64,QQ=="}},
+            {"type": "document", "source": {**INSIDE, "media_type": "application/pdf"}},
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,QQ=="}},
+            {"type": "image", "source": {**INSIDE, "media_type": "image/jpeg"}},
+        ),
+    ],
+)
+def test_parts_are_translated_where_that_is_faithful(part: dict, block: dict):
+    (message,) = asked(messages=[{"role": "user", "content": [TEXT, part]}])["messages"]
+    assert message["content"] == [TEXT, block]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"type": "input_audio", "input_audio": {"data": "QQ=="}}, {"type": "file", "file": {}}, 7],
+)
+def test_a_part_that_has_no_form_here_is_named(part: object):
+    with pytest.raises(FailureError) as refused:
+        asked(messages=[{"role": "user", "content": [TEXT, part]}])
+    assert refused.value.failure.param == "messages[0].content[1]"
+    assert refused.value.failure.kind is Kind.UNABLE
+
+
+def test_an_image_in_a_tools_result_goes_along():
+    call = {"id": "t1", "function": {"name": "f", "arguments": "{}"}}
+    told = {"role": "tool", "tool_call_id": "t1", "content": [TEXT, PNG]}
+    made = asked(messages=[USER, {"role": "assistant", "tool_calls": [call]}, told])
+    (result,) = made["messages"][2]["content"]
+    assert [block["type"] for block in result["content"]] == ["text", "image"]
+
+
+def test_json_without_a_schema_is_asked_for_in_words():
+    made = asked(
+        messages=[{"role": "user", "content": "x"}], response_format={"type": "json_object"}
+    )
+    assert "JSON object" in made["system"]
+
+
+MARKS = [{"cache_control": {"type": "ephemeral"}}, {"prompt_cache_breakpoint": True}]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_cache_marks_survive(mark: dict):
+    made = asked(
+        messages=[
+            {"role": "system", "content": [{**TEXT, **mark}]},
+            {"role": "user", "content": [{**TEXT, **mark}]},
+        ]
+    )
+    marked = {**TEXT, "cache_control": {"type": "ephemeral"}}
+    assert made["system"] == [marked]
+    assert made["messages"][0]["content"] == [marked]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"tools": 5}, {"stop": 5}, {"reasoning_effort": []}, {"reasoning_effort": {}}]
+)
+def test_what_no_caller_should_send_does_not_raise(odd: dict):
+    asked(
+        messages=[{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": 5}], **odd
+    )
+
+
+def test_a_whole_answer_is_read_as_a_streamed_one():
+    answer = {
+        "id": "msg_1",
+        "model": "claude",
+        "content": [
+            {"type": "text", "text": "Hello"},
+            {"type": "tool_use", "id": "t1", "name": "f", "input": {"x": 1}},
+        ],
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": 2},
+    }
+    request = ChatRequest({"model": "m", "messages": [{}]}, "m", False)
+    of = upstream().reader(request, Attempt("anthropic", "claude"))
+    assert not of.streamed
+    of.feed(orjson.dumps(answer))
+    heard = of.finish()
+    message = orjson.loads(heard.forward)["choices"][0]["message"]
+    assert message["content"] == "Hello"
+    assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x":1}'}
+    assert heard.usage is not None
+    assert (heard.usage.prompt, heard.usage.cached) == (5, 2)

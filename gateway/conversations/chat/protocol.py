@@ -59,6 +59,7 @@ def read_request(
         usage=isinstance(options, dict) and options.get("include_usage") is True,
         fallbacks=fallbacks,
         marks=frozenset(mark for mark in MARKS if mark.encode() in body),
+        size_bytes=len(body),
         id=request_id,
         created=created,
     )

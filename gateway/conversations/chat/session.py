@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.conversations.chat.protocol import KEEPALIVE, error_event
+from gateway.routing.abilities import Abilities, needs_of
 from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Permit
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
@@ -177,6 +178,7 @@ class Shared:
     ) -> None:
         self.breaker = breaker or Breaker()
         self.slots = slots or ConcurrencyLimiter()
+        self.abilities = Abilities()
         self.hedges = HedgeBudget(config.hedge.share_max)
 
 
@@ -226,6 +228,9 @@ class ChatSession:
         self._running: dict[int, _Running] = {}
         self._speaking: _Running | None = None
         self._failover: Failover | None = None
+        self._needs = needs_of(
+            request.body, request.size_bytes, images="image_url" in request.marks
+        )
         self._next_at = _NEVER
         self._hedge_at = _NEVER
         self._hedges = 0
@@ -281,9 +286,7 @@ class ChatSession:
                 running = self._running.get(event.attempt)
                 return [] if running is None else self._open(running, now)
             case Begin():
-                self._shared.hedges.earn()
-                self._failover = Failover(self._plan, self._policy(), self._shared.breaker, now)
-                return self._begin_next(now)
+                return self._begin_first(now)
             case DeadlinePassed():
                 return self._woken(now)
             case ClientLeft():
@@ -291,6 +294,14 @@ class ChatSession:
                 return [*self._stop(now), BreakOff()]
 
     # -- beginning attempts
+
+    def _begin_first(self, now: float) -> list[Action]:
+        plan = self._shared.abilities.order(self._plan, self._needs, now)
+        if isinstance(plan, Failure):
+            return self._give_up(plan, now)
+        self._shared.hedges.earn()
+        self._failover = Failover(plan, self._policy(), self._shared.breaker, now)
+        return self._begin_next(now)
 
     def _policy(self) -> RetryPolicy:
         return RetryPolicy(
@@ -546,6 +557,7 @@ class ChatSession:
         if (other := self._without_refused(running, failure)) is not None:
             self._failover.instead(other)
             return dropped + self._begin_next(now)
+        self._shared.abilities.learn(running.attempt, failure, self._needs, now)
         outcome = self._failover.failed(running.attempt, failure, now)
         if isinstance(outcome, Exhausted):
             if self._running:

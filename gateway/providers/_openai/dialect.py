@@ -12,6 +12,7 @@ import orjson
 from gateway.providers._openai.byte_relay import StreamRelay, WholeRelay
 from gateway.providers._openai.stream_reader import openai_reader
 from gateway.providers._shared.chat_errors import exhausted_for_s, failure_of
+from gateway.providers._shared.history import ANY, HistoryRules, normalised
 from gateway.upstreams.chat import ChatRequest, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure
@@ -32,8 +33,10 @@ class Dialect:
     `message_names` says whether a message may have a `name`. `extras` are the keys of
     `extra_content` that it understands. `carry_reasoning` says that it wants its reasoning back
     with a tool's result. `stream_options` says whether it takes them; without, it sends usage
-    unasked. `breakpoints` says for which models it takes prompt cache breakpoints. `adapt`
-    changes a request's body in place, where a table cannot say it.
+    unasked. `history` are its rules for conversations that others wrote. `cache_control` says
+    whether content parts may carry Anthropic's cache marks; `breakpoints` for which models they
+    may carry prompt cache breakpoints. `adapt` changes a request's body in place, where a table
+    cannot say it.
     """
 
     clean: bool = False
@@ -45,6 +48,8 @@ class Dialect:
     extras: frozenset[str] = _NOTHING
     carry_reasoning: bool = False
     stream_options: bool = True
+    history: HistoryRules = ANY
+    cache_control: bool = False
     breakpoints: Callable[[str], bool] = lambda model: False
     adapt: Callable[[dict[str, Any], str], None] | None = None
 
@@ -164,12 +169,15 @@ def messages_for(
     dialect: Dialect, messages: Sequence[Any], marks: frozenset[str], model: str
 ) -> Sequence[Any]:
     """`messages` as the vendor takes them: unchanged objects where nothing is to be changed."""
+    messages = normalised(messages, dialect.history)
     strip_extra = "extra_content" in marks
+    strip_cache = "cache_control" in marks and not dialect.cache_control
     strip_breakpoints = "prompt_cache_breakpoint" in marks and not dialect.breakpoints(model)
     rename_developer = "developer" in marks and dialect.developer != "developer"
     if not (
         strip_extra
         or strip_breakpoints
+        or strip_cache
         or rename_developer
         or dialect.call_content is not None
         or not dialect.message_names
@@ -185,8 +193,11 @@ def messages_for(
                 message.pop("name", None)
             if strip_extra:
                 _strip_extra(dialect, message)
-            if strip_breakpoints and isinstance(message.get("content"), list):
-                message["content"] = [_without_breakpoint(part) for part in message["content"]]
+            if isinstance(message.get("content"), list):
+                if strip_breakpoints:
+                    message["content"] = _without("prompt_cache_breakpoint", message["content"])
+                if strip_cache:
+                    message["content"] = _without("cache_control", message["content"])
             if (
                 dialect.call_content is not None
                 and message.get("tool_calls")
@@ -225,7 +236,11 @@ def _kept(dialect: Dialect, extra: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in extra.items() if key in dialect.extras}
 
 
-def _without_breakpoint(part: Any) -> Any:
-    if isinstance(part, dict) and "prompt_cache_breakpoint" in part:
-        return {key: value for key, value in part.items() if key != "prompt_cache_breakpoint"}
-    return part
+def _without(key: str, parts: Sequence[Any]) -> list[Any]:
+    """Content parts without this key."""
+    return [
+        {name: value for name, value in part.items() if name != key}
+        if isinstance(part, dict) and key in part
+        else part
+        for part in parts
+    ]

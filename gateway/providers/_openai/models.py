@@ -11,7 +11,9 @@ import orjson
 from pydantic import Field
 
 from gateway.providers._openai.dialect import PROXIED_EXTRAS, Dialect, OpenAIChat, merged
+from gateway.providers._openai.responses import HISTORY as RESPONSES_HISTORY
 from gateway.providers._openai.responses import responses_reader, to_responses
+from gateway.providers._shared.history import OPENAI, normalised
 from gateway.upstreams.chat import ChatRequest, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.plan import Attempt
@@ -109,6 +111,31 @@ class OpenAIModelsSettings(ProviderSettings):
     """How models are asked when there are tools, by the beginning of their names (the longest
     counts): chat, responses-for-effort, none-unless-asked, responses. Replaces the built-in
     table."""
+    clean: bool | None = None
+    """True relays streams as bytes. Default: only from the vendor's own address; behind another
+    `base_url` may be any server, whose streams are read and put right."""
+
+
+_VENDORS_HOSTS: Final = (
+    "api.openai.com",
+    ".api.openai.com",  # regions: eu.api.openai.com
+    ".openai.azure.com",
+    ".services.ai.azure.com",
+    ".cognitiveservices.azure.com",
+)
+
+
+def is_vendors(base_url: str) -> bool:
+    """Whether an address is OpenAI's or Azure's own."""
+    host = base_url.partition("://")[2].partition("/")[0].partition(":")[0].lower()
+    return base_url.startswith("https://") and host.endswith(_VENDORS_HOSTS)
+
+
+def is_trusted(account: Account) -> bool:
+    """Whether streams may be relayed as bytes: by the operator's word, or by address."""
+    settings = account.settings
+    word = settings.clean if isinstance(settings, OpenAIModelsSettings) else None
+    return is_vendors(account.base_url) if word is None else word
 
 
 class OpenAIModelsChat(OpenAIChat):
@@ -116,11 +143,17 @@ class OpenAIModelsChat(OpenAIChat):
     where a model refuses tools with reasoning."""
 
     def __init__(self, account: Account) -> None:
-        # behind an address of the operator's own may be a proxy that leads to anybody
-        extras = frozenset() if account.base_url == BASE_URL else PROXIED_EXTRAS
+        trusted = is_trusted(account)
         super().__init__(
             account,
-            Dialect(clean=True, breakpoints=takes_breakpoints, adapt=adapt, extras=extras),
+            Dialect(
+                clean=trusted,
+                breakpoints=takes_breakpoints,
+                adapt=adapt,
+                # behind an address of the operator's own may be a proxy that leads to anybody
+                extras=frozenset() if is_vendors(account.base_url) else PROXIED_EXTRAS,
+                history=OPENAI,
+            ),
         )
         self._responses_url = join_url(account.base_url, "responses")
         settings = account.settings
@@ -136,7 +169,9 @@ class OpenAIModelsChat(OpenAIChat):
             return super().dial(request, attempt)
         body = merged(request, attempt)
         adapt(body, attempt.model)
-        return Dial(self._responses_url, self._headers, body=orjson.dumps(to_responses(body)))
+        body["messages"] = normalised(body["messages"], RESPONSES_HISTORY)
+        made = to_responses(body, stream=request.stream)
+        return Dial(self._responses_url, self._headers, body=orjson.dumps(made))
 
     def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
         if self._way(request, attempt)[1]:

@@ -5,7 +5,8 @@ https://platform.openai.com/docs/api-reference/responses
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -15,8 +16,9 @@ from gateway.providers._openai.chunk_writer import EXTRA_BYTES_MAX, Call, Writer
 from gateway.providers._openai.stream_reader import EventReader
 from gateway.providers._openai.tool_calls import checked
 from gateway.providers._shared.chat_errors import failure_in_stream, read_error_object
+from gateway.providers._shared.history import OPENAI
 from gateway.upstreams.chat import ChatRequest, Usage
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, FailureError, Kind
 
 _SAME: Final = frozenset(
     {"model", "temperature", "top_p", "parallel_tool_calls", "metadata", "service_tier", "user",
@@ -30,11 +32,17 @@ _STATE: Final = "openai_reasoning"
 wants back with the call's result, or it reasons afresh."""
 
 
-def to_responses(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A chat completions body as one for /responses, always streamed, nothing stored."""
+HISTORY: Final = replace(OPENAI, tool_parts=True)
+"""Rules for conversations: as /chat/completions, but results of tools may hold images."""
+
+
+def to_responses(body: Mapping[str, Any], *, stream: bool = True) -> dict[str, Any]:
+    """A chat completions body as one for /responses. Where the two protocols have different
+    defaults, that of /chat/completions is said: nothing is stored, tools and schemas are loose."""
     made: dict[str, Any] = {name: value for name, value in body.items() if name in _SAME}
     made["input"] = [item for message in body["messages"] for item in _items(message)]
-    made["stream"] = True
+    if stream:
+        made["stream"] = True
     made.setdefault("store", False)
     if not made["store"]:
         made["include"] = ["reasoning.encrypted_content"]
@@ -56,6 +64,8 @@ def to_responses(body: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(wanted := body.get("response_format"), dict):
         schema = _of(wanted, "json_schema")
         text["format"] = {"type": wanted.get("type"), **schema}
+        if schema:
+            text["format"].setdefault("strict", False)
     if text:
         made["text"] = text
     return made
@@ -70,7 +80,7 @@ def _items(message: Any) -> Iterator[Any]:
         yield {
             "type": "function_call_output",
             "call_id": message.get("tool_call_id"),
-            "output": _plain(content),
+            "output": _output(content),
         }
         return
     if content:
@@ -92,7 +102,7 @@ def _items(message: Any) -> Iterator[Any]:
 def _parts(content: Any, role: str) -> Any:
     if not isinstance(content, list):
         return content
-    made = []
+    made: list[Any] = []
     for part in content:
         match part:
             case {"type": "text", "text": text, **rest}:
@@ -101,20 +111,43 @@ def _parts(content: Any, role: str) -> Any:
             case {"type": "image_url", "image_url": {"url": url, **rest}}:
                 detail = rest.get("detail", "auto")
                 made.append({"type": "input_image", "image_url": url, "detail": detail})
+            case {"type": "file", "file": dict(file)}:
+                names = ("file_id", "filename", "file_data")
+                made.append({"type": "input_file", **_some(file, names)})
+            case {"type": "refusal"}:
+                made.append(part)
+            case {"type": str(kind)}:
+                raise FailureError(
+                    Failure(
+                        Kind.UNABLE,
+                        f"messages: this model takes no content of type {kind[:64]!r}",
+                        param="messages",
+                    )
+                )
             case _:
                 made.append(part)
     return made
 
 
-def _plain(content: Any) -> Any:
-    if isinstance(content, list):
-        return "".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
-    return content if isinstance(content, str) else ""
+def _some(of: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What `of` has of `names`."""
+    return {name: of[name] for name in names if of.get(name)}
+
+
+def _output(content: Any) -> Any:
+    """A tool's result: a text, or a list of parts where there are others."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else ""
+    if all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        return "".join(str(part.get("text", "")) for part in content)
+    return _parts(content, "user")
 
 
 def _tool(tool: Any) -> Any:
     function = _of(tool, "function")
-    return {"type": "function", **function} if function else tool
+    if not function:
+        return tool
+    return {"type": "function", "strict": False, **function}
 
 
 def _of(value: Any, name: str) -> dict[str, Any]:
@@ -263,4 +296,4 @@ def _count(values: Mapping[str, Any], name: str) -> int:
 def responses_reader(request: ChatRequest, model: str) -> EventReader:
     """A reader for a stream of /responses."""
     writer = Writer(request, model)
-    return EventReader(ResponsesEvents(writer), writer)
+    return EventReader(ResponsesEvents(writer), writer, streamed=request.stream)
