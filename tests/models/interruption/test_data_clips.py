@@ -3,13 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-soundfile = pytest.importorskip("soundfile")
-pytest.importorskip("scipy")
-
-from models.interruption import splits  # noqa: E402
-from models.interruption.clips import Clips  # noqa: E402
-from models.interruption.splits import Side  # noqa: E402
+from models.interruption import splits
+from models.interruption.clips import Clips
+from models.interruption.splits import Side
 
 RATE = 16_000
 COLUMNS = ("path", "label", "kind", "speaker", "onset_s", "text", "note")

@@ -5,13 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 
-soundfile = pytest.importorskip("soundfile")
-pytest.importorskip("scipy")
-
-from models.interruption import collect, splits  # noqa: E402
-from models.interruption.collect import Source, chosen, decoded, parts, spread  # noqa: E402
-from tests.models.interruption.clones import committed  # noqa: E402
+from models.interruption import collect, splits
+from models.interruption.collect import Source, chosen, decoded, parts, spread
+from tests.models.interruption.clones import committed
 
 RATE = 16_000
 

@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("soundfile")
-
 from models.interruption import hotato
 from models.interruption.conversations import Event, read_conversations
 from tests.models.interruption.clones import committed

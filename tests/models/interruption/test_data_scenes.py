@@ -1,13 +1,9 @@
-import importlib.util
 import json
 from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip("scipy")
-pytest.importorskip("soundfile")
 
 from models.interruption import teachers
 from models.interruption.build import words_of
@@ -219,8 +215,6 @@ def test_what_a_teacher_hears_is_the_event_alone_and_as_much_quieter_as_it_is_sa
 
 
 def test_silero_is_asked_once_for_a_clip_and_remembered_in_a_file(tmp_path, monkeypatch):
-    if importlib.util.find_spec("silero_vad") is None:
-        pytest.skip("silero-vad is not installed")
     clips = [replace(clip("speech_libri"), name=f"speech_libri/{n}") for n in (1, 2)]
     clips[1] = replace(clips[1], samples=clips[1].samples[:20_000])
     teachers._ask_silero(clips, tmp_path / teachers.SPEECH)

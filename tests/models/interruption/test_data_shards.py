@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
-
 from models.interruption.build import EAR_SIZE, build_shard
 from models.interruption.scenes import SAMPLES, Scene
 

@@ -3,12 +3,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from models.interruption import texts
+from models.interruption import nonverbal, texts, voices
 from models.interruption.splits import EVAL_VOICES, SHORT_JOBS
-
-scipy = pytest.importorskip("scipy")
-
-from models.interruption import nonverbal, voices  # noqa: E402
 
 STYLES = ["af_heart", "am_adam", "bf_emma", "ef_dora", "ff_siwis", *sorted(EVAL_VOICES)]
 

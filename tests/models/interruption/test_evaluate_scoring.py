@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from models.interruption import scoring
 from models.interruption.scoring import (
@@ -85,7 +86,6 @@ def test_a_weight_of_two_is_the_trial_twice():
 
 
 def test_figures_equal_those_of_scikit_learn():
-    metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(4)
     positive = rng.random(200) < 0.4
     scores = np.round(rng.random(200) + 0.4 * positive, 1)

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
-
 from models.interruption import evaluate, trials
 from models.interruption.trials import TURN, Trial
 

@@ -1,11 +1,10 @@
 import sys
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from models.interruption import blend  # noqa: E402
-from models.interruption.network import Network, Shape  # noqa: E402
+from models.interruption import blend
+from models.interruption.network import Network, Shape
 
 SHAPE = Shape(width=8, memory=8, dilations=(1,), pair=(1.0, 0.5, 0.0))
 

@@ -1,25 +1,23 @@
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+import torch
+from onnx import numpy_helper
 
-torch = pytest.importorskip("torch")
-onnx = pytest.importorskip("onnx")
-
-from onnx import numpy_helper  # noqa: E402
-
-from models.interruption import export as exporting  # noqa: E402
-from models.interruption import features  # noqa: E402
-from models.interruption.export import export  # noqa: E402
-from models.interruption.network import Network, Shape  # noqa: E402
-from models.interruption.whole_numbers import (  # noqa: E402
+from models.interruption import export as exporting
+from models.interruption import features
+from models.interruption.export import export
+from models.interruption.network import Network, Shape
+from models.interruption.whole_numbers import (
     LARGEST,
     inputs_of,
     rounded,
     taps_of,
 )
-from models.interruption.widen import widened  # noqa: E402
+from models.interruption.widen import widened
 
 METADATA = {"interface": "bargein/1"}
 

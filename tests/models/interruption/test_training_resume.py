@@ -1,17 +1,14 @@
 import argparse
 
 import numpy as np
-import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("onnx")
-
-from models.interruption import features  # noqa: E402
-from models.interruption.export import export  # noqa: E402
-from models.interruption.network import Network, Shape  # noqa: E402
-from models.interruption.resume import measure, restored  # noqa: E402
-from models.interruption.train import shape_of  # noqa: E402
-from models.interruption.whole_numbers import Inputs  # noqa: E402
+from models.interruption import features
+from models.interruption.export import export
+from models.interruption.network import Network, Shape
+from models.interruption.resume import measure, restored
+from models.interruption.train import shape_of
+from models.interruption.whole_numbers import Inputs
 
 
 def said(network: Network, noise: np.ndarray) -> np.ndarray:

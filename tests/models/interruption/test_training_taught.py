@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from models.interruption import features, train  # noqa: E402
-from models.interruption.network import EAR_SIZE, Network, Shape  # noqa: E402
-from models.interruption.scenes import FRAMES, UNKNOWN  # noqa: E402
-from models.interruption.splits import Side  # noqa: E402
-from models.interruption.train import (  # noqa: E402
+from models.interruption import features, train
+from models.interruption.network import EAR_SIZE, Network, Shape
+from models.interruption.scenes import FRAMES, UNKNOWN
+from models.interruption.splits import Side
+from models.interruption.train import (
     Shards,
     fold_of,
     hissed,
