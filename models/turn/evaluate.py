@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from gateway import fetch
 from gateway.eot.model import Question, TurnModel
-from models.interruption.baselines import SAMPLE_RATE, VAD_FRAME, speech_probabilities
+from models.interruption.pretrained.listeners import SAMPLE_RATE, VAD_FRAME, speech_probabilities
 
 Samples = npt.NDArray[np.int16]
 Kind = Literal["hold", "end"]

@@ -15,7 +15,7 @@ from random import Random
 
 import numpy as np
 
-from models.interruption.splits import Side
+from models.interruption.data.splits import Side
 from models.turn.evaluate import (
     CUT_OFF_S,
     MAX_DELAY_S,

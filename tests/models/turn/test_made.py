@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.interruption.splits import EVAL_VOICES, Side
+from models.interruption.data.splits import EVAL_VOICES, Side
 from models.turn import languages, made
 from models.turn.evaluate import Kept, Scored
 from models.turn.languages import EACH_MIN

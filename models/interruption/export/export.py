@@ -1,0 +1,90 @@
+"""Writes the trained network as ONNX with all that its users must know in the metadata.
+
+    python -m models.interruption.export --checkpoint best.pt
+
+The same checkpoint gives the same bytes. `--int8 SET` does the larger products in whole numbers,
+whose range it measures on the first shard of that set: a seventh less time. Evaluate such a file
+beside the one without; `compare` tells what differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from models.interruption.cache import cache_folder
+from models.interruption.export.graph import model_of
+from models.interruption.export.whole_numbers import Inputs, inputs_of
+from models.interruption.train.network import Network, Shape
+
+VERSION = "0.11.1"
+TARGET = Path(__file__).parents[1] / "interruption.onnx"
+
+
+def loaded(checkpoint: Path, pair: Sequence[float] | None = None) -> tuple[Network, dict]:  # type: ignore[type-arg]
+    """The network of a finished training, and all that was saved with it.
+
+    `pair` replaces the weights that it was trained with: see `network.Shape`.
+    """
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    shape = dict(saved["shape"])
+    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
+    if pair is not None:
+        shape["pair"] = tuple(pair)
+    network = Network(Shape(**shape))
+    network.load_state_dict(saved["weights"])
+    return network.eval(), saved
+
+
+def export(
+    network: Network,
+    metadata: dict[str, str],
+    target: Path,
+    inputs: Sequence[Inputs] | None = None,
+) -> None:
+    """`inputs` as in `graph.model_of`."""
+    model = model_of(network, inputs)
+    model.producer_name, model.producer_version = "parley", VERSION
+    known = {one.key: one.value for one in model.metadata_props}
+    onnx.helper.set_model_props(model, dict(sorted((known | metadata).items())))
+    partial = target.with_suffix(".part")
+    partial.write_bytes(model.SerializeToString(deterministic=True))
+    partial.replace(target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=TARGET)
+    parser.add_argument("--threshold", type=float, required=True)
+    parser.add_argument("--threshold-origin", required=True, help="a sentence: how it was chosen")
+    parser.add_argument("--pair", nargs=3, type=float, help="instead of the training's")
+    parser.add_argument("--int8", metavar="SET", help="a set of training scenes below the cache")
+    arguments = parser.parse_args()
+    network, saved = loaded(arguments.checkpoint, arguments.pair)
+    metadata = {
+        "interface": "bargein/1", "sample_rate": "16000", "frame_samples": "400",
+        "default_threshold": str(arguments.threshold),
+        "threshold_origin": arguments.threshold_origin,
+        "version": VERSION, "training_data_sha256": str(saved["training_data_sha256"]),
+        "license": "Apache-2.0", "name": "parley-interruption",
+    }  # fmt: skip
+    inputs = None
+    if arguments.int8:
+        shards = sorted((cache_folder() / arguments.int8).glob("train-*.npz"))
+        if not shards:
+            parser.error(f"--int8: no shards for training in {cache_folder() / arguments.int8}")
+        with np.load(shards[0]) as shard:
+            inputs = inputs_of(network, torch.from_numpy(shard["x"].astype(np.float32)))
+    export(network, metadata, arguments.out, inputs)
+    parameters = sum(p.numel() for p in network.parameters())
+    print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, {parameters} parameters")
+
+
+if __name__ == "__main__":
+    main()
