@@ -1,9 +1,11 @@
-"""Where everything large is kept, outside the checkout."""
+"""Where the published file is, and where everything large is kept: outside the checkout."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+PUBLISHED = Path(__file__).with_name("interruption.onnx")
 
 
 def cache_folder() -> Path:

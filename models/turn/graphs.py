@@ -19,9 +19,9 @@ import onnxruntime
 from gateway import fetch
 from gateway.eot.model import TurnModel
 from gateway.inference.onnx import open_session
-from models.turn.evaluate import table
 from models.turn.languages import ASKED_S, sample
 from models.turn.made import spoken
+from models.turn.scoring import table
 
 SOUNDS = 150
 TIMED = 25

@@ -2,7 +2,7 @@
 
 Every event is put at the same level on the same room noise, so that neither tells the answer. All
 of them come from people that the interruption model does not meet in training
-(models/interruption/data/splits.py). They are made when tests need them, in the cache folder, from the
+(models/interruption/data/splits.py). They are made when tests need them, in the cache, from the
 recordings beside the checkout (PARLEY_AUDIO says where else); recordings.csv says what is in each.
 """
 

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from models.interruption.cache import cache_folder
 from models.interruption.data import features
+from models.interruption.data.answers import Teachers
 from models.interruption.data.channel import close_up
 from models.interruption.data.clips import Clips
 from models.interruption.data.nonverbal import Audio
 from models.interruption.data.scenes import FRAMES, NOT_SPEECH, Stage
 from models.interruption.data.splits import Side
-from models.interruption.label.teachers import Teachers
 
 if TYPE_CHECKING:
     from models.interruption.pretrained.ear import Ear

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from models.interruption.data import interviews, splits, voices
@@ -74,6 +75,25 @@ def loudness_db(samples: NDArray[np.int16], start_s: float, end_s: float) -> flo
     part = samples[int(start_s * RATE) : int(min(end_s, start_s + 0.6) * RATE)].astype(np.float32)
     steps = part[: max(len(part) // 400, 1) * 400].reshape(-1, min(400, len(part)))
     return float(np.percentile(10 * np.log10((steps**2).mean(axis=1) + 1e-3), 80))
+
+
+def quiet_end(clip: Clip, about_s: float) -> float:
+    """The quietest moment within 100 ms of so many seconds after the clip's onset."""
+    level = levels_db(clip.samples)
+    middle = int((clip.onset_s + about_s) * 100)
+    low, high = max(middle - 10, 1), min(middle + 10, len(level))
+    if high <= low:
+        return about_s
+    return float(low + int(np.argmin(level[low:high]))) / 100 - clip.onset_s
+
+
+def inside_start(rng: Generator, clip: Clip) -> float:
+    """A dip of the loudness somewhere in the clip, at least 0.8 s before its end."""
+    last = clip.end_s - 0.8
+    if last <= clip.onset_s:
+        return clip.onset_s
+    about = float(rng.uniform(0, last - clip.onset_s))
+    return float(np.clip(clip.onset_s + quiet_end(clip, about), clip.onset_s, last))
 
 
 def _read(path: Path) -> NDArray[np.int16]:

@@ -26,7 +26,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from models.interruption.cache import cache_folder
-from models.interruption.pretrained.listeners import VAD_FRAME, speech_probabilities
+from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilities
 
 Row = dict[str, str]
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from models.interruption.cache import cache_folder
 from models.interruption.data import splits
 from models.interruption.data.collect import RATE, Clone, Source, decoded
-from models.interruption.pretrained.listeners import VAD_FRAME, speech_probabilities
+from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilities
 
 FOLDER = "interviews"
 # The group `speaker` of a path, after the source's prefix, is the name of the recording.

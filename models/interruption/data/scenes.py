@@ -15,6 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from models.interruption.data import nonverbal
+from models.interruption.data.answers import WANTS_NO_MORE, Teachers
 from models.interruption.data.channel import (
     Backgrounds,
     background,
@@ -22,9 +23,8 @@ from models.interruption.data.channel import (
     room,
     transmitted,
 )
-from models.interruption.data.clips import Clip, Clips, levels_db
+from models.interruption.data.clips import Clip, Clips, inside_start, quiet_end
 from models.interruption.data.nonverbal import RATE, Audio
-from models.interruption.label.teachers import WANTS_NO_MORE, Teachers
 
 FRAMES = 120
 FRAME_S = 0.025
@@ -372,7 +372,7 @@ class Stage:
         """A cough, a hum or a breath, and then words."""
         if rng.random() < 0.5:
             cough = self._pick(rng, "cough")
-            end = cough.onset_s + _quiet_end(cough, float(rng.uniform(0.2, 0.7)))
+            end = cough.onset_s + quiet_end(cough, float(rng.uniform(0.2, 0.7)))
             time = self._put(rng, scene, cough, scene.onset_s, cough.onset_s, end)
             at = time(end)
         else:
@@ -391,22 +391,3 @@ def _listening_db(rng: Generator) -> float:
     In AMI 6 dB (median of 8, people with both), in four interviews 1, 8, 9 and 16 dB.
     """
     return float(np.clip(rng.normal(6, 5), -2, 18))
-
-
-def _quiet_end(clip: Clip, about_s: float) -> float:
-    """The quietest moment within 100 ms of so many seconds after the clip's onset."""
-    level = levels_db(clip.samples)
-    middle = int((clip.onset_s + about_s) * 100)
-    low, high = max(middle - 10, 1), min(middle + 10, len(level))
-    if high <= low:
-        return about_s
-    return float(low + int(np.argmin(level[low:high]))) / 100 - clip.onset_s
-
-
-def inside_start(rng: Generator, clip: Clip) -> float:
-    """A dip of the loudness somewhere in the clip, at least 0.8 s before its end."""
-    last = clip.end_s - 0.8
-    if last <= clip.onset_s:
-        return clip.onset_s
-    about = float(rng.uniform(0, last - clip.onset_s))
-    return float(np.clip(clip.onset_s + _quiet_end(clip, about), clip.onset_s, last))

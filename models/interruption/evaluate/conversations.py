@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from gateway.bargein.decision import first_detection
 from models.interruption.evaluate import channels, scoring
 from models.interruption.evaluate.channels import SAMPLE_RATE
-from models.interruption.pretrained.listeners import VAD_FRAME, speech_probabilities
+from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilities
 
 HIT_BEFORE_S, HIT_AFTER_S = 0.25, 3.0
 SILENCE_S = 0.55  # the clients' VAD calls speech ended after this much silence

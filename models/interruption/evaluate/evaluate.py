@@ -27,9 +27,10 @@ from models.interruption.data import interviews, nonverbal, splits
 from models.interruption.data.collect import WORDS as WORDS_FOLDER
 from models.interruption.evaluate import channels as eval_channels
 from models.interruption.evaluate import conversations, plots, report, scoring, trials
+from models.interruption.evaluate.baselines import PairCache
 from models.interruption.evaluate.scoring import Model, Scored
 from models.interruption.evaluate.trials import SHORT, WORDS, Trial
-from models.interruption.pretrained.listeners import PairCache, speech_seconds
+from models.interruption.pretrained.silero import speech_seconds
 
 NOISE_DB = (20.0, 10.0, 5.0, 0.0)
 NOISES = 20  # of each kind of generated noise

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.interruption.data import collect, interviews, splits
 from models.interruption.evaluate import channels
 from models.interruption.evaluate.channels import SAMPLE_RATE, Samples
-from models.interruption.pretrained.listeners import VAD_FRAME, speech_probabilities
+from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilities
 
 BEFORE_S, AFTER_S = 1.0, 2.0  # a window of the client: at most 3 s
 SHORT = "made, short"  # table of single words by made voices

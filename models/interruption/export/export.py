@@ -17,28 +17,13 @@ import numpy as np
 import onnx
 import torch
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import PUBLISHED, cache_folder
 from models.interruption.export.graph import model_of
 from models.interruption.export.whole_numbers import Inputs, inputs_of
-from models.interruption.train.network import Network, Shape
+from models.interruption.train.checkpoints import loaded
+from models.interruption.train.network import Network
 
 VERSION = "0.11.1"
-TARGET = Path(__file__).parents[1] / "interruption.onnx"
-
-
-def loaded(checkpoint: Path, pair: Sequence[float] | None = None) -> tuple[Network, dict]:  # type: ignore[type-arg]
-    """The network of a finished training, and all that was saved with it.
-
-    `pair` replaces the weights that it was trained with: see `network.Shape`.
-    """
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    shape = dict(saved["shape"])
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
-    if pair is not None:
-        shape["pair"] = tuple(pair)
-    network = Network(Shape(**shape))
-    network.load_state_dict(saved["weights"])
-    return network.eval(), saved
 
 
 def export(
@@ -60,7 +45,7 @@ def export(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=TARGET)
+    parser.add_argument("--out", type=Path, default=PUBLISHED)
     parser.add_argument("--threshold", type=float, required=True)
     parser.add_argument("--threshold-origin", required=True, help="a sentence: how it was chosen")
     parser.add_argument("--pair", nargs=3, type=float, help="instead of the training's")

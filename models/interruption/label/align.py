@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from models.interruption.cache import cache_folder
 from models.interruption.data import features
+from models.interruption.data.answers import FITS, PHONEMES, Phonemes
 from models.interruption.data.clips import Clip, Clips, pauses
 from models.interruption.data.phonemes import PHONEME_CLASSES, numbered, with_pauses
 from models.interruption.data.scenes import FRAME_S
 from models.interruption.data.splits import Side
-from models.interruption.label.teachers import FITS, PHONEMES, Phonemes
-from models.interruption.train.train import others, varied
+from models.interruption.train.augment import others, varied
 
 _KINDS = ("speech_libri", "speech_ocean", "speech_more", "interview_turn",
           "interview_backchannel", "meeting_turn", "meeting_backchannel", "word_call",

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import PUBLISHED, cache_folder
 from models.interruption.data import features
 from models.interruption.data.splits import Side
-from models.interruption.export.export import TARGET
-from models.interruption.train.network import Network, Shape
+from models.interruption.train.checkpoints import shape_from
+from models.interruption.train.network import Network
+from models.interruption.train.shards import Shards
 
 _SCENES = 512  # on which normalisations are measured
 
@@ -44,9 +45,9 @@ def restored(path: Path) -> Network:
     written = next((one.value for one in model.metadata_props if one.key == "shape"), None)
     if written is None:
         raise ValueError(f"{path} was exported before version 0.7.0 and does not tell its shape")
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(written).items()}
+    shape = json.loads(written)
     shape["pair"] = (shape["pair"][0], 0.0, 0.0)  # the rest is in the head
-    network = Network(Shape(**shape))
+    network = Network(shape_from(shape))
     memory = network.shape.memory
     with torch.no_grad():
         for i, conv in enumerate(network.convolutions()):
@@ -90,10 +91,8 @@ def measure(network: Network, x: Tensor) -> None:
 
 
 def main() -> None:
-    from models.interruption.train.train import Shards
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--onnx", type=Path, default=TARGET)
+    parser.add_argument("--onnx", type=Path, default=PUBLISHED)
     parser.add_argument("--run", required=True, help="name under which `train` finds it")
     parser.add_argument("--data", default="scenes", help="set below the cache")
     arguments = parser.parse_args()

@@ -4,7 +4,7 @@ import pytest
 from models.interruption.data import interviews, splits
 from models.interruption.data.collect import Clone
 from models.interruption.data.interviews import Word, events, only_listening, speech_spans, words_of
-from models.interruption.pretrained.listeners import VAD_FRAME
+from models.interruption.pretrained.silero import VAD_FRAME
 
 FRAME_S = VAD_FRAME / 16_000
 

@@ -5,14 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.interruption.data.answers import PHONEMES, Teachers
 from models.interruption.data.build import words_of
 from models.interruption.data.channel import Backgrounds, close_up
 from models.interruption.data.clips import Clip
 from models.interruption.data.phonemes import numbered
 from models.interruption.data.scenes import FRAMES, NOT_SPEECH, SAMPLES, UNKNOWN, Stage
-from models.interruption.label import teachers
-from models.interruption.label.teachers import PHONEMES, Teachers
-from models.interruption.train.held_out import auc, reached
 
 RATE = 16_000
 KINDS = ("voice_backchannel", "voice_floor", "voice_sentence", "voice_turned", "speech_libri",
@@ -188,18 +186,6 @@ def test_stress_and_length_marks_sound_like_their_neighbours():
     assert classes[3] == 0
 
 
-def test_a_level_counts_when_two_frames_in_a_row_hold_it_in_time():
-    probabilities = np.zeros((1, FRAMES), np.float32)
-    probabilities[0, [40, 44, 45]] = 0.9, 0.5, 0.6
-    onsets = np.array([1.0], np.float32)
-    assert reached(probabilities, onsets, 0.125)[0] == 0
-    assert reached(probabilities, onsets, 0.15)[0] == np.float32(0.5)
-
-
-def test_auc_counts_ties_as_half():
-    assert auc(np.array([0.5, 1.0]), np.array([0.5])) == 0.75
-
-
 def test_what_a_teacher_hears_is_the_event_alone_and_as_much_quieter_as_it_is_said():
     event = np.zeros(SAMPLES, np.float32)
     event[16_000:32_000] = np.sin(np.arange(16_000) / 5)
@@ -212,16 +198,3 @@ def test_what_a_teacher_hears_is_the_event_alone_and_as_much_quieter_as_it_is_sa
         heard = close_up(np.random.default_rng(0), event, loud, quieter_db)
         assert level_db(heard[loud]) == pytest.approx(-26 - quieter_db, abs=0.2)
         assert level_db(heard[~loud]) == pytest.approx(-26 - 50, abs=1.5)
-
-
-def test_silero_is_asked_once_for_a_clip_and_remembered_in_a_file(tmp_path, monkeypatch):
-    clips = [replace(clip("speech_libri"), name=f"speech_libri/{n}") for n in (1, 2)]
-    clips[1] = replace(clips[1], samples=clips[1].samples[:20_000])
-    teachers._ask_silero(clips, tmp_path / teachers.SPEECH)
-    monkeypatch.setattr(teachers, "speech_of", None)  # asking again would fail
-    teachers._ask_silero(clips, tmp_path / teachers.SPEECH)
-    known = teachers.Teachers(tmp_path)
-    for one in clips:
-        times, heard = known.speech(one)
-        assert len(times) == len(heard) == len(one.samples) // 512
-        assert times[0] == pytest.approx(0.032)

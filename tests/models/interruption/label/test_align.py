@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.interruption.data.answers import FITS, PHONEMES, Teachers
 from models.interruption.data.clips import Clip, pauses
 from models.interruption.data.features import SIZE
 from models.interruption.data.phonemes import PHONEME_CLASSES, numbered, with_pauses
@@ -20,7 +21,6 @@ from models.interruption.label.align import (
     texts,
     trained,
 )
-from models.interruption.label.teachers import FITS, PHONEMES, Teachers
 
 A, B = (int(number) for number in numbered("ab"))
 

@@ -1,5 +1,3 @@
-import argparse
-
 import numpy as np
 import torch
 
@@ -8,7 +6,6 @@ from models.interruption.export.export import export
 from models.interruption.export.whole_numbers import Inputs
 from models.interruption.train.network import Network, Shape
 from models.interruption.train.resume import measure, restored
-from models.interruption.train.train import shape_of
 
 
 def said(network: Network, noise: np.ndarray) -> np.ndarray:
@@ -48,12 +45,3 @@ def test_a_file_in_whole_numbers_is_read_to_half_a_step(tmp_path):
         apart = (read.conv.weight.detach() - weight).abs()
         assert (apart <= half + 1e-4 * weight.abs()).all()
         assert float(apart.max()) > 0
-
-
-def test_a_training_goes_on_in_the_shape_it_came_from():
-    asked = argparse.Namespace(width=None, memory=None, dilations=None, pair=None)
-    saved = {"shape": Shape(16, (1, 3), 8, pair=(4.0, 0.0, 0.0)).as_dict()}
-    assert shape_of(saved, asked) == Shape(16, (1, 3), 8, pair=(4.0, 0.0, 0.0))
-    assert shape_of(None, asked) == Shape(pair=(2.0, 0.6, -1.0))
-    asked.width, asked.dilations, asked.pair = 24, [1, 2], [8.0, 0.0, 0.0]
-    assert shape_of(saved, asked) == Shape(24, (1, 2), 8, pair=(8.0, 0.0, 0.0))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.interruption.pretrained import listeners as baselines
+from models.interruption.pretrained import smart_turn
 
 
 def test_log_mel_features_equal_the_reference_implementation():
@@ -25,29 +25,11 @@ def test_log_mel_features_equal_the_reference_implementation():
 
     wanted = reference.compute_whisper_log_mel_features(np.pad(short, (128_000 - 30_000, 0)))
 
-    np.testing.assert_allclose(baselines.whisper_log_mel(short), wanted, atol=2e-5)
+    np.testing.assert_allclose(smart_turn.whisper_log_mel(short), wanted, atol=2e-5)
 
 
 def test_features_of_silence_are_finite_and_shaped_for_the_model():
-    features = baselines.whisper_log_mel(np.zeros(1600, np.float32))
+    features = smart_turn.whisper_log_mel(np.zeros(1600, np.float32))
 
     assert features.shape == (80, 800)
     assert np.isfinite(features).all()
-
-
-def test_silence_holds_no_speech_seconds():
-    assert baselines.speech_seconds(np.zeros(16_000, np.float32)) == 0
-
-
-def test_silero_says_of_each_sound_of_a_batch_what_it_says_of_it_alone():
-    rng = np.random.default_rng(3)
-    buzz = np.sign(np.sin(2 * np.pi * 120 * np.arange(16_000) / 16_000)) * np.linspace(
-        0, 0.3, 16_000
-    )
-    sounds = np.stack([buzz, rng.standard_normal(16_000) * 0.1]).astype(np.float32)
-
-    together = baselines.speech_probabilities(sounds)
-
-    assert together.shape == (2, 16_000 // baselines.VAD_FRAME)
-    for alone, heard in zip(sounds, together, strict=True):
-        np.testing.assert_allclose(baselines.speech_probabilities(alone), heard, atol=1e-4)
