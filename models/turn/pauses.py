@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.interruption.pretrained.silero import SAMPLE_RATE, VAD_FRAME, speech_probabilities
+from models.interruption.sound import as_float
 
 Samples = npt.NDArray[np.int16]
 Kind = Literal["hold", "end"]
@@ -106,7 +107,7 @@ def room_tone(samples: Samples, probabilities: npt.NDArray[np.float32]) -> Sampl
 
 def pauses(recording: Recording) -> Iterator[Pause]:
     """The pauses of a recording."""
-    probabilities = speech_probabilities(recording.samples.astype(np.float32) / 32768)
+    probabilities = speech_probabilities(as_float(recording.samples))
     speech = spans(probabilities)
     tone = room_tone(recording.samples, probabilities)
     for i, (begin, end) in enumerate(speech):

@@ -60,10 +60,11 @@ class Teachers:
 
     def endings(self, name: str, start_s: float) -> Answers | None:
         """Answers for what is said from `start_s` on, where that was asked."""
-        for one in self._endings.get(name, ()):
-            if abs(float(one[0, 0]) - start_s) < _SAME_START_S:
-                return one
-        return None
+        asked = self._endings.get(name)
+        if asked is None:
+            return None
+        same = np.flatnonzero(np.abs(asked[:, 0, 0] - start_s) < _SAME_START_S)
+        return np.asarray(asked[same[0]]) if len(same) else None
 
     def phonemes(self, clip: Clip) -> Phonemes | None:
         """When each phoneme starts in the clip, rising, and its number, where that is known."""
@@ -82,7 +83,8 @@ class Teachers:
         if clip.name not in self._speech:
             self._speech |= speech_of([clip])
         found = self._speech[clip.name]
-        return (np.arange(len(found), dtype=np.float32) + 1) * VAD_FRAME / SAMPLE_RATE, found
+        times = (np.arange(len(found)) + 1) * VAD_FRAME / SAMPLE_RATE
+        return times.astype(np.float32), found
 
 
 def known(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -86,7 +86,7 @@ def build_shard(
             clean[i] = features.of(close_up(rng, scene.sound, scene.loud, scene.quieter_db))
             if ear is not None and i % ear_every == 0 and scene.kind not in NOT_SPEECH:
                 pending.append((i, scene.sound))
-            if len(pending) == _AT_ONCE or (pending and i >= scenes - ear_every):
+            if ear and (len(pending) == _AT_ONCE or (pending and i >= scenes - ear_every)):
                 words[[at for at, _ in pending]] = words_of([one for _, one in pending], ear)
                 pending.clear()
         label[i], weight[i], speech[i] = scene.label, scene.weight, scene.speech

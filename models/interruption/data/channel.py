@@ -40,11 +40,11 @@ def room(rng: Generator, rirs: list[Audio]) -> Audio:
         ir[: int(rng.uniform(0.001, 0.02) * RATE)] = 0
     ir = ir / (np.sqrt((ir**2).sum()) + 1e-9) * 10 ** (-rng.uniform(0, 18) / 20)
     ir[0] += 1.0
-    return ir.astype(np.float32)
+    return np.asarray(ir, np.float32)
 
 
 def reverberated(x: Audio, ir: Audio) -> Audio:
-    return fftconvolve(x, ir)[: len(x)].astype(np.float32)
+    return np.asarray(fftconvolve(x, ir)[: len(x)], np.float32)
 
 
 def excerpt(rng: Generator, source: Audio, n: int) -> Audio:
@@ -68,7 +68,7 @@ def background(rng: Generator, n: int, known: Backgrounds, kind: str | None = No
             voice = excerpt(rng, known.speech[int(rng.integers(len(known.speech)))], n)
             x += voice / (voice.std() + 1e-4) * np.float32(rng.uniform(0.4, 1))
         x = reverberated(x, room(rng, known.rirs))
-    return (x / (x.std() + 1e-6)).astype(np.float32)
+    return np.asarray(x / (x.std() + 1e-6), np.float32)
 
 
 def _coded(rng: Generator, x: Audio) -> Audio:
@@ -135,7 +135,7 @@ def close_up(
     scene whose learner hears it `transmitted`."""
     x = _levelled(event, loud, quieter_db)
     x = x + rng.standard_normal(len(x), np.float32) * np.float32(10 ** (-50 / 20))
-    return np.round(np.clip(x * 10 ** (-26 / 20), -1, 1) * 32767).astype(np.int16)
+    return np.asarray(np.round(np.clip(x * 10 ** (-26 / 20), -1, 1) * 32767), np.int16)
 
 
 def transmitted(

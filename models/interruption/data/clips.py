@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -24,6 +25,7 @@ from models.interruption.data.collect import LISTENING_WORDS, WORDS
 from models.interruption.data.nonverbal import RATE
 from models.interruption.data.phonemes import numbered
 from models.interruption.data.splits import Side
+from models.interruption.sound import as_float
 
 _OVERLAP_S_MAX = 0.25  # more of another voice in a meeting crop and its label is in doubt
 _OVERLAP_SHARE_MAX = 0.3
@@ -213,7 +215,7 @@ class Clips:
                          quieter_db=float(np.clip(usual - db, -6, 20)), text=row["text"])
                 )  # fmt: skip
 
-    def _add_voice(self, path: Path, note: dict) -> None:  # type: ignore[type-arg]
+    def _add_voice(self, path: Path, note: dict[str, Any]) -> None:
         samples = _read(path)
         first, last = sounding(samples)
         kinds = note["kinds"]
@@ -234,14 +236,10 @@ class Clips:
 
     def backgrounds(self) -> Backgrounds:
         def floats(kinds: tuple[str, ...]) -> list[NDArray[np.float32]]:
-            return [
-                clip.samples.astype(np.float32) / 32768
-                for kind in kinds
-                for clip in self.by_kind[kind]
-            ]
+            return [as_float(clip.samples) for kind in kinds for clip in self.by_kind[kind]]
 
         return Backgrounds(
-            rirs=[rir.astype(np.float32) / 32768 for rir in self._rirs],
+            rirs=[as_float(rir) for rir in self._rirs],
             noises=floats(("noise",)) or floats(("music",)),  # one place recorded all the noise
             music=floats(("music",)),
             speech=floats(("ivr_speech", "speech_libri", "speech_more", "voice_sentence")),

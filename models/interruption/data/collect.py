@@ -163,7 +163,7 @@ def parts(sound: NDArray[np.float32], skip_s: float) -> Iterator[NDArray[np.floa
     length, rest = int((_LEAD_S + _LONGEST_S) * RATE), int(_REST_S * RATE)
     silent = np.concatenate([[False], sound == 0, [False]]).astype(np.int8)
     begins, ends = np.flatnonzero(np.diff(silent) == 1), np.flatnonzero(np.diff(silent) == -1)
-    gaps = [(b, e) for b, e in zip(begins, ends, strict=True) if e - b >= _GAP_S * RATE]
+    gaps = [(int(b), int(e)) for b, e in zip(begins, ends, strict=True) if e - b >= _GAP_S * RATE]
     first = int(skip_s * RATE)
     gaps = [(b, e) for b, e in gaps if b >= first]
     froms = [first, *(e for _, e in gaps)]

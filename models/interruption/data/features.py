@@ -28,7 +28,7 @@ def kernels() -> NDArray[np.float32]:
     window = np.hanning(WINDOW + 1)[:-1]
     phase = 2 * np.pi * np.outer(np.arange(1, BINS + 1), n) / WINDOW
     scale = 2 / window.sum() / 32768
-    return (np.concatenate([np.cos(phase), np.sin(phase)]) * window * scale).astype(np.float32)
+    return np.asarray(np.concatenate([np.cos(phase), np.sin(phase)]) * window * scale, np.float32)
 
 
 def bands() -> NDArray[np.float32]:
@@ -50,14 +50,15 @@ def bands() -> NDArray[np.float32]:
         rise = (hz - (middle - width)) / width
         fall = (middle + max(high - middle, RATE / WINDOW) - hz) / max(high - middle, RATE / WINDOW)
         out[band] = np.clip(np.minimum(rise, fall), 0, None)
-    return (out / out.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(out / out.sum(axis=1, keepdims=True), np.float32)
 
 
 _KERNELS, _BANDS = kernels(), bands()
 
 
 def scaled(energies: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (np.log(energies + np.float32(FLOOR)) - np.float32(CENTRE)) / np.float32(SPREAD)
+    logarithms = np.log(energies + np.float32(FLOOR))
+    return np.asarray((logarithms - np.float32(CENTRE)) / np.float32(SPREAD), np.float32)
 
 
 def of(samples: NDArray[np.int16]) -> NDArray[np.float32]:
@@ -65,5 +66,5 @@ def of(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     padded = np.concatenate([np.zeros(CONTEXT, np.float32), samples.astype(np.float32)])
     looks = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     parts = looks @ _KERNELS.T
-    power = parts[:, :BINS] ** 2 + parts[:, BINS:] ** 2
+    power = np.square(parts[:, :BINS]) + np.square(parts[:, BINS:])
     return scaled(power @ _BANDS.T).reshape(-1, SIZE)

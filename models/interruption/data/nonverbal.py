@@ -22,7 +22,7 @@ _FRONT = ((480, 90), (1900, 150), (2600, 200))
 
 
 def _unit(x: NDArray[np.float64]) -> Audio:
-    return (x / (np.abs(x).max() + 1e-9)).astype(np.float32)
+    return np.asarray(x / (np.abs(x).max() + 1e-9), np.float32)
 
 
 def _noise(rng: Generator, n: int, low: float, high: float) -> NDArray[np.float64]:
@@ -188,4 +188,4 @@ def floor_noise(rng: Generator, n: int) -> Audio:
     if rng.random() < 0.2:
         base = rng.choice([50, 60]) * 2 * np.pi * np.arange(n) / RATE
         x += rng.uniform(0.1, 1) * (np.sin(base) + 0.5 * np.sin(2 * base) + 0.3 * np.sin(3 * base))
-    return (x / x.std()).astype(np.float32)
+    return np.asarray(x / x.std(), np.float32)

@@ -25,6 +25,7 @@ from models.interruption.data.channel import (
 )
 from models.interruption.data.clips import Clip, Clips, inside_start, quiet_end
 from models.interruption.data.nonverbal import RATE, Audio
+from models.interruption.sound import as_float
 
 FRAMES = 120
 FRAME_S = 0.025
@@ -81,7 +82,7 @@ def _stretched(x: Audio, factor: float) -> Audio:
     if abs(factor - 1) < 0.005:
         return x
     at = np.arange(0, len(x) - 1, factor)
-    return np.interp(at, np.arange(len(x)), x).astype(np.float32)
+    return np.asarray(np.interp(at, np.arange(len(x)), x), np.float32)
 
 
 class Stage:
@@ -161,7 +162,7 @@ class Stage:
         end = clip.end_s if end_s is None else min(end_s, clip.end_s)
         lead = min(start, 0.03)
         piece = clip.samples[int((start - lead) * RATE) : int((end + 0.05) * RATE)]
-        x = _stretched(piece.astype(np.float32) / 32768, factor)
+        x = _stretched(as_float(piece), factor)
         fade = min(160, len(x) // 4)
         ramp = np.linspace(0, 1, fade, dtype=np.float32)
         x[:fade] *= ramp

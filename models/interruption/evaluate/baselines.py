@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.interruption.pretrained.silero import SAMPLE_RATE, VAD_FRAME, speech_probabilities
 from models.interruption.pretrained.smart_turn import turn_complete
+from models.interruption.sound import as_float
 
 
 class PairCache:
@@ -28,7 +29,7 @@ class PairCache:
         if path.exists():
             known = np.load(path)
             return known[0], known[1]
-        samples = window.astype(np.float32) / 32768
+        samples = as_float(window)
         frames = speech_probabilities(samples) >= 0.5
         counts = [float(frames[: end // VAD_FRAME].sum()) for end in ends]
         seconds = [count * VAD_FRAME / SAMPLE_RATE for count in counts]

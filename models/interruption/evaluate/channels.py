@@ -98,7 +98,7 @@ def coloured_noise(length: int, rng: np.random.Generator, slope_db: float) -> Sa
     shape = 10 ** (-slope_db / 20 * np.log2(np.maximum(hz, 100) / 100))
     shape[hz < 40] = 0
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(length)) * shape, length)
-    return noise / np.sqrt((noise**2).mean())
+    return np.asarray(noise / np.sqrt((noise**2).mean()))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from models.interruption.evaluate.baselines import PairCache
 from models.interruption.evaluate.scoring import Model, Scored
 from models.interruption.evaluate.trials import SHORT, WORDS, Trial
 from models.interruption.pretrained.silero import speech_seconds
+from models.interruption.sound import as_float
 
 NOISE_DB = (20.0, 10.0, 5.0, 0.0)
 NOISES = 20  # of each kind of generated noise
@@ -66,7 +67,7 @@ def heard_s(trial: Trial, pair: NDArray[np.float64] | None) -> float:
     """What Silero takes for speech: known with the pair, else asked."""
     if pair is not None:
         return float(pair[0, -1])
-    return speech_seconds(trial.samples / np.float32(32768))
+    return speech_seconds(as_float(trial.samples))
 
 
 def differences(model: Model, items: Sequence[Scored]) -> dict[str, float]:

@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from models.interruption.data.collect import Clone, Source
 from models.interruption.evaluate.conversations import COLUMNS
@@ -28,7 +29,7 @@ SOURCE = Source(
 _LABELS = {True: "interruption", False: "backchannel"}
 
 
-def event(scenario: dict) -> dict[str, object]:  # type: ignore[type-arg]
+def event(scenario: dict[str, Any]) -> dict[str, object]:
     """The row of a scenario: what is said at its onset, until that first stretch of it ends."""
     onset = float(scenario["caller_onset_sec"])
     spans = scenario["reference_render"]["caller_segments_sec"]

@@ -76,10 +76,10 @@ class _Graph:
 
 def _folded(conv: CausalConv, norm: torch.nn.Module) -> tuple[Tensor, Tensor]:
     """Convolution and normalisation as one product: [taps * inputs, outputs] and [outputs]."""
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator]
-    weight = conv.conv.weight * scale[:, None, None]  # type: ignore[index]
-    bias = (conv.conv.bias - norm.running_mean) * scale + norm.bias  # type: ignore[operator]
-    return weight.permute(2, 1, 0).flatten(0, 1), bias  # type: ignore[return-value]
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    weight = conv.conv.weight * scale[:, None, None]
+    bias = (conv.conv.bias - norm.running_mean) * scale + norm.bias
+    return weight.permute(2, 1, 0).flatten(0, 1), bias
 
 
 def _in_whole_numbers(

@@ -201,9 +201,9 @@ class Sound:
 def sound_of(clip: Clip) -> Sound:
     """From a quarter of a second before its onset to its end, at a usual loudness."""
     first = max(clip.onset_s - _BEFORE_S, 0.0)
-    sound = clip.samples[int(first * 16_000) : int((clip.end_s + _AFTER_S) * 16_000)]
-    sound = sound[: _LONGEST_FRAMES * features.FRAME].astype(np.float32)
-    sound = sound * (_LEVEL * 32768 / max(float(np.sqrt((sound**2).mean())), 1.0))
+    samples = clip.samples[int(first * 16_000) : int((clip.end_s + _AFTER_S) * 16_000)]
+    sound = samples[: _LONGEST_FRAMES * features.FRAME].astype(np.float32)
+    sound = sound * np.float32(_LEVEL * 32768 / max(float(np.sqrt((sound**2).mean())), 1.0))
     sound = np.pad(sound, (0, -len(sound) % features.FRAME))
     return Sound(clip, features.of(np.round(np.clip(sound, -32768, 32767)).astype(np.int16)), first)
 

@@ -32,6 +32,7 @@ from models.interruption.data.answers import (
 from models.interruption.data.clips import Clip, Clips, inside_start
 from models.interruption.data.splits import Side
 from models.interruption.pretrained.smart_turn import turn_complete
+from models.interruption.sound import as_float
 
 # The model is judged up to 1.2 s after the onset; later answers teach little.
 _MOMENTS_S = (0.3, 0.5, 0.7, 0.95, 1.25)
@@ -61,7 +62,7 @@ def starts(clip: Clip) -> list[float]:
 
 def answers(clip: Clip) -> NDArray[np.float32]:
     """[starts, 2, 1 + moments]; moments after the end of the sound are asked of the silence."""
-    sound = clip.samples[: int(clip.end_s * 16_000)].astype(np.float32) / 32768
+    sound = as_float(clip.samples[: int(clip.end_s * 16_000)])
     sound = np.pad(sound, (0, int((max(_MOMENTS_S) + _TRAILING_S) * 16_000)))
     found = []
     for start in starts(clip):

@@ -28,7 +28,7 @@ def _mel_filters() -> NDArray[np.float64]:
     hz = np.fft.rfftfreq(FFT_SIZE, 1 / SAMPLE_RATE)
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = np.minimum((hz - low) / (centre - low), (high - hz) / (high - centre))
-    return np.maximum(triangles, 0) * 2 / (high - low)
+    return np.asarray(np.maximum(triangles, 0) * 2 / (high - low))
 
 
 def whisper_log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -42,7 +42,7 @@ def whisper_log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
     power = np.abs(np.fft.rfft(frames * hann, axis=1)) ** 2
     log_mel = np.log10(np.maximum(_mel_filters() @ power.T, 1e-10))
-    return ((np.maximum(log_mel, log_mel.max() - 8) + 4) / 4).astype(np.float32)
+    return np.asarray((np.maximum(log_mel, log_mel.max() - 8) + 4) / 4, np.float32)
 
 
 def turn_complete(samples: NDArray[np.float32]) -> float:

@@ -16,7 +16,8 @@ Saved = dict[str, Any]
 
 def shape_from(saved: dict[str, Any]) -> Shape:
     """Of what `Shape.as_dict` gave, also where it went through JSON."""
-    return Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+    return Shape(**sizes)
 
 
 def loaded(checkpoint: Path, pair: Sequence[float] | None = None) -> tuple[Network, Saved]:
@@ -30,4 +31,5 @@ def loaded(checkpoint: Path, pair: Sequence[float] | None = None) -> tuple[Netwo
         shape["pair"] = tuple(pair)
     network = Network(shape_from(shape))
     network.load_state_dict(saved["weights"])
-    return network.eval(), saved
+    network.eval()
+    return network, saved

@@ -29,7 +29,7 @@ def reached(
     both = np.minimum(probabilities[:, 1:], probabilities[:, :-1])
     ends = (np.arange(both.shape[1]) + 2) * FRAME_S
     allowed = ends[None, :] <= onsets[:, None] + after_s + 1e-6
-    return np.where(allowed, both, 0).max(axis=1)
+    return np.asarray(np.where(allowed, both, 0).max(axis=1))
 
 
 def auc(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
@@ -74,7 +74,7 @@ def table(
     ends = (np.arange(both.shape[1]) + 2) * FRAME_S
     for threshold in (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95):
         fired = both >= threshold
-        hit = fired.any(axis=1)
+        hit = np.asarray(fired.any(axis=1))
         real = hit & np.isin(kinds, groups["real turns"])
         delay = np.median(ends[fired[real].argmax(axis=1)] - onsets[real]) if real.any() else np.nan
         rates = [f"{hit[np.isin(kinds, group)].mean():.2f}" for group in groups.values()]

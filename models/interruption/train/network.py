@@ -68,7 +68,7 @@ class Network(nn.Module):
         self.words = nn.Linear(shape.width, EAR_SIZE)  # not exported
 
     def convolutions(self) -> tuple[CausalConv, ...]:
-        return (self.stem, *self.blocks)  # type: ignore[arg-type]
+        return (self.stem, *self.blocks)
 
     def said(self, spoken: Tensor) -> Tensor:
         """What the seconds of speech add to the logit [batch, frames]; `spoken`: is it speech?"""

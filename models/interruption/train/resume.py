@@ -55,9 +55,9 @@ def restored(path: Path) -> Network:
             taps = taps * known.get(f"convolutions.{i}.scales", 1.0)  # where they are whole numbers
             taps = taps.reshape(-1, conv.inputs, taps.shape[1]).transpose(2, 1, 0)
             conv.conv.weight.copy_(torch.from_numpy(taps))
-            conv.conv.bias.copy_(torch.from_numpy(known[f"convolutions.{i}.bias"]))  # type: ignore[union-attr]
+            conv.conv.bias.copy_(torch.from_numpy(known[f"convolutions.{i}.bias"]))
         for norm in network.norms:
-            norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[operator, union-attr]
+            norm.running_var.fill_(1.0 - norm.eps)
         network.gru.weight_ih_l0.copy_(_gates(known["gru.input"][0]))
         network.gru.weight_hh_l0.copy_(_gates(known["gru.recurrent"][0]))
         first, second = np.split(known["gru.bias"][0], 2)
@@ -69,7 +69,8 @@ def restored(path: Path) -> Network:
         network.head.weight[:, :memory] = torch.from_numpy(known["past.weight"].T)
         network.head.weight[:, memory:] = now[1:]
         network.head.bias.fill_(float(biases[1]))
-    return network.eval()
+    network.eval()
+    return network
 
 
 def measure(network: Network, x: Tensor) -> None:
@@ -78,10 +79,10 @@ def measure(network: Network, x: Tensor) -> None:
     def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].transpose(0, 1).flatten(1)
         mean, variance = values.mean(dim=1), values.var(dim=1)
-        norm.running_mean.copy_(mean)  # type: ignore[operator, union-attr]
-        norm.running_var.copy_(variance)  # type: ignore[operator, union-attr]
-        norm.weight.copy_(torch.sqrt(variance + norm.eps))  # type: ignore[operator]
-        norm.bias.copy_(mean)  # type: ignore[operator]
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.weight.copy_(torch.sqrt(variance + norm.eps))
+        norm.bias.copy_(mean)
 
     hooks = [norm.register_forward_pre_hook(note) for norm in network.norms]
     with torch.no_grad():

@@ -102,9 +102,12 @@ def options(arguments: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for one in fields(Options):
         parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
-    found = vars(parser.parse_args(arguments))
+    found: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(parser.parse_args(arguments)).items()
+    }
     try:
-        return Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+        return Options(**found)
     except ValueError as error:
         parser.error(str(error))
 
