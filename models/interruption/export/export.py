@@ -1,6 +1,6 @@
 """Writes the trained network as ONNX with all that its users must know in the metadata.
 
-    python -m models.interruption.export --checkpoint best.pt
+    python -m models.interruption.export --run one --threshold 0.5 --threshold-origin "chosen ..."
 
 The same checkpoint gives the same bytes. `--int8 SET` does the larger products in whole numbers,
 whose range it measures on the first shard of that set: a seventh less time. Evaluate such a file
@@ -44,14 +44,18 @@ def export(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--run", help="name of a finished training")
+    parser.add_argument("--checkpoint", type=Path, help="or its file, wherever it is")
     parser.add_argument("--out", type=Path, default=PUBLISHED)
     parser.add_argument("--threshold", type=float, required=True)
     parser.add_argument("--threshold-origin", required=True, help="a sentence: how it was chosen")
     parser.add_argument("--pair", nargs=3, type=float, help="instead of the training's")
     parser.add_argument("--int8", metavar="SET", help="a set of training scenes below the cache")
     arguments = parser.parse_args()
-    network, saved = loaded(arguments.checkpoint, arguments.pair)
+    if (arguments.run is None) == (arguments.checkpoint is None):
+        parser.error("either --run or --checkpoint is needed")
+    checkpoint = arguments.checkpoint or cache_folder() / "runs" / arguments.run / "best.pt"
+    network, saved = loaded(checkpoint, arguments.pair)
     metadata = {
         "interface": "bargein/1", "sample_rate": "16000", "frame_samples": "400",
         "default_threshold": str(arguments.threshold),
