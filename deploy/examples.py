@@ -12,10 +12,10 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from gateway import provider as vendors
 from gateway.config import Config
-from gateway.provider import ProviderSettings, base_url_variable
-from gateway.section import Section
+from gateway.settings.section import Section
+from gateway.upstreams import provider as vendors
+from gateway.upstreams.provider import ProviderSettings, base_url_variable
 
 WIDTH = 98
 

@@ -1,7 +1,7 @@
 """Writes what is made from the code: python -m deploy.generate
 
 The example configuration and environment (from the settings), the dashboard (from its list of
-panels) and README's table of metrics (from gateway/metrics.py).
+panels) and README's table of metrics (from gateway/telemetry/metrics.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploy import dashboard, examples, metrics_table
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,4 +1,4 @@
-"""The table of metrics in README.md, made from gateway/metrics.py."""
+"""The table of metrics in README.md, made from gateway/telemetry/metrics.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 
 BEGIN, END = "<!-- metrics -->", "<!-- /metrics -->"
 """The lines in README.md between which the table stands."""

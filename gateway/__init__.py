@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Before anything imports ONNX Runtime: on Linux it reports its use to its makers unless told not to
 # (since 1.32; it looks at this variable when it is loaded).

@@ -16,26 +16,26 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gateway import __version__
-from gateway.auth import Authenticator
-from gateway.bargein.endpoint import BargeinEndpoint
-from gateway.bargein.engine import BargeinEngine
-from gateway.chat.endpoint import ChatEndpoint, ModelsEndpoint
 from gateway.config import Config
-from gateway.connect import Connector
-from gateway.door import Door
-from gateway.eot.endpoint import EotEndpoint
-from gateway.eot.engine import EotEngine
-from gateway.eot.multi import EotMultiEndpoint
-from gateway.errors import TREATMENT, Failure, Kind, error_body
-from gateway.leases import SharedLeases
-from gateway.metrics import Metrics
-from gateway.prices import Prices
-from gateway.quota import Quota
-from gateway.stt.endpoint import SttEndpoint
-from gateway.stt.utterances import Engines
-from gateway.tts.endpoint import TtsEndpoint
-from gateway.usage.log import UsageLog
-from gateway.wire import Receive, Scope, Send, refuse
+from gateway.conversations.bargein.route import BargeinEndpoint
+from gateway.conversations.chat.route import ChatEndpoint, ModelsEndpoint
+from gateway.conversations.eot.route import EotEndpoint
+from gateway.conversations.eot.text_route import EotMultiEndpoint
+from gateway.conversations.stt.route import SttEndpoint
+from gateway.conversations.tts.route import TtsEndpoint
+from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.turn_detection.engine import EotEngine
+from gateway.engines.utterances import UtteranceEngines
+from gateway.runtime.connector import Connector
+from gateway.server.admission import Admission
+from gateway.server.asgi import Receive, Scope, Send, refuse
+from gateway.server.auth import Authenticator
+from gateway.server.cluster_sessions import ClusterSessionCounts
+from gateway.server.quota import Quota
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.prices import Prices
+from gateway.telemetry.usage.log import UsageLog
+from gateway.upstreams.errors import POLICY, Failure, Kind, error_body
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Gateway:
         self.config = config
         self.metrics = Metrics()
         self.usage = UsageLog(config.usage, self.metrics, Prices(config.prices))
-        self.door = Door(
+        self.door = Admission(
             Authenticator(
                 {key: secret.get_secret_value() for key, secret in config.keys.items()},
                 config.server.token_leeway_s,
@@ -59,9 +59,9 @@ class Gateway:
         self.connector = Connector()
         self.bargein = BargeinEngine(config.bargein, self.metrics)
         self.quota = Quota(config.quota)
-        self.shared_leases: SharedLeases | None = None
+        self.shared_leases: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
-            self.shared_leases = SharedLeases(
+            self.shared_leases = ClusterSessionCounts(
                 url.get_secret_value(), config.quota.prefix, self.door.leases.held
             )
             self.door.leases.elsewhere = self.shared_leases.elsewhere
@@ -69,7 +69,7 @@ class Gateway:
             config, self.door, self.connector, self.metrics, self.quota
         )
         self.tts_endpoint = TtsEndpoint(config, self.door, self.connector, self.metrics)
-        self.engines = Engines(self.connector)
+        self.engines = UtteranceEngines(self.connector)
         self.stt_endpoint = SttEndpoint(
             config, self.door, self.connector, self.metrics, self.engines
         )
@@ -226,7 +226,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     body = {
         "error": {
             "message": message,
-            "type": TREATMENT[Kind.BAD_REQUEST].type,
+            "type": POLICY[Kind.BAD_REQUEST].type,
             "param": None,
             "code": "not_found" if error.status_code == 404 else Kind.BAD_REQUEST.value,
         }

@@ -13,22 +13,24 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from gateway import provider as vendors
-from gateway.bargein.settings import BargeinConfig
-from gateway.chat.settings import ChatConfig
-from gateway.eot.settings import EotConfig
-from gateway.prices import Price
-from gateway.provider import Account, ProviderSettings
-from gateway.quota import QuotaConfig
-from gateway.section import Section
-from gateway.stt.settings import SttConfig
-from gateway.tts.settings import TtsConfig
-from gateway.usage.settings import UsageConfig
+from gateway.settings.bargein import BargeinConfig
+from gateway.settings.chat import ChatConfig
+from gateway.settings.eot import EotConfig
+from gateway.settings.models import Deployment
+from gateway.settings.prices import Price
+from gateway.settings.quota import QuotaConfig
+from gateway.settings.section import Section
+from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
+from gateway.settings.stt import SttConfig
+from gateway.settings.tts import TtsConfig
+from gateway.settings.usage import UsageConfig
+from gateway.upstreams import provider as vendors
+from gateway.upstreams.provider import Account, ProviderSettings
 
 SECRET_CHARS_MIN = 32
 """HS256 wants a key as long as its hash (RFC 7518, section 3.2)."""
@@ -43,68 +45,6 @@ class ConfigError(Exception):
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = mistakes
-
-
-class ServerConfig(Section):
-    """Where and how the server listens."""
-
-    host: str = "0.0.0.0"  # noqa: S104 - a server in a container; nobody enters without a key
-    """Address to listen on. `--dev` always uses 127.0.0.1."""
-    port: int = Field(8080, ge=0, le=65535)
-    """Port; 0 lets the system choose one."""
-    shutdown_grace_s: float = Field(30.0, ge=0, le=3600)
-    """After SIGTERM: how long open sessions may go on before they are closed."""
-    token_leeway_s: float = Field(10.0, ge=0, le=300)
-    """Clock skew allowed on a token's `nbf` and `exp`."""
-
-
-class LimitsConfig(Section):
-    """Bounds on what callers may take."""
-
-    sessions: int = Field(2000, ge=1)
-    """Open WebSocket sessions and running chat requests, all callers together."""
-    sessions_per_key: int = Field(2000, ge=1)
-    """The same for one API key."""
-    chat_body_bytes: int = Field(16 << 20, ge=1024)
-    """Largest body of a chat request (images travel inside it)."""
-    message_bytes: int = Field(1 << 20, ge=128 << 10)
-    """Largest WebSocket message; a larger one closes the connection with code 1009."""
-    session_idle_s: float = Field(21600.0, ge=1)
-    """A WebSocket session on which nothing moves for so long is closed. Generous, because an agent
-    that is never interrupted says nothing on /bargein; dead peers are found by TCP keepalive."""
-
-
-class Deployment(Section):
-    """One place that serves a model; or, without `provider`, another model's places."""
-
-    provider: str | None = None
-    """Name of a configured provider. Without it, `model` is a name as callers use it (of this
-    section or a catalogue), and its deployments stand here: an alias."""
-    model: str
-    """The provider's own name of the model. A `*` stands for what the `*` of the model's name
-    here stood for: `local/*` -> provider ollama, model `*`."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Parameters merged over what the client sent (null removes one)."""
-    weight: float | None = Field(None, gt=0)
-    """Those with a weight come first, in an order drawn for each request with these odds; those
-    without follow in the order of the file."""
-    context_tokens: int | None = Field(None, ge=1)
-    """The model's window: a request too long for one is tried only where there is more."""
-    concurrency: int | None = Field(None, ge=1)
-    """Requests that it takes at a time; further ones wait for a place, by their priority."""
-    requests_per_minute: int | None = Field(None, ge=1)
-    """Requests that it takes in any 60 s."""
-    low_share: float = Field(0.5, gt=0, le=1)
-    """Part of `concurrency` that requests of priority `low` may hold together."""
-
-
-class LogConfig(Section):
-    """What is written to standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is written."""
-    format: Literal["json", "console"] = "json"
-    """One JSON object a line, or lines for people."""
 
 
 class Config(Section):

@@ -12,7 +12,7 @@ import uvicorn
 
 from gateway.app import Gateway, create_app
 from gateway.config import Config
-from gateway.websocket import WebSocketProtocol
+from gateway.server.websocket import WebSocketProtocol
 
 _logger = logging.getLogger(__name__)
 

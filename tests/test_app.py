@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from gateway.app import Front
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
 

@@ -1,97 +1,145 @@
-"""Imports point one way: what decides knows nothing of sockets, vendors nothing of each other."""
+"""Imports point one way, and everything is pure unless it lies in a named shell."""
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1] / "gateway"
-CONVERSATIONS = ("chat", "stt", "tts", "bargein", "eot")
-IO = set(
-    "asyncio socket ssl aiohttp websockets uvicorn starlette fastapi time threading concurrent "
-    "subprocess".split()
+
+SHELL = (
+    "gateway.app", "gateway.serve", "gateway.__main__", "gateway.config", "gateway.cli",
+    "gateway.engines", "gateway.providers.local", "gateway.runtime", "gateway.server",
+    "gateway.telemetry", "gateway.weights",
+)  # fmt: skip
+"""Packages that do: sockets, clocks, disks, threads, native libraries. A `route` is one too."""
+
+PURE_IN_SHELL = ("gateway.engines.types", "gateway.engines.interruption.decision")
+
+IO = frozenset(
+    "aiohttp asyncio asyncpg concurrent fastapi http httptools multiprocessing onnxruntime "
+    "redis select signal socket sqlite3 ssl starlette subprocess tempfile threading time uvicorn "
+    "uvloop websockets".split()
 )
-IO_OF_OURS = {"gateway.connect", "gateway.drive", "gateway.wire", "gateway.door", "gateway.app",
-              "gateway.serve", "gateway.cli"}  # fmt: skip
 
-
-def modules(*patterns: str) -> list[Path]:
-    return sorted(path for pattern in patterns for path in ROOT.glob(pattern))
-
-
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def name(path: Path) -> str:
-    return path.relative_to(ROOT.parent).as_posix()
-
-
-@pytest.mark.parametrize(
-    "path",
-    modules(
-        "plan.py",
-        "events.py",
-        "errors.py",
-        "dial.py",
-        "health.py",
-        "routes.py",
-        "slots.py",
-        "providers/**/*.py",
-        *(f"{c}/{m}.py" for c in CONVERSATIONS for m in ("session", "messages", "upstream")),
-        *(
-            f"stt/{m}.py"
-            for m in ("actions", "caller", "course", "kept", "line", "lines", "planning")
-        ),
-        *(f"stt/{m}.py" for m in ("renewal", "report", "service", "telling", "watch")),
-        "chat/relay.py",
-        "chat/readers.py",
-        "chat/writer.py",
-        "chat/failures.py",
-        "bargein/decision.py",
-        "audio/timeline.py",
-    ),
-    ids=name,
+FLOORS = (
+    ("gateway.__main__", "gateway.cli"),
+    ("gateway.serve",),
+    ("gateway.app",),
+    ("gateway.conversations",),
+    ("gateway.providers", "gateway.config"),
+    ("gateway.server",),
+    ("gateway.engines", "gateway.runtime"),
+    ("gateway.routing", "gateway.telemetry", "gateway.weights"),
+    ("gateway.upstreams",),
+    ("gateway.audio", "gateway.settings"),
 )
-def test_what_decides_imports_no_socket_and_no_clock(path: Path):
-    if "providers/local" in name(path):
-        pytest.skip("an engine of our own is no translator")
-    roots = {module.partition(".")[0] for module in imports(path)}
-    assert not roots & IO
-    assert not set(imports(path)) & IO_OF_OURS
+"""Each imports from its own floor and those below, never from above."""
+
+UPWARD = {
+    # tests/test_layers.py wants this list to become shorter, never longer
+    ("gateway.upstreams.provider", "gateway.providers"),  # vendors are found by path
+    ("gateway.runtime.clip_cache", "gateway.conversations.tts.clips"),
+    ("gateway.runtime.clip_cache", "gateway.conversations.tts.protocol"),
+}
 
 
-@pytest.mark.parametrize("path", modules("providers/**/*.py"), ids=name)
-def test_no_vendor_imports_another(path: Path):
-    own = path.relative_to(ROOT / "providers").parts[0].removesuffix(".py")
-    for module in imports(path):
-        if not module.startswith("gateway.providers."):
-            continue
-        vendor = module.split(".")[2]
-        assert vendor == own or vendor.startswith("_"), f"{name(path)} imports {module}"
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", modules(*(f"{c}/*.py" for c in CONVERSATIONS)), ids=name)
-def test_no_conversation_imports_another_but_for_its_settings(path: Path):
-    own = path.relative_to(ROOT).parts[0]
-    for module in imports(path):
-        for other in CONVERSATIONS:
-            assert other == own or not module.startswith(f"gateway.{other}."), module
+MODULES = {dotted(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def inside(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == one or module.startswith(f"{one}.") for one in packages)
+
+
+def is_shell(module: str) -> bool:
+    if module in PURE_IN_SHELL:
+        return False
+    leaf = module.rpartition(".")[2]
+    is_route = module.startswith("gateway.conversations.") and leaf.endswith("route")
+    return inside(module, SHELL) or is_route
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module imports when it is loaded: what stands inside functions is another matter."""
+    found: set[str] = set()
+
+    def walk(nodes: Iterator[ast.AST]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{module}: imports are absolute"
+                found.add(node.module or "")
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                walk(ast.iter_child_nodes(node))
+
+    walk(ast.iter_child_nodes(ast.parse(MODULES[module].read_text())))
+    return frozenset(found)
+
+
+def ways_to_io(module: str) -> dict[str, str]:
+    """What of IO is reached from `module` by imports, however far away, and on which way."""
+    seen, waiting, ways = {module}, [(module, module)], {}
+    while waiting:
+        current, way = waiting.pop()
+        for imported in imports(current):
+            root = imported.partition(".")[0]
+            if root in IO:
+                ways[root] = way
+            if imported in MODULES and imported not in seen:
+                seen.add(imported)
+                waiting.append((imported, f"{way} > {imported}"))
+    return ways
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not is_shell(m)])
+def test_what_is_not_shell_reaches_no_socket_clock_disk_or_native_library(module: str):
+    assert not ways_to_io(module)
+
+
+def floor(module: str) -> int:
+    return next((i for i, floors in enumerate(FLOORS) if inside(module, floors)), len(FLOORS))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "gateway"])
+def test_no_module_imports_from_a_floor_above(module: str):
+    above = {
+        imported
+        for imported in imports(module)
+        if imported in MODULES and imported != "gateway" and floor(imported) < floor(module)
+    }
+    assert not {one for one in above if (module, one) not in UPWARD}
+
+
+def test_no_exception_is_listed_that_is_not_needed():
+    assert all(above in imports(module) for module, above in UPWARD)
+    assert all(module in MODULES for module in PURE_IN_SHELL)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if inside(m, ("gateway.providers",))])
+def test_no_vendor_imports_another(module: str):
+    own = module.split(".")[2] if module.count(".") > 1 else ""
+    for imported in imports(module):
+        if imported.startswith("gateway.providers."):
+            vendor = imported.split(".")[2]
+            assert vendor == own or vendor.startswith("_"), imported
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if inside(m, ("gateway.conversations",))])
+def test_no_conversation_imports_another(module: str):
+    own = module.split(".")[2] if module.count(".") > 1 else ""
+    for imported in imports(module):
+        if imported.startswith("gateway.conversations."):
+            assert imported.split(".")[2] == own, imported
 
 
 def test_only_one_module_imports_onnxruntime():
-    users = [name(p) for p in modules("**/*.py") if "onnxruntime" in set(imports(p))]
-    assert users == ["gateway/inference/onnx.py"]
-
-
-def test_only_app_serve_and_the_command_line_know_the_application():
-    for path in modules("**/*.py"):
-        if name(path) not in ("gateway/serve.py", "gateway/cli.py", "gateway/app.py"):
-            assert "gateway.app" not in set(imports(path)), name(path)
+    assert [m for m in MODULES if "onnxruntime" in imports(m)] == ["gateway.engines.onnx"]

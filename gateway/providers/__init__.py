@@ -1,1 +1,1 @@
-"""One file for each vendor; see gateway/provider.py for what it offers."""
+"""One file for each vendor; see gateway/upstreams/provider.py for what it offers."""

@@ -8,14 +8,19 @@ from typing import Any, Final
 import orjson
 from pydantic import Field
 
-from gateway.chat.failures import failure_in_stream, failure_of, read_error_object
-from gateway.chat.readers import EventReader
-from gateway.chat.upstream import ChatRequest, Reader, Usage
-from gateway.chat.writer import Call, Writer
-from gateway.dial import Dial, join_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account, Provider, ProviderSettings
+from gateway.providers._openai.chunk_writer import Call, Writer
+from gateway.providers._openai.stream_reader import EventReader
+from gateway.providers._shared.chat_errors import (
+    exhausted_for_s,
+    failure_in_stream,
+    failure_of,
+    read_error_object,
+)
+from gateway.upstreams.chat import ChatRequest, Reader, Usage
+from gateway.upstreams.dial import Dial, join_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, Provider, ProviderSettings
 
 _SAMPLING_MODELS: Final = (
     "claude-3 claude-opus-4-0 claude-opus-4-1 claude-opus-4-2 claude-opus-4-5 claude-opus-4-6 "
@@ -85,6 +90,9 @@ class AnthropicChat:
     def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
         writer = Writer(request, attempt.model)
         return EventReader(MessagesEvents(writer), writer)
+
+    def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
+        return exhausted_for_s(headers)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         return failure_of(status, headers, body)
@@ -299,10 +307,10 @@ class MessagesEvents:
 
     def ended(self) -> Failure | None:
         if self._stop is None:
-            return Failure(Kind.BROKEN_OFF, "the provider's stream ended early")
+            return Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
         finish = _FINISH.get(self._stop, "stop")
         if self._calls and finish == "length":
-            return Failure(Kind.NONSENSE, "the answer's length ran out inside a tool call")
+            return Failure(Kind.PROTOCOL_ERROR, "the answer's length ran out inside a tool call")
         if finish != "content_filter":
             for call_id, name, pieces in self._calls:
                 self._writer.call(Call(call_id, name, "".join(pieces)))

@@ -5,17 +5,17 @@ https://learn.microsoft.com/azure/ai-foundry/openai/reference
 
 from __future__ import annotations
 
-from gateway.chat.upstream import ChatRequest, Reader
-from gateway.dial import Dial, join_url
-from gateway.plan import Attempt
-from gateway.provider import Account, Provider
-from gateway.providers._openai_dialect import Dialect, OpenAIChat
-from gateway.providers._openai_models import (
+from gateway.providers._openai.dialect import Dialect, OpenAIChat
+from gateway.providers._openai.models import (
     OpenAIModelsChat,
     OpenAIModelsSettings,
     adapt,
     takes_breakpoints,
 )
+from gateway.upstreams.chat import ChatRequest, Reader
+from gateway.upstreams.dial import Dial, join_url
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, Provider
 
 
 class Settings(OpenAIModelsSettings):

@@ -3,8 +3,8 @@
 https://docs.baseten.co/reference/inference-api/chat-completions
 """
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Baseten",

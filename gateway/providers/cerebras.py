@@ -1,7 +1,7 @@
 """Cerebras: https://inference-docs.cerebras.ai/api-reference."""
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import OPENAI_ONLY, Dialect, in_dialect
+from gateway.providers._openai.dialect import OPENAI_ONLY, Dialect, in_dialect
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Cerebras",

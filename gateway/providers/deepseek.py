@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.upstreams.provider import Provider
 
 
 def adapt(body: dict[str, Any], model: str) -> None:

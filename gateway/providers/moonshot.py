@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.upstreams.provider import Provider
 
 
 def adapt(body: dict[str, Any], model: str) -> None:

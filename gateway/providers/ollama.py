@@ -1,7 +1,7 @@
 """Ollama: https://docs.ollama.com/api/openai-compatibility. On when OLLAMA_BASE_URL is set."""
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Ollama",

@@ -1,7 +1,7 @@
 """Together: https://docs.together.ai/reference/chat-completions-1."""
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import OPENAI_ONLY, Dialect, in_dialect
+from gateway.providers._openai.dialect import OPENAI_ONLY, Dialect, in_dialect
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Together",

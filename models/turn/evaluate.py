@@ -18,8 +18,8 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway import fetch
-from gateway.eot.model import Question, TurnModel
+from gateway.engines.turn_detection.model import Question, TurnModel
+from gateway.weights import fetch
 from models.interruption.pretrained.silero import SAMPLE_RATE
 from models.turn import languages
 from models.turn.pauses import Pause, Recording, Samples, Segment, meeting_pauses, pauses

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from gateway import fetch
-from gateway.eot.model import TurnModel
-from gateway.inference.onnx import open_session
+from gateway.engines.onnx import open_session
+from gateway.engines.turn_detection.model import TurnModel
+from gateway.weights import fetch
 from models.turn.languages import ASKED_S, sample
 from models.turn.made import spoken
 from models.turn.scoring import table

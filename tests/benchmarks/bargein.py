@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from gateway.auth import mint
-from gateway.bargein.engine import load_model
-from gateway.bargein.settings import BargeinConfig
+from gateway.engines.interruption.engine import load_model
+from gateway.server.auth import mint
+from gateway.settings.bargein import BargeinConfig
 from tests.benchmarks.tools import (
     cpu_s,
     free_port,

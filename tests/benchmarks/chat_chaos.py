@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests.benchmarks._upstream import TOKENS
 from tests.benchmarks.tools import (
     free_port,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests.benchmarks.tools import (
     cpu_s,
     free_port,

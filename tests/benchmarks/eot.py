@@ -23,10 +23,10 @@ import numpy as np
 import uvloop
 from livekit.protocol.agent_pb import agent_inference as pb
 
-from gateway import fetch
-from gateway.auth import mint
-from gateway.eot.model import Question, TurnModel
-from gateway.inference.onnx import open_session
+from gateway.engines.onnx import open_session
+from gateway.engines.turn_detection.model import Question, TurnModel
+from gateway.server.auth import mint
+from gateway.weights import fetch
 from tests.benchmarks.bargein import KEY, SECRET, noise
 from tests.benchmarks.tools import cpu_s, free_port, percentile, process, rss_mb, table
 

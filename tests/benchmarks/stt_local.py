@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway import fetch
-from gateway.audio.vad import Heard, SileroVad, VadState
-from gateway.stt import whisper
-from gateway.stt.cutter import CHUNK, Cutter, Transcribe
-from gateway.stt.upstream import Cutting, Final
+from gateway.engines import whisper
+from gateway.engines.segmenter import CHUNK, Segmenter, Transcribe
+from gateway.engines.vad import SileroVad, VadRequest, VadState
+from gateway.upstreams.stt import EndpointingConfig, FinalTranscript
+from gateway.weights import fetch
 from tests.benchmarks.tools import percentile, table
 
 RECORDINGS = 60
@@ -44,9 +44,9 @@ def _heard(vad: SileroVad, pcm: bytes) -> str:
     """What /stt's local engine makes of a recording."""
     pcm += bytes(2 * CHUNK * 20)  # 0.64 s of silence
     pcm = pcm[: len(pcm) // (2 * CHUNK) * 2 * CHUNK]
-    cutter = Cutter(Cutting(interim_s=None))
+    cutter = Segmenter(EndpointingConfig(interim_s=None))
     out = []
-    (probabilities,) = vad.run([Heard(VadState(), pcm)])
+    (probabilities,) = vad.run([VadRequest(VadState(), pcm)])
     for i, probability in enumerate(probabilities):
         out += cutter.hear(pcm[2 * CHUNK * i : 2 * CHUNK * (i + 1)], probability)
     out += cutter.finish()
@@ -56,7 +56,7 @@ def _heard(vad: SileroVad, pcm: bytes) -> str:
         if isinstance(one, Transcribe):
             answer = whisper.transcribe(one.pcm, "en", one.prompt, True)
             out += cutter.answered(one.number, answer)
-        elif isinstance(one, Final):
+        elif isinstance(one, FinalTranscript):
             texts.append(one.transcript.text)
     return " ".join(texts)
 

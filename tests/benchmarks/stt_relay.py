@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests.benchmarks._ear import FRAMES_A_RESULT
 from tests.benchmarks._frames import TEXT, Peer, frame, request
 from tests.benchmarks.tools import (

@@ -21,7 +21,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests.benchmarks._voice import AUDIO_S
 from tests.benchmarks.tools import cpu_s, free_port, other_model, percentile, process, rss_mb, table
 from tests.fakes.cartesia_tts import FakeCartesia

@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from deploy import examples
-from gateway.config import ServerConfig, load
-from gateway.routes import Routes
+from gateway.config import load
+from gateway.routing.catalogue import Catalogue
 from gateway.serve import CLOSE_S
+from gateway.settings.server import ServerConfig
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -183,7 +184,7 @@ def test_the_model_server_is_a_provider_once_it_is_switched_on(
 
     config = load(ROOT / path, gateway["environment"])
 
-    served = set(Routes(config, "chat").names())
+    served = set(Catalogue(config.models, config.accounts(), "chat").names())
     assert {name for name in served if name.startswith("llm/")} == models
     if models:
         port = SERVICES["llm-model"]["environment"]["OLLAMA_HOST"].rpartition(":")[2]

@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 import yaml
 
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests.end_to_end.server import Server, free_port, running
 from tests.fakes import frame_model
 from tests.fakes.openai_chat import FakeOpenAI

@@ -20,8 +20,9 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 
-from gateway import __version__, fetch
-from gateway.config import ServerConfig
+from gateway import __version__
+from gateway.settings.server import ServerConfig
+from gateway.weights import fetch
 
 ROOT = Path(__file__).parents[2]
 FIRST_PORT = 1024

@@ -11,12 +11,12 @@ import yaml
 
 from deploy import examples, metrics_table
 from deploy.generate import ROOT, files
-from gateway import provider as vendors
 from gateway.config import Config, load
-from gateway.metrics import Metrics
-from gateway.provider import ProviderSettings, base_url_variable
-from gateway.routes import Routes
-from gateway.section import Section
+from gateway.routing.catalogue import Catalogue
+from gateway.settings.section import Section
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams import provider as vendors
+from gateway.upstreams.provider import ProviderSettings, base_url_variable
 
 KEYS = {"LIVEKIT_API_KEY": "APItest", "LIVEKIT_API_SECRET": "s" * 40}
 EXAMPLE: dict[str, Any] = yaml.safe_load(examples.configuration())
@@ -95,7 +95,10 @@ def test_the_example_is_a_configuration_that_serves(tmp_path: Path) -> None:
 
     config = load(written, KEYS)
 
-    assert [attempt.provider for attempt in Routes(config, "chat").names()["fast"]] == [
+    assert [
+        attempt.provider
+        for attempt in Catalogue(config.models, config.accounts(), "chat").names()["fast"]
+    ] == [
         "my-llm",
         "spare-llm",
     ]

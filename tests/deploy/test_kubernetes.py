@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from gateway import __version__
-from gateway.config import ServerConfig, load
+from gateway.config import load
 from gateway.serve import CLOSE_S
+from gateway.settings.server import ServerConfig
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS: list[dict[str, Any]] = list(

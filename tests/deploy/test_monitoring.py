@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from deploy import dashboard, metrics_table
-from gateway.errors import Kind
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.errors import Kind
 
 ROOT = Path(__file__).parents[2]
 PROVISIONING = ROOT / "deploy/grafana/provisioning"

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests.end_to_end.server import Server
 
 RATE = 16_000

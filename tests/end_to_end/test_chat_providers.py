@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.auth import mint
+from gateway.server.auth import mint
 from tests import services
 from tests.end_to_end.clients import Client
 from tests.end_to_end.server import Server, running

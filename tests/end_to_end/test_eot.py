@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import fetch
-from gateway.eot import text
-from gateway.eot.settings import TurnTextConfig
+from gateway.engines.turn_detection import text
+from gateway.settings.eot import TurnTextConfig
+from gateway.weights import fetch
 from tests.end_to_end.clients import Client, Event
 from tests.end_to_end.conftest import RECORDINGS, installed
 from tests.end_to_end.make_recordings import made_folder

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from gateway.auth import mint
 from gateway.providers.local.chat import can_chat, packaged_model
+from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.services import wait_until
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway import fetch
-from gateway.stt import whisper
+from gateway.engines import whisper
+from gateway.weights import fetch
 from tests.end_to_end.clients import Client
 from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running

@@ -10,9 +10,9 @@ from difflib import SequenceMatcher
 import numpy as np
 import pytest
 
-from gateway import fetch
+from gateway.engines.whisper import installed
 from gateway.providers.local.tts import can_speak
-from gateway.stt.whisper import installed
+from gateway.weights import fetch
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.tts_wire import opened
 

@@ -5,11 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.chat.upstream import ChatRequest, Heard, Usage
-from gateway.errors import Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
 from gateway.providers.anthropic import PROVIDER, AnthropicChat, Settings, to_messages
+from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
 
 ATTEMPT = Attempt("anthropic", "claude-haiku-4-5")
 
@@ -197,10 +197,10 @@ def ending(reason: str) -> dict:
     }
 
 
-def play(*events: dict[str, Any], stream: bool = True) -> tuple[list[dict[str, Any]], Heard]:
+def play(*events: dict[str, Any], stream: bool = True) -> tuple[list[dict[str, Any]], ReaderUpdate]:
     request = ChatRequest({"model": "m", "messages": []}, "m", stream, id="chatcmpl-1")
     reader = upstream().reader(request, ATTEMPT)
-    out, heard = b"", Heard()
+    out, heard = b"", ReaderUpdate()
     for event in events:
         heard = reader.feed(b"event: x\ndata: " + orjson.dumps(event) + b"\n\n")
         out += heard.forward
@@ -297,7 +297,7 @@ def test_an_error_event_is_judged_by_its_type(kind_text: str, kind: Kind):
 def test_a_cut_stream_or_call_is_a_failure():
     _, heard = play(START, text("x"))
     assert heard.failure is not None
-    assert heard.failure.kind is Kind.BROKEN_OFF
+    assert heard.failure.kind is Kind.CONNECTION_LOST
     _, heard = play(START, *tool(0, "t1", '{"x"'), ending("max_tokens"), STOP)
     assert heard.failure is not None
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway.chat.upstream import ChatRequest
-from gateway.errors import Failure
-from gateway.plan import Attempt
-from gateway.provider import Account, base_url_variable, find, type_names
+from gateway.upstreams.chat import ChatRequest
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, base_url_variable, find, type_names
 
 KEY = "key-that-must-not-be-shown"
 

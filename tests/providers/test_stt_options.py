@@ -8,11 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.dial import Dial
-from gateway.errors import Failure
-from gateway.plan import Attempt
-from gateway.provider import Account, find
-from gateway.stt.upstream import Recognizer, SttUpstream
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, find
+from gateway.upstreams.stt import Recognizer, SttUpstream
 
 
 def upstream(vendor: str) -> SttUpstream:

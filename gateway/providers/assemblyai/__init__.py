@@ -1,7 +1,7 @@
 """AssemblyAI: https://www.assemblyai.com/docs."""
 
-from gateway.provider import Provider
 from gateway.providers.assemblyai.stt import AssemblyAIStt
+from gateway.upstreams.provider import Provider
 
 _STT_MODELS = (
     "universal-streaming-multilingual u3-rt-pro universal-3-5-pro universal-3-6-pro"

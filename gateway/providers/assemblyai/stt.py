@@ -7,11 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, TEXT, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     changed,
@@ -23,28 +21,30 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, TEXT, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
-    Eager,
+    Capabilities,
+    EagerEndOfTurn,
     Ended,
     Failed,
     Finish,
     Flush,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
     SpeechStarted,
-    Traits,
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 _OPTIONS: Final[Table] = {
@@ -101,10 +101,10 @@ class AssemblyAIStt(SpeechAdapter):
 class Streaming(SocketRecognizer):
     """One connection."""
 
-    traits = Traits(
+    traits = Capabilities(
         frame_s_min=0.05,  # outside of 50..1000 ms the provider closes with 3007
         frame_s_max=1.0,
-        greets=True,
+        sends_ready=True,
         replay_rate=1.0,  # faster than real time: 3007
         final_within_s=4.0,
         session_s=3 * 3600.0,
@@ -164,7 +164,7 @@ class Streaming(SocketRecognizer):
             case Finish():
                 return ('{"type":"ForceEndpoint"}', '{"type":"Terminate"}')
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         match message.get("type"):
             case "Begin":
@@ -183,7 +183,7 @@ class Streaming(SocketRecognizer):
                     return (Failed(_failure(code if isinstance(code, int) else 3005, message)),)
                 return ()
 
-    def _turn(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _turn(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         words = tuple(
             Word(
                 text_of(word.get("text")),
@@ -216,14 +216,14 @@ class Streaming(SocketRecognizer):
             extra=extra,
         )
         if over and self._formatted and message.get("turn_is_formatted") is not True:
-            return (Interim(transcript),) if text else ()  # the formatted one follows
+            return (InterimTranscript(transcript),) if text else ()  # the formatted one follows
         if over:
             return (FinalHeard(transcript), *self.flushed())
         if not text:
             return ()
         if text_of(message.get("utterance")) and not self._u3:
-            return (Interim(transcript), Eager(transcript))
-        return (Interim(transcript),)
+            return (InterimTranscript(transcript), EagerEndOfTurn(transcript))
+        return (InterimTranscript(transcript),)
 
     def closed(self, code: int, reason: str) -> Failure:
         return (

@@ -1,8 +1,8 @@
 """Cartesia: https://docs.cartesia.ai."""
 
-from gateway.provider import Provider
 from gateway.providers.cartesia.stt import CartesiaStt
 from gateway.providers.cartesia.tts import CartesiaVoice
+from gateway.upstreams.provider import Provider
 
 _TTS_MODELS = "sonic-3.5 sonic-3 sonic-3-latest sonic-latest sonic-2 sonic-turbo sonic".split()
 

@@ -7,11 +7,9 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     changed,
@@ -21,30 +19,32 @@ from gateway.providers._speech_dialect import (
     parsed,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
-    Eager,
+    Capabilities,
+    EagerEndOfTurn,
     Ended,
     Failed,
     Finish,
     Flush,
     Flushed,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
-    Resumed,
     SpeechStarted,
-    Traits,
     Transcript,
+    TurnResumed,
     Word,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 VERSION: Final = "2026-03-01"
@@ -97,12 +97,12 @@ def _failure(message: Mapping[str, Any]) -> Failure:
 class Turns(SocketRecognizer):
     """/stt/turns/websocket: no times, no words, English."""
 
-    traits = Traits(
-        greets=True,
+    traits = Capabilities(
+        sends_ready=True,
         replay_rate=1.0,
         keepalive_s=20.0,
         keepalive_by="silence",
-        starves=True,
+        needs_audio_to_end_turn=True,
         flush_by="silence",
         final_within_s=7.5,  # turn_end_timeout_ms is 5600 by default
     )
@@ -134,7 +134,7 @@ class Turns(SocketRecognizer):
             case Flush() | KeepAlive():  # there is no message for it; silence was sent
                 return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         text = text_of(message.get("transcript"))
         transcript = Transcript(
@@ -148,11 +148,11 @@ class Turns(SocketRecognizer):
                 return (SpeechStarted(),)
             case "turn.update":
                 self._text = text
-                return (Interim(transcript),) if text else ()
+                return (InterimTranscript(transcript),) if text else ()
             case "turn.eager_end":
-                return (Eager(transcript),)
+                return (EagerEndOfTurn(transcript),)
             case "turn.resume":
-                return (Resumed(),)
+                return (TurnResumed(),)
             case "turn.end":
                 self._text = ""
                 # Flushed is heard by a session that waits for one, and by no other
@@ -189,7 +189,7 @@ def _bounded(terms: list[str]) -> list[str]:
 class Manual(SocketRecognizer):
     """/stt/websocket: finals are pieces, times are seconds of the connection."""
 
-    traits = Traits(
+    traits = Capabilities(
         replay_rate=1.0,
         keepalive_s=60.0,  # closed after 3 minutes without a message
         keepalive_by="silence",
@@ -223,7 +223,7 @@ class Manual(SocketRecognizer):
             case KeepAlive():
                 return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         match message.get("type"):
             case "transcript":
@@ -237,7 +237,7 @@ class Manual(SocketRecognizer):
             case _:
                 return ()
 
-    def _transcript(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _transcript(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         words = tuple(
             Word(text_of(word.get("word")).strip(), start, end)
             for word in objects(message.get("words"))
@@ -257,6 +257,6 @@ class Manual(SocketRecognizer):
             request_id=text_of(message.get("request_id")) or None,
         )
         if not is_final:
-            return (Interim(transcript),)
+            return (InterimTranscript(transcript),)
         self._done_s = end
         return (FinalHeard(transcript),)

@@ -10,26 +10,26 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.provider import Account
-from gateway.providers._voice_dialect import (
+from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
     read_object,
     samples,
 )
-from gateway.tts.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Failed,
     Finished,
-    Heard,
     SpeechRequest,
+    SynthesisEvent,
     Timed,
     Times,
-    Traits,
     Words,
 )
 
@@ -39,10 +39,10 @@ VERSION: Final = "2026-03-01"
 DEFAULT_VOICE: Final = "f786b574-daa5-4673-aa0c-cbe3e8534c02"
 """Katie, which Cartesia recommends for agents."""
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 16000, 22050, 24000, 44100, 48000),
     text_chars_max=4000,  # no limit is documented
-    cancel=Cancel.AT_ONCE,
+    cancel=CancelMode.AT_ONCE,
     times=Times.ABSOLUTE,
     contexts=16,
     lines_max=100,  # ten times the concurrency of the larger plans
@@ -129,7 +129,7 @@ class CartesiaDialogue:
         fields = self._fields[context]
         return orjson.dumps({**fields, "transcript": text, "continue": more}).decode()
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
@@ -138,7 +138,7 @@ class CartesiaDialogue:
             case {"type": "chunk", "data": data}:
                 pcm = samples(data)
                 if pcm is None:
-                    return ((context, Failed(Failure(Kind.NONSENSE, "unreadable audio"))),)
+                    return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
                 return ((context, Audio(pcm)),)
             case {"type": "timestamps", "word_timestamps": dict(timed)}:
                 return ((context, Words(_words(timed))),)

@@ -1,8 +1,8 @@
 """Deepgram: https://developers.deepgram.com."""
 
-from gateway.provider import Provider
 from gateway.providers.deepgram.stt import DeepgramStt
 from gateway.providers.deepgram.tts import DeepgramVoice
+from gateway.upstreams.provider import Provider
 
 _STT_MODELS = (
     "nova-3 nova-3-medical nova-2 nova-2-medical nova-2-conversationalai nova-2-phonecall "

@@ -7,11 +7,9 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, IGNORED, TEXT, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     changed,
@@ -24,30 +22,32 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, IGNORED, TEXT, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
-    Eager,
+    Capabilities,
+    EagerEndOfTurn,
     Ended,
     Failed,
     Finish,
     Flush,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     NotUpdated,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
-    Resumed,
     SpeechStarted,
-    Traits,
     Transcript,
+    TurnResumed,
     Word,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 
@@ -165,12 +165,12 @@ def _failure_of_close(code: int, reason: str) -> Failure:
 class Nova(SocketRecognizer):
     """One connection to /v1/listen."""
 
-    traits = Traits(
+    traits = Capabilities(
         replay_rate=1.25,  # documented
         keepalive_s=4.0,  # closed after 10 s without a message
         first_audio=True,
         final_within_s=3.0,
-        chatty_s=8.0,  # empty results come all the time
+        heartbeat_s=8.0,  # empty results come all the time
     )
 
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
@@ -223,7 +223,7 @@ class Nova(SocketRecognizer):
             case Finish():
                 return ('{"type":"CloseStream"}',)
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         match message.get("type"):
             case "Results":
@@ -237,7 +237,7 @@ class Nova(SocketRecognizer):
             case _:  # new types come without notice
                 return ()
 
-    def _results(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _results(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         channel = message.get("channel")
         alternatives = objects(channel.get("alternatives")) if isinstance(channel, dict) else []
         best = alternatives[0] if alternatives else {}
@@ -270,7 +270,7 @@ class Nova(SocketRecognizer):
             extra=extra,
         )
         if not is_final:
-            return (Interim(transcript),) if transcript.text else ()
+            return (InterimTranscript(transcript),) if transcript.text else ()
         flushed = self.flushed() if message.get("from_finalize") is True else ()
         return (FinalHeard(transcript), *flushed)
 
@@ -322,16 +322,16 @@ def _or(value: float | None, default: float) -> float:
 class Flux(SocketRecognizer):
     """One connection to /v2/listen: turns are found by the model."""
 
-    traits = Traits(
+    traits = Capabilities(
         rates=_RATES_FLUX,
-        greets=True,
+        sends_ready=True,
         ready_s=10.0,
         replay_rate=1.25,  # of /v1; for /v2 nothing is documented
         keepalive_s=5.0,  # there is no message for it
         keepalive_by="silence",
-        starves=True,
+        needs_audio_to_end_turn=True,
         final_within_s=7.0,  # eot_timeout_ms is 5000 by default
-        chatty_s=6.0,  # an update comes with every 0.25 s of audio
+        heartbeat_s=6.0,  # an update comes with every 0.25 s of audio
     )
 
     def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
@@ -389,7 +389,7 @@ class Flux(SocketRecognizer):
                 self.flushing = True
                 return ('{"type":"ForceEndTurn"}', close)
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         match message.get("type"):
             case "Connected":
@@ -410,19 +410,21 @@ class Flux(SocketRecognizer):
             case _:
                 return ()
 
-    def _turn(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _turn(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         transcript = self._transcript(message)
         match message.get("event"):
             case "StartOfTurn":
                 self._turn_open = True
-                started: list[Heard] = [SpeechStarted(transcript.start)]
-                return [*started, Interim(transcript)] if transcript.text else started
+                started: list[RecognizerEvent] = [SpeechStarted(transcript.start)]
+                return [*started, InterimTranscript(transcript)] if transcript.text else started
             case "Update":
-                return (Interim(transcript),) if self._turn_open and transcript.text else ()
+                return (
+                    (InterimTranscript(transcript),) if self._turn_open and transcript.text else ()
+                )
             case "EagerEndOfTurn":
-                return (Eager(transcript),) if transcript.text else ()
+                return (EagerEndOfTurn(transcript),) if transcript.text else ()
             case "TurnResumed":
-                return (Resumed(), Interim(transcript))
+                return (TurnResumed(), InterimTranscript(transcript))
             case "EndOfTurn":
                 self._turn_open = False
                 return (FinalHeard(transcript), *self.flushed())

@@ -11,19 +11,19 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind, presentable
-from gateway.provider import Account
-from gateway.providers._voice_dialect import base_language, by_close, query_value, read_object
-from gateway.tts.upstream import (
+from gateway.providers._shared.tts import base_language, by_close, query_value, read_object
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Failed,
     Finished,
-    Heard,
     Released,
     SpeechRequest,
-    Traits,
+    SynthesisEvent,
 )
 
 DEFAULT_VOICES: Final = {
@@ -36,10 +36,10 @@ DEFAULT_VOICES: Final = {
     "nl": "rhea",
 }
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 16000, 24000, 32000, 48000),
     text_chars_max=1000,
-    cancel=Cancel.ACKNOWLEDGED,
+    cancel=CancelMode.ACKNOWLEDGED,
     idle_s=60,  # theirs is not documented, and an open socket may count towards concurrency
     life_s=3300,  # closed by them after 60 minutes
 )
@@ -101,7 +101,7 @@ class DeepgramDialogue:
     def cancel(self, context: str) -> Sequence[str]:
         return (_CLEAR,)
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         if isinstance(frame, bytes):
             return ((None, Audio(frame)),)
         message = read_object(frame)
@@ -122,7 +122,7 @@ class DeepgramDialogue:
         if "DATA-0001" in reason:
             return Failure(Kind.RATE_LIMITED, presentable(reason), upstream_status=code)
         if code in (1003, 1009):
-            return Failure(Kind.BAD_REQUEST, presentable(reason), upstream_status=code)
+            return Failure(Kind.UPSTREAM_REFUSED, presentable(reason), upstream_status=code)
         return by_close(code, reason)
 
 

@@ -1,8 +1,8 @@
 """ElevenLabs: https://elevenlabs.io/docs."""
 
-from gateway.provider import Provider
 from gateway.providers.elevenlabs.stt import ElevenLabsStt
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
+from gateway.upstreams.provider import Provider
 
 _TTS_MODELS = (
     "eleven_flash_v2 eleven_flash_v2_5 eleven_turbo_v2 eleven_turbo_v2_5 eleven_multilingual_v2 "

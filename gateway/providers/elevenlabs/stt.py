@@ -7,11 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, TEXT, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     mean_confidence,
@@ -21,26 +19,28 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, TEXT, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
+    Capabilities,
     Ended,
     Failed,
     Finish,
     Flush,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
-    Traits,
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 _OPTIONS: Final[Table] = {
@@ -99,9 +99,9 @@ class ElevenLabsStt(SpeechAdapter):
 class Scribe(SocketRecognizer):
     """One connection. Commits end utterances: by the service's voice detector, or by a flush."""
 
-    traits = Traits(
+    traits = Capabilities(
         rates=_RATES,
-        greets=True,
+        sends_ready=True,
         replay_rate=1.0,
         keepalive_s=8.0,
         final_within_s=4.0,
@@ -167,7 +167,7 @@ class Scribe(SocketRecognizer):
         frames.append(self._chunk(b"", commit=True))
         return frames
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         kind = text_of(message.get("message_type"))
         match kind:
@@ -176,7 +176,11 @@ class Scribe(SocketRecognizer):
                 return (Ready(),)
             case "partial_transcript":
                 text = text_of(message.get("text"))
-                return (Interim(Transcript(text, request_id=self._session_id)),) if text else ()
+                return (
+                    (InterimTranscript(Transcript(text, request_id=self._session_id)),)
+                    if text
+                    else ()
+                )
             case "committed_transcript":
                 return () if self._second else self._committed(message)
             case "committed_transcript_with_timestamps":
@@ -187,7 +191,7 @@ class Scribe(SocketRecognizer):
             return (Failed(Failure(_KINDS[kind], said(message.get("error")))),)
         return ()
 
-    def _committed(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _committed(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         words = []
         for word in objects(message.get("words")):
             start, end = number(word.get("start")), number(word.get("end"))

@@ -11,10 +11,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind, presentable
-from gateway.provider import Account
-from gateway.providers._voice_dialect import (
+from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
@@ -22,17 +19,20 @@ from gateway.providers._voice_dialect import (
     read_object,
     samples,
 )
-from gateway.tts.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Chars,
     Failed,
     Finished,
-    Heard,
     SpeechRequest,
+    SynthesisEvent,
     Timed,
     Times,
-    Traits,
 )
 
 DEFAULT_VOICE: Final = "hpp4J3VqNfWAUOO0d1Us"
@@ -40,10 +40,10 @@ DEFAULT_VOICE: Final = "hpp4J3VqNfWAUOO0d1Us"
 INACTIVITY_S: Final = 180
 """The longest that may be asked for; a context without a word for so long is ended by them."""
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 16000, 22050, 24000, 44100),
     text_chars_max=3000,
-    cancel=Cancel.ACKNOWLEDGED,
+    cancel=CancelMode.ACKNOWLEDGED,
     times=Times.RESTARTING,
     contexts=4,  # five are allowed, but one too many kills them all
     lines_max=100,
@@ -66,12 +66,12 @@ _CODES: Final = {
     "missing_permissions": Kind.UPSTREAM_AUTH,
     "detected_unusual_activity": Kind.UPSTREAM_AUTH,
     "quota_exceeded": Kind.UPSTREAM_QUOTA,
-    "voice_not_found": Kind.BAD_REQUEST,
-    "max_character_limit_exceeded": Kind.BAD_REQUEST,
+    "voice_not_found": Kind.UPSTREAM_REFUSED,
+    "max_character_limit_exceeded": Kind.UPSTREAM_REFUSED,
     "too_many_concurrent_requests": Kind.RATE_LIMITED,
     "max_active_conversations": Kind.RATE_LIMITED,
     "system_busy": Kind.OVERLOADED,
-    "input_timeout_exceeded": Kind.BROKEN_OFF,
+    "input_timeout_exceeded": Kind.CONNECTION_LOST,
 }
 _TAKES_LANGUAGE: Final = ("v2_5", "v3", "v4")
 
@@ -145,21 +145,21 @@ class ElevenLabsDialogue:
     def cancel(self, context: str) -> Sequence[str]:
         return self.finish(context)  # there is nothing harder
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
         context = message.get("contextId") or message.get("context_id")
         if message.get("error") or (message.get("code") and message.get("message")):
             return ((context, Failed(_failure(message))),)
-        heard: list[tuple[str | None, Heard]] = []
+        heard: list[tuple[str | None, SynthesisEvent]] = []
         chars = _chars(self._alignment(message, context))
         if chars:
             heard.append((context, Chars(chars)))  # before its audio: its times begin there
         if message.get("audio"):
             pcm = samples(message["audio"])
             if pcm is None:
-                return ((context, Failed(Failure(Kind.NONSENSE, "unreadable audio"))),)
+                return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
             heard.append((context, Audio(pcm)))
         if message.get("isFinal") or message.get("is_final"):
             self._open.discard(str(context))

@@ -1,7 +1,7 @@
 """Fish Audio: https://docs.fish.audio."""
 
-from gateway.provider import Provider
 from gateway.providers.fishaudio.tts import FishAudioVoice
+from gateway.upstreams.provider import Provider
 
 _TTS_MODELS = "s2.1-pro s2.1-pro-free s2-pro s1 drama-3".split()
 

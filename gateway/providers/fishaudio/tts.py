@@ -10,21 +10,29 @@ from typing import Any, Final
 
 import msgpack
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.provider import Account
-from gateway.providers._voice_dialect import by_close
-from gateway.tts.upstream import Audio, Cancel, Failed, Finished, Heard, SpeechRequest, Traits
+from gateway.providers._shared.tts import by_close
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
+    Audio,
+    CancelMode,
+    Capabilities,
+    Failed,
+    Finished,
+    SpeechRequest,
+    SynthesisEvent,
+)
 
 DEFAULT_VOICE: Final = "933563129e564b19a115bedd57b7406a"
 
 PING_S: Final = 30.0
 """Keeps a socket that was opened ahead of need alive. Answers may come late under load."""
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 16000, 24000, 32000, 44100, 48000),
     text_chars_max=2000,  # not documented
-    cancel=Cancel.CLOSE,
+    cancel=CancelMode.CLOSE,
     idle_s=120,
     reusable=False,  # by their description it is closed after `finish`
 )
@@ -93,7 +101,7 @@ class FishAudioDialogue:
     def cancel(self, context: str) -> Sequence[bytes]:
         return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         message = None
         if isinstance(frame, bytes):
             try:
@@ -111,7 +119,7 @@ class FishAudioDialogue:
             case {"event": _}:
                 return ()
             case _:
-                failure = Failure(Kind.NONSENSE, "the provider sent no MessagePack map")
+                failure = Failure(Kind.PROTOCOL_ERROR, "the provider sent no MessagePack map")
                 return ((None, Failed(failure)),)
 
     def closed(self, code: int, reason: str) -> Failure:

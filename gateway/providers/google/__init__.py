@@ -1,9 +1,9 @@
 """Google: Gemini by its OpenAI-compatible endpoint."""
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import in_dialect
+from gateway.providers._openai.dialect import in_dialect
 from gateway.providers.google.chat import DIALECT
 from gateway.providers.google.stt import GoogleStt
+from gateway.upstreams.provider import Provider
 
 _CHAT_MODELS = (
     "gemini-4-argon gemini-3.1-pro gemini-3-flash gemini-3.1-flash-lite gemini-3.5-flash "

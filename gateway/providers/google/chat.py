@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from gateway.providers._openai_dialect import OPENAI_ONLY, Dialect
+from gateway.providers._openai.dialect import OPENAI_ONLY, Dialect
 
 PLACEHOLDER: Final = "skip_thought_signature_validator"
 """Google's own stand-in for calls that no Gemini signed: those of a turn that another provider

@@ -9,11 +9,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.dial import Dial, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     failure_of_close,
@@ -21,26 +19,28 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
+    Capabilities,
     Ended,
     Expiring,
     Finish,
     Flush,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
     SpeechStarted,
-    Traits,
     Transcript,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 _OPTIONS: Final[Table] = {"language_codes": TEXTS, "custom_vocabulary": TEXTS}
@@ -63,9 +63,9 @@ class GoogleStt(SpeechAdapter):
 class Live(SocketRecognizer):
     """One connection: at most 10 minutes long."""
 
-    traits = Traits(
+    traits = Capabilities(
         rates=(16_000, 8_000, 24_000, 48_000),
-        greets=True,
+        sends_ready=True,
         replay_rate=1.0,
         keepalive_s=20.0,
         keepalive_by="silence",
@@ -121,13 +121,13 @@ class Live(SocketRecognizer):
             case KeepAlive():
                 return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         if "setupComplete" in message:
             return (Ready(),)
         if isinstance(going := message.get("goAway"), dict):
             return (Expiring(_seconds(going.get("timeLeft")) or 5.0),)
-        heard: list[Heard] = []
+        heard: list[RecognizerEvent] = []
         if "voiceActivity" in message:
             activity = message["voiceActivity"]
             if isinstance(activity, dict) and "START" in text_of(activity.get("type")).upper():
@@ -140,7 +140,7 @@ class Live(SocketRecognizer):
             if self._interim is None:
                 heard.append(SpeechStarted())
             self._interim = interim
-            heard.append(Interim(interim))
+            heard.append(InterimTranscript(interim))
         final = _transcript(content.get("inputTranscription"))
         if final is not None:
             self._interim = None
@@ -152,7 +152,7 @@ class Live(SocketRecognizer):
             heard += self._flushed()
         return heard
 
-    def _flushed(self) -> Sequence[Heard]:
+    def _flushed(self) -> Sequence[RecognizerEvent]:
         flushed = self.flushed()
         return (*flushed, Ended()) if flushed and self._finishing else flushed
 

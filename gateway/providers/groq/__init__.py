@@ -1,9 +1,9 @@
 """Groq."""
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import in_dialect
-from gateway.providers._transcription_dialect import Transcriptions
+from gateway.providers._openai.dialect import in_dialect
+from gateway.providers._openai.stt import Transcriptions
 from gateway.providers.groq.chat import DIALECT
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Groq",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.providers._openai_dialect import OPENAI_ONLY, Dialect
+from gateway.providers._openai.dialect import OPENAI_ONLY, Dialect
 
 _TIERS: Final = frozenset({"auto", "on_demand", "flex", "performance"})
 

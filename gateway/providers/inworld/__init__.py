@@ -1,8 +1,8 @@
 """Inworld: https://docs.inworld.ai."""
 
-from gateway.provider import Provider
 from gateway.providers.inworld.stt import InworldStt
 from gateway.providers.inworld.tts import InworldVoice
+from gateway.upstreams.provider import Provider
 
 _TTS_MODELS = (
     "inworld-tts-2 inworld-tts-1.5-max inworld-tts-1.5-mini inworld-tts-1.5 inworld-tts-1-max "

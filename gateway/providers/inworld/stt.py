@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     failure_of_status,
@@ -21,25 +20,26 @@ from gateway.providers._speech_dialect import (
     parsed,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
+    Capabilities,
     Failed,
     Finish,
     Flush,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Recognizer,
+    RecognizerEvent,
     Request,
     SpeechStarted,
-    Traits,
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 _OPTIONS: Final[Table] = {
@@ -71,7 +71,7 @@ class InworldStt(SpeechAdapter):
 class Streaming(SocketRecognizer):
     """One connection. There is no greeting: the configuration is sent and audio follows."""
 
-    traits = Traits(
+    traits = Capabilities(
         replay_rate=1.0,
         keepalive_s=20.0,
         keepalive_by="silence",
@@ -131,7 +131,7 @@ class Streaming(SocketRecognizer):
             case KeepAlive():
                 return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         error = message.get("error")
         if isinstance(error, dict):
@@ -147,7 +147,7 @@ class Streaming(SocketRecognizer):
             case _:
                 return ()
 
-    def _transcription(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _transcription(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         words = []
         for word in objects(message.get("wordTimestamps")):
             start, end = _seconds(word, "startTime"), _seconds(word, "endTime")
@@ -169,7 +169,7 @@ class Streaming(SocketRecognizer):
             extra={"voice_profile": profile} if profile else None,
         )
         if message.get("isFinal") is not True:
-            return (Interim(transcript),) if transcript.text else ()
+            return (InterimTranscript(transcript),) if transcript.text else ()
         return (FinalHeard(transcript), *self.flushed())
 
 

@@ -10,30 +10,30 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind, presentable
-from gateway.provider import Account
-from gateway.providers._voice_dialect import base_language, by_close, read_object, samples
-from gateway.tts.upstream import (
+from gateway.providers._shared.tts import base_language, by_close, read_object, samples
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Chars,
     Failed,
     Finished,
-    Heard,
     SpeechRequest,
+    SynthesisEvent,
     Timed,
     Times,
-    Traits,
     Words,
 )
 
 DEFAULT_VOICE: Final = "Ashley"
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000),
     text_chars_max=1000,
-    cancel=Cancel.AT_ONCE,
+    cancel=CancelMode.AT_ONCE,
     times=Times.RESTARTING,
     contexts=4,  # five, of which one may still be closing
     lines_max=20,
@@ -52,9 +52,9 @@ _OPTIONS: Final = {
 }
 
 _BY_GRPC: Final = {
-    3: Kind.BAD_REQUEST,
+    3: Kind.UPSTREAM_REFUSED,
     4: Kind.TIMEOUT,
-    5: Kind.BAD_REQUEST,
+    5: Kind.UPSTREAM_REFUSED,
     7: Kind.UPSTREAM_AUTH,
     8: Kind.RATE_LIMITED,
     14: Kind.OVERLOADED,
@@ -118,7 +118,7 @@ class InworldDialogue:
         self._spaced.pop(context, None)
         return (_message(context, "cancel_context", {}),)
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
@@ -138,15 +138,17 @@ class InworldDialogue:
         chunk = result.get("audioChunk")
         return self._chunk(context, chunk) if isinstance(chunk, dict) else ()
 
-    def _chunk(self, context: Any, chunk: dict[str, Any]) -> Sequence[tuple[str | None, Heard]]:
-        heard: list[tuple[str | None, Heard]] = []
+    def _chunk(
+        self, context: Any, chunk: dict[str, Any]
+    ) -> Sequence[tuple[str | None, SynthesisEvent]]:
+        heard: list[tuple[str | None, SynthesisEvent]] = []
         timed = self._timings(context, chunk.get("timestampInfo"))
         if timed is not None:
             heard.append((context, timed))
         if chunk.get("audioContent"):
             pcm = samples(chunk["audioContent"])
             if pcm is None:
-                return ((context, Failed(Failure(Kind.NONSENSE, "unreadable audio"))),)
+                return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
             heard.append((context, Audio(pcm)))
         return heard
 

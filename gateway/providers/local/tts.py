@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway import fetch
-from gateway.provider import Account
 from gateway.providers.local.settings import LocalSettings
-from gateway.tts.upstream import Traits
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Capabilities
+from gateway.weights import fetch
 
-TRAITS: Final = Traits(rates=(24000,), text_chars_max=1000, marks=True)
+TRAITS: Final = Capabilities(rates=(24000,), text_chars_max=1000, marks=True)
 
 
 class LocalVoice:

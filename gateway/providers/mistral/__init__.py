@@ -1,8 +1,8 @@
 """Mistral."""
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import in_dialect
+from gateway.providers._openai.dialect import in_dialect
 from gateway.providers.mistral.chat import DIALECT
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Mistral",

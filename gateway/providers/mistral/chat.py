@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Any, Final
 
-from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect
 
 _ID = re.compile(r"[A-Za-z0-9]{9}")
 """What Mistral takes for the id of a tool call."""

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from gateway.provider import Provider
-from gateway.providers._openai_models import OpenAIModelsChat, OpenAIModelsSettings
-from gateway.providers._openai_speech import OpenAISpeech
+from gateway.providers._openai.models import OpenAIModelsChat, OpenAIModelsSettings
+from gateway.providers._openai.tts import OpenAISpeech
 from gateway.providers.openai.stt import OpenAIStt
+from gateway.upstreams.provider import Provider
 
 _CHAT_MODELS = (
     "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 "

@@ -9,34 +9,34 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import SocketRecognizer, SpeechAdapter, parsed, said, text_of
-from gateway.providers._transcription_dialect import OPTIONS as RECORDING_OPTIONS
-from gateway.providers._transcription_dialect import Transcriptions
-from gateway.stt import options
-from gateway.stt.options import TEXT, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.providers._openai.stt import OPTIONS as RECORDING_OPTIONS
+from gateway.providers._openai.stt import Transcriptions
+from gateway.providers._shared import options
+from gateway.providers._shared.options import TEXT, TEXTS, Table
+from gateway.providers._shared.stt import SocketRecognizer, SpeechAdapter, parsed, said, text_of
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
+    Capabilities,
     Ended,
     Failed,
     Finish,
     Flush,
     Flushed,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
     SpeechStarted,
-    Traits,
     Transcript,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 _OPTIONS: Final[Table] = {
@@ -89,12 +89,12 @@ class OpenAIStt(SpeechAdapter):
 class Realtime(SocketRecognizer):
     """One connection to /realtime?intent=transcription."""
 
-    traits = Traits(
+    traits = Capabilities(
         rates=(RATE,),
-        greets=True,
+        sends_ready=True,
         replay_rate=float("inf"),  # the audio goes into a buffer
         final_within_s=2.5,  # then it is committed for a client that does not finalize
-        text_within_s=20.0,
+        deaf_after_s=20.0,
         session_s=60 * 60.0,
     )
 
@@ -177,7 +177,7 @@ class Realtime(SocketRecognizer):
         self._commits.append(event_id)
         return (*before, f'{{"type":"input_audio_buffer.commit","event_id":"{event_id}"}}')
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         kind = text_of(message.get("type"))
         item = text_of(message.get("item_id"))
@@ -196,7 +196,7 @@ class Realtime(SocketRecognizer):
         match kind.removeprefix(_ITEM):
             case "delta":
                 self._texts[item] = self._texts.get(item, "") + text_of(message.get("delta"))
-                return (Interim(self._transcript(item, self._texts[item], message)),)
+                return (InterimTranscript(self._transcript(item, self._texts[item], message)),)
             case "completed":
                 text = text_of(message.get("transcript"))
                 return (FinalHeard(self._transcript(item, text, message)), *self._done(item))
@@ -205,7 +205,7 @@ class Realtime(SocketRecognizer):
             case _:
                 return ()
 
-    def _done(self, item: str) -> Sequence[Heard]:
+    def _done(self, item: str) -> Sequence[RecognizerEvent]:
         """An item has its text; with the last one a flush is answered."""
         self._texts.pop(item, None)
         self._waiting.discard(item)
@@ -225,7 +225,7 @@ class Realtime(SocketRecognizer):
             extra={"usage": usage} if isinstance(usage, dict) else None,
         )
 
-    def _error(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def _error(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         error = message.get("error")
         error = error if isinstance(error, dict) else {}
         ours = text_of(error.get("event_id"))

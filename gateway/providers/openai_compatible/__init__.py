@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from gateway.provider import Account, Provider, ProviderSettings
-from gateway.providers._openai_dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
-from gateway.providers._openai_speech import OpenAISpeech
-from gateway.providers._transcription_dialect import Transcriptions
+from gateway.providers._openai.dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
+from gateway.providers._openai.stt import Transcriptions
+from gateway.providers._openai.tts import OpenAISpeech
+from gateway.upstreams.provider import Account, Provider, ProviderSettings
 
 
 class Settings(ProviderSettings):

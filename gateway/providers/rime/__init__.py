@@ -1,7 +1,7 @@
 """Rime: https://docs.rime.ai."""
 
-from gateway.provider import Provider
 from gateway.providers.rime.tts import RimeVoice
+from gateway.upstreams.provider import Provider
 
 _TTS_MODELS = "coda arcana mistv3 mistv2 mist".split()
 

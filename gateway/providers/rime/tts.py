@@ -12,10 +12,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind, presentable
-from gateway.provider import Account
-from gateway.providers._voice_dialect import (
+from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
@@ -23,23 +20,26 @@ from gateway.providers._voice_dialect import (
     read_object,
     samples,
 )
-from gateway.tts.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Failed,
     Finished,
-    Heard,
     SpeechRequest,
+    SynthesisEvent,
     Timed,
     Times,
-    Traits,
     Words,
 )
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 11025, 16000, 22050, 24000, 32000, 44100),
     text_chars_max=500,
-    cancel=Cancel.AT_ONCE,
+    cancel=CancelMode.AT_ONCE,
     times=Times.RESTARTING,
     idle_s=240,
 )
@@ -120,7 +120,7 @@ class RimeDialogue:
     def cancel(self, context: str) -> Sequence[str]:
         return (orjson.dumps({"operation": "clear"}).decode(),)
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
@@ -129,7 +129,7 @@ class RimeDialogue:
             case {"type": "chunk", "data": data}:
                 pcm = samples(data)
                 if pcm is None:
-                    return ((context, Failed(Failure(Kind.NONSENSE, "unreadable audio"))),)
+                    return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
                 return ((context, Audio(pcm)),)
             case {"type": "timestamps", "word_timestamps": dict(timed)}:
                 return ((context, Words(_words(timed))),)

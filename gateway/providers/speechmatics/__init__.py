@@ -1,7 +1,7 @@
 """Speechmatics: https://docs.speechmatics.com."""
 
-from gateway.provider import Provider
 from gateway.providers.speechmatics.stt import SpeechmaticsStt
+from gateway.upstreams.provider import Provider
 
 PROVIDER = Provider(
     title="Speechmatics",

@@ -8,11 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, OBJECT, TEXT, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     changed,
@@ -25,28 +23,30 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, OBJECT, TEXT, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
+    Capabilities,
     Ended,
     Expiring,
     Failed,
     Finish,
     Flush,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
     SpeechStarted,
-    Traits,
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 
@@ -201,7 +201,7 @@ class _Speechmatics(SocketRecognizer, ABC):
     def _force(self) -> str:
         return f'{{"message":"ForceEndOfUtterance","timestamp":{self._sent_s:.3f}}}'
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         match message.get("message"):
             case "RecognitionStarted":
@@ -218,10 +218,10 @@ class _Speechmatics(SocketRecognizer, ABC):
                 return self.words(message)
 
     @abstractmethod
-    def words(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def words(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         """What a message means that is about what was said, not about the connection."""
 
-    def rest(self) -> Sequence[Heard]:
+    def rest(self) -> Sequence[RecognizerEvent]:
         return ()
 
     def closed(self, code: int, reason: str) -> Failure:
@@ -236,12 +236,12 @@ class _Speechmatics(SocketRecognizer, ABC):
 class RealTime(_Speechmatics):
     """Finals are pieces of an utterance: they are collected until it ends."""
 
-    traits = Traits(
-        greets=True,
+    traits = Capabilities(
+        sends_ready=True,
         ready_s=15.0,  # with many additional words
         replay_rate=float("inf"),  # the socket itself slows down
         final_within_s=2.0,
-        chatty_s=5.0,  # every frame is acknowledged
+        heartbeat_s=5.0,  # every frame is acknowledged
         session_s=48 * 3600.0,
     )
 
@@ -251,21 +251,21 @@ class RealTime(_Speechmatics):
         self._words: list[Word] = []
         self._until = 0.0
 
-    def words(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def words(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         metadata = message.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
         match message.get("message"):
             case "AddPartialTranscript":
                 text = self._text + text_of(metadata.get("transcript"))
                 words = [*self._words, *_words(message, final=False)]
-                return (Interim(self._transcript(text, words)),) if text.strip() else ()
+                return (InterimTranscript(self._transcript(text, words)),) if text.strip() else ()
             case "AddTranscript":
                 self._text += text_of(metadata.get("transcript"))
                 self._words += _words(message, final=True)
                 self._until = number(metadata.get("end_time")) or self._until
                 if not self._text.strip():
                     return ()
-                return (Interim(self._transcript(self._text, self._words)),)
+                return (InterimTranscript(self._transcript(self._text, self._words)),)
             case "EndOfUtterance":
                 heard = self.rest()
                 if message.get("forced") is True or self.flushing:
@@ -274,7 +274,7 @@ class RealTime(_Speechmatics):
             case _:
                 return ()
 
-    def rest(self) -> Sequence[Heard]:
+    def rest(self) -> Sequence[RecognizerEvent]:
         """What is collected, as a final."""
         if not self._text.strip():
             return ()
@@ -342,16 +342,16 @@ class Agent(_Speechmatics):
 
     path = "v2/agent"
     agent = True
-    traits = Traits(
+    traits = Capabilities(
         rates=(16_000,),
-        greets=True,
+        sends_ready=True,
         ready_s=15.0,
         replay_rate=float("inf"),
         final_within_s=4.0,
         session_s=48 * 3600.0,
     )
 
-    def words(self, message: dict[str, Any]) -> Sequence[Heard]:
+    def words(self, message: dict[str, Any]) -> Sequence[RecognizerEvent]:
         metadata = message.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
         start, end = number(metadata.get("start_time")), number(metadata.get("end_time"))
@@ -360,12 +360,12 @@ class Agent(_Speechmatics):
                 return (SpeechStarted(start),)
             case "AddPartialSegment":
                 return [
-                    Interim(self._transcript(one, start, end))
+                    InterimTranscript(self._transcript(one, start, end))
                     for one in _segments(message)
                     if _segment_text(one)
                 ]
             case "AddSegment":
-                heard: list[Heard] = [
+                heard: list[RecognizerEvent] = [
                     FinalHeard(self._transcript(one, start, end)) for one in _segments(message)
                 ]
                 return [*heard, *self.flushed()]

@@ -1,10 +1,10 @@
 """xAI: Grok."""
 
-from gateway.provider import Provider
-from gateway.providers._openai_dialect import in_dialect
+from gateway.providers._openai.dialect import in_dialect
 from gateway.providers.xai.chat import DIALECT
 from gateway.providers.xai.stt import XaiStt
 from gateway.providers.xai.tts import XaiVoice
+from gateway.upstreams.provider import Provider
 
 _CHAT_MODELS = (
     "grok-4-1-fast-non-reasoning grok-4-1-fast-reasoning grok-4.20-0309-non-reasoning "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.providers._openai_dialect import MAX_TOKENS, OPENAI_ONLY, Dialect
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect
 
 
 def adapt(body: dict[str, Any], model: str) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind
-from gateway.plan import Attempt
-from gateway.provider import Account
-from gateway.providers._speech_dialect import (
+from gateway.providers._shared import options
+from gateway.providers._shared.options import FLAG, TEXTS, Table
+from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     most_frequent,
@@ -19,27 +17,29 @@ from gateway.providers._speech_dialect import (
     said,
     text_of,
 )
-from gateway.stt import options
-from gateway.stt.options import FLAG, TEXTS, Table
-from gateway.stt.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.stt import (
     Audio,
+    Capabilities,
     Ended,
     Failed,
     Finish,
     Flush,
     Flushed,
-    Heard,
-    Interim,
+    InterimTranscript,
     KeepAlive,
     Ready,
     Recognizer,
+    RecognizerEvent,
     Request,
-    Traits,
     Transcript,
     Word,
 )
-from gateway.stt.upstream import (
-    Final as FinalHeard,
+from gateway.upstreams.stt import (
+    FinalTranscript as FinalHeard,
 )
 
 _OPTIONS: Final[Table] = {
@@ -78,9 +78,9 @@ class XaiStt(SpeechAdapter):
 class Streaming(SocketRecognizer):
     """One connection."""
 
-    traits = Traits(
+    traits = Capabilities(
         rates=(16_000, 8_000, 22_050, 24_000, 44_100, 48_000),
-        greets=True,
+        sends_ready=True,
         replay_rate=1.0,
         keepalive_s=20.0,
         keepalive_by="silence",
@@ -123,7 +123,7 @@ class Streaming(SocketRecognizer):
             case Flush() | KeepAlive():  # silence was sent
                 return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[Heard]:
+    def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
         message = parsed(frame)
         match message.get("type"):
             case "transcript.created":
@@ -133,7 +133,7 @@ class Streaming(SocketRecognizer):
                 if message.get("is_final") is True and message.get("speech_final") is True:
                     return (FinalHeard(transcript), Flushed())
                 # the final of a chunk is said again with the final of its utterance
-                return (Interim(transcript),) if transcript.text else ()
+                return (InterimTranscript(transcript),) if transcript.text else ()
             case "transcript.done":
                 transcript = self._transcript(message)
                 last = (FinalHeard(transcript),) if transcript.text else ()

@@ -11,34 +11,34 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.dial import Dial, join_url, websocket_url
-from gateway.errors import Failure, Kind, presentable
-from gateway.provider import Account
-from gateway.providers._voice_dialect import (
+from gateway.providers._shared.tts import (
     base_language,
     by_close,
     query_value,
     read_object,
     samples,
 )
-from gateway.tts.upstream import (
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import (
     Audio,
-    Cancel,
+    CancelMode,
+    Capabilities,
     Chars,
     Failed,
     Finished,
-    Heard,
     SpeechRequest,
+    SynthesisEvent,
     Timed,
-    Traits,
 )
 
 DEFAULT_VOICE: Final = "ara"
 
-TRAITS: Final = Traits(
+TRAITS: Final = Capabilities(
     rates=(8000, 16000, 22050, 24000, 44100, 48000),
     text_chars_max=15_000,
-    cancel=Cancel.CLOSE,  # `text.clear` is known from one client alone
+    cancel=CancelMode.CLOSE,  # `text.clear` is known from one client alone
     idle_s=240,
     life_s=1700,  # ended by them after about 2100 s
 )
@@ -108,7 +108,7 @@ class XaiDialogue:
     def cancel(self, context: str) -> Sequence[str]:
         return ()
 
-    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, Heard]]:
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
@@ -128,8 +128,8 @@ class XaiDialogue:
         return by_close(code, reason)
 
 
-def _delta(message: dict[str, Any]) -> Sequence[tuple[str | None, Heard]]:
-    heard: list[tuple[str | None, Heard]] = []
+def _delta(message: dict[str, Any]) -> Sequence[tuple[str | None, SynthesisEvent]]:
+    heard: list[tuple[str | None, SynthesisEvent]] = []
     stamps = message.get("audio_timestamps")
     if isinstance(stamps, dict):
         try:
@@ -146,6 +146,6 @@ def _delta(message: dict[str, Any]) -> Sequence[tuple[str | None, Heard]]:
     if message.get("delta"):
         pcm = samples(message["delta"])
         if pcm is None:
-            return ((None, Failed(Failure(Kind.NONSENSE, "unreadable audio"))),)
+            return ((None, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
         heard.append((None, Audio(pcm)))
     return heard

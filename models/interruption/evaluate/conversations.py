@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.bargein.decision import first_detection
+from gateway.engines.interruption.decision import first_detection
 from models.interruption.evaluate import channels, scoring
 from models.interruption.evaluate.channels import SAMPLE_RATE
 from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilities

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.bargein.decision import first_detection
-from gateway.bargein.model import INTERFACE, BargeinModel, Question
-from gateway.inference.onnx import FrameModel
+from gateway.engines.interruption.decision import first_detection
+from gateway.engines.interruption.model import INTERFACE, BargeinModel, Question
+from gateway.engines.onnx import FrameModel
 from models.interruption.evaluate.trials import AFTER_S, BACKCHANNEL, BEFORE_S, TURN, Trial
 
 SAMPLE_RATE = 16_000

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.cartesia.tts import DEFAULT_VOICE, CartesiaVoice
-from gateway.tts.upstream import Audio, Failed, Finished, SpeechRequest, Timed, Words
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
 VOICE = CartesiaVoice(Account("cartesia", "cartesia", "https://api.cartesia.ai", "key"))
 
@@ -88,10 +88,10 @@ def test_what_says_nothing_new_is_passed_over(message: dict[str, Any]):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, Kind.BAD_REQUEST),
+        (400, Kind.UPSTREAM_REFUSED),
         (401, Kind.UPSTREAM_AUTH),
         (402, Kind.UPSTREAM_QUOTA),
-        (404, Kind.BAD_REQUEST),
+        (404, Kind.UPSTREAM_NOT_FOUND),
         (429, Kind.RATE_LIMITED),
         (500, Kind.UPSTREAM_ERROR),
         (503, Kind.OVERLOADED),
@@ -110,8 +110,8 @@ def test_errors_are_known_by_their_status(status: int | None, kind: Kind):
 def test_nonsense_is_a_failure(frame: str):
     ((_, failed),) = VOICE.dialogue().decode(frame)
     assert isinstance(failed, Failed)
-    assert failed.failure.kind is Kind.NONSENSE
+    assert failed.failure.kind is Kind.PROTOCOL_ERROR
 
 
 def test_a_close_breaks_off():
-    assert VOICE.dialogue().closed(1011, "x").kind is Kind.BROKEN_OFF
+    assert VOICE.dialogue().closed(1011, "x").kind is Kind.CONNECTION_LOST

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.deepgram.tts import DeepgramVoice, upstream_model
-from gateway.tts.upstream import Audio, Failed, Finished, Released, SpeechRequest
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Failed, Finished, Released, SpeechRequest
 
 VOICE = DeepgramVoice(Account("deepgram", "deepgram", "https://api.deepgram.com", "key"))
 
@@ -78,8 +78,8 @@ def test_frames():
     ("code", "reason", "kind"),
     [
         (1008, "DATA-0001", Kind.RATE_LIMITED),
-        (1009, "BIG-0001", Kind.BAD_REQUEST),
-        (1011, "NET-0000", Kind.BROKEN_OFF),
+        (1009, "BIG-0001", Kind.UPSTREAM_REFUSED),
+        (1011, "NET-0000", Kind.CONNECTION_LOST),
     ],
 )
 def test_closes(code: int, reason: str, kind: Kind):

@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
-from gateway.tts.upstream import Audio, Chars, Failed, Finished, SpeechRequest, Timed
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed
 
 VOICE = ElevenLabsVoice(Account("elevenlabs", "elevenlabs", "https://api.elevenlabs.io", "key"))
 
@@ -105,5 +105,5 @@ def test_errors_are_known_by_name_in_messages_and_in_closes(error: str, kind: Ki
     ((_, failed),) = dialogue.decode(json.dumps(message))
     assert isinstance(failed, Failed)
     assert failed.failure.kind is kind
-    expected = Kind.BROKEN_OFF if kind is Kind.UPSTREAM_ERROR else kind
+    expected = Kind.CONNECTION_LOST if kind is Kind.UPSTREAM_ERROR else kind
     assert dialogue.closed(1008, error).kind is expected

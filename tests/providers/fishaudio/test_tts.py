@@ -7,10 +7,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.fishaudio.tts import FishAudioVoice
-from gateway.tts.upstream import Audio, Failed, Finished, SpeechRequest
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest
 
 VOICE = FishAudioVoice(Account("fishaudio", "fishaudio", "https://api.fish.audio", "key"))
 
@@ -64,4 +64,4 @@ def test_events():
 def test_nonsense_is_a_failure(frame: str | bytes):
     ((_, failed),) = VOICE.dialogue().decode(frame)
     assert isinstance(failed, Failed)
-    assert failed.failure.kind is Kind.NONSENSE
+    assert failed.failure.kind is Kind.PROTOCOL_ERROR

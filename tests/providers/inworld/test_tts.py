@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.inworld.tts import InworldVoice
-from gateway.tts.upstream import Audio, Chars, Failed, Finished, SpeechRequest, Timed, Words
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed, Words
 
 VOICE = InworldVoice(Account("inworld", "inworld", "https://api.inworld.ai", "a2V5"))
 
@@ -113,8 +113,8 @@ def test_the_end_of_a_generation_is_not_the_end():
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (3, Kind.BAD_REQUEST),
-        (5, Kind.BAD_REQUEST),
+        (3, Kind.UPSTREAM_REFUSED),
+        (5, Kind.UPSTREAM_REFUSED),
         (7, Kind.UPSTREAM_AUTH),
         (8, Kind.RATE_LIMITED),
         (13, Kind.UPSTREAM_ERROR),

@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.rime.tts import RimeVoice
-from gateway.tts.upstream import Audio, Failed, Finished, SpeechRequest, Timed, Words
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
 VOICE = RimeVoice(Account("rime", "rime", "https://users-ws.rime.ai", "key"))
 
@@ -70,10 +70,10 @@ def test_audio_and_words():
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
-        ("400 bad speaker", Kind.BAD_REQUEST),
+        ("400 bad speaker", Kind.UPSTREAM_REFUSED),
         ("429 slow down", Kind.RATE_LIMITED),
         ("500 oops", Kind.UPSTREAM_ERROR),
-        ("", Kind.BROKEN_OFF),
+        ("", Kind.CONNECTION_LOST),
     ],
 )
 def test_a_close_is_known_by_the_status_in_its_reason(reason: str, kind: Kind):

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import Kind
-from gateway.provider import Account
 from gateway.providers.xai.tts import XaiVoice, upstream_language
-from gateway.tts.upstream import Audio, Chars, Failed, Finished, SpeechRequest, Timed
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
+from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed
 
 VOICE = XaiVoice(Account("xai", "xai", "https://api.x.ai/v1", "key"))
 

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import soundfile
 
-from gateway.bargein.decision import first_detection
+from gateway.engines.interruption.decision import first_detection
 
 ROOT = Path(__file__).parents[4]
 MODEL = ROOT / "models" / "interruption" / "interruption.onnx"

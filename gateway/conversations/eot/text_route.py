@@ -1,0 +1,201 @@
+"""POST /eot/multi: the end of a turn by what was said, as LiveKit's MultilingualModel asks it.
+
+Two kinds of requests come to the one address: a conversation ("items"), answered with
+{"probability": 0..1}, -1 for "no prediction"; and {"language": "en-US"}, answered with
+{"threshold": x}, null if the language is not supported: the plugin then asks no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.engines.batcher import Batcher, Timing
+from gateway.engines.turn_detection.text import Turn, load
+from gateway.server.admission import Admission, RequestContext
+from gateway.server.asgi import (
+    BodyTooLargeError,
+    ClientLeftError,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    read_body,
+    refuse,
+)
+from gateway.settings.eot import EotConfig
+from gateway.settings.server import LimitsConfig
+from gateway.telemetry.metrics import BatchMetrics, Metrics
+from gateway.upstreams.errors import Failure, Kind
+
+_logger = logging.getLogger(__name__)
+
+NO_PREDICTION: Final = -1.0
+"""The plugin takes a negative number for none, and goes on without a detector."""
+
+ITEMS_MAX: Final = 1000
+"""A longer conversation is refused; the plugin sends six."""
+
+STALE_S: Final = 1.0
+ANSWER_S_MAX: Final = 1.5
+"""Then "no prediction" is the answer; the plugin gives up after 2 s."""
+
+CONFIGURE: Final = (
+    "/eot/multi was asked and answers `no prediction`: no text model is configured. The agent goes "
+    "on as one without LiveKit's text plugin, which runs no weights of its own while "
+    "LIVEKIT_REMOTE_EOT_URL is set. Name a model as eot.text.model, or let the agent use the audio "
+    "detector (inference.TurnDetector)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A request for a probability."""
+
+    turns: Sequence[Turn]
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A request for a threshold."""
+
+    tag: str
+
+
+def read_request(body: bytes) -> Conversation | Language | Failure:
+    """The body of a request."""
+    try:
+        request: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return _bad(f"the body is not JSON: {error.msg}")
+    if not isinstance(request, dict):
+        return _bad("the body: expected a JSON object")
+    if "items" not in request and isinstance(request.get("language"), str):
+        return Language(request["language"])
+    items = request.get("items")
+    if not isinstance(items, list):
+        return _bad("items: expected a list of messages", "items")
+    if len(items) > ITEMS_MAX:
+        return _bad(f"items: expected at most {ITEMS_MAX}", "items")
+    turns = []
+    for i, item in enumerate(items):
+        if not isinstance(item, dict):
+            return _bad(f"items[{i}]: expected an object", f"items[{i}]")
+        if item.get("type", "message") != "message" or item.get("role") not in _ROLES:
+            continue  # function calls, hand-overs, instructions
+        content = item.get("content")
+        if isinstance(content, str):
+            content = [content]
+        if not isinstance(content, list):
+            return _bad(f"items[{i}].content: expected a list", f"items[{i}].content")
+        # images and audio are objects among the texts
+        text = "\n".join(part for part in content if isinstance(part, str))
+        if text:
+            turns.append(Turn(item["role"], text))
+    return Conversation(turns)
+
+
+_ROLES: Final = frozenset({"user", "assistant"})
+
+
+def _bad(message: str, param: str | None = None) -> Failure:
+    return Failure(Kind.BAD_REQUEST, message, param=param)
+
+
+class EotMultiEndpoint:
+    """The route. One for each process. Raises ModelError if the configured model is none."""
+
+    def __init__(
+        self, config: EotConfig, limits: LimitsConfig, door: Admission, metrics: Metrics
+    ) -> None:
+        self._limits = limits
+        self._door = door
+        self._anonymous = config.anonymous_networks
+        self._verdicts = {
+            name: metrics.turn_answers.labels("text", name)
+            for name in ("finished", "unfinished", "none")
+        }
+        self._told = False
+        self.model = load(config.text)
+        self._batcher: Batcher[Sequence[Turn], float] | None = None
+        if self.model is not None:
+            self._batcher = Batcher(
+                self.model.run,
+                batch_max=1,
+                observer=BatchMetrics(metrics, "turn_text"),
+                stale_s=STALE_S,
+                name="turn-text",
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = self._door.admit(scope, "eot_multi", self._anonymous)
+        if isinstance(visit, Failure):
+            await refuse(scope, send, visit)
+            return
+        with visit:
+            await self._answer(scope, receive, send, visit)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, visit: RequestContext
+    ) -> None:
+        asked: Conversation | Language | Failure
+        try:
+            asked = read_request(await read_body(receive, self._limits.message_bytes))
+        except ClientLeftError:
+            visit.outcome = "left"
+            return
+        except BodyTooLargeError:
+            asked = Failure(
+                Kind.TOO_LARGE, f"the body has more than {self._limits.message_bytes} bytes"
+            )
+        match asked:
+            case Failure():
+                visit.fail(asked)
+                await refuse(scope, send, asked)
+            case Language(tag):
+                threshold = self.model.threshold(tag) if self.model is not None else None
+                await answer(send, 200, orjson.dumps({"threshold": threshold}))
+            case Conversation(turns):
+                probability = await self._probability(turns)
+                self._verdicts[self._verdict(probability)].inc()
+                await answer(send, 200, orjson.dumps({"probability": probability}))
+        if self.model is None and not self._told:
+            self._told = True
+            _logger.warning(CONFIGURE)
+
+    def _verdict(self, probability: float) -> str:
+        threshold = self.model.threshold("en") if self.model is not None else None
+        if probability < 0 or threshold is None:
+            return "none"
+        return "finished" if probability >= threshold else "unfinished"
+
+    async def _probability(self, turns: Sequence[Turn]) -> float:
+        """What the model says, or NO_PREDICTION if it has no time."""
+        if self._batcher is None or not turns:
+            return NO_PREDICTION
+        waiter: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+        def answered(
+            question: Sequence[Turn], probability: float | None, timing: Timing | None
+        ) -> None:
+            if not waiter.done():
+                waiter.set_result(NO_PREDICTION if probability is None else probability)
+
+        place = self._batcher.place(answered)
+        place.ask(turns)
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                return await waiter
+        except TimeoutError:
+            return NO_PREDICTION
+        finally:
+            place.leave()
+
+    def close(self) -> None:
+        if self._batcher is not None:
+            self._batcher.close()

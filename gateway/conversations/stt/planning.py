@@ -1,0 +1,170 @@
+"""What a client asks for -> whom to ask, in which order, with which options. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from gateway.conversations.stt.protocol import Asked, Update, split_language
+from gateway.providers._shared.options import TEXTS, is_absent
+from gateway.settings.stt import SttConfig
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Plan
+from gateway.upstreams.stt import SttUpstream
+
+TERMS: Final = (
+    "keyterm",
+    "keyterms_prompt",
+    "additional_vocab",
+    "keywords",
+    "custom_vocabulary",
+    "keyterms",
+)
+"""What the providers call key terms: the client gives them under its main model's name alone."""
+
+SPEAKERS: Final = ("diarize", "speaker_labels", "diarization")
+"""What the providers call telling speakers apart."""
+
+ATTEMPTS_MAX: Final = 16
+"""Longest plan."""
+
+
+class Plans(Protocol):
+    """`routes.Catalogue`, as far as it is needed here."""
+
+    def plan(self, model: str) -> Plan | Failure: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SttPlanner:
+    """`automatic` and `last` are names of models: what `auto` means where the configuration does
+    not say, and what is tried after everything else."""
+
+    routes: Plans
+    config: SttConfig
+    upstreams: Mapping[str, SttUpstream]
+    automatic: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+
+    def __call__(self, asked: Asked) -> Plan | Failure:
+        """The attempts in order, or why there are none."""
+        language = asked.language
+        plan: Plan = ()
+        if asked.model is None:
+            plan = self._some(self._automatic(language), asked.extra, language)
+        else:
+            found = self._named(asked.model, asked.extra, language)
+            if isinstance(found, Failure):
+                return found
+            plan = found
+        for attempt in plan[:1]:
+            wrong = self.upstreams[attempt.provider].check(asked.extra)
+            if wrong is not None:
+                return wrong
+        for fallback in asked.fallbacks:
+            # the fallback's own options, and of the main model's what can be translated
+            extra = {**_translatable(asked.extra), **fallback.extra}
+            found = self._named(fallback.model, extra, language)
+            if not isinstance(found, Failure):  # not served here: the others are
+                plan += found
+        shared = _translatable(asked.extra)
+        plan += self._some((*self.config.fallback, *self.last), shared, language)
+        if not plan:
+            return Failure(
+                Kind.NO_ROUTE,
+                "no speech-to-text provider is configured: set a provider's key, or install the "
+                "local engine",
+                param="model",
+            )
+        return _unique(plan)[:ATTEMPTS_MAX]
+
+    def _automatic(self, language: str | None) -> Iterable[str]:
+        auto = self.config.auto
+        for key in (language, (language or "").split("-")[0], "default"):
+            if key and key in auto:
+                return auto[key]
+        return self.automatic
+
+    def _some(self, models: Iterable[str], extra: Mapping[str, Any], language: str | None) -> Plan:
+        plan: Plan = ()
+        for model in models:
+            found = self._named(model, extra, language)
+            if not isinstance(found, Failure):
+                plan += found
+        return plan
+
+    def _named(self, model: str, extra: Mapping[str, Any], language: str | None) -> Plan | Failure:
+        name, suffix = split_language(model)
+        found = self.routes.plan(name)
+        if isinstance(found, Failure) and suffix is not None:
+            found, suffix = self.routes.plan(model), None
+        if isinstance(found, Failure):
+            return found
+        return tuple(
+            replace(
+                attempt,
+                language=suffix or language,
+                options={
+                    name: value
+                    for name, value in {
+                        **self._translated(extra, attempt.provider),
+                        **attempt.options,
+                    }.items()
+                    if value is not None
+                },
+            )
+            for attempt in found
+        )
+
+    def _translated(self, extra: Mapping[str, Any], provider: str) -> dict[str, Any]:
+        """`extra`, with key terms and speakers also under the provider's names for them."""
+        upstream = self.upstreams[provider]
+        options = dict(extra)
+        terms = upstream.terms_option
+        if terms is not None and is_absent(options.get(terms)):
+            for name in TERMS:
+                value = TEXTS.read(extra[name]) if not is_absent(extra.get(name)) else None
+                if value:
+                    options[terms] = value
+                    break
+        speakers = upstream.speakers_option
+        if speakers is not None and speakers not in options:
+            wanted = [extra[name] for name in SPEAKERS if name in extra]
+            if any(value not in (None, False, "none", "") for value in wanted):
+                options[speakers] = True
+        return options
+
+
+def updated(asked: Asked, update: Update) -> Asked:
+    """What is asked for after an update."""
+    extra = {**asked.extra, **(update.extra or {})}
+    if update.model is not None and _vendor(update.model) != _vendor(asked.model):
+        # the options of another provider mean nothing to the new one
+        extra = dict(update.extra or {})
+    return replace(
+        asked,
+        model=update.model or asked.model,
+        language=update.language or asked.language,
+        extra=extra,
+    )
+
+
+def _vendor(model: str | None) -> str:
+    return (model or "").partition("/")[0]
+
+
+def _translatable(extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in extra.items() if name in (*TERMS, *SPEAKERS)}
+
+
+def _unique(plan: Plan) -> Plan:
+    """`plan` without a place that stands in it before."""
+    seen = set()
+    kept = []
+    for attempt in plan:
+        place = (attempt.provider, attempt.model)
+        if place not in seen:
+            seen.add(place)
+            kept.append(attempt)
+    return tuple(kept)

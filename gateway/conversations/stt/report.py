@@ -1,0 +1,36 @@
+"""What became of a speech-to-text session, for logs and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.upstreams.errors import Failure
+
+
+@dataclass(slots=True)
+class Try:
+    """What became of one connection; `failure` is None while it runs and if it ended well."""
+
+    provider: str
+    model: str
+    began: float
+    ready: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened, for logs and metrics. Times are of the session's clock."""
+
+    tries: list[Try] = field(default_factory=list)
+    audio_s: float = 0.0
+    finals: int = 0
+    failovers: int = 0
+    failure: Failure | None = None
+    left: bool = False
+    model: str | None = None
+
+
+TRIES_MAX: Final = 200
+"""Connections that a report names; later ones are only counted."""

@@ -1,0 +1,68 @@
+"""A client's wish -> plan: which provider speaks a text, in which voice, and who comes after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gateway.conversations.tts.protocol import Style
+from gateway.routing.catalogue import Catalogue
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt, Plan
+
+
+class TtsPlanner:
+    """Plans for /tts. `types` are the vendors' type names by provider."""
+
+    def __init__(self, routes: Catalogue, types: Mapping[str, str]) -> None:
+        self._routes = routes
+        self._types = types
+
+    def plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
+        """The deployments of the model, then the client's fallbacks, then the first once more:
+        what fails now may work a second later. A voice is kept within one vendor; elsewhere its
+        name means nothing, so the deployment's own or the vendor's default is taken."""
+        first = self._deployments(style)
+        if isinstance(first, Failure):
+            return first
+        attempts = list(first)
+        for other in fallback:
+            # a fallback that is not served here must not spoil the rest
+            deployments = self._deployments(
+                replace(other, language=other.language or style.language)
+            )
+            if not isinstance(deployments, Failure):
+                attempts += [a for a in deployments if a not in attempts]
+        return (*attempts, attempts[0])
+
+    def _deployments(self, style: Style) -> list[Attempt] | Failure:
+        plan = self._routes.plan(style.model)
+        if isinstance(plan, Failure):
+            # `provider/model:voice`, as older fallback lists write it
+            model, colon, voice = style.model.rpartition(":")
+            if not colon or style.voice is not None:
+                return plan
+            shorter = self._routes.plan(model)
+            if isinstance(shorter, Failure):
+                return plan
+            plan, style = shorter, replace(style, voice=voice)
+        attempts = []
+        for attempt in plan:
+            options: dict[str, Any] = {**style.extra, **attempt.options}
+            own_voice: str | None = options.pop("voice", None) or attempt.voice
+            language: str | None = options.pop("language", None) or attempt.language
+            if own_voice is None and self._types.get(attempt.provider) == self._types.get(
+                plan[0].provider
+            ):
+                own_voice = style.voice
+            attempts.append(
+                Attempt(
+                    attempt.provider,
+                    attempt.model,
+                    {name: value for name, value in options.items() if value is not None},
+                    own_voice,
+                    language or style.language,
+                )
+            )
+        return attempts

@@ -1,0 +1,62 @@
+"""What the vendors of voices share: reading their errors, and small conversions."""
+
+from __future__ import annotations
+
+import binascii
+from typing import Any
+
+import orjson
+
+from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
+
+
+def by_status(status: int, message: str) -> Failure:
+    """A failure by its HTTP-like status."""
+    text = presentable(message) or f"the provider answered with status {status}"
+    return Failure(kind_of_status(status), text, upstream_status=status)
+
+
+def by_close(code: int, reason: str) -> Failure:
+    """A socket that the provider closed in the middle."""
+    detail = f": {presentable(reason)}" if reason else ""
+    return Failure(
+        Kind.CONNECTION_LOST,
+        f"the provider closed the connection with code {code}{detail}",
+        upstream_status=code,
+    )
+
+
+def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
+    """A frame that has to be a JSON object."""
+    try:
+        message = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        message = None
+    if not isinstance(message, dict):
+        return Failure(Kind.PROTOCOL_ERROR, "the provider sent a message that is no JSON object")
+    return message
+
+
+def samples(encoded: Any, strip: bool = True) -> bytes | None:
+    """Base64 of audio; None if it is none. With `strip`, a WAV header on it is taken off."""
+    if not isinstance(encoded, str):
+        return None
+    try:
+        pcm = binascii.a2b_base64(encoded)
+    except binascii.Error:
+        return None
+    return pcm[44:] if strip and pcm.startswith(b"RIFF") else pcm
+
+
+def query_value(value: Any) -> str:
+    """As it stands in a URL: booleans in lower case, lists with commas."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return ",".join(query_value(one) for one in value)
+    return str(value)
+
+
+def base_language(language: str | None) -> str | None:
+    """`en` of `en-US`."""
+    return language.replace("_", "-").partition("-")[0].lower() if language else None

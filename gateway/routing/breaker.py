@@ -1,0 +1,188 @@
+"""The circuit breaker: which deployments rest after failures. One for each process. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.upstreams.errors import Failure, Kind, Rest
+from gateway.upstreams.plan import Attempt, Plan
+
+FAILURES_TO_REST: Final = 3
+"""Consecutive failures after which a deployment rests."""
+
+REST_S: Final = 5.0
+"""First rest; it doubles while probes fail, up to REST_S_MAX."""
+
+REST_S_MAX: Final = 60.0
+
+LONG_REST_S: Final = 300.0
+"""A refused key or an empty account does not mend itself in seconds."""
+
+RECENT: Final = 20
+"""Outcomes that an error share is taken of."""
+
+ERROR_SHARE: Final = 0.5
+"""Share of failures among the last RECENT outcomes at which a deployment rests."""
+
+TTFT_SAMPLES: Final = 64
+"""TTFT samples kept for each deployment."""
+
+TTFT_SAMPLES_MIN: Final = 20
+"""No p95 below so many samples."""
+
+UNKNOWN_MAX: Final = 256
+"""States kept for what no route names (callers may ask for any model by its provider's prefix, and
+for any voice); the one longest without news is forgotten."""
+
+WHOLE_PROVIDER: Final = "*"
+"""In place of a model: what holds for every model of a provider."""
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _State:
+    failures_in_row: int = 0
+    rest_s: float = REST_S
+    open_until: float = 0.0
+    probing: bool = False
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    ttft: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
+
+
+class Breaker:
+    """Opens for a deployment (provider, model) after failures, by `FailurePolicy.rest`:
+
+    after FAILURES_TO_REST in a row or at an error share of ERROR_SHARE; for a `Retry-After`; while
+    rate-limit headers say that nothing is left; long for a model or voice that is not there; long
+    for the whole provider after a refused key or an empty account. When a rest is over, one
+    request tries (half-open) and the others go elsewhere until it has succeeded. Failures that
+    say nothing about health change nothing.
+
+    `known` are the deployments of the configuration and the catalogues; of others, UNKNOWN_MAX
+    are remembered. `now` is the clock of the callers, in seconds.
+    """
+
+    def __init__(self, known: Iterable[Key] = ()) -> None:
+        self._known = frozenset(known)
+        self._states: dict[Key, _State] = {}
+        self._unknown: OrderedDict[Key, None] = OrderedDict()
+
+    def order(self, plan: Plan, now: float) -> Plan:
+        """`plan` with what is likely to fail tried last. Nothing is left out: a resting deployment
+        is better than none."""
+        if not self._states:
+            return plan
+        usable = [self._usable(attempt, now) for attempt in plan]
+        if all(usable):
+            return plan
+        return tuple(a for a, good in zip(plan, usable, strict=True) if good) + tuple(
+            a for a, good in zip(plan, usable, strict=True) if not good
+        )
+
+    def resting(self, attempt: Attempt, now: float) -> bool:
+        """Whether it is open for this attempt."""
+        return any(now < state.open_until for state in self._states_of(attempt))
+
+    def began(self, attempt: Attempt, now: float) -> None:
+        """An attempt is being made; the first one after a rest is the probe."""
+        for state in self._states_of(attempt):
+            if state.open_until and now >= state.open_until:
+                state.probing = True
+
+    def worked(self, attempt: Attempt) -> None:
+        """An attempt has succeeded: no rest is left of what failed before."""
+        for state in self._states_of(attempt):
+            state.recent.append(True)
+            state.failures_in_row, state.probing = 0, False
+            state.open_until, state.rest_s = 0.0, REST_S
+
+    def failed(self, attempt: Attempt, failure: Failure, now: float) -> bool:
+        """An attempt has ended in `failure`; True if a rest begins with it."""
+        rest = failure.policy.rest
+        if rest is Rest.NOTHING:
+            self.cancelled(attempt)
+            return False
+        state = self._state((attempt.provider, self._about(attempt, failure)))
+        state.recent.append(False)
+        state.failures_in_row += 1
+        rest_s = LONG_REST_S if rest is not Rest.COUNTED else self._counted(state, failure)
+        self.cancelled(attempt)
+        if rest_s <= 0:
+            return False
+        begins = now >= state.open_until
+        state.open_until = max(state.open_until, now + rest_s)
+        return begins
+
+    def cancelled(self, attempt: Attempt) -> None:
+        """An attempt was let go before it said anything about health: somebody else may probe."""
+        for state in self._states_of(attempt):
+            state.probing = False
+
+    def rate_limited_until(self, attempt: Attempt, until: float, now: float) -> None:
+        """Rate-limit headers say that nothing is left before `until`."""
+        state = self._state(attempt.deployment)
+        state.open_until = max(state.open_until, min(until, now + REST_S_MAX))
+
+    def record_ttft(self, attempt: Attempt, ttft_s: float) -> None:
+        """The first content of an attempt came after so long."""
+        self._state(attempt.deployment).ttft.append(ttft_s)
+
+    def ttft_p95_s(self, attempt: Attempt) -> float | None:
+        """95th percentile of the deployment's recent TTFTs; None: too few samples."""
+        state = self._states.get(attempt.deployment)
+        if state is None or len(state.ttft) < TTFT_SAMPLES_MIN:
+            return None
+        ordered = sorted(state.ttft)
+        return ordered[int(0.95 * (len(ordered) - 1))]
+
+    def _usable(self, attempt: Attempt, now: float) -> bool:
+        return all(
+            now >= state.open_until and not state.probing for state in self._states_of(attempt)
+        )
+
+    @staticmethod
+    def _about(attempt: Attempt, failure: Failure) -> str:
+        """Which part of the provider the failure is about: all, the model, or one voice of it,
+        which callers choose: one caller's voice that is not there must not rest the model."""
+        if failure.policy.rest is Rest.PROVIDER:
+            return WHOLE_PROVIDER
+        if failure.kind is Kind.UPSTREAM_NOT_FOUND and attempt.voice is not None:
+            return _with_voice(attempt)
+        return attempt.model
+
+    def _states_of(self, attempt: Attempt) -> list[_State]:
+        """What is known of its provider, its deployment and its voice there."""
+        provider = attempt.provider
+        keys = [(provider, WHOLE_PROVIDER), attempt.deployment]
+        if attempt.voice is not None:
+            keys.append((provider, _with_voice(attempt)))
+        return [state for key in keys if (state := self._states.get(key)) is not None]
+
+    def _state(self, key: Key) -> _State:
+        if key not in self._known and key[1] != WHOLE_PROVIDER:
+            self._unknown[key] = None
+            self._unknown.move_to_end(key)
+            if len(self._unknown) > UNKNOWN_MAX:
+                self._states.pop(self._unknown.popitem(last=False)[0], None)
+        return self._states.setdefault(key, _State())
+
+    def _counted(self, state: _State, failure: Failure) -> float:
+        """Seconds of rest after a failure that counts; 0: not yet."""
+        if failure.retry_after_s:
+            return failure.retry_after_s
+        failures = state.recent.count(False)
+        mostly_failing = len(state.recent) >= RECENT // 2 and failures >= ERROR_SHARE * len(
+            state.recent
+        )
+        if state.probing or state.failures_in_row >= FAILURES_TO_REST or mostly_failing:
+            rest_s, state.rest_s = state.rest_s, min(2 * state.rest_s, REST_S_MAX)
+            return rest_s
+        return 0.0
+
+
+def _with_voice(attempt: Attempt) -> str:
+    return f"{attempt.model}\0{attempt.voice}"

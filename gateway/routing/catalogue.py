@@ -1,0 +1,188 @@
+"""Model name + configuration -> plan: which provider serves what, in which order."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from gateway.routing.capacity import Limits
+from gateway.settings.models import Deployment
+from gateway.upstreams import provider as vendors
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt, Plan, only
+from gateway.upstreams.provider import Account, Modality
+
+NAME_CHARS_MAX: Final = 256
+"""A longer model name is nobody's."""
+
+ATTEMPTS_MAX: Final = 32
+"""Deployments in one plan; fallbacks upon fallbacks end here."""
+
+_WILD: Final = "*"
+
+
+class Catalogue:
+    """Plans for the models of one conversation, made once for each name.
+
+    A name of `models:` in the configuration has the deployments given there; so has one that
+    begins like a name there that ends in `*` (the longest such). Another name goes to every
+    provider whose catalogue has it, in the configuration's order; else to the provider whose
+    configured name it starts with.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Sequence[Deployment]],
+        accounts: Mapping[str, Account],
+        conversation: Modality,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._accounts = {
+            name: account
+            for name, account in accounts.items()
+            if vendors.find(account.type).serves(conversation)
+        }
+        self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
+        catalogue: dict[str, Plan] = {}
+        for name, account in self._accounts.items():
+            for model, upstream_model in vendors.find(account.type).models(conversation).items():
+                attempt = Attempt(name, upstream_model)
+                if model.endswith(_WILD):
+                    self._wild.append((model[:-1], (attempt,), (None,)))
+                    continue
+                catalogue[model] = (*catalogue.get(model, ()), attempt)
+            for model in account.settings.models:
+                catalogue.setdefault(f"{name}/{model}", (Attempt(name, model),))
+        self._configured = models
+        self._catalogue = catalogue
+        self._plans: dict[str, Plan] = dict(catalogue)
+        self._weights: dict[str, tuple[float | None, ...]] = {}
+        for model in models:
+            self._add(model)
+        self._wild.sort(key=lambda one: -len(one[0]))
+        self.limits = {
+            (d.provider, d.model): Limits(d.concurrency, d.requests_per_minute, d.low_share)
+            for deployments in models.values()
+            for d in deployments
+            if d.provider is not None and (d.concurrency or d.requests_per_minute)
+        }
+        """What each limited deployment takes."""
+
+    def _add(self, model: str) -> None:
+        expanded = self._expand(self._configured[model])
+        plan = tuple(attempt for attempt, _ in expanded)
+        weights = tuple(weight for _, weight in expanded)
+        self._plans.pop(model, None)  # a built-in name that the configuration has taken over
+        if not plan:
+            return
+        if model.endswith(_WILD):
+            self._wild.insert(0, (model[:-1], plan, weights))  # before a catalogue's
+            return
+        self._plans[model] = plan
+        if any(weights):
+            self._weights[model] = weights
+
+    def _expand(self, deployments: Iterable[Deployment]) -> list[tuple[Attempt, float | None]]:
+        """The attempts that deployments stand for; aliases are followed (config: no circles)."""
+        expanded: list[tuple[Attempt, float | None]] = []
+        for d in deployments:
+            if d.provider in self._accounts:
+                attempt = Attempt(d.provider, d.model, d.options, context_tokens=d.context_tokens)
+                expanded.append((attempt, d.weight))
+            elif d.provider is None:
+                expanded += [
+                    (replace(attempt, options={**attempt.options, **d.options}), d.weight)
+                    for attempt in self._aliased(d.model)
+                ]
+        return expanded
+
+    def _aliased(self, model: str) -> Plan:
+        if model in self._configured:
+            return tuple(attempt for attempt, _ in self._expand(self._configured[model]))
+        return self._catalogue.get(model) or self._by_prefix(model) or ()
+
+    def names(self) -> dict[str, Plan]:
+        """Every model known to be servable, with its plan, sorted by name."""
+        return dict(sorted(self._plans.items()))
+
+    def deployments(self) -> set[tuple[str, str]]:
+        """Every known deployment: provider and its name of the model."""
+        return {(a.provider, a.model) for plan in self._plans.values() for a in plan}
+
+    def provider_label(self, name: str | None) -> str:
+        """`name` as a metric label: a configured provider, or "none"."""
+        return name if name in self._accounts else "none"
+
+    def model_label(self, name: str) -> str:
+        """`name` as a metric label: a known model, or "other"."""
+        return name if name in self._plans else "other"
+
+    def plan(
+        self,
+        model: str,
+        pinned_provider: str | None = None,
+        fallbacks: Iterable[tuple[str, Mapping[str, Any]]] = (),
+    ) -> Plan | Failure:
+        """The attempts for `model`, then for each of the client's `fallbacks` (a name, and
+        parameters for it alone), or why there are none."""
+        plan = self._drawn(model)
+        if isinstance(plan, Failure):
+            return plan
+        for name, extra in fallbacks:
+            further = self._drawn(name)
+            if isinstance(further, Failure):
+                return replace(further, param="fallback")
+            plan += tuple(replace(a, options={**a.options, **extra}) for a in further)
+        if pinned_provider is not None:
+            plan = only(pinned_provider, plan)
+            if not plan:
+                return Failure(
+                    Kind.BAD_REQUEST,
+                    f"X-LiveKit-Inference-Provider: {pinned_provider[:64]!r} "
+                    f"does not serve {model[:128]!r}",
+                    param="X-LiveKit-Inference-Provider",
+                )
+        return plan[:ATTEMPTS_MAX]
+
+    def _drawn(self, model: str) -> Plan | Failure:
+        """The plan for one name, in the order drawn for this request."""
+        plan = self._plans.get(model)
+        if plan is not None:
+            weights = self._weights.get(model)
+            return plan if weights is None else self._draw(plan, weights)
+        if len(model) <= NAME_CHARS_MAX:
+            for beginning, wild, wild_weights in self._wild:
+                if model.startswith(beginning) and len(model) > len(beginning):
+                    rest = model[len(beginning) :]
+                    named = tuple(replace(a, model=a.model.replace(_WILD, rest)) for a in wild)
+                    return self._draw(named, wild_weights)
+            plan = self._by_prefix(model)
+            if plan is not None:
+                return plan
+        close = difflib.get_close_matches(model[:NAME_CHARS_MAX], self._plans, n=1, cutoff=0.7)
+        hint = f"; did you mean {close[0]!r}?" if close else "; GET /models lists what is"
+        return Failure(
+            Kind.NOT_FOUND, f"the model {model[:128]!r} is not served here{hint}", param="model"
+        )
+
+    def _draw(self, plan: Plan, weights: tuple[float | None, ...]) -> Plan:
+        """Those with a weight first, in random order by weight (Efraimidis and Spirakis: the
+        largest of u^(1/w) leads), then the others as they stand."""
+        if not any(weights):
+            return plan
+        pairs = tuple(zip(plan, weights, strict=True))
+        drawn = sorted(
+            ((self._chance.random() ** (1.0 / w), i) for i, (_, w) in enumerate(pairs) if w),
+            reverse=True,
+        )
+        return (*(plan[i] for _, i in drawn), *(a for a, w in pairs if not w))
+
+    def _by_prefix(self, model: str) -> Plan | None:
+        name, slash, rest = model.partition("/")
+        if slash and rest and name in self._accounts:
+            return (Attempt(name, rest),)
+        return None

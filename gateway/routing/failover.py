@@ -1,0 +1,180 @@
+"""Who is asked next: one engine for chat, stt and tts. Pure.
+
+    failover = Failover(plan, policy, breaker, now)
+    attempt = failover.next(now)                       # the first; again for a hedge beside it
+    match failover.failed(attempt, failure, now):
+        case Retry(at): ...                            # at `at`: failover.next(now)
+        case Exhausted(failure): ...                   # nobody is left: tell this failure
+    failover.served(attempt)                           # it was of use: the budget is whole again
+
+A plan is gone through in rounds. Within a round each deployment is asked once, and once more at
+once where a fresh connection may do. Only failures that may pass are asked again in the next
+round, after a pause; what failed for good is not asked again by this session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.routing.breaker import Breaker
+from gateway.upstreams.errors import Blame, Failure, Kind
+from gateway.upstreams.plan import Attempt, Deployment, Plan, left_after
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How persistent a session is.
+
+    `rounds`: times the plan is gone through, at least 1. `rounds_alone`: the same where the plan
+    has one deployment only. `backoff_s`: pause before the second round; it doubles, up to
+    `backoff_max_s`. A deployment whose `Retry-After` is longer than that is not asked again.
+    `retry_same`: whether a lost connection (`FailurePolicy.retry_same`) is opened anew at once;
+    without it a deployment that is alone is asked again only where its failure says so
+    (`Failure.retry_same_after_s`).
+    `retry_content_policy`: whether others are asked when one refuses by its content policy.
+    """
+
+    rounds: int = 1
+    rounds_alone: int = 1
+    backoff_s: float = 0.25
+    backoff_max_s: float = 2.0
+    retry_same: bool = True
+    retry_content_policy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Call `next` at this moment (seconds, the clock of the session)."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """Nobody is left to ask; `failure` is what the caller is told."""
+
+    failure: Failure
+
+
+FAILURES_KEPT: Final = 64
+"""Failures of one request that are compared when it is told which; more are forgotten."""
+
+
+def _always(_: Attempt) -> bool:
+    return True
+
+
+class Failover:
+    """The way of one request, or one session's stream, through its plan."""
+
+    def __init__(self, plan: Plan, policy: RetryPolicy, breaker: Breaker, now: float) -> None:
+        self._policy = policy
+        self._breaker = breaker
+        self._alone = _alone(plan)
+        self._left = breaker.order(plan, now)
+        self._round = 1
+        self._again: set[Deployment] = set()  # asked twice in this round already
+        self._for_good: set[Deployment] = set()
+        self._passed: list[tuple[Attempt, Failure]] = []  # of this round, that may pass
+        self._failures: list[Failure] = []
+
+    @property
+    def left(self) -> Plan:
+        """Who is still to be asked in this round, in order."""
+        return self._left
+
+    def next(self, now: float, *, free: Callable[[Attempt], bool] = _always) -> Attempt | None:
+        """Take the next attempt: the first that is `free`, else the first. None: nobody is left in
+        this round. Call it when `Retry` says, or earlier for a hedge."""
+        if not self._left and self._passed:
+            self._begin_round(now)
+        if not self._left:
+            return None
+        chosen = next((attempt for attempt in self._left if free(attempt)), self._left[0])
+        at = self._left.index(chosen)
+        self._left = (*self._left[:at], *self._left[at + 1 :])
+        return chosen
+
+    def served(self, attempt: Attempt) -> None:
+        """`attempt` was of use: failures from now on find the whole budget of retries."""
+        self._round = 1
+        self._again.clear()
+        self._passed.clear()
+        self._failures.clear()
+        self._breaker.worked(attempt)
+
+    def failed(self, attempt: Attempt, failure: Failure, now: float) -> Retry | Exhausted:
+        """`attempt` ended in `failure`, which the caller of this has told the breaker."""
+        if len(self._failures) < FAILURES_KEPT:
+            self._failures.append(failure)
+        if failure.kind is not Kind.CONTENT_POLICY or not self._policy.retry_content_policy:
+            self._left = left_after(failure, attempt, self._left)
+        if not failure.policy.passing:
+            self._for_good.add(attempt.deployment)
+        elif self._worth_another_round(failure):
+            self._passed.append((attempt, failure))
+        if self._same_again(attempt, failure):
+            self._left = (attempt, *self._left)
+            return Retry(now)
+        if self._left:
+            return Retry(now)
+        if (again := self._next_round(now)) is not None:
+            return again
+        self._passed.clear()
+        return Exhausted(self._tellable(failure))
+
+    def instead(self, attempt: Attempt) -> None:
+        """Ask `attempt` before all others: the same deployment, asked in another way."""
+        self._left = (attempt, *self._left)
+
+    def replan(self, plan: Plan, now: float) -> None:
+        """Go by this plan from now on; what failed for good before may be asked again."""
+        self._alone = _alone(plan)
+        self._for_good.clear()
+        self._passed.clear()
+        self._left = self._breaker.order(plan, now)
+
+    def _same_again(self, attempt: Attempt, failure: Failure) -> bool:
+        """Whether the same deployment is asked once more at once."""
+        wished = failure.retry_same_after_s == 0.0
+        lost = self._policy.retry_same and failure.policy.retry_same
+        passing = failure.policy.passing
+        if not passing or not (wished or lost) or attempt.deployment in self._again:
+            return False
+        self._again.add(attempt.deployment)
+        return True
+
+    def _worth_another_round(self, failure: Failure) -> bool:
+        if (failure.retry_after_s or 0.0) > self._policy.backoff_max_s:
+            return False
+        if self._alone and not self._policy.retry_same:
+            return failure.retry_same_after_s is not None
+        return True
+
+    def _next_round(self, now: float) -> Retry | None:
+        rounds = self._policy.rounds_alone if self._alone else self._policy.rounds
+        if self._round >= rounds or not self._passed:
+            return None
+        pause_s = self._policy.backoff_s * 2.0 ** (self._round - 1)
+        wish_s = min(failure.retry_after_s or 0.0 for _, failure in self._passed)
+        return Retry(now + max(min(pause_s, self._policy.backoff_max_s), wish_s))
+
+    def _begin_round(self, now: float) -> None:
+        self._round += 1
+        self._again.clear()
+        once = {attempt.deployment: attempt for attempt, _ in self._passed}
+        self._passed.clear()
+        usable = (a for a in once.values() if a.deployment not in self._for_good)
+        self._left = self._breaker.order(tuple(usable), now)
+
+    def _tellable(self, failure: Failure) -> Failure:
+        """The last failure, but rather one that concerns the caller than one that only the
+        operator can mend."""
+        theirs = [one for one in self._failures if one.policy.blame is not Blame.OPERATOR]
+        return (theirs or [failure])[-1]
+
+
+def _alone(plan: Plan) -> bool:
+    return len({attempt.deployment for attempt in plan}) == 1

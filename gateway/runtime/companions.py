@@ -1,0 +1,105 @@
+"""Keeps the processes running that some providers need beside the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.upstreams.chat import ManagedProcess
+
+_logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S: Final = 120.0
+"""How long a process may take until it says where it listens: it may have gigabytes to read."""
+
+WANTED_S: Final = 0.25
+"""How often it is looked whether somebody wants a process that nobody has wanted yet."""
+
+RESTART_S_MAX: Final = 60.0
+"""A process that ends is started again after 1 s, 2 s, 4 s ... up to this."""
+
+STOP_S: Final = 5.0
+"""How long a process may take to end."""
+
+
+class ManagedProcesses:
+    """Starts each process that is wanted, notes where it listens, starts it again when it ends."""
+
+    def __init__(self, companions: Iterable[ManagedProcess]) -> None:
+        self._companions = tuple(companions)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin; nobody waits for them."""
+        self._tasks = [asyncio.create_task(self._keep(one)) for one in self._companions]
+
+    async def close(self) -> None:
+        """End them all."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def _keep(self, companion: ManagedProcess) -> None:
+        while not companion.wanted:  # noqa: ASYNC110 - an adapter knows no asyncio
+            await asyncio.sleep(WANTED_S)
+        wait_s = 1.0
+        while True:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *companion.command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,  # llama.cpp talks a lot
+                )
+            except OSError as error:
+                _logger.error(  # noqa: TRY400 - the reason says it all
+                    "a local model cannot be started",
+                    extra={"model": companion.name, "reason": str(error)},
+                )
+            else:
+                try:
+                    if await self._ready(companion, process):
+                        wait_s = 1.0
+                    status = await process.wait()
+                finally:
+                    companion.address = None
+                    await _end(process)
+                _logger.warning(
+                    "a local model has ended; it is started again",
+                    extra={"model": companion.name, "status": status, "in_s": wait_s},
+                )
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RESTART_S_MAX)
+
+    async def _ready(self, companion: ManagedProcess, process: asyncio.subprocess.Process) -> bool:
+        """Tell the process what to do, and learn where it listens."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                process.stdin.write(companion.told.encode() + b"\n")
+                await process.stdin.drain()
+                companion.address = str(json.loads(await process.stdout.readline())["address"])
+        except (TimeoutError, OSError, ValueError, KeyError):
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            return False
+        _logger.info("a local model is ready", extra={"model": companion.name})
+        return True
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        assert process.stdin is not None
+        process.stdin.close()  # it ends with its standard input
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

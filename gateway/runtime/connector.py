@@ -1,0 +1,215 @@
+"""Opens a Dial: the only place that talks to providers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+from typing import Any, Final
+
+import aiohttp
+
+from gateway.runtime.loop import Inbox
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure, Kind, kind_of_status
+from gateway.upstreams.events import (
+    BodyChunk,
+    BodyEnd,
+    ConnectionFailed,
+    ResponseHead,
+    SocketClosed,
+    SocketFrame,
+)
+
+READ_BYTES: Final = 1 << 16
+"""Upstream bytes buffered before reading pauses (aiohttp pauses at twice this)."""
+
+KEEPALIVE_S: Final = 75.0
+"""How long an idle upstream connection is kept for the next request."""
+
+LARGE_BYTES: Final = 256 << 10
+"""A request body longer than this is sent in parts."""
+
+WARM_S: Final = 5.0
+"""How long warming one connection may take."""
+
+WARM_BYTES: Final = 1 << 20
+"""So much of the answer is read; with more to come the connection is not kept."""
+
+END_S: Final = 1.0
+"""How long the end of a body is waited for after its last event."""
+
+CLOSE_S: Final = 2.0
+"""How long the goodbye of a WebSocket is waited for."""
+
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+class UpstreamSocket:
+    """An open WebSocket to a provider."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def send(self, frame: str | bytes) -> None:
+        """Send one message; waits while the provider does not read. Raises ConnectionError."""
+        if isinstance(frame, str):
+            await self._socket.send_str(frame)
+        else:
+            await self._socket.send_bytes(frame)
+
+    async def listen(self, attempt: int, inbox: Inbox[Any]) -> None:
+        """Put every message into `inbox` (waiting while it is full), at last Closed or Broke."""
+        while True:
+            message = await self._socket.receive()
+            match message.type:
+                case aiohttp.WSMsgType.TEXT | aiohttp.WSMsgType.BINARY:
+                    await inbox.put(SocketFrame(attempt, message.data))
+                case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSING:
+                    code = message.data if isinstance(message.data, int) else 1005
+                    inbox.post(SocketClosed(attempt, code, message.extra or ""))
+                    return
+                case aiohttp.WSMsgType.CLOSED:
+                    inbox.post(SocketClosed(attempt, self._socket.close_code or 1006, ""))
+                    return
+                case _:
+                    failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
+                    inbox.post(ConnectionFailed(attempt, failure))
+                    return
+
+    async def close(self) -> None:
+        """Close normally, waiting a moment for the other side's goodbye."""
+        await self._socket.close()
+
+    def abort(self) -> None:
+        """Cut the connection, so that a blocked `send` ends with a ConnectionError."""
+        connection = self._socket._response.connection  # aiohttp offers no public way
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+
+
+class Connector:
+    """Connections to providers, kept alive and shared. One for each process."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def warm(self, dial: Dial) -> None:
+        """Pay for DNS, TCP and TLS before the first caller: make the request, drop the answer,
+        keep the connection. What goes wrong will be seen by who needs it."""
+        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError, TimeoutError):
+            async with (
+                asyncio.timeout(WARM_S),
+                self._open().request(
+                    dial.method, dial.url, headers=dial.headers, allow_redirects=False
+                ) as response,
+            ):
+                await response.content.read(WARM_BYTES)
+
+    def let_end(self, task: asyncio.Task[None]) -> None:
+        """A request whose answer is whole gets a moment for the last bytes of its body: a
+        connection that is closed before them cannot be kept."""
+        if not task.done():
+            timer = asyncio.get_running_loop().call_later(END_S, task.cancel)
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+            task.add_done_callback(lambda _: timer.cancel())
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # no limit: one slow upstream must not take connections from the others
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=True,
+                read_bufsize=READ_BYTES,
+                timeout=aiohttp.ClientTimeout(total=None),
+                # looked up for every request, so only where there is one
+                trust_env=any(os.environ.get(name) for name in _PROXY_VARIABLES),
+                skip_auto_headers=("User-Agent", "Accept"),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def request(
+        self, dial: Dial, attempt: int, inbox: Inbox[Any], connect_timeout_s: float
+    ) -> None:
+        """Make an HTTP request and put what comes back into `inbox`, the last event being End
+        or Broke. Cancelling it closes the connection."""
+        try:
+            async with self._open().request(
+                dial.method,
+                dial.url,
+                # a large body is written in parts: in one piece it would hold up everybody else
+                data=io.BytesIO(dial.body) if len(dial.body) > LARGE_BYTES else dial.body or None,
+                headers=dial.headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+            ) as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                inbox.post(ResponseHead(attempt, response.status, headers))
+                async for data in response.content.iter_any():
+                    await inbox.put(BodyChunk(attempt, data))
+                inbox.post(BodyEnd(attempt))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            inbox.post(ConnectionFailed(attempt, _failure(error)))
+
+    async def websocket(
+        self, dial: Dial, open_timeout_s: float, message_bytes_max: int = 4 << 20
+    ) -> UpstreamSocket | Failure:
+        """Open a WebSocket, or say why not (`upstream_status` is that of a refused handshake)."""
+        try:
+            async with asyncio.timeout(open_timeout_s):
+                return UpstreamSocket(
+                    await self._open().ws_connect(
+                        dial.url,
+                        headers=dial.headers,
+                        protocols=dial.subprotocols,
+                        max_msg_size=message_bytes_max,
+                        heartbeat=dial.ping_interval_s,
+                        compress=0,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+                    )
+                )
+        except TimeoutError:
+            return Failure(Kind.TIMEOUT, "the provider did not open the connection in time")
+        except aiohttp.WSServerHandshakeError as error:
+            return Failure(
+                kind_of_status(error.status),
+                f"the provider refused the connection with status {error.status}",
+                upstream_status=error.status,
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _failure(error)
+
+
+def _failure(error: Exception) -> Failure:
+    """By type, never by text: the texts hold addresses, which are the operator's."""
+    match error:
+        case aiohttp.ConnectionTimeoutError() | TimeoutError():
+            # a second try would take as long again
+            return Failure(Kind.TIMEOUT, "the provider could not be reached in time")
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+            return Failure(Kind.UNREACHABLE, "the provider's TLS certificate was not accepted")
+        case aiohttp.ClientConnectorDNSError():
+            return Failure(Kind.UNREACHABLE, "the provider's host name was not found")
+        case aiohttp.ClientConnectorError():
+            return Failure(Kind.UNREACHABLE, "the provider could not be reached")
+        case aiohttp.ClientPayloadError():
+            return Failure(Kind.CONNECTION_LOST, "the provider's answer broke off")
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+            return Failure(Kind.UNREACHABLE, "the provider closed the connection")
+        case aiohttp.ClientResponseError():
+            return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no valid HTTP")
+        case _:
+            return Failure(Kind.UNREACHABLE, "the provider could not be reached")

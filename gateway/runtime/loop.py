@@ -1,0 +1,135 @@
+"""The one loop between a session, its sockets and the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
+
+Event = TypeVar("Event")
+Action = TypeVar("Action")
+_Event_contra = TypeVar("_Event_contra", contravariant=True)
+_Action_co = TypeVar("_Action_co", covariant=True)
+
+Clock = Callable[[], float]
+"""Seconds, monotonic."""
+
+
+class Session(Protocol[_Event_contra, _Action_co]):
+    """Events in, actions out: knows what to do, not how it is done.
+
+    `deadline`: when it wants `DeadlinePassed`, on the clock given as `now`; None: never.
+    """
+
+    @property
+    def deadline(self) -> float | None: ...
+
+    def handle(self, event: _Event_contra, now: float) -> Sequence[_Action_co]: ...
+
+
+class Inbox(Generic[Event]):
+    """Events of one session from all its sources, in order of arrival, for one reader.
+
+    Holds at most `capacity` events of senders that use `put`, which waits while it is full: so a
+    fast client is slowed down, not buffered. `post` never waits; it is for the rare events that a
+    source sends once (opened, failed, ended) and for callbacks that bound themselves.
+    """
+
+    __slots__ = ("_capacity", "_events", "_reader", "_room", "_timer", "_timer_at")
+
+    def __init__(self, capacity: int = 64) -> None:
+        self._events: deque[Event] = deque()
+        self._capacity = capacity
+        self._reader: asyncio.Future[None] | None = None
+        self._room: asyncio.Event | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def full(self) -> bool:
+        """Whether `put` would wait."""
+        return len(self._events) >= self._capacity
+
+    def post(self, event: Event) -> None:
+        """Append `event` at once."""
+        self._events.append(event)
+        self._wake()
+
+    async def put(self, event: Event) -> None:
+        """Append `event`, waiting first while the inbox is full."""
+        while len(self._events) >= self._capacity:
+            if self._room is None:
+                self._room = asyncio.Event()
+            self._room.clear()
+            await self._room.wait()
+        self._events.append(event)
+        self._wake()
+
+    async def next(self, deadline: float | None, clock: Clock) -> Event | DeadlinePassed:
+        """The next event, or `DEADLINE_PASSED` once `deadline` has passed: it comes first, since a
+        busy source must not postpone it for ever."""
+        while True:
+            if deadline is not None and clock() >= deadline:
+                return DEADLINE_PASSED
+            if self._events:
+                event = self._events.popleft()
+                if self._room is not None and len(self._events) < self._capacity:
+                    self._room.set()
+                return event
+            await self._sleep(deadline, clock)
+
+    async def _sleep(self, deadline: float | None, clock: Clock) -> None:
+        loop = asyncio.get_running_loop()
+        self._reader = loop.create_future()
+        # The timer is kept while it fires no later than wanted: most deadlines only move forward,
+        # and an early wake-up costs less than a timer for every event.
+        if deadline is not None and (self._timer is None or self._timer_at > deadline):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_later(max(0.0, deadline - clock()), self._timer_fired)
+            self._timer_at = deadline
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def close(self) -> None:
+        """Forget the timer; the inbox is no longer read. Senders that wait are let go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._capacity = 1 << 30
+        if self._room is not None:
+            self._room.set()
+
+
+async def drive(
+    session: Session[Event | DeadlinePassed, Action],
+    inbox: Inbox[Event],
+    perform: Callable[[Action], Awaitable[bool]],
+    clock: Clock = time.monotonic,
+) -> None:
+    """Feed `session` with events until `perform` answers False (the conversation is over)."""
+    try:
+        while True:
+            event = await inbox.next(session.deadline, clock)
+            for action in session.handle(event, clock()):
+                if not await perform(action):
+                    return
+    finally:
+        inbox.close()

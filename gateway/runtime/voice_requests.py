@@ -1,0 +1,146 @@
+"""Speech over HTTP: a request for each text, heard strictly in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from gateway.runtime.connector import Connector
+from gateway.runtime.loop import Inbox
+from gateway.runtime.voice_pool import Sink
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
+from gateway.upstreams.tts import (
+    Failed,
+    Finished,
+    PartSpoken,
+    RequestVoice,
+    SpeechRequest,
+)
+
+PIECES_MAX: Final = 64
+"""Pieces of a body that wait to be heard; then the provider waits."""
+
+ERROR_BODY_BYTES_MAX: Final = 64 << 10
+
+
+class RequestSynthesis:
+    """A speech by HTTP requests. `look_ahead` of them run ahead of the one that is heard: what the
+    provider needs to begin is over when its turn comes."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        connect_timeout_s: float,
+        voice: RequestVoice,
+        request: SpeechRequest,
+        sink: Sink,
+    ) -> None:
+        self._connector = connector
+        self._connect_timeout_s = connect_timeout_s
+        self._voice = voice
+        self._request = request
+        self._sink: Sink | None = sink
+        self._texts: deque[str] = deque()
+        self._running: deque[tuple[Inbox[Any], asyncio.Task[None]]] = deque()
+        self._finished = False
+        self._more = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    def say(self, text: str) -> None:
+        """More text."""
+        self._texts.append(text)
+        self._start()
+        self._more.set()
+
+    def finish(self) -> None:
+        """No more text."""
+        self._finished = True
+        self._more.set()
+
+    def cancel(self) -> None:
+        """Nothing more is to be heard; the requests are broken off."""
+        self._sink = None
+        self._task.cancel()
+
+    def _start(self) -> None:
+        while self._texts and len(self._running) <= self._voice.traits.look_ahead:
+            inbox: Inbox[Any] = Inbox(PIECES_MAX)
+            dial = self._voice.dial(self._request, self._texts.popleft())
+            task = asyncio.create_task(
+                self._connector.request(dial, 0, inbox, self._connect_timeout_s)
+            )
+            self._running.append((inbox, task))
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._start()
+                if self._running:
+                    failure = await self._hear(self._running[0][0])
+                    if failure is not None:
+                        self._tell(Failed(failure))
+                        return
+                    await self._running.popleft()[1]
+                    self._tell(PartSpoken())
+                elif self._finished:
+                    self._tell(Finished())
+                    return
+                else:
+                    self._more.clear()
+                    await self._more.wait()
+        finally:
+            tasks = [task for _, task in self._running]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tell(self, heard: Any) -> None:
+        if self._sink is not None:
+            self._sink(heard)
+
+    async def _hear(self, inbox: Inbox[Any]) -> Failure | None:
+        """One answer to its end."""
+        reader = self._voice.reader(self._request)
+        refused: ResponseHead | None = None
+        body = bytearray()
+        while True:
+            event = await inbox.next(None, _no_clock)
+            match event:
+                case ResponseHead() if event.status == 200:
+                    reader.head(event.headers)
+                case ResponseHead():
+                    refused = event
+                case BodyChunk(data=data) if refused is not None:
+                    body += data
+                    if len(body) > ERROR_BODY_BYTES_MAX:
+                        return self._refusal(refused, bytes(body))
+                case BodyChunk(data=data):
+                    for heard in reader.feed(data):
+                        if isinstance(heard, Failed):
+                            return heard.failure
+                        self._tell(heard)
+                case BodyEnd():
+                    if refused is not None:
+                        return self._refusal(refused, bytes(body))
+                    for heard in reader.finish():
+                        if isinstance(heard, Failed):
+                            return heard.failure
+                        self._tell(heard)
+                    return None
+                case ConnectionFailed(failure=failure):
+                    return failure
+
+    def _refusal(self, head: ResponseHead, body: bytes) -> Failure:
+        if head.status < 400:
+            return Failure(
+                Kind.PROTOCOL_ERROR,
+                f"the provider answered with status {head.status}",
+                upstream_status=head.status,
+            )
+        return self._voice.failure(head.status, head.headers, body)
+
+
+def _no_clock() -> float:
+    return 0.0

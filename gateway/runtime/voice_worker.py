@@ -1,0 +1,243 @@
+"""Voices that run beside the gateway: one process for each, which no relay has to wait for.
+
+Both directions carry frames: a little-endian uint32 length, one byte for the kind, a uint32 job
+number, and a payload (JSON to the worker; samples, text or nothing from it). A job is one text;
+jobs are done in order, those of cancelled speeches are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import struct
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+import orjson
+
+from gateway.runtime.voice_pool import Sink
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.tts import (
+    Audio,
+    Failed,
+    Finished,
+    PartSpoken,
+    ProcessVoice,
+    SpeechRequest,
+)
+
+HEAD: Final = struct.Struct("<IBI")
+"""Length of the payload, kind, job."""
+
+# to the worker
+SAY: Final = 1
+DROP: Final = 2
+# from the worker
+READY: Final = 3
+AUDIO: Final = 4
+SPOKEN: Final = 5
+FAILED: Final = 6
+
+JOBS_MAX: Final = 256
+"""Texts that wait for one worker; more, and it is overloaded."""
+
+PAYLOAD_BYTES_MAX: Final = 16 << 20
+"""A longer frame is nonsense."""
+
+_numbers = itertools.count(1)
+
+
+def frame(kind: int, job: int, payload: bytes = b"") -> bytes:
+    """One frame."""
+    return HEAD.pack(len(payload), kind, job) + payload
+
+
+class WorkerSynthesis:
+    """A speech by a worker: its texts are jobs."""
+
+    __slots__ = ("_finished", "_jobs", "_request", "_sink", "_worker")
+
+    def __init__(self, worker: _Worker, request: SpeechRequest, sink: Sink) -> None:
+        self._worker = worker
+        self._request = request
+        self._sink: Sink | None = sink
+        self._jobs: deque[int] = deque()
+        self._finished = False
+
+    def say(self, text: str) -> None:
+        """More text."""
+        if self._sink is None:
+            return
+        job = self._worker.submit(self, self._request, text)
+        if job is None:
+            failure = Failure(Kind.OVERLOADED, "the local voice has too much to say already")
+            self.lost(failure)
+        else:
+            self._jobs.append(job)
+
+    def finish(self) -> None:
+        """No more text."""
+        self._finished = True
+        self._end_if_done()
+
+    def cancel(self) -> None:
+        """Nothing more is to be heard; its jobs are dropped."""
+        self._sink = None
+        for job in self._jobs:
+            self._worker.drop(job)
+        self._jobs.clear()
+
+    def heard(self, job: int, kind: int, payload: bytes) -> None:
+        """A frame of one of its jobs."""
+        if self._sink is None:
+            return
+        match kind:
+            case _ if kind == AUDIO:
+                self._sink(Audio(payload))
+            case _ if kind == SPOKEN:
+                self._jobs.remove(job)
+                self._sink(PartSpoken())
+                self._end_if_done()
+            case _ if kind == FAILED:
+                message = presentable(payload.decode("utf-8", "replace"))
+                self._jobs.remove(job)
+                self.lost(Failure(Kind.UPSTREAM_ERROR, message))
+
+    def lost(self, failure: Failure) -> None:
+        """It cannot go on."""
+        sink, self._sink = self._sink, None
+        for job in self._jobs:
+            self._worker.drop(job)
+        self._jobs.clear()
+        if sink is not None:
+            sink(Failed(failure))
+
+    def _end_if_done(self) -> None:
+        if self._finished and not self._jobs and self._sink is not None:
+            sink, self._sink = self._sink, None
+            sink(Finished())
+
+
+class FailedSynthesis:
+    """A speech by a voice that cannot run here; it says so when it is asked to speak."""
+
+    __slots__ = ("_failure", "_sink")
+
+    def __init__(self, sink: Sink, failure: Failure) -> None:
+        self._sink: Sink | None = sink
+        self._failure = failure
+
+    def say(self, text: str) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink(Failed(self._failure))
+
+    def finish(self) -> None:
+        """Nothing to do."""
+
+    def cancel(self) -> None:
+        """Nothing more is to be heard."""
+        self._sink = None
+
+
+class _Worker:
+    """One process. It is started at once, and again after it has died."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._owners: dict[int, WorkerSynthesis] = {}
+        self._waiting: deque[bytes] = deque()
+        self._process: asyncio.subprocess.Process | None = None
+        self.dead = False
+        self.task = asyncio.create_task(self._run())
+
+    def submit(self, speech: WorkerSynthesis, request: SpeechRequest, text: str) -> int | None:
+        if len(self._owners) >= JOBS_MAX:
+            return None
+        job = next(_numbers) & 0xFFFFFFFF
+        self._owners[job] = speech
+        self._write(frame(SAY, job, orjson.dumps({**asdict(request), "text": text})))
+        return job
+
+    def drop(self, job: int) -> None:
+        if self._owners.pop(job, None) is not None:
+            self._write(frame(DROP, job))
+
+    def _write(self, data: bytes) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(data)
+        else:
+            self._waiting.append(data)
+
+    async def _run(self) -> None:
+        failure = Failure(Kind.UNREACHABLE, "the local voice could not be started")
+        process: asyncio.subprocess.Process | None = None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            )
+            self._process = process
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.writelines(self._waiting)
+            self._waiting.clear()
+            failure = Failure(Kind.CONNECTION_LOST, "the local voice has died")
+            while True:
+                length, kind, job = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
+                if length > PAYLOAD_BYTES_MAX:
+                    failure = Failure(Kind.PROTOCOL_ERROR, "the local voice talks nonsense")
+                    break
+                payload = await process.stdout.readexactly(length)
+                owner = self._owners.get(job)
+                if owner is None:
+                    continue
+                if kind in (SPOKEN, FAILED):
+                    del self._owners[job]
+                owner.heard(job, kind, payload)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.dead = True
+            self._process = None
+            self._waiting.clear()
+            owners, self._owners = set(self._owners.values()), {}
+            for speech in owners:
+                speech.lost(failure)
+            if process is not None and process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+class Workers:
+    """The worker of each local voice."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, _Worker] = {}
+
+    def prepare(self, provider: str, voice: ProcessVoice) -> None:
+        """Have the worker running, if it can run here."""
+        if voice.check() is None:
+            self._worker(provider, voice)
+
+    def _worker(self, provider: str, voice: ProcessVoice) -> _Worker:
+        worker = self._workers.get(provider)
+        if worker is None or worker.dead:
+            worker = self._workers[provider] = _Worker(voice.command())
+        return worker
+
+    def begin(
+        self, provider: str, voice: ProcessVoice, request: SpeechRequest, sink: Sink
+    ) -> WorkerSynthesis | FailedSynthesis:
+        """Start a speech."""
+        problem = voice.check()
+        if problem is not None:
+            return FailedSynthesis(sink, Failure(Kind.UPSTREAM_ERROR, problem))
+        return WorkerSynthesis(self._worker(provider, voice), request, sink)
+
+    async def close(self) -> None:
+        for worker in self._workers.values():
+            worker.task.cancel()
+        await asyncio.gather(*(w.task for w in self._workers.values()), return_exceptions=True)
+        self._workers.clear()

@@ -1,0 +1,237 @@
+"""Who may come in: token, limits, shutting down. Every inference route goes through it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from types import TracebackType
+from typing import Final
+
+from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
+from gateway.server.auth import Authenticator, Principal
+from gateway.settings.server import LimitsConfig
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.usage.log import UsageLog
+from gateway.telemetry.usage.record import record_of
+from gateway.upstreams.errors import Failure, Kind
+
+_logger = logging.getLogger("gateway.request")
+
+_IDS: Final = {
+    b"x-livekit-room-id": "room_id",
+    b"x-livekit-job-id": "job_id",
+    b"x-livekit-agent-id": "agent_id",
+    b"x-livekit-session-id": "client_session_id",
+    b"user-agent": "user_agent",
+}
+"""Identification headers (contract, section 2) and their names in the log."""
+
+_prefix = os.urandom(6).hex()
+_numbers = itertools.count(1)
+
+
+def new_id(kind: str) -> str:
+    """An id unique to this process's life, e.g. "req_5f3a9c01d2e4_17"."""
+    return f"{kind}_{_prefix}_{next(_numbers)}"
+
+
+ANONYMOUS: Final = Principal("", "anonymous")
+"""Everybody who needs no token; they share one key's places."""
+
+
+def _is_within(scope: Scope, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether the peer's address, as the socket has it, lies in one of `networks`."""
+    try:
+        address = ip_address((scope.get("client") or ("",))[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # a socket that listens for both sees IPv4 so
+    return any(address in network for network in networks)
+
+
+class SessionLimiter:
+    """Places for open sessions, over all and for each key; a place is held until it is returned."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._held: Counter[str] = Counter()
+        self.open = 0
+        self.elsewhere: Callable[[str], int] | None = None
+        """Places of a key that other processes hold, where several share their counts."""
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Places that each key holds here."""
+        return self._held
+
+    def take(self, key: str) -> Failure | None:
+        """Take a place for `key`, or say why there is none."""
+        if self.open >= self._limits.sessions:
+            return Failure(
+                Kind.TOO_MANY_SESSIONS,
+                f"this server serves {self._limits.sessions} sessions already",
+                retry_after_s=1,
+            )
+        held = self._held[key]
+        if self.elsewhere is not None:
+            held += self.elsewhere(key)
+        if held >= self._limits.sessions_per_key:
+            return Failure(
+                Kind.TOO_MANY_SESSIONS,
+                f"this API key has {self._limits.sessions_per_key} sessions open already",
+                retry_after_s=1,
+            )
+        self._held[key] += 1
+        self.open += 1
+        return None
+
+    def give_back(self, key: str) -> None:
+        self.open -= 1
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+
+
+class RequestContext:
+    """One admitted request or session. As a context manager it returns its place and writes its
+    line in the log; `note` adds fields to that line, `outcome` is "ok", "left" or an error kind."""
+
+    def __init__(
+        self, door: Admission, route: str, caller: Principal, scope: Scope, began: float
+    ) -> None:
+        self._door = door
+        self.route = route
+        self.caller = caller
+        self.id = new_id("req")
+        self.began = began
+        self.outcome = "ok"
+        self.ids: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            field = _IDS.get(name)
+            if field is not None:
+                self.ids[field] = str(value[:LABEL_CHARS_MAX], "latin-1")
+        self.notes: dict[str, object] = {}
+
+    def note(self, **fields: object) -> None:
+        """Add `fields` to this visit's line in the log."""
+        self.notes.update(fields)
+
+    def fail(self, failure: Failure) -> None:
+        """The visit ends in `failure`."""
+        self.outcome = failure.kind.value
+        self.notes["error"] = failure.message
+
+    def __enter__(self) -> RequestContext:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc, Exception):
+            self.outcome = Kind.INTERNAL.value
+        self._door.leave(self)
+
+
+class Admission:
+    """Admits callers. `draining` is set once the server is shutting down."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        limits: LimitsConfig,
+        metrics: Metrics,
+        usage: UsageLog | None = None,
+    ) -> None:
+        self._authenticator = authenticator
+        self._usage = usage
+        self.leases = self._leases = SessionLimiter(limits)
+        self._metrics = metrics
+        self.draining = False
+
+    @property
+    def open_visits(self) -> int:
+        return self._leases.open
+
+    def admit(
+        self, scope: Scope, route: str, anonymous: Sequence[IPv4Network | IPv6Network] = ()
+    ) -> RequestContext | Failure:
+        """A visit for `route` (one of metrics.ROUTES), or why not (401, 403, 429, 503).
+
+        Who comes from one of the networks `anonymous` needs no token; a wrong one is refused.
+        """
+        began = time.perf_counter()
+        admitted = self._admit(scope, anonymous)
+        if isinstance(admitted, Failure):
+            self._metrics.refusals.labels(route, admitted.kind.value).inc()
+            _logger.info(
+                "refused",
+                extra={
+                    "route": route,
+                    "kind": admitted.kind.value,
+                    "reason": admitted.message,
+                    "client": (scope.get("client") or ("",))[0],
+                },
+            )
+            return admitted
+        self._metrics.open_sessions.labels(route).inc()
+        return RequestContext(self, route, admitted, scope, began)
+
+    def _admit(
+        self, scope: Scope, anonymous: Sequence[IPv4Network | IPv6Network]
+    ) -> Principal | Failure:
+        authorization = header(scope, b"authorization")
+        if anonymous and not authorization and _is_within(scope, anonymous):
+            caller: Principal | Failure = ANONYMOUS
+        else:
+            caller = self._authenticator.authenticate(authorization)
+        if isinstance(caller, Failure):
+            return caller
+        if self.draining:
+            return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
+        if (failure := self._leases.take(caller.key)) is not None:
+            return failure
+        return caller
+
+    def leave(self, visit: RequestContext) -> None:
+        """Return the visit's place, count it, write its line and its usage record."""
+        route, duration_s = visit.route, time.perf_counter() - visit.began
+        self._leases.give_back(visit.caller.key)
+        self._metrics.open_sessions.labels(route).dec()
+        self._metrics.requests.labels(route, visit.outcome).inc()
+        self._metrics.duration.labels(route).observe(duration_s)
+        if visit.outcome not in ("ok", "left"):
+            self._metrics.errors.labels(route, visit.outcome).inc()
+        if self._usage is not None and route != "models":
+            self._usage.add(
+                record_of(
+                    at=time.time(),
+                    route=route,
+                    key=visit.caller.key,
+                    request_id=visit.id,
+                    outcome=visit.outcome,
+                    duration_s=duration_s,
+                    ids=visit.ids,
+                    notes=visit.notes,
+                )
+            )
+        if _logger.isEnabledFor(logging.INFO):
+            _logger.info(
+                route,
+                extra={
+                    "request_id": visit.id,
+                    "key": visit.caller.key,
+                    "outcome": visit.outcome,
+                    "duration_s": round(duration_s, 4),
+                    **visit.ids,
+                    **visit.notes,
+                },
+            )

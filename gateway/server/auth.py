@@ -1,0 +1,140 @@
+"""Token + keys + now -> Caller or Failure (contract, section 2)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+
+from gateway.upstreams.errors import Failure, Kind
+
+VERIFIED_MAX: Final = 4096
+"""Verified tokens remembered until they expire; the least recently used are forgotten first."""
+
+TOKEN_CHARS_MAX: Final = 4096
+"""A longer token is refused unread; LiveKit's have about 300 characters."""
+
+ALGORITHM: Final = "HS256"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: the API key that signed the token, and the identity it was made for."""
+
+    key: str
+    identity: str
+
+
+class Authenticator:
+    """Verifies clients' JWTs against a map of API key -> secret.
+
+    `leeway_s` is the clock skew allowed on `nbf` and `exp`. `now` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, str],
+        leeway_s: float = 10.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = dict(keys)
+        self._leeway_s = leeway_s
+        self._now = now
+        self._verified: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
+
+    def authenticate(self, authorization: str | None) -> Principal | Failure:
+        """The caller behind an `Authorization` header, or why it is refused (401, 403)."""
+        if not authorization:
+            return _refused("missing Authorization header: expected 'Bearer <token>'")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return _refused("malformed Authorization header: expected 'Bearer <token>'")
+        token = token.strip()
+        known = self._verified.get(token)
+        if known is not None:
+            caller, good_until = known
+            if self._now() < good_until:
+                self._verified.move_to_end(token)
+                return caller
+            del self._verified[token]
+        return self._verify(token)
+
+    def _verify(self, token: str) -> Principal | Failure:
+        if len(token) > TOKEN_CHARS_MAX:
+            return _refused(f"malformed token: longer than {TOKEN_CHARS_MAX} characters")
+        try:
+            header = jwt.get_unverified_header(token)
+            claimed: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+        except jwt.PyJWTError:
+            return _refused("malformed token: expected a JWT signed with an API secret")
+        if header.get("alg") != ALGORITHM:
+            return _refused(f"token algorithm is not accepted: expected {ALGORITHM}")
+        key = claimed.get("iss")
+        secret = self._keys.get(key) if isinstance(key, str) else None
+        if secret is None or not isinstance(key, str):
+            return _refused("token was issued with an unknown API key (claim 'iss')")
+        try:
+            jwt.decode(
+                token,
+                secret,
+                algorithms=[ALGORITHM],
+                options={
+                    "require": ["exp"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
+            )
+        except jwt.MissingRequiredClaimError:
+            return _refused("token has no expiry (claim 'exp')")
+        except jwt.PyJWTError:
+            return _refused("token signature does not match its API key")
+        return self._check_claims(token, key, claimed)
+
+    def _check_claims(self, token: str, key: str, claims: Mapping[str, Any]) -> Principal | Failure:
+        now = self._now()
+        expires, not_before = claims.get("exp"), claims.get("nbf", 0)
+        if expires is None or not _is_time(expires) or not _is_time(not_before):
+            return _refused("malformed token: 'exp' and 'nbf' are Unix seconds")
+        if now >= expires + self._leeway_s:
+            return _refused("token has expired")
+        if now < not_before - self._leeway_s:
+            return _refused("token is not valid yet (claim 'nbf')")
+        grant = claims.get("inference")
+        if not (isinstance(grant, Mapping) and grant.get("perform") is True):
+            return Failure(
+                Kind.FORBIDDEN, "token lacks the grant for inference: expected inference.perform"
+            )
+        identity = claims.get("sub")
+        caller = Principal(key, identity if isinstance(identity, str) else "")
+        self._verified[token] = (caller, expires + self._leeway_s)
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return caller
+
+
+def mint(key: str, secret: str, *, identity: str, ttl_s: int, now: float | None = None) -> str:
+    """A client token like LiveKit's agents make, valid for `ttl_s` seconds."""
+    issued = int(time.time() if now is None else now)
+    claims = {
+        "iss": key,
+        "sub": identity,
+        "nbf": issued,
+        "exp": issued + ttl_s,
+        "inference": {"perform": True},
+    }
+    return jwt.encode(claims, secret, algorithm=ALGORITHM)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _refused(message: str) -> Failure:
+    return Failure(Kind.UNAUTHENTICATED, message)

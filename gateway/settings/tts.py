@@ -1,0 +1,55 @@
+"""What an operator may set for /tts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from gateway.settings.section import Section
+
+
+class TtsCacheConfig(Section):
+    """Keeps the audio of texts that are said again and again, such as greetings."""
+
+    enabled: bool = False
+    """Whether it is used at all."""
+    memory_mb: int = Field(64, ge=1, le=65536)
+    """Audio kept in memory; what was not used for longest goes first."""
+    directory: Path | None = None
+    """Where audio is also kept over a restart. Default: memory alone."""
+    disk_mb: int = Field(1024, ge=1)
+    """Audio kept in `directory`."""
+    text_chars: int = Field(400, ge=1, le=5000)
+    """Longer texts are not kept."""
+
+
+class TtsConfig(Section):
+    """Time-outs, failover and connections of `/tts`."""
+
+    default_model: str | None = None
+    """Model of a client that names none, `provider/model`."""
+    connect_timeout_s: float = Field(3.0, gt=0)
+    """To open a connection to an upstream."""
+    first_audio_timeout_s: float = Field(4.0, gt=0)
+    """From the first text to the first audio of one upstream; then the next is tried."""
+    last_audio_timeout_s: float = Field(30.0, gt=0)
+    """The same, and for holes, when no other upstream is left (a cold model takes long)."""
+    hole_timeout_s: float = Field(2.0, gt=0)
+    """Silence of an upstream in the middle of a text; then the next goes on with the first
+    sentence that was not fully spoken. While the listener still has audio to play, it waits
+    longer."""
+    hedge_after_s: float | None = Field(None, gt=0)
+    """If set: without audio for so long, the next upstream is asked as well, and the first to
+    speak is heard. Costs the text twice."""
+    keepalive_s: float = Field(3.0, gt=0, le=9)
+    """A harmless message is sent when nothing else was for so long: the clients give up after
+    10 s."""
+    blocked_timeout_s: float = Field(5.0, gt=0)
+    """A client that reads nothing for so long has been interrupted: its upstream is cancelled."""
+    spare_lines: int = Field(8, ge=0, le=1000)
+    """Upstream sockets opened ahead of need, at most, for each provider and voice."""
+    match_loudness: bool = True
+    """Whether the voice that takes over in the middle of an utterance is made as loud as the one
+    before."""
+    cache: TtsCacheConfig = TtsCacheConfig()

@@ -1,0 +1,44 @@
+"""What an operator may set for usage records."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from pydantic import Field, SecretStr, field_validator
+
+from gateway.settings.extras import how_to_install
+from gateway.settings.section import Section
+
+
+class UsageConfig(Section):
+    """One record for each request and session: who, what, how long, how much, what it cost."""
+
+    enabled: bool = True
+    """False writes no records."""
+    url: SecretStr | None = None
+    """sqlite:PATH or postgresql://user:password@host/db (extra `postgres`). Default: the SQLite
+    file parley/usage.db under $XDG_STATE_HOME (~/.local/state)."""
+    flush_s: float = Field(2.0, gt=0, le=60)
+    """Records are written in batches so far apart."""
+    keep_days: int = Field(90, ge=1)
+    """Older records are deleted."""
+    spill: str | None = None
+    """File for records that the store does not take in time; they are written to it later. Default:
+    parley/usage-spill.jsonl beside the default store."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value():
+            return None  # ${VAR:-} of a variable that is not set
+        if url is not None and not url.get_secret_value().startswith(
+            ("sqlite:", "postgresql://", "postgres://")
+        ):
+            raise ValueError("expected sqlite:PATH or postgresql://...")
+        if (
+            url is not None
+            and url.get_secret_value().startswith("postgres")
+            and importlib.util.find_spec("asyncpg") is None
+        ):
+            raise ValueError(f"needs the package asyncpg ({how_to_install('postgres')})")
+        return url

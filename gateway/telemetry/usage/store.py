@@ -1,0 +1,207 @@
+"""Where usage records are kept: SQLite, or PostgreSQL by its URL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from gateway.settings.usage import UsageConfig
+from gateway.telemetry.usage.record import COLUMNS, Record, sql_type
+
+TIMEOUT_S: Final = 10.0
+"""How long a store may take for one batch."""
+
+BUSY_S: Final = 5.0
+"""How long SQLite waits for another process that writes."""
+
+_CREATE: Final = f"""CREATE TABLE IF NOT EXISTS parley_usage (
+    {", ".join(f"{name} {sql_type(name)}" for name in COLUMNS)}
+)"""
+_INDEX: Final = "CREATE INDEX IF NOT EXISTS parley_usage_at ON parley_usage (at)"
+
+DIMENSIONS: Final = {
+    "key": "key",
+    "model": "model",
+    "provider": "provider",
+    "deployment": "deployment",
+    "route": "route",
+    "outcome": "outcome",
+    "room": "room_id",
+    "job": "job_id",
+    "agent": "agent_id",
+    "session": "session_id",
+}
+"""What usage can be grouped by, and its column."""
+
+SUMS: Final = {
+    "requests": "count(*)",
+    "failed": "sum(CASE WHEN outcome IN ('ok', 'left') THEN 0 ELSE 1 END)",
+    "attempts": "sum(attempts)",
+    "prompt": "sum(prompt_tokens)",
+    "cached": "sum(cached_tokens)",
+    "completion": "sum(completion_tokens)",
+    "reasoning": "sum(reasoning_tokens)",
+    "audio_s": "sum(audio_s)",
+    "characters": "sum(characters)",
+    "first_token_s": "avg(first_token_s)",
+    "cost": "sum(cost)",
+}
+"""What is shown for each group, in SQL that both stores understand."""
+
+
+class Store(Protocol):
+    """Keeps records. Every method raises StoreError when the store cannot do it now."""
+
+    async def write(self, records: Sequence[Record]) -> None:
+        """Keep all of `records`, or none."""
+
+    async def forget(self, before: float) -> None:
+        """Delete what ended before this Unix time."""
+
+    async def summary(self, by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
+        """Rows of the values of `by` (of DIMENSIONS) and then of SUMS, the dearest first."""
+
+    async def close(self) -> None: ...
+
+
+class StoreError(Exception):
+    """The store cannot be reached, or has no room."""
+
+
+def state_folder() -> Path:
+    """Where things are kept that no operator has named a place for."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "parley"
+
+
+def open_store(config: UsageConfig) -> Store:
+    """The store that the configuration names; nothing is opened yet."""
+    url = config.url.get_secret_value() if config.url else f"sqlite:{state_folder() / 'usage.db'}"
+    if url.startswith("sqlite:"):
+        return SqliteStore(Path(url.removeprefix("sqlite:").removeprefix("//")))
+    return PostgresStore(url)
+
+
+def _query(by: Sequence[str], place: str) -> str:
+    columns = [DIMENSIONS[name] for name in by]
+    group = f" GROUP BY {', '.join(columns)}" if columns else ""
+    # every name is from the tables above
+    return (
+        f"SELECT {', '.join([*columns, *SUMS.values()])} FROM parley_usage "  # noqa: S608
+        f"WHERE at >= {place}{group} ORDER BY sum(cost) DESC, count(*) DESC"
+    )
+
+
+class SqliteStore:
+    """A file; several processes may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._lock = asyncio.Lock()
+
+    async def write(self, records: Sequence[Record]) -> None:
+        await self._run(self._write, records)
+
+    async def forget(self, before: float) -> None:
+        await self._run(self._forget, before)
+
+    async def summary(self, by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = await self._run(self._summary, by, since)
+        return rows
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await asyncio.to_thread(self._connection.close)
+            self._connection = None
+
+    async def _run(self, work: Any, *arguments: Any) -> Any:
+        async with self._lock:
+            try:
+                return await asyncio.to_thread(work, self._open(), *arguments)
+            except (sqlite3.Error, OSError) as error:
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
+                raise StoreError(f"{type(error).__name__}: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=BUSY_S, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(_CREATE)
+            connection.execute(_INDEX)
+            connection.commit()
+            self._connection = connection
+        return self._connection
+
+    @staticmethod
+    def _write(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+        places = ", ".join("?" * len(COLUMNS))
+        with connection:
+            connection.executemany(
+                f"INSERT INTO parley_usage ({', '.join(COLUMNS)}) VALUES ({places})",  # noqa: S608
+                [astuple(record) for record in records],
+            )
+
+    @staticmethod
+    def _forget(connection: sqlite3.Connection, before: float) -> None:
+        with connection:
+            connection.execute("DELETE FROM parley_usage WHERE at < ?", (before,))
+
+    @staticmethod
+    def _summary(
+        connection: sqlite3.Connection, by: Sequence[str], since: float
+    ) -> list[tuple[Any, ...]]:
+        return connection.execute(_query(by, "?"), (since,)).fetchall()
+
+
+class PostgresStore:
+    """A table in PostgreSQL, by asyncpg (extra `postgres`)."""
+
+    def __init__(self, url: str) -> None:
+        import asyncpg  # here, that SQLite does not need it and no caller waits for it
+
+        self._asyncpg = asyncpg
+        self._url = url
+        self._connection: Any = None
+
+    async def write(self, records: Sequence[Record]) -> None:
+        async def write(connection: Any) -> None:
+            await connection.copy_records_to_table(
+                "parley_usage", records=[astuple(record) for record in records], columns=COLUMNS
+            )
+
+        await self._run(write)
+
+    async def forget(self, before: float) -> None:
+        await self._run(lambda c: c.execute("DELETE FROM parley_usage WHERE at < $1", before))
+
+    async def summary(self, by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
+        rows = await self._run(lambda c: c.fetch(_query(by, "$1"), since))
+        return [tuple(row) for row in rows]
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.terminate()
+
+    async def _run(self, use: Any) -> Any:
+        asyncpg = self._asyncpg
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
+                    await self._connection.execute(_CREATE)
+                    await self._connection.execute(_INDEX)
+                return await use(self._connection)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            await self.close()
+            raise StoreError(type(error).__name__) from error

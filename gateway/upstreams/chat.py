@@ -1,0 +1,130 @@
+"""What a chat conversation asks of a provider, and what it hears back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
+
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
+
+MARKS: Final = ("extra_content", "prompt_cache_breakpoint", "developer")
+"""Words in a request that only some providers understand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A model to be tried in its turn, and parameters for it alone (None removes one)."""
+
+    model: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What the client asks: its JSON body as sent (not to be changed), and what was read from it.
+
+    `model` is the client's name of the model; `stream` whether the answer is to be streamed.
+    `usage` says that the client wants a usage chunk. `fallbacks` are the models that the client
+    wants tried after `model`. `marks` are the words of MARKS that the body holds somewhere, so
+    that nobody looks for what is not there. `id` and `created` (Unix time) are for answers that
+    the gateway writes itself.
+    """
+
+    body: Mapping[str, Any]
+    model: str
+    stream: bool
+    usage: bool = True
+    fallbacks: tuple[Fallback, ...] = ()
+    marks: frozenset[str] = frozenset()
+    id: str = "chatcmpl-0"
+    created: int = 0
+
+
+@dataclass(slots=True)
+class ManagedProcess:
+    """A process that a provider needs beside the gateway. It is told `told` (one line) on its
+    standard input, answers with a line of JSON that has its `address`, and ends when its standard
+    input does. `address` is None while it is not ready; it is started once it is `wanted`."""
+
+    name: str
+    command: tuple[str, ...]
+    told: str
+    wanted: bool = False
+    address: str | None = None
+
+
+@runtime_checkable
+class HasProcesses(Protocol):
+    """A chat adapter with processes of its own."""
+
+    @property
+    def companions(self) -> Mapping[str, ManagedProcess]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer as the provider counted them. `cached` is part of `prompt`, and
+    `cache_write` too, `reasoning` is part of `completion`."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+    reasoning: int = 0
+    cache_write: int = 0
+
+
+@dataclass(slots=True)
+class ReaderUpdate:
+    """What a piece of an upstream's answer means.
+
+    `forward` is what the client is to get of it: whole SSE lines in OpenAI's form, or the JSON
+    body of an answer that is not streamed. `content` says that text or a tool call is among it,
+    `progress` that the model is at work though there is nothing to forward yet (it reasons, or
+    writes a tool call that is passed on when whole).
+    `finished` says that the answer is complete. `failure` ends the attempt.
+    """
+
+    forward: bytes = b""
+    content: bool = False
+    finished: bool = False
+    usage: Usage | None = None
+    failure: Failure | None = None
+    progress: bool = False
+
+
+class Reader(Protocol):
+    """Reads one successful answer: bytes as they come in, their meaning out.
+
+    `streamed` says that the provider answers piece by piece, so that its silence means something.
+    """
+
+    @property
+    def streamed(self) -> bool: ...
+
+    def feed(self, data: bytes) -> ReaderUpdate:
+        """The next bytes of the body."""
+
+    def finish(self) -> ReaderUpdate:
+        """The body has ended; a failure if it was not complete."""
+
+
+class ChatUpstream(Protocol):
+    """A provider's chat adapter, one for each configured provider. Pure."""
+
+    def warm(self) -> Dial | None:
+        """A request that costs nothing, to have a connection before it is needed."""
+
+    def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
+        """The HTTP request that asks for `attempt.model`."""
+
+    def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
+        """A reader for one answer to `dial(request, attempt)`."""
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """What an answer with an error status means. Header names are in lower case."""
+
+    def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds for which rate-limit headers say that nothing is left; None: some is."""

@@ -1,0 +1,58 @@
+"""Whom to ask, in which order, and who is left after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.upstreams.errors import Failure, FailureScope, Kind
+
+Deployment = tuple[str, str]
+"""A provider by its configured name, and its own name of the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try: a provider by its configured name, and what to ask it for.
+
+    `model` is the provider's own name of the model. `options` are merged over what the client
+    asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
+    speech's. `context_tokens` is the model's window where it is known.
+    """
+
+    provider: str
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    voice: str | None = None
+    language: str | None = None
+    context_tokens: int | None = None
+
+    @property
+    def deployment(self) -> Deployment:
+        """Where it goes, whatever is asked."""
+        return self.provider, self.model
+
+
+Plan = tuple[Attempt, ...]
+"""Attempts in order."""
+
+
+def left_after(failure: Failure, failed: Attempt, rest: Plan) -> Plan:
+    """Those of `rest` that may serve although `failed` ended in `failure`."""
+    match failure.policy.scope:
+        case FailureScope.REQUEST:
+            return ()
+        case FailureScope.PROVIDER:
+            return tuple(attempt for attempt in rest if attempt.provider != failed.provider)
+        case FailureScope.ATTEMPT:
+            pass
+    size = failed.context_tokens
+    if failure.kind is Kind.CONTEXT_LENGTH and size is not None:
+        return tuple(a for a in rest if a.context_tokens is None or a.context_tokens > size)
+    return rest
+
+
+def only(provider: str, plan: Plan) -> Plan:
+    """The attempts at one provider (`X-LiveKit-Inference-Provider`)."""
+    return tuple(attempt for attempt in plan if attempt.provider == provider)

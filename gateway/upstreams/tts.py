@@ -1,0 +1,236 @@
+"""What a speech conversation asks of a provider, and what it hears back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, runtime_checkable
+
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """What a provider is asked for: its own model and voice, and the rate it shall deliver.
+
+    `options` are the client's `extra` with the deployment's own merged over them. What is None
+    is the provider's default.
+    """
+
+    model: str
+    voice: str | None
+    language: str | None
+    sample_rate: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# What is heard of one speech (one try at some sentences by one provider).
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Raw s16le mono samples, at the asked rate; may be cut anywhere, also inside a sample."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The audio that follows has this rate, whatever was asked for (a WAV header said so)."""
+
+    sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A word (without the space after it) or a character, and its seconds on the provider's
+    clock."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Timings of words. `spaced` is False where the words carry their own spaces already."""
+
+    words: tuple[Timed, ...]
+    spaced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chars:
+    """Timings of characters, spaces among them."""
+
+    chars: tuple[Timed, ...]
+
+
+class Restart:
+    """From here on, times count from the audio that follows."""
+
+    __slots__ = ()
+
+
+class PartSpoken:
+    """All audio of the next text that was said is out: one for each `say`, in order."""
+
+    __slots__ = ()
+
+
+class Finished:
+    """All audio of the speech is out."""
+
+    __slots__ = ()
+
+
+class Released:
+    """A cancelled speech is over at the provider; its place is free again."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The speech ends here, without what is missing. `stale` says that the connection had broken
+    before the provider knew of the speech."""
+
+    failure: Failure
+    stale: bool = False
+
+
+SynthesisEvent = Audio | Rate | Words | Chars | Restart | PartSpoken | Finished | Released | Failed
+
+
+class CancelMode(Enum):
+    """How a provider lets go of a speech."""
+
+    AT_ONCE = "a message; what still comes is known as late by its context"
+    ACKNOWLEDGED = "a message; the socket may be used again after the answer"
+    CLOSE = "only by closing the socket"
+
+
+class Times(Enum):
+    """Which clock a provider's timings are on."""
+
+    ABSOLUTE = "seconds since the speech's first sample"
+    RESTARTING = "may begin again at 0 at any message"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can and cannot do, as data.
+
+    `rates` are what it delivers by itself, ascending. `text_chars_max` is its longest text in one
+    message. `contexts` is how many speeches one socket carries at a time, `lines_max` how many
+    sockets an account may have. A socket is given up after `idle_s` without a speech, and takes
+    no new ones after `life_s`; one that is not `reusable` carries one speech. `expires_s` is
+    the silence after which a context is finished by us, because the provider would drop it.
+    `look_ahead` is how many HTTP requests may run ahead of the one that is heard. `marks` says
+    that the end of every text is told (PartSpoken).
+    """
+
+    rates: tuple[int, ...]
+    text_chars_max: int
+    cancel: CancelMode = CancelMode.CLOSE
+    times: Times = Times.ABSOLUTE
+    contexts: int = 1
+    lines_max: int = 1000
+    idle_s: float = 240.0
+    life_s: float = 3300.0
+    reusable: bool = True
+    expires_s: float | None = None
+    look_ahead: int = 1
+    marks: bool = False
+
+    def rate_for(self, wanted: int) -> int:
+        """The rate to ask for: `wanted`, else the next higher one, else the highest."""
+        return next((rate for rate in self.rates if rate >= wanted), self.rates[-1])
+
+
+class Dialogue(Protocol):
+    """The protocol on one socket: what to send, and what a frame means. Pure.
+
+    `context` names a speech; where a protocol has no names, only one is open at a time.
+    """
+
+    def begin(self, context: str, request: SpeechRequest) -> Sequence[str | bytes]:
+        """Frames that open a speech."""
+
+    def say(self, context: str, text: str) -> Sequence[str | bytes]:
+        """Frames that add `text` to it."""
+
+    def finish(self, context: str) -> Sequence[str | bytes]:
+        """Frames that say that no more text comes; text was said before."""
+
+    def cancel(self, context: str) -> Sequence[str | bytes]:
+        """Frames that stop it."""
+
+    def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
+        """What a frame means, and for which speech (None: every one on this socket)."""
+
+    def closed(self, code: int, reason: str) -> Failure:
+        """What it means that the provider closed the socket."""
+
+
+@runtime_checkable
+class SocketVoice(Protocol):
+    """A provider that speaks over a WebSocket. Pure."""
+
+    @property
+    def traits(self) -> Capabilities: ...
+
+    def dial(self, request: SpeechRequest) -> Dial:
+        """The socket on which `request` can be served; requests with equal dials share one."""
+
+    def dialogue(self) -> Dialogue:
+        """The protocol of a new socket."""
+
+
+class BodyReader(Protocol):
+    """Reads one successful HTTP answer."""
+
+    def head(self, headers: Mapping[str, str]) -> None:
+        """The answer's headers, names in lower case."""
+
+    def feed(self, data: bytes) -> Sequence[SynthesisEvent]:
+        """The next bytes of the body."""
+
+    def finish(self) -> Sequence[SynthesisEvent]:
+        """The body has ended; Failed if it was not complete."""
+
+
+@runtime_checkable
+class RequestVoice(Protocol):
+    """A provider that speaks one text for each HTTP request. Pure."""
+
+    @property
+    def traits(self) -> Capabilities: ...
+
+    def dial(self, request: SpeechRequest, text: str) -> Dial:
+        """The request that asks for `text`."""
+
+    def reader(self, request: SpeechRequest) -> BodyReader:
+        """A reader for one answer."""
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """What an answer with an error status means. Header names are in lower case."""
+
+
+@runtime_checkable
+class ProcessVoice(Protocol):
+    """A voice that runs beside the gateway, in a process of its own (see tts/worker.py)."""
+
+    @property
+    def traits(self) -> Capabilities: ...
+
+    def command(self) -> Sequence[str]:
+        """The program and its arguments."""
+
+    def check(self) -> str | None:
+        """None if it can run here, else what is missing and how to get it."""
+
+
+TtsUpstream = SocketVoice | RequestVoice | ProcessVoice

@@ -1,0 +1,44 @@
+"""`gateway check --live` asks each provider in its own way."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.cli.credentials import try_credentials
+from gateway.upstreams.provider import Account, find
+from tests import services
+from tests.fakes.anthropic_messages import FakeAnthropic
+from tests.fakes.openai_chat import FakeOpenAI
+
+
+@pytest.fixture(scope="module")
+def openai() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI() as fake:
+        yield fake
+
+
+def tried(type_name: str, base_url: str) -> str | None:
+    settings = find(type_name).settings(type=type_name)
+    return try_credentials(Account(type_name, type_name, base_url, "k", settings=settings))
+
+
+def test_a_provider_that_lists_its_models_is_fine(openai: FakeOpenAI):
+    assert tried("openai", openai.base_url) is None
+
+
+def test_a_provider_with_paths_of_its_own_is_asked_there(openai: FakeOpenAI):
+    # Anthropic's list is where OpenAI's is, one folder up from what its base URL says
+    assert tried("anthropic", openai.url) is None
+    (asked,) = [one for one in openai.received if "x-api-key" in one.headers]
+    assert asked.path == "/v1/models"
+
+
+def test_a_refusal_says_its_status():
+    with FakeAnthropic() as fake:  # which serves no list
+        assert (tried("anthropic", fake.base_url) or "").startswith("refused with status 404")
+
+
+@pytest.mark.parametrize("type_name", ["openai", "anthropic"])
+def test_a_provider_that_is_not_there_cannot_be_reached(type_name: str):
+    problem = tried(type_name, f"http://127.0.0.1:{services.free_port()}/v1")
+    assert "cannot be reached" in (problem or "")

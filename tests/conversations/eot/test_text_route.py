@@ -1,0 +1,123 @@
+"""What the multilingual plugin asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.conversations.eot import text_route
+from gateway.conversations.eot.text_route import (
+    ITEMS_MAX,
+    NO_PREDICTION,
+    Conversation,
+    EotMultiEndpoint,
+    Language,
+    read_request,
+)
+from gateway.engines.turn_detection.text import Turn
+from gateway.server.admission import Admission
+from gateway.server.auth import Authenticator
+from gateway.settings.eot import EotConfig
+from gateway.settings.server import LimitsConfig
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.errors import Failure
+
+
+def test_a_conversation_is_what_user_and_assistant_said():
+    body = b"""{"items": [
+        {"type": "message", "role": "system", "content": ["Be kind."]},
+        {"type": "message", "role": "assistant", "content": ["Hello.", {"type": "image"}, "You?"]},
+        {"type": "agent_handoff", "new_agent_id": "x"},
+        {"type": "message", "role": "user", "content": ["I was"], "interrupted": false},
+        {"type": "message", "role": "user", "content": []}
+    ], "jobId": "AJ_1", "workerId": "AW_1"}"""
+
+    assert read_request(body) == Conversation(
+        [Turn("assistant", "Hello.\nYou?"), Turn("user", "I was")]
+    )
+
+
+def test_the_plugin_asks_for_a_languages_threshold_at_the_same_address():
+    assert read_request(b'{"language": "en-US"}') == Language("en-US")
+
+
+def test_content_may_be_plain_text():
+    body = b'{"items": [{"type": "message", "role": "user", "content": "hello"}]}'
+
+    assert read_request(body) == Conversation([Turn("user", "hello")])
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{", "the body is not JSON"),
+        (b"[]", "the body: expected a JSON object"),
+        (b"{}", "items: expected a list of messages"),
+        (b'{"items": {}}', "items: expected a list of messages"),
+        (b'{"language": 3}', "items: expected a list of messages"),
+        (b'{"items": [3]}', "items[0]: expected an object"),
+        (b'{"items": [{"role": "user", "content": 3}]}', "items[0].content: expected a list"),
+        (
+            b'{"items": [' + b",".join([b"{}"] * (ITEMS_MAX + 1)) + b"]}",
+            f"items: expected at most {ITEMS_MAX}",
+        ),
+    ],
+)
+def test_a_body_in_another_form_is_refused(body: bytes, expected: str):
+    failure = read_request(body)
+
+    assert isinstance(failure, Failure)
+    assert failure.message.startswith(expected)
+    assert failure.status == 400
+
+
+class Engine:
+    """Stands for the batcher: answers with `said` at once, or never."""
+
+    def __init__(self, *said: float | None) -> None:
+        self.said = said
+        self.left = 0
+
+    def place(self, answered: Callable[..., None]) -> Engine:
+        self.answered = answered
+        return self
+
+    def ask(self, question: Sequence[Turn]) -> None:
+        for one in self.said:
+            self.answered(question, one, None)
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+def endpoint(engine: Engine) -> EotMultiEndpoint:
+    limits, metrics = LimitsConfig(), Metrics()
+    made = EotMultiEndpoint(
+        EotConfig(), limits, Admission(Authenticator({}), limits, metrics), metrics
+    )
+    made._batcher = engine  # type: ignore[assignment]
+    return made
+
+
+@pytest.mark.parametrize(("said", "told"), [(0.25, 0.25), (None, NO_PREDICTION)])
+async def test_a_model_that_was_too_busy_has_no_prediction(said: float | None, told: float):
+    engine = Engine(said)
+
+    assert await endpoint(engine)._probability([Turn("user", "I was")]) == told
+    assert engine.left == 1
+
+
+async def test_a_model_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(text_route, "ANSWER_S_MAX", 0.0)
+    engine = Engine()
+
+    assert await endpoint(engine)._probability([Turn("user", "I was")]) == NO_PREDICTION
+    assert engine.left == 1
+
+
+async def test_where_nobody_said_anything_the_model_is_not_asked():
+    engine: Any = None  # it would break
+
+    assert await endpoint(engine)._probability([]) == NO_PREDICTION

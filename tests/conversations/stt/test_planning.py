@@ -1,0 +1,118 @@
+"""Whom a client's wish leads to, and with which options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.conversations.stt.planning import SttPlanner
+from gateway.conversations.stt.protocol import Asked, FallbackModel
+from gateway.settings.stt import SttConfig
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt, Plan
+
+
+class Catalogue:
+    models: Mapping[str, Plan] = {
+        "deepgram/nova-3": (Attempt("dg", "nova-3"),),
+        "assemblyai/universal-streaming": (Attempt("aai", "universal-streaming-english"),),
+        "speechmatics/enhanced": (Attempt("sm", "enhanced", {"max_delay": 2.0}),),
+        "local/whisper": (Attempt("local", "whisper"),),
+    }
+
+    def plan(self, model: str) -> Plan | Failure:
+        return self.models.get(model) or Failure(Kind.NOT_FOUND, "no such model", "model")
+
+
+class Upstream:
+    def __init__(self, terms: str | None, speakers: str | None) -> None:
+        self.terms_option, self.speakers_option = terms, speakers
+
+    def check(self, options: Mapping[str, Any]) -> Failure | None:
+        return Failure(Kind.BAD_REQUEST, "bad", "x") if options.get("bad") else None
+
+    def recognizer(self, attempt: Attempt, rate: int) -> Any:
+        raise NotImplementedError
+
+
+def planner(**config: Any) -> SttPlanner:
+    upstreams = {
+        "dg": Upstream("keyterm", "diarize"),
+        "aai": Upstream("keyterms_prompt", "speaker_labels"),
+        "sm": Upstream("additional_vocab", "diarization"),
+        "local": Upstream(None, None),
+    }
+    return SttPlanner(
+        Catalogue(), SttConfig(**config), upstreams, ("deepgram/nova-3",), ("local/whisper",)
+    )
+
+
+def places(plan: Plan | Failure) -> list[str]:
+    assert not isinstance(plan, Failure)
+    return [attempt.provider for attempt in plan]
+
+
+def test_the_clients_model_then_its_fallbacks_then_the_configured_then_local() -> None:
+    asked = Asked("deepgram/nova-3", fallbacks=(FallbackModel("assemblyai/universal-streaming"),))
+    plan = planner(fallback=["speechmatics/enhanced"])(asked)
+
+    assert places(plan) == ["dg", "aai", "sm", "local"]
+
+
+def test_a_place_stands_once_in_a_plan() -> None:
+    asked = Asked("deepgram/nova-3", fallbacks=(FallbackModel("deepgram/nova-3"),))
+
+    assert places(planner()(asked)) == ["dg", "local"]
+
+
+def test_a_language_behind_the_models_name_is_split_off() -> None:
+    asked = Asked("deepgram/nova-3:de", fallbacks=(FallbackModel("speechmatics/enhanced:fr"),))
+    plan = planner()(asked)
+
+    assert not isinstance(plan, Failure)
+    assert [attempt.language for attempt in plan] == ["de", "fr", None]
+
+
+def test_key_terms_and_speakers_reach_a_fallback_under_its_own_names() -> None:
+    asked = Asked(
+        "deepgram/nova-3",
+        extra={"keyterm": ["Parley"], "diarize": True, "endpointing": 50},
+        fallbacks=(FallbackModel("assemblyai/universal-streaming", {"prompt": "x"}),),
+    )
+    plan = planner()(asked)
+
+    assert not isinstance(plan, Failure)
+    assert plan[0].options["endpointing"] == 50
+    assert plan[1].options["keyterms_prompt"] == ["Parley"]
+    assert plan[1].options["speaker_labels"] is True
+    assert plan[1].options["prompt"] == "x"
+    assert "endpointing" not in plan[1].options
+
+
+def test_what_the_operator_set_for_a_deployment_stands() -> None:
+    plan = planner()(Asked("speechmatics/enhanced", extra={"max_delay": 0.7}))
+
+    assert not isinstance(plan, Failure)
+    assert plan[0].options["max_delay"] == 2.0
+
+
+def test_auto_goes_by_language() -> None:
+    auto = {"de": ["speechmatics/enhanced"], "default": ["assemblyai/universal-streaming"]}
+
+    assert places(planner(auto=auto)(Asked(None, "de-AT"))) == ["sm", "local"]
+    assert places(planner(auto=auto)(Asked(None, "ja"))) == ["aai", "local"]
+    assert places(planner()(Asked(None))) == ["dg", "local"]
+
+
+def test_an_unknown_model_is_refused_and_an_unknown_fallback_left_out() -> None:
+    assert isinstance(planner()(Asked("acme/ear")), Failure)
+    asked = Asked("deepgram/nova-3", fallbacks=(FallbackModel("acme/ear"),))
+
+    assert places(planner()(asked)) == ["dg", "local"]
+
+
+def test_a_bad_option_of_the_main_model_is_refused() -> None:
+    refused = planner()(Asked("deepgram/nova-3", extra={"bad": True}))
+
+    assert isinstance(refused, Failure)
+    assert refused.param == "x"

@@ -1,0 +1,74 @@
+"""Who speaks a text, in which voice, and who comes after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.conversations.tts.planning import TtsPlanner
+from gateway.conversations.tts.protocol import Style
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
+
+PLANS = {
+    "acme/one": (Attempt("acme", "one"),),
+    "both": (
+        Attempt("acme", "one"),
+        Attempt("acme-eu", "one"),
+        Attempt("zeus", "two", {"voice": "eve", "speed": 1.2}),
+        Attempt("hera", "three"),
+    ),
+    "zeus/two": (Attempt("zeus", "two"),),
+}
+
+
+class Catalogue:
+    def plan(self, model: str, pinned_provider: str | None = None) -> Any:
+        from gateway.upstreams.errors import Kind
+
+        return PLANS.get(model) or Failure(Kind.NOT_FOUND, f"no {model}")
+
+
+TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera"}
+PLANNER = TtsPlanner(Catalogue(), TYPES)  # type: ignore[arg-type]
+
+
+def test_the_first_attempt_is_tried_once_more_at_the_end():
+    plan = PLANNER.plan(Style("acme/one", "ann", "en", {"speed": 1}), ())
+    assert plan == (Attempt("acme", "one", {"speed": 1}, "ann", "en"),) * 2
+
+
+def test_a_voice_is_kept_within_a_vendor_and_is_the_deployments_own_elsewhere():
+    plan = PLANNER.plan(Style("both", "ann", None, {"speed": 1}), ())
+    assert isinstance(plan, tuple)
+    assert [(a.provider, a.voice) for a in plan[:4]] == [
+        ("acme", "ann"),
+        ("acme-eu", "ann"),
+        ("zeus", "eve"),
+        ("hera", None),
+    ]
+    assert plan[2].options == {"speed": 1.2}
+
+
+def test_the_clients_fallbacks_follow_with_their_own_voices_and_its_language():
+    fallback = (Style("zeus/two", "eva", None, {"pitch": 2}),)
+    plan = PLANNER.plan(Style("acme/one", "ann", "de"), fallback)
+    assert isinstance(plan, tuple)
+    assert plan[1] == Attempt("zeus", "two", {"pitch": 2}, "eva", "de")
+    assert plan[2] == plan[0]
+
+
+def test_a_fallback_that_is_not_served_is_left_out():
+    plan = PLANNER.plan(Style("acme/one"), (Style("nobody/x"),))
+    assert isinstance(plan, tuple)
+    assert [a.provider for a in plan] == ["acme", "acme"]
+
+
+def test_an_unknown_model_is_a_failure():
+    assert isinstance(PLANNER.plan(Style("nobody/x"), ()), Failure)
+
+
+def test_a_voice_may_stand_behind_the_model():
+    plan = PLANNER.plan(Style("acme/one:ann"), ())
+    assert isinstance(plan, tuple)
+    assert plan[0].voice == "ann"
+    assert isinstance(PLANNER.plan(Style("acme/one:ann", "bob"), ()), Failure)

@@ -1,0 +1,170 @@
+"""The byte relay: what goes through, what is noticed, what is held."""
+
+import orjson
+import pytest
+
+from gateway.providers._openai.byte_relay import LINE_BYTES_MAX, StreamRelay, WholeRelay
+from gateway.upstreams.chat import Usage
+from gateway.upstreams.errors import Kind
+
+
+def event(delta: dict | None = None, finish: str | None = None, **more: object) -> bytes:
+    chunk = {
+        "id": "chatcmpl-7",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        "usage": None,
+        **more,
+    }
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+ROLE = event({"role": "assistant", "content": ""})
+HELLO = event({"content": "Hello"})
+FINISH = event({}, "stop")
+USAGE = event(
+    choices=[],
+    usage={
+        "prompt_tokens": 9,
+        "completion_tokens": 2,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 1},
+    },
+)
+DONE = b"data: [DONE]\n\n"
+
+
+def test_bytes_come_out_as_they_went_in_however_they_were_cut():
+    stream = ROLE + HELLO + event({"content": ' "error" [DONE] "usage":{'}) + FINISH + USAGE + DONE
+    for size in (1, 7, 64, 1 << 20):
+        relay = StreamRelay()
+        heard = [relay.feed(stream[i : i + size]) for i in range(0, len(stream), size)]
+        assert b"".join(h.forward for h in heard) == stream
+        assert [h.failure for h in heard if h.failure] == []
+        assert sum(h.content for h in heard) == 1
+        assert [h.usage for h in heard if h.usage] == [Usage(9, 2, cached=4, reasoning=1)]
+        assert any(h.finished for h in heard)
+
+
+def test_a_role_is_no_content_and_text_is():
+    relay = StreamRelay()
+    assert not relay.feed(ROLE).content
+    assert relay.feed(HELLO).content
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "f"}}]},
+        {"content": "x"},
+        {"refusal": "no"},
+    ],
+)
+def test_what_a_caller_acts_on_is_content(delta: dict):
+    assert StreamRelay().feed(event(delta)).content
+
+
+@pytest.mark.parametrize("delta", [None, {}, {"content": None}, {"reasoning_content": "hm"}])
+def test_what_a_caller_ignores_is_no_content(delta: dict | None):
+    assert not StreamRelay().feed(event(delta)).content
+
+
+def test_a_stream_that_ends_without_a_finish_is_broken_off():
+    relay = StreamRelay()
+    relay.feed(ROLE + HELLO)
+    failure = relay.finish().failure
+    assert failure is not None
+    assert failure.kind is Kind.CONNECTION_LOST
+
+
+def test_a_finish_without_done_is_a_success_and_done_is_added():
+    relay = StreamRelay()
+    relay.feed(HELLO + FINISH)
+    heard = relay.finish()
+    assert heard.failure is None
+    assert heard.finished
+    assert heard.forward == DONE
+
+
+def test_a_last_line_without_a_line_end_is_read():
+    relay = StreamRelay()
+    relay.feed(HELLO + FINISH + b"data: [DONE]")
+    heard = relay.finish()
+    assert heard.finished
+    assert heard.forward.startswith(b"data: [DONE]")
+
+
+@pytest.mark.parametrize("null", [b'"delta":null', b'"delta": null'])
+def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(null: bytes):
+    relay = StreamRelay()
+    relay.feed(HELLO)
+    chunk = b'data: {"choices":[{"index":0,' + null + b"}]}\n\n"
+    assert relay.feed(chunk).forward == chunk.replace(null, b'"delta":{}')
+    said = event({"content": 'he said "delta":null'})
+    assert relay.feed(said).forward == said
+
+
+def test_nothing_counts_after_done():
+    relay = StreamRelay()
+    assert relay.feed(HELLO + DONE + event({"content": "late"})).forward == HELLO + DONE
+    assert relay.feed(event({"content": "later"})).forward == b""
+
+
+@pytest.mark.parametrize("before", [b"", HELLO])
+def test_an_error_in_the_stream_ends_it_and_is_not_passed_on(before: bytes):
+    error = b'data: {"error": {"message": "overloaded", "type": "server_error"}}\n\n'
+    heard = StreamRelay().feed(before + error)
+    assert heard.failure is not None
+    assert heard.failure.message == "overloaded"
+    assert heard.failure.kind is Kind.UPSTREAM_ERROR
+    assert heard.forward == before
+
+
+def test_an_error_with_an_http_like_code_is_judged_by_it():
+    error = b'data: {"error": {"message": "slow down", "code": 429}}\n\n'
+    failure = StreamRelay().feed(error).failure
+    assert failure is not None
+    assert failure.kind is Kind.RATE_LIMITED
+
+
+@pytest.mark.parametrize("garbage", [b"data: {no json}\n\n", b"data: 17\n\n", b"data: [1]\n\n"])
+def test_an_event_that_is_no_json_object_is_nonsense(garbage: bytes):
+    failure = StreamRelay().feed(ROLE + garbage).failure
+    assert failure is not None
+    assert failure.kind is Kind.PROTOCOL_ERROR
+
+
+def test_a_line_without_end_is_refused_at_the_bound():
+    relay = StreamRelay()
+    assert relay.feed(b"data: " + b"x" * (LINE_BYTES_MAX - 6)).failure is None
+    failure = relay.feed(b"x").failure
+    assert failure is not None
+    assert failure.kind is Kind.PROTOCOL_ERROR
+
+
+def test_comments_are_passed_on_and_are_no_content():
+    heard = StreamRelay().feed(b": waiting\n\n")
+    assert heard.forward == b": waiting\n\n"
+    assert not heard.content
+
+
+def test_windows_line_ends_are_understood():
+    relay = StreamRelay()
+    assert relay.feed(HELLO.replace(b"\n", b"\r\n")).content
+    assert relay.feed(b"data: [DONE]\r\n\r\n").finished
+
+
+def test_a_whole_answer_is_passed_on_untouched():
+    body = b'{"id": "1",  "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
+    relay = WholeRelay()
+    relay.feed(body[:10])
+    relay.feed(body[10:])
+    heard = relay.finish()
+    assert heard.forward == body
+    assert heard.usage == Usage(3, 4)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1, 2]", b'{"error": {"message": "no"}}'])
+def test_a_whole_answer_that_is_none_is_a_failure(body: bytes):
+    relay = WholeRelay()
+    relay.feed(body)
+    assert relay.finish().failure is not None

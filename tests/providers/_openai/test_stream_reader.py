@@ -1,0 +1,349 @@
+"""Streams that are not clean come out as LiveKit's client needs them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.providers._openai.byte_relay import LINE_BYTES_MAX
+from gateway.providers._openai.stream_reader import CALLS_MAX, EventReader, openai_reader
+from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
+from gateway.upstreams.errors import Kind
+
+DONE = b"data: [DONE]\n\n"
+
+
+def a_request(*, stream: bool = True, usage: bool = True) -> ChatRequest:
+    return ChatRequest(
+        {"model": "m", "messages": [{}]}, "m", stream, usage=usage, id="chatcmpl-req_1", created=7
+    )
+
+
+def reader(**kwargs: Any) -> EventReader:
+    return openai_reader(a_request(), "m-1", **kwargs)
+
+
+def chunk(delta: Any = None, finish: Any = None, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + orjson.dumps({"id": "c", "choices": [choice], **more}) + b"\n\n"
+
+
+def call(index: int | None, call_id: str | None, name: str | None, arguments: Any = None) -> dict:
+    entry: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
+    return entry | {k: v for k, v in (("index", index), ("id", call_id)) if v is not None}
+
+
+def play(of: EventReader, pieces: Iterable[bytes]) -> tuple[list[dict[str, Any]], ReaderUpdate]:
+    """The chunks that come out, and the last thing heard."""
+    out, heard = b"", ReaderUpdate()
+    for piece in pieces:
+        heard = of.feed(piece)
+        out += heard.forward
+        if heard.failure is not None or heard.finished:
+            break
+    else:
+        heard = of.finish()
+        out += heard.forward
+    lines = [line[6:] for line in out.splitlines() if line.startswith(b"data: ")]
+    if heard.failure is None:
+        assert lines[-1] == b"[DONE]"
+    return [orjson.loads(line) for line in lines if line != b"[DONE]"], heard
+
+
+def calls_of(chunks: list[dict[str, Any]]) -> list[tuple[int, str, str, str]]:
+    return [
+        (c["index"], c["id"], c["function"]["name"], c["function"]["arguments"])
+        for one in chunks
+        for choice in one["choices"]
+        for c in choice["delta"].get("tool_calls", ())
+    ]
+
+
+def finish_of(chunks: list[dict[str, Any]]) -> list[str]:
+    return [
+        choice["finish_reason"]
+        for one in chunks
+        for choice in one["choices"]
+        if choice["finish_reason"]
+    ]
+
+
+def text_of(chunks: list[dict[str, Any]]) -> str:
+    return "".join(
+        choice["delta"].get("content") or "" for one in chunks for choice in one["choices"]
+    )
+
+
+ONE = call(0, "a", "f", '{"x":1}')
+TWO = call(1, "b", "g", "{}")
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [[ONE], [TWO]],
+        [[ONE, TWO]],
+        [
+            [call(0, "a", "f", "")],
+            [call(0, None, None, '{"x"')],
+            [call(0, None, None, ":1}")],
+            [TWO],
+        ],
+        [[call(0, "a", "f", '{"x":1}')], [call(0, "b", "g", "{}")]],  # same index, other id
+        [[call(None, "a", "f", '{"x":1}')], [call(None, "b", "g", "{}")]],
+        [[call(3, "a", "f", '{"x":1}')], [call(1, "b", "g", "{}")]],
+        [[call(0, "a", "f", '{"x":')], [call(0, "a", "f", "1}")], [TWO]],  # name repeated
+        [[call(0, "a", "f", {"x": 1})], [call(1, "b", "g", {})]],  # objects
+        [[call(0, "a", "f", '{"x":1}')], [call(1, "b", "g", "")]],  # empty arguments
+        [[call(0, "a", "f")], [call(1, "b", "g")], [call(0, None, None, '{"x":1}')]],  # in turns
+    ],
+)
+def test_calls_come_out_whole_numbered_and_named_once(deltas: list):
+    chunks, heard = play(
+        reader(), [*(chunk({"tool_calls": one}) for one in deltas), chunk({}, "tool_calls"), DONE]
+    )
+    assert heard.finished
+    assert calls_of(chunks) == [(0, "a", "f", '{"x":1}'), (1, "b", "g", "{}")]
+    assert finish_of(chunks) == ["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [[call(0, None, "f", "{}")], [call(0, None, "g", "{}")]],
+        [[call(None, "", "f", "{}"), call(None, "", "g", "{}")]],
+        [[call(0, None, "f", "{}"), call(0, None, "f", '{"again":1}')]],
+    ],
+)
+def test_calls_without_an_id_get_one_each(deltas: list):
+    chunks, _ = play(reader(), [*(chunk({"tool_calls": d}) for d in deltas), chunk({}, "stop")])
+    first, second = calls_of(chunks)
+    assert first[1]
+    assert second[1]
+    assert first[1] != second[1]
+
+
+@pytest.mark.parametrize(
+    "finish", ["stop", "tool_calls", "eos", "function_call", "odd", "tool_use"]
+)
+def test_calls_always_finish_as_calls(finish: str):
+    chunks, _ = play(reader(), [chunk({"tool_calls": [ONE]}), chunk({}, finish), DONE])
+    assert finish_of(chunks) == ["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    ("finish", "told"),
+    [
+        ("stop", "stop"),
+        ("eos", "stop"),
+        ("length", "length"),
+        ("sensitive", "content_filter"),
+        ("tool_calls", "stop"),
+        ("whatever", "stop"),
+    ],
+)
+def test_a_finish_reason_is_told_in_openais_words(finish: str, told: str):
+    chunks, _ = play(reader(), [chunk({"content": "x"}), chunk({}, finish), DONE])
+    assert finish_of(chunks) == [told]
+
+
+def test_an_empty_finish_reason_is_none_and_done_alone_ends_an_answer():
+    chunks, heard = play(reader(), [chunk({"content": "x"}, ""), chunk({}, ""), DONE])
+    assert heard.finished
+    assert finish_of(chunks) == ["stop"]
+
+
+@pytest.mark.parametrize("ending", [[], [DONE]])
+def test_a_stream_that_ends_without_anything_is_broken_off(ending: list[bytes]):
+    _, heard = play(reader(), [chunk({"role": "assistant"}), *ending])
+    assert heard.failure is not None
+    assert heard.failure.kind is Kind.CONNECTION_LOST
+
+
+def test_a_call_that_was_cut_by_the_length_is_a_failure():
+    _, heard = play(reader(), [chunk({"tool_calls": [ONE]}), chunk({}, "length"), DONE])
+    assert heard.failure is not None
+    assert not heard.content
+
+
+def test_nothing_of_a_call_is_passed_on_before_it_is_whole_but_work_is_seen():
+    of = reader()
+    heard = of.feed(chunk({"tool_calls": [call(0, "a", "f", '{"x":')]}))
+    assert (heard.forward, heard.content, heard.progress) == (b"", False, True)
+
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [chunk({}, "stop", usage=USAGE)],
+        [chunk({}, "stop"), chunk(None, None, usage=USAGE)],
+        [chunk({}, "stop"), b"data: " + orjson.dumps({"choices": [], "usage": USAGE}) + b"\n\n"],
+        [chunk({}, "stop", x_groq={"usage": USAGE})],
+        [chunk({}, None, usage={**USAGE, "completion_tokens": 1}), chunk({}, "stop", usage=USAGE)],
+        [
+            b"data: "
+            + orjson.dumps({"choices": [{"delta": {}, "finish_reason": "stop", "usage": USAGE}]})
+            + b"\n\n"
+        ],
+    ],
+)
+def test_wherever_usage_stands_it_comes_once_after_the_finish(pieces: list[bytes]):
+    chunks, heard = play(reader(), [chunk({"content": "x"}), *pieces, DONE])
+    assert [one for one in chunks if "usage" in one] == [chunks[-1]]
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["total_tokens"] == 15
+    assert heard.usage == Usage(9, 6)
+
+
+def test_reasoning_is_counted_inside_what_was_written():
+    usage = {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 40,
+        "completion_tokens_details": {"reasoning_tokens": 25},
+    }
+    chunks, _ = play(reader(), [chunk({"content": "x"}, "stop", usage=usage), DONE])
+    told = chunks[-1]["usage"]
+    assert (told["completion_tokens"], told["total_tokens"]) == (30, 40)
+
+
+def test_a_client_that_did_not_ask_for_usage_gets_none_and_we_know_it_all_the_same():
+    of = openai_reader(a_request(usage=False), "m-1")
+    chunks, heard = play(of, [chunk({"content": "x"}, "stop", usage=USAGE), DONE])
+    assert not any("usage" in one for one in chunks)
+    assert heard.usage == Usage(9, 6)
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_are_no_content(name: str):
+    of = reader()
+    heard = of.feed(chunk({name: "hm"}))
+    assert (heard.content, heard.progress) == (False, True)
+    chunks, _ = play(of, [chunk({"content": "x"}, "stop"), DONE])
+    assert text_of(chunks) == "x"
+
+
+def test_thoughts_in_parts_of_the_content_are_kept_apart():
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
+    said = [{"type": "text", "text": "Hello"}]
+    chunks, _ = play(reader(), [chunk({"content": parts}), chunk({"content": said}, "stop"), DONE])
+    assert text_of(chunks) == "Hello"
+
+
+def test_thoughts_that_a_provider_wants_back_travel_with_the_call():
+    of = reader(carry_reasoning=True)
+    chunks, _ = play(
+        of, [chunk({"reasoning_content": "hm"}), chunk({"tool_calls": [ONE]}, "stop"), DONE]
+    )
+    (made,) = chunks[-2]["choices"][0]["delta"]["tool_calls"]
+    assert made["extra_content"] == {"livekit": {"reasoning_content": "hm"}}
+
+
+def test_geminis_signatures_come_through_on_calls_and_alone():
+    signature = {"google": {"thought_signature": "s"}}
+    deltas = [{"content": "x", "extra_content": signature}]
+    deltas += [{"tool_calls": [ONE | {"extra_content": signature}]}]
+    chunks, _ = play(reader(), [*(chunk(delta) for delta in deltas), chunk({}, "stop"), DONE])
+    assert chunks[0]["choices"][0]["delta"]["extra_content"] == signature
+    (made,) = chunks[-2]["choices"][0]["delta"]["tool_calls"]
+    assert made["extra_content"] == signature
+
+
+def test_geminis_thoughts_are_not_said():
+    thought = {"content": "hm", "extra_content": {"google": {"thought": True}}}
+    chunks, _ = play(reader(), [chunk(thought), chunk({"content": "x"}, "stop"), DONE])
+    assert text_of(chunks) == "x"
+
+
+def test_one_id_for_the_whole_answer_and_a_role_once():
+    pieces = [
+        b'data: {"choices": [], "id": "", "prompt_filter_results": []}\n\n',
+        chunk({"role": "assistant", "content": "a"}),
+        b'data: {"id": "other", "choices": [{"index": 0, "delta": {"content": "b"}}]}\n\n',
+        chunk(None),
+        chunk({}, "stop"),
+        DONE,
+    ]
+    chunks, _ = play(reader(), pieces)
+    assert {one["id"] for one in chunks} == {"c"}
+    roles = [one["choices"][0]["delta"].get("role") for one in chunks]
+    assert roles == ["assistant", None, None]
+    assert text_of(chunks) == "ab"
+
+
+def test_what_is_nobodys_business_is_left_out():
+    pieces = [
+        chunk({"content": "a", "token_id": 3}, None, x_groq={"id": "r"}, time_info={"t": 1}),
+        chunk({}, "stop", timings={"t": 1}, obfuscation="xx"),
+        DONE,
+    ]
+    chunks, _ = play(reader(), pieces)
+    known = {"id", "object", "created", "model", "choices", "usage"}
+    assert all(set(one) <= known for one in chunks)
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"error": {"message": "m", "code": 429}, "choices": []}, Kind.RATE_LIMITED),
+        ({"error": {"message": "m"}, "status_code": 429}, Kind.RATE_LIMITED),
+        ({"x_groq": {"error": "m"}, "choices": []}, Kind.UPSTREAM_ERROR),
+        ({"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}, Kind.UPSTREAM_ERROR),
+        ({"error": {"message": "m", "type": "overloaded_error"}}, Kind.OVERLOADED),
+    ],
+)
+def test_an_error_in_the_stream_is_a_failure_and_ends_nothing_cleanly(event: dict, kind: Kind):
+    of = reader()
+    of.feed(chunk({"content": "x"}))
+    heard = of.feed(b"data: " + orjson.dumps(event) + b"\n\n")
+    assert heard.failure is not None
+    assert heard.failure.kind is kind
+    assert b"[DONE]" not in heard.forward
+
+
+@pytest.mark.parametrize("garbage", [b"data: {\n\n", b"data: 3\n\n", b'data: "x"\n\n'])
+def test_garbage_is_nonsense(garbage: bytes):
+    failure = reader().feed(garbage).failure
+    assert failure is not None
+    assert failure.kind is Kind.PROTOCOL_ERROR
+
+
+def test_everything_has_a_bound():
+    assert reader().feed(b"data: " + b"x" * (LINE_BYTES_MAX + 1)).failure is not None
+    many = [call(i, f"id{i}", "f", "{}") for i in range(CALLS_MAX + 1)]
+    assert reader().feed(chunk({"tool_calls": many})).failure is not None
+    of, heard = reader(), ReaderUpdate()
+    for _ in range(3):
+        heard = of.feed(chunk({"tool_calls": [call(0, "a", "f", "x" * 500_000)]}))
+    assert heard.failure is not None
+
+
+def test_pieces_may_be_cut_anywhere():
+    whole = b": hi\r\n\r\n" + chunk({"content": "äöü"}) + chunk({}, "stop") + DONE
+    for cut in range(len(whole)):
+        chunks, heard = play(reader(), [whole[:cut], whole[cut:]])
+        assert heard.finished
+        assert text_of(chunks) == "äöü"
+
+
+def test_an_answer_that_is_wanted_whole_is_put_together():
+    of = openai_reader(a_request(stream=False), "m-1")
+    for piece in (chunk({"reasoning": "hm"}), chunk({"content": "Hel"}), chunk({"content": "lo"})):
+        heard = of.feed(piece)
+        assert heard.progress
+        assert heard.forward == b""
+    of.feed(chunk({"tool_calls": [ONE]}))
+    heard = of.feed(chunk({}, "stop", usage=USAGE) + DONE)
+    assert heard.finished
+    answer = orjson.loads(heard.forward)
+    (choice,) = answer["choices"]
+    assert answer["object"] == "chat.completion"
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "Hello"
+    assert choice["message"]["reasoning_content"] == "hm"
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x":1}'}
+    assert answer["usage"]["total_tokens"] == 15

@@ -1,0 +1,178 @@
+"""Which deployments rest, and for how long."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.routing.breaker import (
+    FAILURES_TO_REST,
+    LONG_REST_S,
+    RECENT,
+    REST_S,
+    REST_S_MAX,
+    TTFT_SAMPLES_MIN,
+    UNKNOWN_MAX,
+    Breaker,
+)
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+
+A, A2, B = Attempt("acme", "a-1"), Attempt("acme", "a-2"), Attempt("zeus", "z-1")
+KNOWN = {(one.provider, one.model) for one in (A, A2, B)}
+BROKEN = Failure(Kind.UPSTREAM_ERROR, "x")
+
+
+def failed(health: Breaker, attempt: Attempt = A, times: int = 1, now: float = 0.0) -> bool:
+    rests = False
+    for _ in range(times):
+        health.began(attempt, now)
+        rests = health.failed(attempt, BROKEN, now)
+    return rests
+
+
+def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out():
+    health = Breaker(KNOWN)
+    assert not failed(health, times=FAILURES_TO_REST - 1)
+    assert health.order((A, B), 0.0) == (A, B)
+    assert failed(health)
+    assert health.order((A, B), 0.0) == (B, A)
+    assert health.order((A,), 0.0) == (A,)
+
+
+def test_a_success_in_between_forgets_the_row():
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST - 1)
+    health.worked(A)
+    assert not failed(health, times=FAILURES_TO_REST - 1)
+
+
+def test_a_share_of_failures_is_enough_without_a_row():
+    health = Breaker(KNOWN)
+    rests = False
+    for i in range(RECENT):
+        health.began(A, 0.0)
+        if i % 2:
+            rests = health.failed(A, BROKEN, 0.0) or rests
+        else:
+            health.worked(A)
+    assert rests
+
+
+def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere():
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    assert health.order((A, B), REST_S) == (A, B)
+    health.began(A, REST_S)
+    assert health.order((A, B), REST_S) == (B, A)
+    health.worked(A)
+    assert health.order((A, B), REST_S) == (A, B)
+
+
+def test_a_failed_probe_doubles_the_rest_up_to_a_bound():
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    now, rests = 0.0, []
+    for _ in range(6):
+        began = now
+        while health.resting(A, now):
+            now += 1.0
+        rests.append(now - began)
+        failed(health, now=now)
+    assert rests[:3] == [REST_S, 2 * REST_S, 4 * REST_S]
+    assert max(rests) == REST_S_MAX
+
+
+def test_a_probe_that_was_let_go_lets_somebody_else_probe():
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    health.began(A, REST_S)
+    health.cancelled(A)
+    assert health.order((A, B), REST_S) == (A, B)
+
+
+def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
+    health = Breaker(KNOWN)
+    health.failed(A, Failure(Kind.RATE_LIMITED, "x", retry_after_s=7), 10.0)
+    assert health.order((A, B), 16.9) == (B, A)
+    assert health.order((A, B), 17.0) == (A, B)
+    assert health.order((A2, B), 16.9) == (A2, B)  # limits are for each model
+
+
+@pytest.mark.parametrize(
+    ("failure", "whole"),
+    [
+        (Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=401), True),
+        (Failure(Kind.UPSTREAM_QUOTA, "x", upstream_status=402), True),
+        (Failure(Kind.UPSTREAM_FORBIDDEN, "x", upstream_status=403), False),
+        (Failure(Kind.UPSTREAM_NOT_FOUND, "x", upstream_status=404), False),
+    ],
+)
+def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: bool):
+    health = Breaker(KNOWN)
+    assert health.failed(A, failure, 0.0)
+    assert health.order((A, B), LONG_REST_S - 1) == (B, A)
+    assert health.resting(A2, LONG_REST_S - 1) is whole
+    assert health.order((A, B), LONG_REST_S) == (A, B)
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.BAD_REQUEST, Kind.CONTEXT_LENGTH, Kind.TOO_LARGE, Kind.UNSUPPORTED]
+)
+def test_a_callers_fault_is_no_failure(kind: Kind):
+    health = Breaker(KNOWN)
+    for _ in range(50):
+        health.failed(A, Failure(kind, "x"), 0.0)
+    assert not health.resting(A, 0.0)
+
+
+def test_a_callers_fault_does_not_end_the_rest_that_a_refused_key_began():
+    health = Breaker(KNOWN)
+    health.failed(A, Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=401), 0.0)
+    health.began(A2, 1.0)
+    health.failed(A2, Failure(Kind.BAD_REQUEST, "x"), 1.0)
+    assert health.resting(A, 1.0)
+    assert health.order((A, A2, B), 1.0) == (B, A, A2)
+
+
+def test_a_voice_that_is_not_there_rests_alone_and_at_once():
+    health = Breaker(KNOWN)
+    missing, other = replace(A, voice="nobody"), replace(A, voice="somebody")
+    assert health.failed(missing, Failure(Kind.UPSTREAM_NOT_FOUND, "x"), 0.0)
+    assert health.resting(missing, 1.0)
+    assert not health.resting(other, 1.0)
+    assert not health.resting(A, 1.0)
+
+
+def test_a_probe_whose_request_was_at_fault_lets_somebody_else_probe():
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    health.began(A, REST_S)
+    health.failed(A, Failure(Kind.CONTEXT_LENGTH, "x"), REST_S)
+    assert health.order((A, B), REST_S) == (A, B)
+
+
+def test_a_limit_that_leaves_nothing_rests_before_the_first_refusal():
+    health = Breaker(KNOWN)
+    health.rate_limited_until(A, 3.0, 0.0)
+    assert health.order((A, B), 2.9) == (B, A)
+    assert health.order((A, B), 3.0) == (A, B)
+
+
+def test_models_that_callers_invent_are_remembered_up_to_a_bound_and_push_out_no_known_one():
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    for i in range(10 * UNKNOWN_MAX):
+        health.failed(Attempt("acme", f"m{i}"), BROKEN, 0.0)
+    assert len(health._states) <= UNKNOWN_MAX + len(KNOWN) + 1
+    assert health.resting(A, 0.0)
+
+
+def test_the_time_that_most_first_tokens_take_is_known_after_some():
+    health = Breaker(KNOWN)
+    for i in range(TTFT_SAMPLES_MIN - 1):
+        health.record_ttft(A, 0.1 + i / 1000)
+    assert health.ttft_p95_s(A) is None
+    health.record_ttft(A, 9.0)
+    p95 = health.ttft_p95_s(A)
+    assert p95 is not None
+    assert 0.1 < p95 < 1.0

@@ -1,0 +1,128 @@
+"""Model names to plans."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from gateway.config import ConfigError, load
+from gateway.routing.catalogue import NAME_CHARS_MAX, Catalogue
+from gateway.upstreams.errors import Failure, Kind
+
+PROVIDERS = """
+providers:
+  openai: {api_key: x}
+  east: {type: openai-compatible, base_url: "http://east/v1", models: [llama]}
+  west: {type: openai-compatible, base_url: "http://west/v1"}
+"""
+
+
+def routes(tmp_path, models: str = "", seed: int = 1) -> Catalogue:
+    file = tmp_path / "c.yaml"
+    file.write_text(PROVIDERS + models)
+    config = load(file, {})
+    return Catalogue(config.models, config.accounts(), "chat", random.Random(seed))
+
+
+def asked(routes: Catalogue, model: str, *args, **kwargs) -> list[tuple[str, str]]:
+    plan = routes.plan(model, *args, **kwargs)
+    assert not isinstance(plan, Failure), plan
+    return [(attempt.provider, attempt.model) for attempt in plan]
+
+
+def test_the_configuration_comes_before_the_catalogue(tmp_path):
+    made = routes(tmp_path, "models: {openai/gpt-4.1: [{provider: west, model: w}]}")
+    assert asked(made, "openai/gpt-4.1") == [("west", "w")]
+    assert asked(made, "openai/gpt-4o") == [("openai", "gpt-4o")]
+    assert asked(made, "east/llama") == [("east", "llama")]
+
+
+def test_an_alias_stands_for_another_names_deployments(tmp_path):
+    made = routes(
+        tmp_path,
+        """
+models:
+  fast: [openai/gpt-4.1-mini, {provider: east, model: llama}]
+  usual: fast
+  cold: {model: usual}
+""".replace("  cold: {model: usual}\n", "  cold: [{model: usual, options: {temperature: 0}}]\n"),
+    )
+    expected = [("openai", "gpt-4.1-mini"), ("east", "llama")]
+    assert asked(made, "usual") == expected
+    assert asked(made, "cold") == expected
+    assert made.plan("cold")[1].options == {"temperature": 0}
+
+
+def test_an_alias_in_a_circle_is_a_mistake(tmp_path):
+    with pytest.raises(ConfigError, match="leads back"):
+        routes(tmp_path, "models: {a: b, b: [c], c: a}")
+
+
+def test_a_star_stands_for_the_rest_of_the_name(tmp_path):
+    made = routes(
+        tmp_path,
+        """
+models:
+  "local/*": [{provider: east, model: "*"}]
+  "local/big-*": [{provider: west, model: "huge-*"}, {provider: east, model: fixed}]
+""",
+    )
+    assert asked(made, "local/qwen:7b") == [("east", "qwen:7b")]
+    assert asked(made, "local/big-one") == [("west", "huge-one"), ("east", "fixed")]
+    assert isinstance(made.plan("local/"), Failure)
+
+
+def test_weights_draw_the_first_and_keep_the_others_behind(tmp_path):
+    made = routes(
+        tmp_path,
+        """
+models:
+  m:
+    - {provider: east, model: e, weight: 3}
+    - {provider: west, model: w, weight: 1}
+    - {provider: openai, model: o}
+""",
+    )
+    first = Counter(asked(made, "m")[0][0] for _ in range(2000))
+    assert 0.7 < first["east"] / 2000 < 0.8
+    assert all(asked(made, "m")[2] == ("openai", "o") for _ in range(20))
+    assert len(asked(made, "m")) == 3
+
+
+def test_a_clients_fallbacks_follow_with_parameters_of_their_own(tmp_path):
+    made = routes(tmp_path)
+    plan = made.plan("openai/gpt-4o", None, [("east/llama", {"temperature": 0.1})])
+    assert [(a.provider, a.options) for a in plan] == [
+        ("openai", {}),
+        ("east", {"temperature": 0.1}),
+    ]
+    unknown = made.plan("openai/gpt-4o", None, [("nobody/x", {})])
+    assert isinstance(unknown, Failure)
+    assert unknown.param == "fallback"
+
+
+def test_a_pinned_provider_serves_alone_or_says_that_it_does_not(tmp_path):
+    made = routes(tmp_path, "models: {m: [{provider: east, model: e}, {provider: west, model: w}]}")
+    assert asked(made, "m", "west") == [("west", "w")]
+    refused = made.plan("m", "openai")
+    assert isinstance(refused, Failure)
+    assert refused.status == 400
+
+
+@pytest.mark.parametrize("name", ["nobody/x", "openai", "/x", "openai/", "x" * 100_000])
+def test_an_unknown_name_is_a_short_404(tmp_path, name: str):
+    failure = routes(tmp_path).plan(name)
+    assert isinstance(failure, Failure)
+    assert failure.kind is Kind.NOT_FOUND
+    assert len(failure.message) < 300
+
+
+def test_a_name_beyond_the_bound_reaches_nobody_by_prefix(tmp_path):
+    assert isinstance(routes(tmp_path).plan("openai/" + "x" * NAME_CHARS_MAX), Failure)
+
+
+def test_limits_are_for_one_deployment(tmp_path):
+    made = routes(tmp_path, "models: {m: [{provider: east, model: e, concurrency: 2}]}")
+    assert made.limits[("east", "e")].concurrency == 2
+    with pytest.raises(ConfigError, match="limits are for one model"):
+        routes(tmp_path, 'models: {"m/*": [{provider: east, model: "*", concurrency: 2}]}')

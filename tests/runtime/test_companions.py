@@ -1,0 +1,92 @@
+"""Processes beside the gateway are kept running, and end with it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from gateway.runtime.companions import ManagedProcesses
+from gateway.upstreams.chat import ManagedProcess
+
+CHILD = """
+import json, os, sys
+told = json.loads(sys.stdin.readline())
+print(json.dumps({"address": f"http://127.0.0.1:{os.getpid()}"}), flush=True)
+if told["stays"]:
+    sys.stdin.read()
+"""
+
+
+def a_companion(script: str = CHILD, *, stays: bool = True) -> ManagedProcess:
+    return ManagedProcess(
+        "m", (sys.executable, "-c", script), json.dumps({"stays": stays}), wanted=True
+    )
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_process_says_where_it_listens_and_ends_with_the_gateway():
+    companion = a_companion()
+    companions = ManagedProcesses([companion])
+    companions.start()
+    await until(lambda: companion.address)
+    pid = int(companion.address.rpartition(":")[2])
+    await companions.close()
+    assert companion.address is None
+    assert not alive(pid)
+
+
+async def test_a_process_that_was_killed_is_started_again():
+    companion = a_companion()
+    companions = ManagedProcesses([companion])
+    companions.start()
+    await until(lambda: companion.address)
+    first = companion.address
+    os.kill(int(first.rpartition(":")[2]), signal.SIGKILL)
+    await until(lambda: companion.address not in (None, first))
+    assert alive(int(companion.address.rpartition(":")[2]))
+    await companions.close()
+
+
+async def test_a_process_that_says_nonsense_is_not_used():
+    companion = a_companion("print('hello', flush=True); import sys; sys.stdin.read()")
+    companions = ManagedProcesses([companion])
+    companions.start()
+    await asyncio.sleep(0.5)
+    assert companion.address is None
+    await companions.close()
+
+
+async def test_a_program_that_is_not_there_does_no_harm():
+    companion = ManagedProcess("m", ("/nonexistent",), "{}", wanted=True)
+    companions = ManagedProcesses([companion])
+    companions.start()
+    await asyncio.sleep(0.05)
+    assert companion.address is None
+    await companions.close()
+
+
+async def test_a_process_that_nobody_wants_is_not_started():
+    companion = a_companion()
+    companion.wanted = False
+    companions = ManagedProcesses([companion])
+    companions.start()
+    await asyncio.sleep(0.3)
+    assert companion.address is None
+    companion.wanted = True
+    await until(lambda: companion.address)
+    await companions.close()

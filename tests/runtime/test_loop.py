@@ -1,0 +1,96 @@
+"""The loop between a session and its events."""
+
+import asyncio
+
+from gateway.runtime.loop import Inbox, drive
+from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
+
+
+class Echo:
+    """Answers every event with itself; wants to be woken when told so."""
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
+        self.times: list[float] = []
+
+    def handle(self, event: object, now: float) -> list[object]:
+        self.times.append(now)
+        if isinstance(event, DeadlinePassed):
+            self.deadline = None
+        return [event]
+
+
+async def performed(session: Echo, inbox: Inbox, until: int, clock=None) -> list[object]:
+    done: list[object] = []
+
+    async def perform(action: object) -> bool:
+        done.append(action)
+        return len(done) < until
+
+    await asyncio.wait_for(drive(session, inbox, perform, *([clock] if clock else [])), 5)
+    return done
+
+
+async def test_events_are_handled_in_order_of_arrival():
+    inbox: Inbox[int] = Inbox()
+    for i in range(5):
+        inbox.post(i)
+    assert await performed(Echo(), inbox, 5) == [0, 1, 2, 3, 4]
+
+
+async def test_a_passed_deadline_comes_before_a_full_inbox():
+    inbox: Inbox[int] = Inbox()
+    inbox.post(1)
+    assert await performed(Echo(deadline=0.0), inbox, 2) == [DEADLINE_PASSED, 1]
+
+
+async def test_a_session_is_woken_at_its_deadline_when_nothing_happens():
+    loop = asyncio.get_running_loop()
+    session = Echo(deadline=loop.time() + 0.03)
+    wanted = session.deadline
+    assert await performed(session, Inbox(), 1, loop.time) == [DEADLINE_PASSED]
+    assert session.times[0] >= wanted
+
+
+async def test_a_deadline_that_moves_forward_is_met_only_then():
+    loop = asyncio.get_running_loop()
+    inbox: Inbox[int] = Inbox()
+
+    class Moving(Echo):
+        def handle(self, event: object, now: float) -> list[object]:
+            actions = super().handle(event, now)
+            if event == 1:
+                self.deadline = self.later
+            return actions
+
+    session = Moving(deadline=loop.time() + 0.02)
+    session.later = loop.time() + 0.06
+    inbox.post(1)
+    assert await performed(session, inbox, 2, loop.time) == [1, DEADLINE_PASSED]
+    assert session.times[1] >= session.later
+
+
+async def test_a_full_inbox_slows_its_sender_down():
+    inbox: Inbox[int] = Inbox(capacity=2)
+    sent: list[int] = []
+
+    async def send() -> None:
+        for i in range(6):
+            await inbox.put(i)
+            sent.append(i)
+
+    sender = asyncio.create_task(send())
+    await asyncio.sleep(0)
+    assert sent == [0, 1]
+    assert await performed(Echo(), inbox, 6) == [0, 1, 2, 3, 4, 5]
+    await sender
+
+
+async def test_a_sender_that_waits_is_let_go_when_the_conversation_ends():
+    inbox: Inbox[int] = Inbox(capacity=1)
+    inbox.post(0)
+    sender = asyncio.create_task(inbox.put(1))
+    await asyncio.sleep(0)
+    assert not sender.done()
+    inbox.close()
+    await asyncio.wait_for(sender, 1)

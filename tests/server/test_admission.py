@@ -1,0 +1,71 @@
+"""Who may come in without a token, and who may not."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from gateway.server.admission import Admission, RequestContext
+from gateway.server.auth import Authenticator
+from gateway.settings.server import LimitsConfig
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.errors import Failure, Kind
+
+NETWORKS = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("172.31.0.0/16")]
+
+
+def a_door(**limits: int) -> Admission:
+    return Admission(Authenticator({"key": "secret"}), LimitsConfig(**limits), Metrics())
+
+
+def scope(client: tuple[str, int] | None, authorization: str | None = None) -> dict[str, Any]:
+    headers = [] if authorization is None else [(b"authorization", authorization.encode())]
+    return {"type": "http", "client": client, "headers": headers}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "172.31.9.9", "::ffff:127.0.0.1"])
+def test_a_named_network_needs_no_token(address: str):
+    visit = a_door().admit(scope((address, 1)), "eot_multi", NETWORKS)
+
+    assert isinstance(visit, RequestContext)
+    assert visit.caller.identity == "anonymous"
+    with visit:
+        pass
+
+
+@pytest.mark.parametrize(
+    "client", [("10.0.0.1", 1), ("::2", 1), ("::ffff:10.0.0.1", 1), ("", 1), ("x", 1), None]
+)
+def test_everybody_else_does(client: tuple[str, int] | None):
+    refused = a_door().admit(scope(client), "eot_multi", NETWORKS)
+
+    assert isinstance(refused, Failure)
+    assert refused.kind is Kind.UNAUTHENTICATED
+
+
+def test_a_route_without_such_networks_asks_everybody():
+    assert isinstance(a_door().admit(scope(("127.0.0.1", 1)), "bargein"), Failure)
+
+
+def test_a_wrong_token_is_not_overlooked_for_its_network():
+    refused = a_door().admit(scope(("127.0.0.1", 1), "Bearer x"), "eot_multi", NETWORKS)
+
+    assert isinstance(refused, Failure)
+
+
+def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
+    door = a_door(sessions_per_key=1)
+    first = door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
+    second = door.admit(scope(("127.0.0.1", 2)), "eot_multi", NETWORKS)
+
+    assert isinstance(first, RequestContext)
+    assert isinstance(second, Failure)
+    assert second.kind is Kind.TOO_MANY_SESSIONS
+    with first:
+        pass
+    door.draining = True
+    third = door.admit(scope(("127.0.0.1", 3)), "eot_multi", NETWORKS)
+    assert isinstance(third, Failure)
+    assert third.kind is Kind.SHUTTING_DOWN

@@ -1,0 +1,130 @@
+"""Who belongs here."""
+
+import base64
+import json
+
+import jwt
+import pytest
+
+from gateway.server.auth import TOKEN_CHARS_MAX, VERIFIED_MAX, Authenticator, Principal, mint
+from gateway.upstreams.errors import Failure
+
+KEYS = {"APIone": "1" * 40, "APItwo": "2" * 40}
+NOW = 1_800_000_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def an_authenticator(clock: Clock | None = None) -> Authenticator:
+    return Authenticator(KEYS, leeway_s=10, now=clock or Clock())
+
+
+def a_token(secret: str = KEYS["APIone"], algorithm: str = "HS256", **changes: object) -> str:
+    claims = {
+        "iss": "APIone",
+        "sub": "agent",
+        "nbf": NOW,
+        "exp": NOW + 600,
+        "inference": {"perform": True},
+        **changes,
+    }
+    claims = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(claims, secret, algorithm=algorithm)
+
+
+def unsigned() -> str:
+    def part(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    claims = {"iss": "APIone", "exp": NOW + 600, "inference": {"perform": True}}
+    return f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims)}."
+
+
+def test_a_clients_token_is_accepted_and_says_who_asks():
+    token = mint("APItwo", KEYS["APItwo"], identity="agent", ttl_s=600, now=NOW)
+    assert an_authenticator().authenticate(f"Bearer {token}") == Principal("APItwo", "agent")
+
+
+def test_the_scheme_is_not_case_sensitive():
+    assert isinstance(an_authenticator().authenticate(f"bearer {a_token()}"), Principal)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "word"),
+    [
+        (None, "missing"),
+        ("", "missing"),
+        ("Bearer", "malformed"),
+        ("Basic abc", "malformed"),
+        ("Bearer not.a.jwt", "malformed"),
+        ("Bearer " + "x" * (TOKEN_CHARS_MAX + 1), "malformed"),
+        (f"Bearer {unsigned()}", "algorithm"),
+        (f"Bearer {a_token(algorithm='HS512', secret='1' * 64)}", "algorithm"),
+        (f"Bearer {a_token(iss='APInobody')}", "unknown API key"),
+        (f"Bearer {a_token(iss=None)}", "unknown API key"),
+        (f"Bearer {a_token(secret=KEYS['APItwo'])}", "signature"),
+        (f"Bearer {a_token(exp=NOW - 11)}", "expired"),
+        (f"Bearer {a_token(exp=None)}", "expiry"),
+        (f"Bearer {a_token(nbf=NOW + 11)}", "not valid yet"),
+    ],
+)
+def test_who_cannot_show_a_good_token_is_refused_with_401(authorization: str | None, word: str):
+    refused = an_authenticator().authenticate(authorization)
+    assert isinstance(refused, Failure)
+    assert refused.status == 401
+    assert word in refused.message
+
+
+@pytest.mark.parametrize("grant", [None, {}, {"perform": False}, {"perform": "yes"}, "perform"])
+def test_a_good_token_without_the_grant_is_refused_with_403(grant: object):
+    refused = an_authenticator().authenticate(f"Bearer {a_token(inference=grant)}")
+    assert isinstance(refused, Failure)
+    assert refused.status == 403
+
+
+def test_clocks_may_differ_by_the_leeway():
+    clock = Clock()
+    token = a_token(nbf=NOW + 9, exp=NOW + 10)
+    authenticator = an_authenticator(clock)
+    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Principal)
+    clock.now = NOW + 19
+    assert isinstance(an_authenticator(clock).authenticate(f"Bearer {token}"), Principal)
+
+
+def test_a_remembered_token_is_refused_once_it_has_expired():
+    clock = Clock()
+    authenticator, token = an_authenticator(clock), a_token()
+    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Principal)
+    clock.now = NOW + 609
+    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Principal)
+    clock.now = NOW + 610
+    assert isinstance(authenticator.authenticate(f"Bearer {token}"), Failure)
+
+
+def test_an_expiry_that_is_no_time_is_refused():
+    for expiry in (float("nan"), float("inf"), True, "soon"):
+        token = jwt.PyJWT().encode(
+            {"iss": "APIone", "exp": None, "inference": {"perform": True}}, KEYS["APIone"]
+        )
+        header, _, _ = token.split(".")
+        claims = json.dumps({"iss": "APIone", "exp": expiry, "inference": {"perform": True}})
+        payload = base64.urlsafe_b64encode(claims.encode()).rstrip(b"=").decode()
+        signature = jwt.get_algorithm_by_name("HS256").sign(
+            f"{header}.{payload}".encode(), KEYS["APIone"].encode()
+        )
+        signed = base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
+        refused = an_authenticator().authenticate(f"Bearer {header}.{payload}.{signed}")
+        assert isinstance(refused, Failure), expiry
+
+
+def test_no_more_tokens_are_remembered_than_the_bound():
+    authenticator = an_authenticator()
+    for i in range(VERIFIED_MAX + 5):
+        authenticator.authenticate(f"Bearer {a_token(sub=str(i))}")
+    assert len(authenticator._verified) == VERIFIED_MAX

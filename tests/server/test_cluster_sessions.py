@@ -1,0 +1,72 @@
+"""A limit of sessions holds over several processes, and a dead one frees its places."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gateway.server import cluster_sessions
+from gateway.server.cluster_sessions import ClusterSessionCounts
+from tests import services
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Redis]:
+    with services.redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_sessions, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(cluster_sessions, "LEASE_S", 0.3)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_the_others_hold_is_known_and_given_back(redis: services.Redis):
+    one, two = Counter(k=2), Counter(k=1, other=5)
+    first = ClusterSessionCounts(redis.url, "a", one)
+    second = ClusterSessionCounts(redis.url, "a", two)
+    first.start()
+    second.start()
+    await until(lambda: first.elsewhere("k") == 1 and second.elsewhere("k") == 2)
+    assert first.elsewhere("other") == 5
+    two["k"] += 3
+    await until(lambda: first.elsewhere("k") == 4)
+    await second.close()
+    await until(lambda: first.elsewhere("k") == 0)
+    await first.close()
+
+
+async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.Redis):
+    first = ClusterSessionCounts(redis.url, "b", Counter())
+    dead = ClusterSessionCounts(redis.url, "b", Counter(k=7))
+    first.start()
+    dead.start()
+    await until(lambda: first.elsewhere("k") == 7)
+    assert dead._task is not None
+    dead._task.cancel()  # no goodbye
+    await until(lambda: first.elsewhere("k") == 0)
+    await first.close()
+    await dead._redis.aclose()
+
+
+async def test_without_a_store_each_process_counts_for_itself(tmp_path):
+    with services.redis(tmp_path) as server:
+        first = ClusterSessionCounts(server.url, "c", Counter())
+        second = ClusterSessionCounts(server.url, "c", Counter(k=1))
+        first.start()
+        second.start()
+        await until(lambda: first.elsewhere("k") == 1)
+        server.stop()
+        await until(lambda: first.elsewhere("k") == 0)
+        server.start()
+        await until(lambda: first.elsewhere("k") == 1)
+        await first.close()
+        await second.close()

@@ -1,0 +1,168 @@
+"""What a key may use, counted in memory and in a real Redis."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from gateway.server.asgi import failure_headers
+from gateway.server.quota import Quota, Standing
+from gateway.settings.quota import QuotaConfig
+from gateway.settings.usage import UsageConfig
+from gateway.upstreams.errors import Failure, error_body
+from tests import services
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Redis]:
+    with services.redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest) -> dict:
+    if request.param == "memory":
+        return {}
+    server: services.Redis = request.getfixturevalue("redis")
+    return {"redis_url": server.url, "prefix": f"t{time.monotonic_ns()}"}
+
+
+@pytest.fixture
+async def made() -> AsyncIterator[Callable[..., Quota]]:
+    """Makes quotas whose connections are closed in the end."""
+    quotas: list[Quota] = []
+
+    def make(config: QuotaConfig, **kwargs: object) -> Quota:
+        quotas.append(Quota(config, **kwargs))
+        return quotas[-1]
+
+    yield make
+    for quota in quotas:
+        await quota.close()
+
+
+async def entered(quota: Quota, key: str = "k", model: str = "openai/gpt-4o") -> Standing:
+    standing = await quota.enter(key, model)
+    assert isinstance(standing, Standing), standing
+    return standing
+
+
+async def refused(quota: Quota, key: str = "k", model: str = "openai/gpt-4o") -> Failure:
+    failure = await quota.enter(key, model)
+    assert isinstance(failure, Failure)
+    return failure
+
+
+async def test_requests_are_counted_and_refused_with_openais_body(store: dict, made):
+    quota = made(QuotaConfig(keys={"k": {"requests_per_minute": 2}}, **store))
+    assert (await entered(quota)).headers == {
+        "x-livekit-inference-rpm-limit": "2",
+        "x-livekit-inference-rpm-used": "1",
+    }
+    await entered(quota)
+    failure = await refused(quota)
+    error = error_body(failure)["error"]
+    assert failure.status == 429
+    assert error["type"] == "inference_quota_exceeded"
+    assert (error["quota_type"], error["category"]) == ("rpm", "rate")
+    assert "Try again" in error["hint"]
+    headers = dict(failure_headers(failure))
+    # a minute until the bucket fades, and half of one until one of its two requests has faded
+    assert 1 <= int(headers[b"retry-after"]) <= 90
+    assert headers[b"x-livekit-inference-rpm-used"] == b"2"
+    assert b"x-livekit-inference-tpm-used" not in headers
+
+
+async def test_tokens_are_counted_when_a_request_has_ended(store: dict, made):
+    quota = made(QuotaConfig(keys={"k": {"tokens_per_minute": 100}}, **store))
+    first = await entered(quota)
+    await entered(quota)
+    await quota.spend(first, 130, 0.0)
+    failure = await refused(quota)
+    assert failure.details["quota_type"] == "tpm"
+    assert failure.retry_after_s is not None
+
+
+async def test_a_balance_that_is_used_up_is_not_waited_for(store: dict, made):
+    quota = made(QuotaConfig(keys={"k": {"credits": 0.5}}, **store))
+    standing = await entered(quota)
+    assert standing.headers["x-livekit-inference-credits-limit"] == "0.5"
+    await quota.spend(standing, 10, 0.3)
+    assert (await entered(quota)).headers["x-livekit-inference-credits-used"] == "0.3"
+    await quota.spend(standing, 10, 0.3)
+    failure = await refused(quota)
+    assert failure.retry_after_s is None
+    assert failure.details["category"] == "balance"
+    assert b"retry-after" not in dict(failure_headers(failure))
+
+
+async def test_keys_and_models_are_counted_apart(store: dict, made):
+    config = QuotaConfig(
+        keys={
+            "*": {"requests_per_minute": 1},
+            "big": {"requests_per_minute": 9, "models": {"openai/*": {"requests_per_minute": 1}}},
+        },
+        **store,
+    )
+    quota = made(config)
+    await entered(quota, "a")
+    await entered(quota, "b")
+    await refused(quota, "a")
+    await entered(quota, "big", "openai/gpt-4o")
+    assert "openai/*" in (await refused(quota, "big", "openai/gpt-4.1")).message
+    await entered(quota, "big", "google/x")
+
+
+async def test_a_model_has_a_limit_for_all_callers_together(store: dict, made):
+    quota = made(QuotaConfig(models={"openai/gpt-4o": {"requests_per_minute": 2}}, **store))
+    await entered(quota, "a")
+    await entered(quota, "b")
+    await refused(quota, "c")
+    await entered(quota, "c", "openai/other")
+
+
+async def test_a_request_that_is_refused_for_another_reason_is_not_counted(store: dict, made):
+    quota = made(QuotaConfig(keys={"k": {"requests_per_minute": 5, "credits": 0}}, **store))
+    for _ in range(7):
+        assert (await refused(quota)).details["quota_type"] == "credits"
+
+
+async def test_without_a_quota_nothing_is_said(made):
+    quota = made(QuotaConfig())
+    assert (await entered(quota)).headers is None
+
+
+async def test_two_processes_count_together(redis: services.Redis, made):
+    config = QuotaConfig(keys={"k": {"requests_per_minute": 1}}, redis_url=redis.url, prefix="two")
+    await entered(made(config))
+    await refused(made(config))
+
+
+async def test_calls_go_on_while_the_store_is_down(tmp_path, made):
+    with services.redis(tmp_path) as server:
+        now = 0.0
+        config = QuotaConfig(keys={"k": {"requests_per_minute": 1}}, redis_url=server.url)
+        quota = made(config, clock=lambda: now)
+        await entered(quota)
+        server.stop()
+        await entered(quota)  # counted here alone
+        await refused(quota)
+        assert quota.store_failures == 1
+        server.start()
+        now = 60.0
+        await entered(quota)  # Redis has forgotten, and is asked again
+        await refused(quota)
+        assert quota.store_failures == 1
+
+
+def test_an_extra_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install .\.\[redis\]"):
+        QuotaConfig(redis_url="redis://x")
+    with pytest.raises(ValueError, match=r"pip install '.\[postgres\]'"):
+        UsageConfig(url="postgresql://x/y")
+
+
+def test_a_url_that_is_none_is_a_mistake():
+    with pytest.raises(ValueError, match="redis://"):
+        QuotaConfig(redis_url="http://x")

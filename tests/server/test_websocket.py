@@ -1,0 +1,237 @@
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.server.websocket import EXTENSION, WAITING_MAX, WebSocketProtocol
+
+BYTES_MAX = 100_000
+HANDSHAKE = (
+    b"GET /stt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+TEXT, BINARY, MORE, CLOSE, PING = 0x81, 0x82, 0x00, 0x88, 0x89
+
+
+def frame(first: int, payload: bytes, mask: bytes | None = b"\x01\xf2\x33\x84") -> bytes:
+    bit = 0x80 if mask else 0
+    if len(payload) < 126:
+        head = bytes((first, bit | len(payload)))
+    elif len(payload) < 1 << 16:
+        head = bytes((first, bit | 126)) + struct.pack(">H", len(payload))
+    else:
+        head = bytes((first, bit | 127)) + struct.pack(">Q", len(payload))
+    if mask is None:
+        return head + payload
+    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+
+
+class Wire(asyncio.Transport):
+    """The socket's end of a connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+        self.reading = True
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class Connection:
+    """A connection whose application has accepted it and does `act`."""
+
+    def __init__(self, act: Callable[["Connection"], Any] | None = None) -> None:
+        self.told: list[Any] = []
+        self.scope: Any = None
+        self._act = act
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scope, self.send = scope, send
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        if self._act is not None:
+            await self._act(self)
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                self.told.append(message["code"])
+                return
+            self.told.append(message.get("text", message.get("bytes")))
+
+    async def opened(self) -> "Connection":
+        config = uvicorn.Config(
+            self.app,
+            interface="asgi3",
+            ws_max_size=BYTES_MAX,
+            ws_ping_interval=None,
+            log_config=None,
+        )
+        config.load()
+        self.protocol = WebSocketProtocol(config, ServerState(), {})
+        self.wire = Wire()
+        self.protocol.connection_made(self.wire)
+        self.protocol.data_received(HANDSHAKE)
+        await settled()
+        assert self.wire.written.startswith(b"HTTP/1.1 101 ")
+        self.wire.written = b""
+        return self
+
+    async def read(self, *parts: bytes) -> list[Any]:
+        """What the application is told once these have come."""
+        for part in parts:
+            self.protocol.data_received(part)
+        await settled()
+        return self.told
+
+
+async def settled() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[i : i + size] for i in range(0, len(data), size)]
+
+
+SAID = ["", "a", "ä" * 60, "b" * 125, "c" * 126, "d" * 70_000, b"", b"\x00\xff" * 300]
+STREAM = b"".join(
+    frame(TEXT, one.encode()) if isinstance(one, str) else frame(BINARY, one) for one in SAID
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7, 127, 4096, len(STREAM)])
+async def test_messages_are_the_same_wherever_the_stream_is_cut(size: int):
+    connection = await Connection().opened()
+    assert await connection.read(*pieces(STREAM, size)) == SAID
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("direct", [False, True])
+async def test_fragments_with_a_ping_between_them_keep_their_place(size: int, direct: bool):
+    got: list[Any] = []
+
+    async def pour(connection: Connection) -> None:
+        if direct:
+            connection.scope["extensions"][EXTENSION].pour(lambda m: got.append(m) or True)
+        else:
+            connection.told = got
+
+    connection = await Connection(pour).opened()
+    stream = frame(TEXT, b"one") + frame(0x01, b"tw") + frame(PING, b"?") + frame(MORE, b"")
+    stream += frame(0x80, b"o") + frame(TEXT, b"three") + frame(0x02, b"fo") + frame(0x80, b"ur")
+    await connection.read(*pieces(stream, size))
+    assert got == ["one", "two", "three", b"four"]
+    assert connection.wire.written == b"\x8a\x01?"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "code"),
+    [
+        (frame(TEXT, b"no mask", mask=None), 1002),
+        (frame(0xC1, b"reserved bit"), 1002),
+        (frame(0x83, b"reserved opcode"), 1002),
+        (frame(MORE, b"of nothing"), 1002),
+        (frame(0x01, b"open") + frame(TEXT, b"another"), 1002),
+        (frame(PING, b"x" * 126), 1002),
+        (frame(TEXT, b"\xff"), 1007),
+        (frame(0x01, b"\xff") + frame(0x80, b""), 1007),
+        (frame(BINARY, bytes(BYTES_MAX + 1)), 1009),
+        (frame(0x02, bytes(BYTES_MAX)) + frame(0x80, b"x"), 1009),
+        (bytes((BINARY, 0xFF)) + b"\xff" * 12, 1009),
+    ],
+)
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+async def test_a_mistake_ends_the_connection_with_its_code(mistake: bytes, code: int, size: int):
+    connection = await Connection().opened()
+    told = await connection.read(*pieces(frame(TEXT, b"before") + mistake, size))
+    assert told == ["before", code]
+    assert connection.wire.written[:1] == b"\x88"
+    assert struct.unpack(">H", connection.wire.written[2:4]) == (code,)
+    assert connection.wire.closed
+
+
+async def test_what_follows_a_close_is_not_heard():
+    connection = await Connection().opened()
+    told = await connection.read(frame(CLOSE, b"\x03\xe8") + frame(TEXT, b"late"))
+    assert told == [1000]
+    assert connection.wire.written == b"\x88\x02\x03\xe8"
+
+
+async def test_the_answer_to_our_close_ends_the_connection():
+    async def close(connection: Connection) -> None:
+        await connection.send({"type": "websocket.close", "code": 1008})
+
+    connection = await Connection(close).opened()
+    await connection.read(frame(TEXT, b"crossed it"))
+    assert not connection.wire.closed
+    await connection.read(frame(CLOSE, b"\x03\xf0"))
+    assert connection.wire.closed
+    assert connection.told == [1008]
+
+
+async def test_what_came_before_the_handshake_was_answered_is_heard_in_order():
+    connection = Connection()
+    config = uvicorn.Config(
+        connection.app, interface="asgi3", ws_ping_interval=None, log_config=None
+    )
+    config.load()
+    protocol, wire = WebSocketProtocol(config, ServerState(), {}), Wire()
+    protocol.connection_made(wire)
+    early = frame(TEXT, b"early")
+    protocol.data_received(HANDSHAKE + early[:3])
+    protocol.data_received(early[3:])
+    await settled()
+    protocol.data_received(frame(TEXT, b"later"))
+    await settled()
+    assert connection.told == ["early", "later"]
+
+
+async def test_an_application_that_does_not_read_stops_the_socket():
+    reads = asyncio.Event()
+
+    async def wait(connection: Connection) -> None:
+        await reads.wait()
+
+    connection = await Connection(wait).opened()
+    await connection.read(*[frame(TEXT, b"x")] * (WAITING_MAX - 1))
+    assert connection.wire.reading
+    await connection.read(frame(TEXT, b"x"))
+    assert not connection.wire.reading
+    reads.set()
+    await settled()
+    assert connection.wire.reading
+    assert len(connection.told) == WAITING_MAX
+
+
+async def test_a_sink_that_has_enough_stops_the_socket_until_it_says():
+    got: list[Any] = []
+
+    async def pour(connection: Connection) -> None:
+        connection.scope["extensions"][EXTENSION].pour(lambda m: got.append(m) or len(got) < 2)
+
+    connection = await Connection(pour).opened()
+    await connection.read(frame(TEXT, b"1"))
+    assert connection.wire.reading
+    await connection.read(frame(TEXT, b"2") + frame(TEXT, b"3"))
+    assert got == ["1", "2", "3"]  # one read may hold more
+    assert not connection.wire.reading
+    connection.protocol.go_on()
+    assert connection.wire.reading

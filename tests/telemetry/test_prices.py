@@ -1,0 +1,42 @@
+"""What an answer costs."""
+
+import pytest
+
+from gateway.settings.prices import Price
+from gateway.telemetry.prices import Prices, speech_cost, tokens_cost
+
+
+def test_cached_tokens_have_their_own_price():
+    price = Price(input=2.0, cached_input=0.5, output=8.0)
+    assert tokens_cost(price, 1_000_000, 0, 400_000) == pytest.approx(1.2 + 0.2)
+    assert tokens_cost(price, 0, 250_000) == pytest.approx(2.0)
+
+
+def test_what_has_no_price_of_its_own_costs_as_input():
+    assert tokens_cost(Price(input=2.0), 1_000_000, 0, 400_000, 100_000) == pytest.approx(2.0)
+
+
+def test_a_deployment_comes_before_a_name_and_a_name_before_a_star():
+    prices = Prices(
+        {
+            "groq:openai/gpt-oss-120b": Price(input=1),
+            "openai/gpt-oss-120b": Price(input=2),
+            "openai/*": Price(input=3),
+            "openai/gpt-5*": Price(input=4),
+        }
+    )
+
+    def of(provider: str, deployment: str, model: str) -> float | None:
+        price = prices.of(provider, deployment, model)
+        return None if price is None else price.input
+
+    assert of("groq", "openai/gpt-oss-120b", "openai/gpt-oss-120b") == 1
+    assert of("cerebras", "gpt-oss-120b", "openai/gpt-oss-120b") == 2
+    assert of("openai", "gpt-4o", "openai/gpt-4o") == 3
+    assert of("openai", "gpt-5-mini", "openai/gpt-5-mini") == 4
+    assert of("xai", "grok", "xai/grok") is None
+
+
+def test_speech_is_paid_by_the_minute_and_by_the_character():
+    assert speech_cost(Price(audio_minute=0.6), 30.0, 0) == pytest.approx(0.3)
+    assert speech_cost(Price(characters=10.0, request=1.0), 0, 100_000) == pytest.approx(2.0)

@@ -1,0 +1,34 @@
+"""What `gateway usage` prints."""
+
+import pytest
+
+from gateway.telemetry.usage.report import as_csv, as_table, dimensions, duration_s
+
+ROW = ("k", "openai/gpt-4o", 1234, 2, 1300, 5_000_000, 0, 100, 0, None, 0, 0.25, 1.5)
+
+
+def test_times_are_read():
+    assert [duration_s(t) for t in ("90m", "24h", "7d", "2w")] == [5400, 86400, 604800, 1209600]
+    for wrong in ("", "24", "h", "-1h", "1y"):
+        with pytest.raises(ValueError, match="expected a time"):
+            duration_s(wrong)
+
+
+def test_unknown_groups_hear_which_there_are():
+    assert dimensions("key, model") == ["key", "model"]
+    with pytest.raises(ValueError, match="'colour'"):
+        dimensions("key,colour")
+
+
+def test_a_table_shows_what_there_is():
+    lines = as_table(["key", "model"], [ROW]).splitlines()
+    assert "reasoning" not in lines[0]
+    assert "1,234" in lines[1]
+    assert "5,000,000" in lines[1]
+    assert as_table(["key"], []) == "key\n"
+
+
+def test_csv_has_every_column_and_plain_numbers():
+    head, line = as_csv(["key", "model"], [ROW]).splitlines()
+    assert head.startswith("key,model,requests,failed,")
+    assert line.startswith("k,openai/gpt-4o,1234,2,")
