@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PATHS = sorted((ROOT / "models").rglob("*.py"))
+PATHS = sorted(p for p in (ROOT / "models").rglob("*.py") if p.stem != "__init__")
 
 
 def name(path: Path) -> str:
