@@ -45,11 +45,11 @@ class Teachers:
     def __init__(self, folder: Path) -> None:
         self._endings: dict[str, NDArray[np.float32]] = {}  # [starts, 2, 1 + moments]
         for path in sorted(folder.glob("endings-*.npz")):
-            self._endings |= known(path)
-        self._speech: dict[str, NDArray[np.float32]] = dict(known(folder / SPEECH))
+            self._endings |= load_arrays(path)
+        self._speech: dict[str, NDArray[np.float32]] = dict(load_arrays(folder / SPEECH))
         self._aligned = _aligned(folder / PHONEMES)
         self._phonemes: dict[str, Phonemes | None] = {}
-        self._silero = silero.here()
+        self._silero = silero.installed()
 
     def __len__(self) -> int:
         return len(self._endings)
@@ -87,7 +87,7 @@ class Teachers:
         return times.astype(np.float32), found
 
 
-def known(path: Path) -> dict[str, NDArray[np.float32]]:
+def load_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     """All arrays of a file by their names; none where there is no file."""
     if not path.exists():
         return {}
@@ -104,8 +104,8 @@ def _aligned(path: Path) -> dict[str, Phonemes]:
     }
 
 
-def save(path: Path, found: dict[str, NDArray[np.float32]]) -> None:
-    """Writes what `known` reads; no reader meets a half of it."""
+def save_arrays(path: Path, found: dict[str, NDArray[np.float32]]) -> None:
+    """Writes what `load_arrays` reads; no reader meets a half of it."""
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
         np.savez(file, **found)  # type: ignore[arg-type]

@@ -25,8 +25,8 @@ from models.interruption.data.answers import (
     SPOKEN,
     WANTS_NO_MORE,
     Teachers,
-    known,
-    save,
+    load_arrays,
+    save_arrays,
     speech_of,
 )
 from models.interruption.data.clips import Clip, Clips, inside_start
@@ -44,12 +44,12 @@ _AT_ONCE = 64  # clips
 
 def ask_silero(clips: list[Clip], path: Path) -> None:
     """Adds to the file what it lacks; clips of like length at once, which takes a tenth each."""
-    found = known(path)
+    found = load_arrays(path)
     missing = sorted((c for c in clips if c.name not in found), key=lambda c: len(c.samples))
     for start in range(0, len(missing), _AT_ONCE):
         found |= speech_of(missing[start : start + _AT_ONCE])
     if missing:
-        save(path, found)
+        save_arrays(path, found)
 
 
 def starts(clip: Clip) -> list[float]:
@@ -100,11 +100,11 @@ def main() -> None:
     order = np.array(sorted(order, key=lambda i: rank[i]))
     done = Teachers(folder)
     missing = [clips[i] for i in order[number::of] if not done.starts(clips[i].name)]
-    found, started = known(mine), time.monotonic()
+    found, started = load_arrays(mine), time.monotonic()
     for count, clip in enumerate(missing, start=1):
         found[clip.name] = answers(clip)
         if count % 50 == 0 or count == len(missing):
-            save(mine, found)
+            save_arrays(mine, found)
             took = time.monotonic() - started
             print(f"clip {count}/{len(missing)}, {took:.0f} s", flush=True)
 

@@ -12,9 +12,9 @@ VAD_FRAME = 512  # samples, 32 ms
 VAD_CONTEXT = 64  # samples of the frame before, which Silero 5 and later want in front
 
 
-def here() -> bool:
+def installed() -> bool:
     """Whether its wheel is installed."""
-    return wheels.has("silero_vad")
+    return wheels.installed("silero_vad")
 
 
 def speech_probabilities(samples: NDArray[np.float32]) -> NDArray[np.float32]:

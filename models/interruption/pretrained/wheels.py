@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 
-def has(package: str) -> bool:
+def installed(package: str) -> bool:
     """Whether the wheel is installed."""
     return importlib.util.find_spec(package) is not None
 

@@ -19,7 +19,7 @@ Batch = dict[str, Tensor]
 _COMPANY = 5  # scenes that make a babble
 
 
-def varied_batch(batch: Batch, hisses: Tensor, draw: torch.Generator) -> tuple[Tensor, Batch]:
+def augmented(batch: Batch, hisses: Tensor, draw: torch.Generator) -> tuple[Tensor, Batch]:
     """Features as they are heard once, and what is to be learnt from them."""
     moved = hurried(later(batch, draw), draw)
     mixed = hissed(in_company(overheard(moved["x"], draw), draw), hisses, draw)

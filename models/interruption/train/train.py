@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from models.interruption.cache import cache_folder
 from models.interruption.data.build import set_hash
 from models.interruption.data.splits import Side
-from models.interruption.train.augment import steady_noises, varied_batch
+from models.interruption.train.augment import augmented, steady_noises
 from models.interruption.train.checkpoints import Saved, loaded, shape_from
 from models.interruption.train.figures import HELD_OUT, figures
 from models.interruption.train.losses import loss_of
@@ -124,7 +124,7 @@ class Training:
             self._optimizer, rate, max(steps, 2), pct_start=0.15
         )
 
-    def learn(self, losses: dict[str, Tensor], taken: int) -> None:
+    def step(self, losses: dict[str, Tensor], taken: int) -> None:
         """One step down their sum; `taken` steps were taken before."""
         self._optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -150,7 +150,7 @@ class Training:
             path,
         )
 
-    def go_on(self, path: Path) -> None:
+    def resume(self, path: Path) -> None:
         """From what `save` wrote."""
         last = torch.load(path, weights_only=True)
         self.network.load_state_dict(last["network"])
@@ -160,7 +160,7 @@ class Training:
         self.epoch = last["epoch"] + 1
 
 
-def begun(asked: Options, runs: Path, scenes: int) -> Training:
+def prepared(asked: Options, runs: Path, scenes: int) -> Training:
     """The training at the start of its next epoch: the first one, or where it was interrupted."""
     saved = None
     if asked.from_run:
@@ -170,7 +170,7 @@ def begun(asked: Options, runs: Path, scenes: int) -> Training:
         network.load_state_dict(widened(saved["weights"], network))
     training = Training(network, asked.rate, asked.last_epoch() * (scenes // asked.batch))
     if (runs / asked.run / "last.pt").exists():
-        training.go_on(runs / asked.run / "last.pt")
+        training.resume(runs / asked.run / "last.pt")
     return training
 
 
@@ -185,7 +185,7 @@ def ask_teachers(shards: Shards, asked: Options, runs: Path) -> float:
     return asked.taught
 
 
-def one_epoch(
+def train_epoch(
     training: Training, shards: Shards, asked: Options, taught: float, hisses: Tensor
 ) -> None:
     """Hears each scene once. Raises FloatingPointError where a loss is no number."""
@@ -198,9 +198,9 @@ def one_epoch(
     training.network.train()
     for step in range(steps):
         index = np.sort(order[step * asked.batch : (step + 1) * asked.batch])
-        heard, batch = varied_batch(shards.batch(index), hisses, draw)
+        heard, batch = augmented(shards.batch(index), hisses, draw)
         losses = loss_of(training.network(heard, asked.bend, asked.dropout), batch, taught)
-        training.learn(losses, epoch * steps + step)
+        training.step(losses, epoch * steps + step)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item()
         if (step + 1) % _STEPS_SHOWN == 0:
@@ -220,7 +220,7 @@ def train(asked: Options, root: Path) -> None:
     shards = Shards(folders, Side.TRAIN, 1 if asked.small else None, asked.left_out)
     held_out = Shards([root / name for name in asked.held_out], Side.EVAL)
     (runs / asked.run).mkdir(parents=True, exist_ok=True)
-    training = begun(asked, runs, shards.count)
+    training = prepared(asked, runs, shards.count)
     taught = ask_teachers(shards, asked, runs)
     hisses = steady_noises(_HISSES, asked.seed)
     data_hash = hashlib.sha256("".join(map(set_hash, folders)).encode()).hexdigest()
@@ -228,7 +228,7 @@ def train(asked: Options, root: Path) -> None:
     print(f"{shards.count} scenes, {parameters} parameters", flush=True)
     last = min(asked.last_epoch(), asked.stop_after or asked.last_epoch())
     for _ in range(training.epoch, last):
-        one_epoch(training, shards, asked, taught, hisses)
+        train_epoch(training, shards, asked, taught, hisses)
         training.save(runs / asked.run / "last.pt")
         found = figures(
             probabilities(training.average, held_out),
