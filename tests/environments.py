@@ -34,7 +34,7 @@ def ensure(folder: Path, install: Callable[[Path], None]) -> None:
     if ready.exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.parent / f"{folder.name}.lock"):
+    with alone(folder.parent / f"{folder.name}.lock"):
         if ready.exists():
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +62,8 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
+    """No other process is in here with the same file."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

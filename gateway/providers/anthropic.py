@@ -8,8 +8,10 @@ from typing import Any, Final
 import orjson
 from pydantic import Field
 
+from gateway.providers._openai.byte_relay import COUNT_MAX, unknown_ending
 from gateway.providers._openai.chunk_writer import Call, Writer
 from gateway.providers._openai.stream_reader import EventReader
+from gateway.providers._openai.tool_calls import checked
 from gateway.providers._shared.chat_errors import (
     exhausted_for_s,
     failure_in_stream,
@@ -284,6 +286,20 @@ class MessagesEvents:
     def complete(self) -> bool:
         return self._done
 
+    @property
+    def ending(self) -> bool:
+        return self._stop is not None
+
+    def whole(self, answer: dict[str, Any]) -> Failure | None:
+        self._writer.begin(answer.get("id"), answer.get("model"))
+        self._note_usage(answer.get("usage"))
+        content = answer.get("content")
+        for index, block in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(block, dict):
+                self._block(block, index)
+        self._done = True
+        return self._ended_by(answer.get("stop_reason"))
+
     def event(self, event: dict[str, Any]) -> Failure | None:
         match event:
             case {"type": "message_start", "message": dict(message)}:
@@ -295,8 +311,7 @@ class MessagesEvents:
                 self._delta(delta, event.get("index"))
             case {"type": "message_delta", "delta": dict(delta)}:
                 self._note_usage(event.get("usage"))
-                if isinstance(stop := delta.get("stop_reason"), str):
-                    self._stop = stop
+                return self._ended_by(delta.get("stop_reason"))
             case {"type": "message_stop"}:
                 self._done = True
             case {"type": "error"}:
@@ -307,14 +322,26 @@ class MessagesEvents:
 
     def ended(self) -> Failure | None:
         if self._stop is None:
-            return Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
-        finish = _FINISH.get(self._stop, "stop")
-        if self._calls and finish == "length":
-            return Failure(Kind.PROTOCOL_ERROR, "the answer's length ran out inside a tool call")
+            return Failure(
+                Kind.CONNECTION_LOST, "the provider's stream ended without a stop reason"
+            )
+        finish = _FINISH[self._stop]
         if finish != "content_filter":
-            for call_id, name, pieces in self._calls:
-                self._writer.call(Call(call_id, name, "".join(pieces)))
+            made = [Call(call_id, name, "".join(pieces)) for call_id, name, pieces in self._calls]
+            calls = checked(made, cut=finish == "length")
+            if isinstance(calls, Failure):
+                return calls
+            for call in calls:
+                self._writer.call(call)
         self._writer.end(finish)
+        return None
+
+    def _ended_by(self, stop: object) -> Failure | None:
+        if not isinstance(stop, str):
+            return None
+        if stop not in _FINISH:
+            return unknown_ending(stop)
+        self._stop = stop
         return None
 
     def _block(self, block: dict[str, Any], index: Any) -> None:
@@ -337,9 +364,10 @@ class MessagesEvents:
             case {"type": "text_delta", "text": str(text)}:
                 self._writer.text(text)
             case {"type": "input_json_delta", "partial_json": str(piece)}:
-                if index in self._open:
+                if isinstance(index, int) and index in self._open:
                     self._open[index][2].append(piece)
-                self._writer.work()
+                if piece:
+                    self._writer.work()
             case {"type": "thinking_delta", "thinking": str(text)}:
                 self._writer.reasoning(text)
             case _:
@@ -366,7 +394,7 @@ class MessagesEvents:
 
     def _count(self, name: str) -> int:
         value = self._usage.get(name)
-        return value if isinstance(value, int) and value >= 0 else 0
+        return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
 
 
 PROVIDER = Provider(

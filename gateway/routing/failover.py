@@ -170,10 +170,14 @@ class Failover:
         self._left = self._breaker.order(tuple(usable), now)
 
     def _tellable(self, failure: Failure) -> Failure:
-        """The last failure, but rather one that concerns the caller than one that only the
-        operator can mend."""
+        """What may pass before what will not, since a caller may come again; of refusals the
+        first, since the first deployment is the one that was asked for; what only the operator
+        can mend last."""
         theirs = [one for one in self._failures if one.policy.blame is not Blame.OPERATOR]
-        return (theirs or [failure])[-1]
+        passing = [one for one in theirs if one.policy.passing]
+        if passing:
+            return passing[-1]
+        return theirs[0] if theirs else failure
 
 
 def _alone(plan: Plan) -> bool:

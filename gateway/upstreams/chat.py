@@ -81,9 +81,10 @@ class ReaderUpdate:
     """What a piece of an upstream's answer means.
 
     `forward` is what the client is to get of it: whole SSE lines in OpenAI's form, or the JSON
-    body of an answer that is not streamed. `content` says that text or a tool call is among it,
-    `progress` that the model is at work though there is nothing to forward yet (it reasons, or
-    writes a tool call that is passed on when whole).
+    body of an answer that is not streamed. `content` says that text or a tool call has come,
+    `progress` that this piece shows the model at work (text, reasoning, a tool call, usage):
+    comments, pings and empty deltas do not.
+    `ending` says that the model has finished: only usage and the end of the stream may follow.
     `finished` says that the answer is complete. `failure` ends the attempt.
     """
 
@@ -93,6 +94,7 @@ class ReaderUpdate:
     usage: Usage | None = None
     failure: Failure | None = None
     progress: bool = False
+    ending: bool = False
 
 
 class Reader(Protocol):

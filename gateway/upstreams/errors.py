@@ -33,6 +33,8 @@ class Kind(StrEnum):
     CONTENT_POLICY = "content_policy"
     CONTEXT_LENGTH = "context_length_exceeded"
     UNSUPPORTED = "unsupported_parameter"
+    UNABLE = "unsupported_by_model"
+    REQUEST_REFUSED = "request_refused"
     QUOTA = "inference_quota_exceeded"
     TOO_MANY_SESSIONS = "too_many_sessions"
     IDLE = "idle"
@@ -121,6 +123,10 @@ POLICY: Final[Mapping[Kind, FailurePolicy]] = MappingProxyType(
         Kind.CONTEXT_LENGTH: _Row(400, _INVALID, _ATTEMPT, Blame.CALLER),
         # this provider's limits, not the protocol's
         Kind.UNSUPPORTED: _Row(400, _INVALID, _ATTEMPT, Blame.CALLER),
+        # tools, images, a schema: what this model cannot do another may
+        Kind.UNABLE: _Row(400, _INVALID, _ATTEMPT, Blame.CALLER),
+        # a provider's 400 to a caller's request, in words that we do not know
+        Kind.REQUEST_REFUSED: _Row(400, _INVALID, _ATTEMPT, Blame.CALLER),
         Kind.QUOTA: _Row(429, "inference_quota_exceeded", _REQUEST, Blame.CALLER),
         Kind.TOO_MANY_SESSIONS: _Row(429, "rate_limit_error", _REQUEST, Blame.CALLER),
         Kind.IDLE: _Row(408, "timeout_error", _REQUEST, Blame.CALLER),

@@ -1,13 +1,14 @@
 """Scores an end-of-turn model on recorded pauses, and chooses its thresholds.
 
-    python -m models.turn.evaluate --audio DIR [--model FILE.onnx] [--out FILE.md]
+    python -m models.turn.evaluate [--audio DIR] [--model FILE.onnx] [--out FILE.md]
     python -m models.turn.evaluate --made DIR [DIR ...]
 
 The second form is of made speech, language by language, in a table of its own (see languages.py).
-Of the first, DIR holds manifest.csv and the recordings (see README.md for what stands where), and
-what is a trial is in pauses.py. The model hears what it would hear in service: the speech, and so
-much of the pause as has passed. Speakers are split in two halves: one chooses the thresholds, all
-figures are of the other.
+Of the first, DIR holds manifest.csv and the recordings (see README.md for what stands where); by
+default it is `train` in the folder that PARLEY_AUDIO names, or in `audio` in PARLEY_CACHE. What is
+a trial is in pauses.py. The model hears what it would hear in service: the speech, and so much of
+the pause as has passed. Speakers are split in two halves: one chooses the thresholds, all figures
+are of the other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from gateway.engines.turn_detection.model import Question, TurnModel
 from gateway.weights import fetch
+from models.interruption.cache import audio_folder, existing
 from models.interruption.pretrained.silero import SAMPLE_RATE
 from models.turn import languages
 from models.turn.pauses import Pause, Recording, Samples, Segment, meeting_pauses, pauses
@@ -75,8 +77,13 @@ def main() -> None:
     parser.add_argument("--lead-s", type=float, default=0.0, help="room tone before the speech")
     parser.add_argument("--threshold", type=float, help="with --audio: choose none, take this")
     args = parser.parse_args()
-    if (args.audio is None) == (args.made is None):
-        parser.error("either --audio or --made is needed")
+    if args.audio is not None and args.made is not None:
+        parser.error("either --audio or --made, not both")
+    if args.audio is None and args.made is None:
+        try:
+            args.audio = existing(audio_folder()) / "train"
+        except argparse.ArgumentTypeError as error:
+            parser.error(str(error))
     path = args.model
     if path is None:
         place = fetch.find("smart-turn")

@@ -1,14 +1,14 @@
 """What a failing recogniser costs a caller: words lost, words doubled, the pause.
 
-Sessions of real speech (PARLEY_AUDIO, or the folder beside the checkout) go through the gateway to
-two fake recognisers that know the recordings by their samples, so that audio which is lost or sent
-twice shows in the words. Connections fail at random moments, one way for each group of sessions.
+Sessions of real speech (tests/recordings, or a folder with more that PARLEY_AUDIO names) go to two
+fake recognisers through the gateway. They know the recordings by their samples, so that audio which
+is lost or sent twice shows in the words. Connections fail at random moments, one way for each group
+of sessions.
 """
 
 from __future__ import annotations
 
 import asyncio
-import csv
 import random
 import sys
 import tempfile
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.tools import free_port, other_model, percentile, process, table
-from tests.end_to_end.make_recordings import audio_folder
+from tests.collection import collection, listed
 from tests.end_to_end.server import Server
 from tests.end_to_end.stt_caller import TRANSCRIPTS, converse
 from tests.fakes.deepgram_stt import FakeDeepgram
@@ -30,8 +30,8 @@ from tests.fakes.tones import hush
 KEY, SECRET = "APIbench", "bench-secret-bench-secret-bench-secret"
 SESSIONS, SESSIONS_QUICK = 210, 28
 AT_A_TIME = 20
-RECORDINGS = 24
-"""That callers choose from."""
+RECORDINGS_MAX = 24
+"""That callers choose from, where there are so many."""
 
 UTTERANCES = 2
 """Recordings in a session, one after the other."""
@@ -81,10 +81,9 @@ class _Killed(FakeDeepgram):
 def _recordings(folder: Path) -> list[bytes]:
     import soundfile
 
-    with (folder / "train" / "manifest.csv").open(newline="") as file:
-        paths = [row["path"] for row in csv.DictReader(file) if "speech_libri" in row["path"]]
+    paths = [row["path"] for row in listed(folder) if "speech_libri" in row["path"]]
     found = []
-    for path in random.Random(7).sample(paths, RECORDINGS):
+    for path in random.Random(7).sample(paths, min(RECORDINGS_MAX, len(paths))):
         samples, rate = soundfile.read(folder / path, dtype="int16")
         assert rate == RATE
         found.append(np.asarray(samples, np.int16).tobytes())
@@ -97,7 +96,7 @@ class _Call:
     def __init__(self, library: Library, choice: random.Random) -> None:
         self.pcm = hush(LEAD_S)
         self.ends: dict[str, float] = {}
-        for n in choice.sample(range(RECORDINGS), UTTERANCES):
+        for n in choice.sample(range(len(library.recordings)), UTTERANCES):
             at = len(self.pcm) / 2 / RATE
             self.ends.update({name: at + end for name, end in library.words(n)})
             self.pcm += library.recordings[n] + hush(GAP_S)
@@ -204,12 +203,8 @@ def _row(title: str, calls: list[_Call], killed: int) -> list[Any]:
 
 
 def main(*, quick: bool = False) -> None:
-    folder = audio_folder()
-    if not (folder / "train" / "manifest.csv").exists():
-        print("\nstt_failover: needs recordings: PARLEY_AUDIO names their folder")
-        return
     random.seed(11)
-    library = Library(_recordings(folder))
+    library = Library(_recordings(collection()))
     failing = [kind for kind in KINDS if KINDS[kind]]
     sessions = SESSIONS_QUICK if quick else SESSIONS
     of_each = max(2, sessions // len(failing))

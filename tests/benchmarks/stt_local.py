@@ -1,16 +1,13 @@
 """How well and how fast the engine on this machine hears: word error rate, real-time factor.
 
-Recordings with transcripts lie in a folder with a `manifest.csv` (columns path, text, duration_s),
-named by PARLEY_AUDIO. Each goes through voice detector, cutter and Whisper as on /stt.
+Recordings with a text of four words or more are those of tests/recordings, or of a folder with more
+that PARLEY_AUDIO names. Each goes through voice detector, cutter and Whisper as on /stt.
 """
 
 from __future__ import annotations
 
-import csv
-import os
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -18,8 +15,9 @@ from gateway.engines import whisper
 from gateway.engines.segmenter import CHUNK, Segmenter, Transcribe
 from gateway.engines.vad import SileroVad, VadRequest, VadState
 from gateway.upstreams.stt import EndpointingConfig, FinalTranscript
-from gateway.weights import fetch
 from tests.benchmarks.tools import percentile, table
+from tests.collection import collection, listed
+from tests.weights import fetched
 
 RECORDINGS = 60
 RECORDINGS_QUICK = 10
@@ -62,26 +60,22 @@ def _heard(vad: SileroVad, pcm: bytes) -> str:
 
 
 def main(*, quick: bool = False) -> None:
-    folder = os.environ.get("PARLEY_AUDIO")
-    model, detector = fetch.find("whisper-base"), fetch.find("silero-vad")
-    if not folder or model is None or detector is None or not whisper.installed():
-        print("\nstt_local: needs PARLEY_AUDIO, the extra `local`, `gateway models fetch`")
+    if not whisper.installed():
+        print("\nstt_local: needs the extra `local`")
         return
+    models = fetched("silero-vad", "whisper-base") / "models"
     from faster_whisper.audio import decode_audio
 
-    whisper.load(str(model), "cpu", "int8", 2)
-    vad = SileroVad(detector / "silero_vad_16k.onnx")
-    with (Path(folder) / "manifest.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if len(row["text"].split()) > 3]
+    whisper.load(str(models / "whisper-base"), "cpu", "int8", 2)
+    vad = SileroVad(models / "silero-vad" / "silero_vad_16k.onnx")
+    folder = collection()
+    rows = [row for row in listed(folder) if len(row["text"].split()) > 3]
     count = RECORDINGS_QUICK if quick else RECORDINGS
     rows = rows[:: max(1, len(rows) // count)][:count]
     wrong = total = 0
     took, audio_s = [], 0.0
     for row in rows:
-        path = Path(folder) / row["path"]
-        if not path.exists():
-            path = Path(folder).parent / row["path"]
-        samples = decode_audio(str(path), sampling_rate=16_000)
+        samples = decode_audio(str(folder / row["path"]), sampling_rate=16_000)
         began = time.perf_counter()
         heard = _words(_heard(vad, (samples * 32767).astype(np.int16).tobytes()))
         took.append(time.perf_counter() - began)

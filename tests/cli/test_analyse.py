@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("onnx")
+import soundfile
 
 from gateway.cli.analyse import (
     AnalyseError,
@@ -125,7 +124,6 @@ def test_a_missing_file_is_told(tmp_path, model):
 
 
 def test_text_is_no_sound_file(tmp_path, model):
-    pytest.importorskip("soundfile")
     path = tmp_path / "text.wav"
     path.write_text("hello")
 
@@ -134,7 +132,6 @@ def test_text_is_no_sound_file(tmp_path, model):
 
 
 def test_flac_is_read(tmp_path, model):
-    soundfile = pytest.importorskip("soundfile")
     sound, rate = soundfile.read(call(tmp_path / "call.wav", 22_050))
     soundfile.write(tmp_path / "call.flac", sound, rate)
 
@@ -142,7 +139,6 @@ def test_flac_is_read(tmp_path, model):
 
 
 def test_a_picture_is_drawn(tmp_path, model):
-    pytest.importorskip("matplotlib")
     picture = tmp_path / "call.png"
 
     analyse(call(tmp_path / "call.wav"), model, plot=picture)

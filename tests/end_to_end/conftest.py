@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "client" in metafunc.fixturenames:
-        metafunc.parametrize("client", CLIENTS, ids=lambda client: client.name, indirect=True)
+    marks = metafunc.definition.iter_markers("parametrize")
+    chosen = any("client" in mark.args[0] for mark in marks if not isinstance(mark.args[0], str))
+    if "client" in metafunc.fixturenames and not chosen:
+        metafunc.parametrize("client", CLIENTS, ids=named, indirect=True)
+
+
+def named(value: Client | str) -> str:
+    """What a test's parameter is called in its name."""
+    return value if isinstance(value, str) else value.name
+
+
+def each_client(
+    name: str, values: Iterable[str], current_only: Iterable[str]
+) -> pytest.MarkDecorator:
+    """Parametrizes `client` and `name`: each client with `values`, the newest with all."""
+    pairs = [*product(CLIENTS, values), *product(CLIENTS[:1], current_only)]
+    return pytest.mark.parametrize(("client", name), pairs, ids=named, indirect=["client"])
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +161,6 @@ def server(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session", autouse=True)
 def _recordings_made() -> None:
-    if not make_recordings.audio_folder().is_dir():
-        pytest.skip(f"there are no recordings in {make_recordings.audio_folder()}: PARLEY_AUDIO")
     make_recordings.make()
     make_turns.make()
 

@@ -2,8 +2,8 @@
 
 Every event is put at the same level on the same room noise, so that neither tells the answer. All
 of them come from people that the interruption model does not meet in training
-(models/interruption/data/splits.py). They are made when tests need them, in the cache, from the
-recordings beside the checkout (PARLEY_AUDIO says where else); recordings.csv says what is in each.
+(models/interruption/data/splits.py). They are made when tests need them, in the cache folder,
+from tests/recordings; recordings.csv says what is in each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import hashlib
 import os
 import wave
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
+
+from tests.collection import RECORDINGS
 
 RATE = 16000
 LEAD_S = 1.3  # AgentSession hears to the agent for a second before interruptions count
@@ -24,7 +27,7 @@ TAIL_S = 0.45  # the silence that ends an overlap, and some
 EVENT_DBFS = -24.0
 ROOM_DBFS = -58.0
 FADE_S = 0.01
-ROOM = "train/noise/bg_noise8.flac"
+ROOM = "noise/bg_noise8.flac"
 
 Samples = npt.NDArray[np.float64]
 
@@ -46,27 +49,27 @@ AMI = ("AMI Meeting Corpus (J. Carletta et al., 2006)", "CC BY 4.0")
 COUGH = ("covid19-cough/dataset", "CC0 1.0")
 CUTS = (
     Cut("interruption-libri-1034", "interruption",
-        "train/speech_libri/1034-121119-0000.flac", 0.22, 3.0, *LIBRI),
+        "speech_libri/1034-121119-0000.flac", 0.22, 3.0, *LIBRI),
     Cut("interruption-libri-1355", "interruption",
-        "train/speech_libri/1355-39947-0000.flac", 0.22, 3.0, *LIBRI),
+        "speech_libri/1355-39947-0000.flac", 0.22, 3.0, *LIBRI),
     Cut("interruption-libri-1723", "interruption",
-        "train/speech_libri/1723-141149-0000.flac", 0.29, 3.0, *LIBRI),
+        "speech_libri/1723-141149-0000.flac", 0.29, 3.0, *LIBRI),
     Cut("interruption-ocean-0070", "interruption",
-        "train/speech_ocean/000700008.flac", 0.80, 2.4, *OCEAN),
+        "speech_ocean/000700008.flac", 0.80, 2.4, *OCEAN),
     Cut("interruption-ami-dev01", "interruption",
-        "train/conversation_ami/dev01.flac", 7.024, 3.0, *AMI),
+        "conversation_ami/dev01-7.024.flac", 0.0, 3.0, *AMI),
     Cut("backchannel-ami-okay-dev01", "backchannel",
-        "train/conversation_ami/dev01.flac", 29.072, 0.464, *AMI),
+        "conversation_ami/dev01-29.072.flac", 0.0, 0.464, *AMI),
     Cut("backchannel-ami-uhhuh-tst01", "backchannel",
-        "train/conversation_ami/tst01.flac", 4.39, 0.35, *AMI),
+        "conversation_ami/tst01-4.39.flac", 0.0, 0.35, *AMI),
     Cut("backchannel-ami-okay-tst01", "backchannel",
-        "train/conversation_ami/tst01.flac", 16.495, 0.54, *AMI),
+        "conversation_ami/tst01-16.495.flac", 0.0, 0.54, *AMI),
     Cut("cough-32beb616", "cough",
-        "train/cough/msg_32beb616-f7e2-4ab9-95a3-20b014dd66eb.flac", 0.125, 0.8, *COUGH),
+        "cough/msg_32beb616-f7e2-4ab9-95a3-20b014dd66eb.flac", 0.125, 0.8, *COUGH),
     Cut("cough-063900f6", "cough",
-        "train/cough/msg_063900f6-c03b-4ffb-b51b-877b6b5a74d5.flac", 0.138, 0.9, *COUGH),
+        "cough/msg_063900f6-c03b-4ffb-b51b-877b6b5a74d5.flac", 0.138, 0.9, *COUGH),
     Cut("cough-934bacd3", "cough",
-        "train/cough/msg_934bacd3-e5cb-4164-b999-52cfaa22ce18.flac", 0.375, 0.9, *COUGH),
+        "cough/msg_934bacd3-e5cb-4164-b999-52cfaa22ce18.flac", 0.375, 0.9, *COUGH),
 )  # fmt: skip
 
 
@@ -84,23 +87,25 @@ def faded(samples: Samples) -> Samples:
     return samples
 
 
-def audio_folder() -> Path:
-    """Where the recordings are that all of this is cut from."""
-    beside = Path(__file__).parents[2].parent / "shared" / "audio"
-    return Path(os.environ.get("PARLEY_AUDIO", beside))
-
-
 def made_folder() -> Path:
-    """Where what is made is kept: a folder for each version of the programs that make it."""
-    cache = Path(os.environ.get("PARLEY_CACHE", Path.home() / ".cache" / "parley"))
-    programs = (Path(__file__), Path(__file__).with_name("make_turns.py"))
-    version = hashlib.sha256(b"".join(program.read_bytes() for program in programs)).hexdigest()
-    return cache / f"recordings-{version[:12]}"
+    """Where what is made is kept: a folder for each version of what makes it."""
+    kept = Path(os.environ.get("PARLEY_CACHE") or "~/.cache/parley").expanduser()
+    return kept / f"recordings-{_version()}"
+
+
+@cache
+def _version() -> str:
+    """Changes with the programs and with the recordings."""
+    made_by = (Path(__file__), Path(__file__).with_name("make_turns.py"))
+    digest = hashlib.sha256()
+    for path in (*made_by, *sorted(RECORDINGS.rglob("*.flac"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def read(path: str) -> Samples:
-    """A recording of the audio folder."""
-    samples, rate = soundfile.read(audio_folder() / path)
+    """A recording of the repository."""
+    samples, rate = soundfile.read(RECORDINGS / path)
     assert rate == RATE
     return samples
 

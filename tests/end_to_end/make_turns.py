@@ -38,17 +38,17 @@ OCEAN = "SpeechOcean762 (J. Zhang et al., 2021)"
 CUTS = (
     # one recording, at a pause and at its end
     Cut("unfinished-picture-office", "unfinished",
-        "train/speech_ocean/001140064.flac", 0.3, 1.63, OCEAN),
+        "speech_ocean/001140064.flac", 0.3, 1.63, OCEAN),
     Cut("finished-picture-office-homework", "finished",
-        "train/speech_ocean/001140064.flac", 0.3, 3.71, OCEAN),
+        "speech_ocean/001140064.flac", 0.3, 3.71, OCEAN),
     Cut("unfinished-four-three", "unfinished",
-        "train/speech_ocean/001450037.flac", 0.3, 2.14, OCEAN),
+        "speech_ocean/001450037.flac", 0.3, 2.14, OCEAN),
     Cut("finished-she-would-be-sorry", "finished",
-        "train/speech_ocean/000240324.flac", 0.3, 2.24, OCEAN),
+        "speech_ocean/000240324.flac", 0.3, 2.24, OCEAN),
     Cut("unfinished-how-can-i-do", "unfinished",
-        "train/speech_ocean/014390154.flac", 0.3, 3.36, OCEAN),
+        "speech_ocean/014390154.flac", 0.3, 3.36, OCEAN),
     Cut("finished-he-knows", "finished",
-        "train/speech_ocean/000360339.flac", 0.3, 3.55, OCEAN),
+        "speech_ocean/000360339.flac", 0.3, 3.55, OCEAN),
 )  # fmt: skip
 
 

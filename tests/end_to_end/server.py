@@ -82,11 +82,12 @@ def running(
 ) -> Iterator[Server]:
     """Start with a configuration (YAML) or with environment variables alone; stop at the end.
 
-    `keys:` is added to the configuration; without one the pair stands in the environment.
+    `keys:` is added to the configuration; without one the pair stands in the environment. Models
+    that were fetched are not there, unless `environment` names a PARLEY_CACHE.
     """
     api_key, api_secret = "APItest" + secrets.token_hex(4), secrets.token_hex(24)
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    variables = {**kept, **(environment or {})}
+    variables = {**kept, "PARLEY_CACHE": str(folder / "cache"), **(environment or {})}
     command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"]
     if config is None:
         variables |= {"LIVEKIT_API_KEY": api_key, "LIVEKIT_API_SECRET": api_secret}

@@ -12,13 +12,13 @@ import pytest
 
 from gateway.engines.turn_detection import text
 from gateway.settings.eot import TurnTextConfig
-from gateway.weights import fetch
 from tests.end_to_end.clients import Client, Event
 from tests.end_to_end.conftest import RECORDINGS, installed
 from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fakes import turn_model
 from tests.fakes.openai_chat import FakeOpenAI
+from tests.weights import fetched
 
 TURNS = RECORDINGS / "turns"
 PLUGIN = Client("turn-detector-1.8.9", "python", ("livekit-plugins-turn-detector-1.8.9.txt",))
@@ -53,8 +53,7 @@ def streaming_client(request: pytest.FixtureRequest) -> Client:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The gateway with the fetched Smart Turn."""
-    fetch.fetch("smart-turn")
-    environment = {"PARLEY_CACHE": str(fetch.cache_folder().parent)}
+    environment = {"PARLEY_CACHE": str(fetched("smart-turn"))}
     with running(tmp_path_factory.mktemp("eot"), environment=environment) as started:
         yield started
 
@@ -220,7 +219,6 @@ def test_an_agent_with_the_multilingual_plugin_answers_as_one_without(
 def test_the_multilingual_plugin_is_answered_by_a_configured_text_model(
     plugin: Client, tmp_path: Path
 ) -> None:
-    pytest.importorskip("transformers")
     turn_model.write_text_folder(tmp_path / "model")
     config = f"eot: {{text: {{model: '{tmp_path / 'model'}', file: m.onnx}}}}"
 
@@ -243,7 +241,6 @@ CONVERSATIONS = (
 
 
 def test_a_text_model_is_run_as_the_plugin_runs_it(plugin: Client, tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     folder = turn_model.write_text_folder(tmp_path / "model")
     ours = text.load(TurnTextConfig(model=str(folder), file="m.onnx"))
     assert ours is not None

@@ -10,22 +10,21 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from gateway.providers.local.chat import can_chat, packaged_model
 from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.services import wait_until
+from tests.weights import smollm2
 
 MODEL = "local/smollm2-135m"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if not can_chat() or packaged_model() is None:
-        pytest.skip("the extra local-llm is not installed")
+    environment = {"PYTHONPATH": str(smollm2())}
     config = (
         "providers: {local: {llm_threads: 1, llm_context_tokens: 1024}}\nusage: {enabled: false}\n"
     )
-    with running(tmp_path_factory.mktemp("local_llm"), config) as server:
+    with running(tmp_path_factory.mktemp("local_llm"), config, environment) as server:
         yield server
 
 

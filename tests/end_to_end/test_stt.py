@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.clients import Client, Event
+from tests.end_to_end.conftest import each_client
 from tests.end_to_end.server import Server, running
 from tests.fakes.deepgram_stt import FakeDeepgram
 from tests.fakes.speech import KEY
@@ -32,6 +33,8 @@ FAILURES = {
     "garbage": "garbage:1.2",
     "no-final": "no-final+no-flush",
 }
+WITH_EACH = ("drop", "stall")
+"""Tried with each client, the others with the newest."""
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +86,10 @@ def words(events: list[Event]) -> list[str]:
     return text.lower().replace(".", "").split()
 
 
-@pytest.mark.parametrize("model", FAILURES)
+@each_client("model", WITH_EACH, current_only=[one for one in FAILURES if one not in WITH_EACH])
 def test_no_word_is_lost_or_doubled_whatever_the_first_recogniser_does(
     client: Client, stt_server: Server, recording: Path, model: str
 ) -> None:
-    if not client.name.endswith("1.8.9") and model not in ("drop", "stall"):
-        pytest.skip("tried with the current client")
     events = client.drive(
         "drive_stt", str(recording), "--model", f"deepgram/{model}", "--language", "en",
         "--patience-s", "12", environment=stt_server.agent_environment(),

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from gateway.engines import whisper
-from gateway.weights import fetch
 from tests.end_to_end.clients import Client
+from tests.end_to_end.conftest import each_client
 from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fakes.deepgram_stt import FakeDeepgram
 from tests.fakes.speech import KEY
+from tests.weights import fetched
 
 SPEECH = made_folder() / "interruption-libri-1034.wav"
-
-pytestmark = pytest.mark.skipif(
-    not whisper.installed()
-    or fetch.present("whisper-base") is None
-    or fetch.present("silero-vad") is None,
-    reason="needs the extra `local` and `gateway models fetch silero-vad whisper-base`",
-)
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +26,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "providers:",
             f"  deepgram: {{base_url: '{down.url}', api_key: {KEY}}}",
         ]
-        environment = {"PARLEY_CACHE": str(fetch.cache_folder(os.environ).parent)}
+        environment = {"PARLEY_CACHE": str(fetched("silero-vad", "whisper-base"))}
         folder = tmp_path_factory.mktemp("stt")
         with running(folder, "\n".join(lines) + "\n", environment) as started:
             yield started
 
 
-@pytest.mark.parametrize("model", ["local/whisper", "auto", "deepgram/nova-3"])
+@each_client("model", ["deepgram/nova-3"], current_only=["local/whisper", "auto"])
 def test_speech_is_transcribed_also_when_the_provider_asked_for_is_down(
     client: Client, server: Server, model: str
 ) -> None:
-    if not client.name.endswith("1.8.9") and model != "deepgram/nova-3":
-        pytest.skip("tried with the current client")
     events = client.drive(
         "drive_stt", str(SPEECH), "--model", model, "--language", "en", "--tail-s", "2",
         "--patience-s", "40", environment=server.agent_environment(),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
 import numpy as np
 import pytest
+from faster_whisper import WhisperModel
 
-from gateway.engines.whisper import installed
-from gateway.providers.local.tts import can_speak
-from gateway.weights import fetch
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.tts_wire import opened
+from tests.weights import fetched
 
 SENTENCES = (
     "Good morning, this is the front desk, how can I help you today? ",
@@ -24,17 +22,13 @@ SENTENCES = (
 FIRST_AUDIO_S_MAX = 60.0
 WORD_ERRORS_MAX = 0.15
 
-pytestmark = pytest.mark.skipif(
-    not can_speak(), reason="needs the extra `espeak` and `gateway models fetch kokoro`"
-)
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    kept = {n: os.environ[n] for n in ("PARLEY_CACHE",) if n in os.environ}
+    environment = {"PARLEY_CACHE": str(fetched("kokoro"))}
     config = f"tts: {{last_audio_timeout_s: {FIRST_AUDIO_S_MAX}, hole_timeout_s: 60}}\n"
     config += "providers: {local: {}}\n"
-    with running(tmp_path_factory.mktemp("local"), config, kept) as started:
+    with running(tmp_path_factory.mktemp("local"), config, environment) as started:
         yield started
 
 
@@ -52,17 +46,12 @@ async def test_text_is_spoken_and_an_unknown_voice_is_named(server: Server):
     assert "af_heart" in heard.messages[-1]["message"]
 
 
-@pytest.mark.skipif(
-    not installed() or fetch.present("whisper-base") is None,
-    reason="needs the extra `stt` and `gateway models fetch whisper-base`",
-)
 async def test_what_was_spoken_is_understood(server: Server):
-    from faster_whisper import WhisperModel
-
+    weights = fetched("whisper-base") / "models" / "whisper-base"
     async with opened(server, "local/kokoro", rate=16000, voice="af_heart") as client:
         heard = await client.say(*SENTENCES)
     audio = np.frombuffer(heard.audio, np.int16).astype(np.float32) / 32768
-    model = WhisperModel(str(fetch.present("whisper-base")), "cpu", compute_type="int8")
+    model = WhisperModel(str(weights), "cpu", compute_type="int8")
     segments, _ = model.transcribe(audio, language="en", beam_size=1)
     got = words("".join(segment.text for segment in segments))
     wanted = words("".join(SENTENCES))

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gateway.engines.onnx import WindowModel
 from gateway.engines.rewrite import faster
 from gateway.weights import fetch
+from tests.weights import fetched
 
 CONSTANTS = {"root": 2**0.5, "one": 1.0, "half": 0.5, "scale": 1 / 255, "step": 1 / 32}
 
@@ -129,10 +130,9 @@ def test_a_model_with_inner_graphs_is_left_alone() -> None:
 
 
 def test_smart_turn_says_what_its_graph_says() -> None:
-    place = fetch.find("smart-turn")
-    if place is None:
-        pytest.skip("run `gateway models fetch smart-turn` to try the real model")
-    path = place / fetch.WEIGHTS["smart-turn"].files[0].name
+    path = (
+        fetched("smart-turn") / "models" / "smart-turn" / fetch.WEIGHTS["smart-turn"].files[0].name
+    )
     after = faster(path.read_bytes())
     assert after is not None
     assert operators(after)["Gelu"] == 8

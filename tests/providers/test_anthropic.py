@@ -268,7 +268,6 @@ def test_text_calls_and_usage_come_out_as_chunks():
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("refusal", "content_filter"),
-        ("something_new", "stop"),
     ],
 )
 def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str):
@@ -282,7 +281,7 @@ def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str):
         ("overloaded_error", Kind.OVERLOADED),
         ("rate_limit_error", Kind.RATE_LIMITED),
         ("authentication_error", Kind.UPSTREAM_AUTH),
-        ("invalid_request_error", Kind.BAD_REQUEST),
+        ("invalid_request_error", Kind.REQUEST_REFUSED),
         ("api_error", Kind.UPSTREAM_ERROR),
     ],
 )
@@ -298,8 +297,21 @@ def test_a_cut_stream_or_call_is_a_failure():
     _, heard = play(START, text("x"))
     assert heard.failure is not None
     assert heard.failure.kind is Kind.CONNECTION_LOST
-    _, heard = play(START, *tool(0, "t1", '{"x"'), ending("max_tokens"), STOP)
+    _, heard = play(START, *tool(0, "t1", '{"x"'), ending("tool_use"), STOP)
     assert heard.failure is not None
+    assert not heard.content
+
+
+def test_a_reason_to_stop_that_nobody_knows_is_no_success():
+    _, heard = play(START, text("Half a"), ending("something_new"), STOP)
+    assert heard.failure is not None
+
+
+def test_a_call_that_the_length_cut_is_left_out_and_the_length_told():
+    chunks, heard = play(START, text("Hm."), *tool(1, "t1", '{"x"'), ending("max_tokens"), STOP)
+    assert heard.finished
+    assert [one["choices"][0]["finish_reason"] for one in chunks if one["choices"]][-1] == "length"
+    assert not any(one["choices"][0]["delta"].get("tool_calls") for one in chunks if one["choices"])
 
 
 def test_tokens_are_known_from_the_start_even_if_the_answer_breaks():

@@ -19,7 +19,7 @@ from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig
 from gateway.upstreams.chat import ChatRequest, ChatUpstream, Reader, ReaderUpdate, Usage
 from gateway.upstreams.dial import Dial
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, FailureError, Kind
 from gateway.upstreams.events import (
     BodyChunk,
     BodyEnd,
@@ -46,6 +46,9 @@ KEPT_PARAMS: Final = frozenset({"model", "messages", "stream", "tools", "respons
 BACKOFF_S: Final = 0.25
 BACKOFF_S_MAX: Final = 2.0
 """Pauses between rounds, see `RetryPolicy`."""
+
+ENDING_S: Final = 1.0
+"""After the finish reason: how long usage and the end of the stream are waited for."""
 
 _NEVER: Final = float("inf")
 
@@ -191,6 +194,8 @@ class _Running:
     error_body: bytearray = field(default_factory=bytearray)
     held: bytearray = field(default_factory=bytearray)
     at_work: bool = False
+    ends_by: float | None = None
+    """Set once the model has finished: then only the end of the stream is waited for."""
 
     @property
     def waits(self) -> bool:
@@ -274,7 +279,7 @@ class ChatSession:
                 return [] if running is None else self._broke(running, event.failure, now)
             case Granted():
                 running = self._running.get(event.attempt)
-                return [] if running is None else [self._open(running, now)]
+                return [] if running is None else self._open(running, now)
             case Begin():
                 self._shared.hedges.earn()
                 self._failover = Failover(self._plan, self._policy(), self._shared.breaker, now)
@@ -317,13 +322,13 @@ class ChatSession:
         self._running[number] = running
         running.place = place = self._shared.slots.ask(attempt, self._rank, now)
         if place is None or place.granted:
-            return [self._open(running, now)]
+            return self._open(running, now)
         if place.gone:
             return self._fail(running, self._no_place(), now)
         self._wait(running, now)
         return [Wait(number, place)]
 
-    def _open(self, running: _Running, now: float) -> Open:
+    def _open(self, running: _Running, now: float) -> list[Action]:
         running.told.began = now
         running.deadline = self._total_deadline
         if self._request.stream or running.reader.streamed:
@@ -331,7 +336,13 @@ class ChatSession:
         self._shared.breaker.began(running.attempt, now)
         self._hedge_at = self._next_hedge(running, now)
         upstream = self._upstreams[running.attempt.provider]
-        return Open(running.number, upstream.dial(self._request, running.attempt))
+        try:
+            dial = upstream.dial(self._request, running.attempt)
+        except FailureError as error:
+            return self._fail(running, error.failure, now)
+        except Exception as error:  # what a caller may send is without end
+            return self._fail(running, _untranslatable(error), now)
+        return [Open(running.number, dial)]
 
     def _wait(self, running: _Running, now: float) -> None:
         """Set when to look again: a place may open by the clock alone."""
@@ -366,12 +377,23 @@ class ChatSession:
             if len(running.error_body) > ERROR_BODY_BYTES_MAX:
                 return self._end(running, now)
             return []
-        return self._heard(running, running.reader.feed(data), now)
+        try:
+            heard = running.reader.feed(data)
+        except Exception as error:  # what a provider may send is without end
+            heard = ReaderUpdate(failure=_unreadable(error))
+        return self._heard(running, heard, now)
 
     def _end(self, running: _Running, now: float) -> list[Action]:
         if running.error_head is not None:
             return self._fail(running, self._read_error(running, running.error_head), now)
-        return self._heard(running, running.reader.finish(), now, ended=True)
+        return self._heard(running, self._finished(running), now, ended=True)
+
+    @staticmethod
+    def _finished(running: _Running) -> ReaderUpdate:
+        try:
+            return running.reader.finish()
+        except Exception as error:
+            return ReaderUpdate(failure=_unreadable(error))
 
     def _broke(self, running: _Running, failure: Failure, now: float) -> list[Action]:
         if failure.kind is Kind.UNREACHABLE:
@@ -387,14 +409,21 @@ class ChatSession:
                 upstream_status=head.status,
             )
         upstream = self._upstreams[running.attempt.provider]
-        return upstream.failure(head.status, head.headers, bytes(running.error_body))
+        try:
+            return upstream.failure(head.status, head.headers, bytes(running.error_body))
+        except Exception as error:
+            return replace(_unreadable(error), upstream_status=head.status)
 
     def _relay(self, speaking: _Running, data: bytes, now: float) -> list[Action]:
         """A piece of the answer that is being passed on: nearly all events are this one."""
-        heard = speaking.reader.feed(data)
-        if heard.failure is not None or heard.finished or heard.usage is not None:
+        try:
+            heard = speaking.reader.feed(data)
+        except Exception as error:
+            heard = ReaderUpdate(failure=_unreadable(error))
+        if heard.failure is not None or heard.finished or heard.ending or heard.usage is not None:
             return self._heard(speaking, heard, now)
-        speaking.deadline = now + self._config.idle_timeout_s
+        if heard.progress:  # comments and pings keep the client waiting, not us
+            speaking.deadline = now + self._config.idle_timeout_s
         forward = heard.forward
         if not forward:
             return []
@@ -411,10 +440,11 @@ class ChatSession:
         if not self._request.stream:
             if heard.content or heard.progress:
                 self._hear_work(running, now)
-            if heard.failure is None:
-                return self._whole(running, heard, now) if heard.finished else []
+            if heard.failure is None and heard.finished:
+                return self._whole(running, heard, now)
         elif self._speaking is not None:
-            running.deadline = now + self._config.idle_timeout_s
+            if heard.progress:
+                running.deadline = now + self._config.idle_timeout_s
             self._write(heard.forward, now, actions)
         else:
             running.held += heard.forward
@@ -424,6 +454,9 @@ class ChatSession:
                 self._hear_work(running, now)
         if heard.failure is not None:
             return actions + self._fail(running, heard.failure, now)
+        if heard.ending or running.ends_by is not None:
+            running.ends_by = running.ends_by or now + ENDING_S
+            running.deadline = running.ends_by
         if not (heard.finished or ended):
             return actions
         if self._speaking is None:
@@ -590,10 +623,12 @@ class ChatSession:
             self._shared.slots.grant(running.place.key, now)
             self._wait(running, now)  # if it was granted, Granted is on its way
             return []
-        if running.at_work:
-            heard = running.reader.finish()
+        if running.at_work or running.ends_by is not None:
+            heard = self._finished(running)
             if heard.finished and heard.failure is None:  # only the end itself is missing
                 return self._heard(running, heard, now, ended=True)
+            if heard.failure is not None and running.ends_by is not None:
+                return self._fail(running, heard.failure, now)
         what = "next part of its answer" if running.at_work else "first token"
         return self._fail(
             running, Failure(Kind.TIMEOUT, f"the provider did not send the {what} in time"), now
@@ -605,3 +640,21 @@ class ChatSession:
             return []
         self._hedges += 1
         return self._begin_next(now, hedge=True)
+
+
+def _unreadable(error: Exception) -> Failure:
+    """An answer that makes its reader raise is the provider's nonsense, not our fault."""
+    return Failure(
+        Kind.PROTOCOL_ERROR,
+        "the provider's answer could not be understood",
+        upstream_text=f"{type(error).__name__}: {error}"[:200],
+    )
+
+
+def _untranslatable(error: Exception) -> Failure:
+    """A request that cannot be put into a provider's form; another may take it as it is."""
+    return Failure(
+        Kind.REQUEST_REFUSED,
+        "the request cannot be translated for this provider: a field has an unexpected form",
+        upstream_text=f"{type(error).__name__}: {error}"[:200],
+    )

@@ -8,128 +8,160 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.providers._shared.chat_errors import failure_in_stream, read_error_object
+from gateway.providers._openai.chunk_writer import FINISH
+from gateway.providers._shared.chat_errors import failure_in_stream, read_error, read_error_object
+from gateway.providers._shared.sse import (
+    EVENT_BYTES_MAX,
+    SseEvent,
+    SseOverflowError,
+    SseParser,
+    read_block,
+)
 from gateway.upstreams.chat import ReaderUpdate, Usage
 from gateway.upstreams.errors import Failure, Kind
-
-LINE_BYTES_MAX: Final = 1 << 20
-"""A longer line of a stream is nonsense: OpenAI's are some hundred bytes."""
 
 ANSWER_BYTES_MAX: Final = 32 << 20
 """A longer answer that is not streamed is nonsense."""
 
-_NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"error"|"finish_reason"\s*:\s*"|\[DONE\]')
-"""What a line must hold to be looked at once content flows. A quote inside a JSON string is
-escaped, so a caller's text cannot look like one of these keys."""
+_NOTABLE: Final = re.compile(
+    rb'"usage"\s*:\s*\{|"error"|"finish_reason"\s*:\s*"|\[DONE\]|"delta"\s*:\s*null'
+    rb"|[^\n]\ndata:|(?:\A|\n)(?!data:|\n|\Z)"
+)
+"""What a block of events must hold to be looked at once content flows: usage, an error, the end, an
+event on several lines, a line that is no data. A quote inside a JSON string is escaped, so a
+caller's text cannot look like one of these keys."""
 
+_PROGRESS: Final = re.compile(
+    rb'"(?:content|arguments|reasoning_content|reasoning|thinking|refusal|name)"\s*:\s*"[^"]'
+)
+"""What shows that the model is at work."""
 
-_NULL_DELTA = re.compile(rb'"delta"\s*:\s*null')
-
+_NULL_DELTA: Final = re.compile(rb'"delta"\s*:\s*null')
 
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
-"""Under which providers send what a model thinks: for nobody's ears."""
+"""Under which names providers send what a model thinks: for nobody's ears."""
 
 
 class StreamRelay:
-    """Relays a stream line by line. Lines are parsed only until the first content, and after that
-    only where they name usage, an error or the end."""
+    """Relays a stream event by event, as the bytes it came in. Events are parsed up to the first
+    content, and after that only where they name usage, an error or the end, or are not one line
+    of data; those are written anew on one line."""
 
     streamed = True
 
     def __init__(self) -> None:
-        self._tail = bytearray()
+        self._sse = SseParser()
         self._content = False
-        self._finish_seen = False
+        self._finish: str | None = None
         self._done = False
 
     def feed(self, data: bytes) -> ReaderUpdate:
         heard = ReaderUpdate()
-        end = data.rfind(b"\n") + 1
-        if not end:
-            self._tail += data
-            if len(self._tail) > LINE_BYTES_MAX:
-                heard.failure = Failure(
-                    Kind.PROTOCOL_ERROR,
-                    f"the provider sent a line longer than {LINE_BYTES_MAX} bytes",
-                )
-            return heard
-        lines = bytes(self._tail) + data[:end] if self._tail else data[:end]
-        self._tail = bytearray(data[end:])
-        if (
-            b'"delta":null' in lines or b'"delta": null' in lines
-        ):  # Azure; Node's client chokes on it
-            lines = _NULL_DELTA.sub(b'"delta":{}', lines)
         if self._done:  # nothing counts after [DONE]
+            heard.finished = True
             return heard
-        if self._content and _NOTABLE.search(lines) is None:
-            heard.forward = lines
+        try:
+            blocks = self._sse.blocks(data)
+        except SseOverflowError:
+            heard.failure = Failure(
+                Kind.PROTOCOL_ERROR,
+                f"the provider sent an event longer than {EVENT_BYTES_MAX} bytes",
+            )
             return heard
-        return self._read(lines, heard)
+        if not blocks:
+            return heard
+        if (
+            self._content
+            and self._finish is None
+            and _NOTABLE.search(blocks) is None
+            and _PROGRESS.search(blocks) is not None
+        ):
+            heard.forward = blocks
+            heard.progress = True
+            return heard
+        return self._read(blocks, heard)
 
     def finish(self) -> ReaderUpdate:
-        heard = self.feed(b"\n") if self._tail else ReaderUpdate()
-        if heard.failure is not None:
+        heard = ReaderUpdate()
+        if not self._done:
+            heard = self.feed(b"\n\n")
+        if heard.failure is not None or heard.finished:
             return heard
-        if self._finish_seen or self._done:
+        if self._finish is not None:
             heard.finished = True
-            if not self._done:  # llm.md, section 9: a finish without [DONE] is a success
+            if not self._done:  # a finish without [DONE] is a success
                 heard.forward += b"data: [DONE]\n\n"
         else:
-            heard.failure = Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
+            heard.failure = Failure(
+                Kind.CONNECTION_LOST, "the provider's stream ended without a finish reason"
+            )
         return heard
 
-    def _read(self, lines: bytes, heard: ReaderUpdate) -> ReaderUpdate:
-        """Look at the lines that matter: all of them up to the first content, then the notable."""
-        begin = 0
-        while begin < len(lines):
-            if self._content:
-                notable = _NOTABLE.search(lines, begin)
-                if notable is None:
-                    break
-                begin = lines.rfind(b"\n", begin, notable.start()) + 1 or begin
-            end = lines.index(b"\n", begin) + 1
-            if lines.startswith(b"data:", begin):
-                payload = lines[begin + 5 : end].strip()
-                if payload == b"[DONE]":
-                    self._done = heard.finished = True
-                    heard.forward = lines[:end] + b"\n"
-                    return heard
-                heard.failure = self._read_event(payload, heard)
-                if heard.failure is not None:
-                    heard.forward = lines[:begin]
-                    return heard
-            begin = end
-        heard.forward = lines
+    def _read(self, blocks: bytes, heard: ReaderUpdate) -> ReaderUpdate:
+        out = bytearray()
+        for block in blocks.split(b"\n\n"):
+            if not block:
+                continue
+            event = read_block(block)
+            if event is None:
+                out += block + b"\n\n"  # a comment
+                continue
+            if event.data == b"[DONE]":
+                self._done = True
+                if self._finish is None:
+                    heard.failure = Failure(
+                        Kind.CONNECTION_LOST, "the provider's stream ended without a finish reason"
+                    )
+                else:
+                    heard.finished = True
+                    out += b"data: [DONE]\n\n"
+                break
+            heard.failure = self._event(event, heard)
+            if heard.failure is not None:
+                break
+            if b"\n" in block:  # on several lines
+                parsed = orjson.loads(event.data)
+                block = b"data: " + orjson.dumps(parsed)
+            if _NULL_DELTA.search(block) is not None:  # Azure; Node's client fails on it
+                block = _NULL_DELTA.sub(b'"delta":{}', block)
+            out += block + b"\n\n"
+        heard.forward = bytes(out)
+        heard.ending = self._finish is not None
         return heard
 
-    def _read_event(self, payload: bytes, heard: ReaderUpdate) -> Failure | None:
+    def _event(self, event: SseEvent, heard: ReaderUpdate) -> Failure | None:
+        if event.type == "error":
+            return failure_in_stream(read_error(event.data))
         try:
-            chunk = orjson.loads(payload)
+            chunk = orjson.loads(event.data)
         except orjson.JSONDecodeError:
             return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON")
-        failure = failure_in(chunk)
-        if failure is None:
-            self._note(chunk, heard)
-        return failure
+        failure = error_in(chunk)
+        return failure if failure is not None else self._note(chunk, heard)
 
-    def _note(self, chunk: dict[str, Any], heard: ReaderUpdate) -> None:
+    def _note(self, chunk: dict[str, Any], heard: ReaderUpdate) -> Failure | None:
         if (usage := read_usage(chunk.get("usage"))) is not None:
             heard.usage = usage
-        for choice in chunk.get("choices") or ():
+            heard.progress = True
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 continue
-            if choice.get("finish_reason"):
-                self._finish_seen = True
-            if not self._content:
-                delta = choice.get("delta")
-                if has_content(delta):
-                    self._content = heard.content = True
-                elif isinstance(delta, dict) and any(delta.get(name) for name in REASONING):
-                    heard.progress = True
+            finish = choice.get("finish_reason")
+            if isinstance(finish, str) and finish:
+                if finish.lower() not in FINISH:
+                    return unknown_ending(finish)
+                self._finish = finish
+            delta = choice.get("delta")
+            if has_content(delta):
+                self._content = heard.content = heard.progress = True
+            elif isinstance(delta, dict) and any(delta.get(name) for name in REASONING):
+                heard.progress = True
+        return None
 
 
 class WholeRelay:
-    """Collects an answer that is not streamed."""
+    """Collects an answer that is not streamed, and passes it on as it came."""
 
     streamed = False
 
@@ -157,11 +189,28 @@ class WholeRelay:
             return ReaderUpdate(
                 failure=Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no JSON")
             )
-        if (failure := failure_in(answer)) is not None:
+        failure = error_in(answer)
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if failure is None and not (isinstance(choices, list) and choices):
+            failure = Failure(Kind.PROTOCOL_ERROR, "the provider's answer has no choices")
+        for choice in choices if isinstance(choices, list) and failure is None else ():
+            finish = choice.get("finish_reason") if isinstance(choice, dict) else None
+            if not isinstance(finish, str) or finish.lower() not in FINISH:
+                failure = unknown_ending(str(finish))
+        if failure is not None:
             return ReaderUpdate(failure=failure)
         return ReaderUpdate(
             forward=body, content=True, finished=True, usage=read_usage(answer.get("usage"))
         )
+
+
+def unknown_ending(reason: str) -> Failure:
+    """An answer whose end is not known to be a good one is not whole."""
+    if reason in ("error", "network_error"):
+        return Failure(Kind.UPSTREAM_ERROR, "the provider reported an error in its stream")
+    return Failure(
+        Kind.UPSTREAM_ERROR, f"the provider ended its answer with the reason {reason[:64]!r}"
+    )
 
 
 def has_content(delta: object) -> bool:
@@ -186,19 +235,42 @@ def read_usage(usage: object) -> Usage | None:
     )
 
 
+COUNT_MAX: Final = 1 << 53
+"""A larger count of tokens is nonsense, and no database takes it."""
+
+
 def _count(values: object, name: str) -> int:
     value = values.get(name) if isinstance(values, dict) else None
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
 
 
-def failure_in(chunk: object) -> Failure | None:
-    """The failure that a parsed event or answer reports, or None."""
-    if not isinstance(chunk, dict):
+def error_in(answer: object) -> Failure | None:
+    """The failure that a parsed event or answer reports, or None. Providers wrap their error in
+    `error`, or send the error object itself."""
+    if isinstance(answer, list):
+        inner = answer[0] if answer else None
+        if isinstance(inner, dict) and inner.get("error"):
+            return failure_in_stream(read_error_object(answer))
+    if not isinstance(answer, dict):
         return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON object")
-    if not chunk.get("error"):
+    if not answer.get("error") and not _is_error_object(answer):
         return None
-    error = read_error_object(chunk)
+    error = read_error_object(answer)
     failure = failure_in_stream(error)
     if error.message:
         return failure
     return replace(failure, message="the provider reported an error in its stream")
+
+
+def _is_error_object(answer: dict[str, Any]) -> bool:
+    """Whether an object without choices or usage is an error by itself."""
+    if answer.get("object") == "error" or answer.get("type") == "error":
+        return True
+    if isinstance(answer.get("choices"), list) or answer.get("usage"):
+        return False
+    if isinstance(answer.get("detail"), str | list):
+        return True
+    words = any(isinstance(answer.get(name), str) for name in ("message", "msg"))
+    return words and any(
+        name in answer for name in ("code", "status", "statusCode", "status_code", "type", "error")
+    )

@@ -24,13 +24,19 @@ FINISH: Final[Mapping[str, str]] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
+    "tool_call": "tool_calls",
     "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "complete": "stop",
+    "safety": "content_filter",
     "sensitive": "content_filter",
     "max_tokens": "length",
     "model_length": "length",
     "model_context_window_exceeded": "length",
 }
-"""Finish reasons of all providers in OpenAI's words; an unknown one is a stop."""
+"""Known good endings of all providers (lower case) in OpenAI's words; any other is a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +174,8 @@ class Writer:
             self._service_tier = service_tier
 
     def end(self, reason: str) -> None:
-        """The answer is whole; `reason` as the provider put it."""
-        finish = FINISH.get(reason, "stop")
+        """The answer is whole; `reason` is one of FINISH."""
+        finish = FINISH[reason.lower()]
         if self._call_count and finish == "stop":
             finish = "tool_calls"
         elif not self._call_count and finish == "tool_calls":

@@ -65,6 +65,10 @@ OPENAI_ONLY: Final = frozenset(
 """What is OpenAI's own business and understood by nobody else."""
 
 
+THINKING_MODELS_KEPT: Final = 256
+"""Models that an adapter remembers as beginning inside thoughts."""
+
+
 class OpenAIChat:
     """POST {base_url}/chat/completions with a bearer key, in a vendor's dialect."""
 
@@ -79,6 +83,7 @@ class OpenAIChat:
             **account.headers,
         }
         self._dialect = dialect
+        self._thinking: set[str] = set()  # models whose answers began inside thoughts
 
     def warm(self) -> Dial | None:
         return Dial(self._models_url, self._headers, method="GET")
@@ -93,7 +98,19 @@ class OpenAIChat:
         if dialect.clean and request.usage:
             return StreamRelay()
         # read also where a clean stream has a usage chunk that the client did not ask for
-        return openai_reader(request, attempt.model, carry_reasoning=dialect.carry_reasoning)
+        model = attempt.model
+        return openai_reader(
+            request,
+            model,
+            carry_reasoning=dialect.carry_reasoning,
+            streamed=request.stream,
+            thinks=model in self._thinking,
+            on_unpaired=lambda: self._remember_thinking(model),
+        )
+
+    def _remember_thinking(self, model: str) -> None:
+        if len(self._thinking) < THINKING_MODELS_KEPT:
+            self._thinking.add(model)
 
     def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
         return exhausted_for_s(headers)
@@ -113,13 +130,15 @@ class OpenAIChat:
                 value = body.pop(name)
                 body.setdefault(other, value)
         body["messages"] = messages_for(dialect, body["messages"], request.marks, attempt.model)
-        if request.stream or not dialect.clean:
-            # an answer that has to be rewritten is read as a stream in any case
+        if request.stream:
             body["stream"] = True
             if dialect.stream_options:
                 body["stream_options"] = {"include_usage": True}
             else:
                 body.pop("stream_options", None)
+        else:
+            body.pop("stream", None)
+            body.pop("stream_options", None)
         if dialect.adapt is not None:
             dialect.adapt(body, attempt.model)
         return body

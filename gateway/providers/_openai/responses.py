@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.providers._openai.byte_relay import COUNT_MAX
 from gateway.providers._openai.chunk_writer import EXTRA_BYTES_MAX, Call, Writer
 from gateway.providers._openai.stream_reader import EventReader
+from gateway.providers._openai.tool_calls import checked
 from gateway.providers._shared.chat_errors import failure_in_stream, read_error_object
 from gateway.upstreams.chat import ChatRequest, Usage
 from gateway.upstreams.errors import Failure, Kind
@@ -135,6 +137,29 @@ class ResponsesEvents:
     def complete(self) -> bool:
         return self._finish is not None
 
+    @property
+    def ending(self) -> bool:
+        return self._finish is not None
+
+    def whole(self, answer: dict[str, Any]) -> Failure | None:
+        self._writer.begin(answer.get("id"), answer.get("model"), answer.get("created_at"))
+        output = answer.get("output")
+        for index, item in enumerate(output if isinstance(output, list) else ()):
+            if not isinstance(item, dict):
+                continue
+            content = item.get("content")
+            for part in content if isinstance(content, list) else ():
+                match part:
+                    case {"type": "output_text", "text": str(text)}:
+                        self._writer.text(text)
+                    case {"type": "refusal", "refusal": str(text)}:
+                        self._writer.refusal(text)
+                    case _:
+                        pass
+            self._item(item, index)
+        status = answer.get("status", "completed")
+        return self.event({"type": f"response.{status}", "response": answer})
+
     def event(self, event: dict[str, Any]) -> Failure | None:
         match event:
             case {"type": "response.output_text.delta", "delta": str(text)}:
@@ -148,7 +173,8 @@ class ResponsesEvents:
                 self._writer.reasoning(text)
             case {"type": "response.function_call_arguments.delta", "delta": str(text)}:
                 self._arguments.setdefault(_index(event), []).append(text)
-                self._writer.work()
+                if text:
+                    self._writer.work()
             case {"type": "response.output_item.added"}:
                 self._writer.work()
             case {"type": "response.output_item.done", "item": dict(item)}:
@@ -180,10 +206,11 @@ class ResponsesEvents:
     def ended(self) -> Failure | None:
         if self._finish is None:
             return Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
-        if self._calls and self._finish == "length":
-            return Failure(Kind.PROTOCOL_ERROR, "the answer's length ran out inside a tool call")
         if self._finish != "content_filter":
-            for call in self._calls:
+            calls = checked(self._calls, cut=self._finish == "length")
+            if isinstance(calls, Failure):
+                return calls
+            for call in calls:
                 self._writer.call(call)
         self._writer.end(self._finish)
         return None
@@ -193,7 +220,11 @@ class ResponsesEvents:
             case {"type": "reasoning", "encrypted_content": str()}:
                 self._state.append({k: v for k, v in item.items() if k != "status"})
             case {"type": "function_call", "call_id": str(call_id), "name": str(name)}:
-                arguments = item.get("arguments") or "".join(self._arguments.get(index, ()))
+                given = item.get("arguments")
+                if isinstance(given, dict):
+                    given = orjson.dumps(given).decode()
+                arguments = given if isinstance(given, str) and given else ""
+                arguments = arguments or "".join(self._arguments.get(index, ()))
                 extra = None
                 if self._state and len(orjson.dumps(self._state)) <= EXTRA_BYTES_MAX:
                     extra = {"livekit": {_STATE: self._state}}
@@ -226,7 +257,7 @@ def _index(event: Mapping[str, Any]) -> int:
 
 def _count(values: Mapping[str, Any], name: str) -> int:
     value = values.get(name)
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
 
 
 def responses_reader(request: ChatRequest, model: str) -> EventReader:

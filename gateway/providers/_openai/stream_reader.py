@@ -2,242 +2,225 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import orjson
 
-from gateway.providers._openai.byte_relay import LINE_BYTES_MAX, REASONING, failure_in, read_usage
-from gateway.providers._openai.chunk_writer import Call, Writer
-from gateway.providers._shared.chat_errors import failure_in_stream, read_error_object
+from gateway.providers._openai.byte_relay import (
+    ANSWER_BYTES_MAX,
+    REASONING,
+    error_in,
+    read_usage,
+    unknown_ending,
+)
+from gateway.providers._openai.chunk_writer import FINISH, Writer
+from gateway.providers._openai.thoughts import THINKING_MODELS, ThoughtFilter
+from gateway.providers._openai.tool_calls import CallCollector, tool_names
+from gateway.providers._shared.chat_errors import failure_in_stream, read_error, read_error_object
+from gateway.providers._shared.sse import EVENT_BYTES_MAX, SseEvent, SseOverflowError, SseParser
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate
 from gateway.upstreams.errors import Failure, Kind
 
-CALLS_MAX: Final = 64
-"""More tool calls in one answer are nonsense."""
-
-CALL_BYTES_MAX: Final = 1 << 20
-"""Longer arguments of the calls of one answer are nonsense."""
-
-
-class SseLines:
-    """Splits a body into the payloads of its `data:` lines, whatever pieces it comes in."""
-
-    def __init__(self) -> None:
-        self._tail = bytearray()
-        self.overlong = False
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The payloads that are whole now; sets `overlong` at LINE_BYTES_MAX."""
-        end = data.rfind(b"\n") + 1
-        if not end:
-            self._tail += data
-            self.overlong = len(self._tail) > LINE_BYTES_MAX
-            return
-        lines = bytes(self._tail) + data[:end] if self._tail else data[:end]
-        self._tail = bytearray(data[end:])
-        for line in lines.splitlines():
-            if line.startswith(b"data:") and (payload := line[5:].strip()):
-                yield payload
-
-    def rest(self) -> Iterator[bytes]:
-        """The payload of a last line without a line end."""
-        return self.feed(b"\n") if self._tail else iter(())
+_GZIP: Final = b"\x1f\x8b"
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class Events(Protocol):
-    """What a provider's stream says, in its own words: its events in, calls of a Writer out."""
+    """What a provider's answer says, in its own words: its events in, calls of a Writer out."""
 
     def event(self, event: dict[str, Any]) -> Failure | None:
         """One parsed event; a failure ends the answer."""
 
+    def whole(self, answer: dict[str, Any]) -> Failure | None:
+        """The answer of a provider that did not stream it."""
+
     def ended(self) -> Failure | None:
-        """The stream has ended: finish the answer, or say why it is not whole."""
+        """The answer has ended: finish it, or say why it is not whole."""
 
     @property
     def complete(self) -> bool:
         """Whether nothing more is to come."""
 
+    @property
+    def ending(self) -> bool:
+        """Whether the model has finished: usage and the end of the stream may still come."""
+
 
 class EventReader:
-    """A Reader over a provider's events. The answer is read as a stream in any case; for a client
-    that wants it whole it is put together."""
+    """A Reader over a provider's events, for answers in whatever form they come: a stream, one JSON
+    body, either of them gzipped; an HTML page is a failure. `streamed` says that a stream was
+    asked for. For a client that wants its answer whole it is put together."""
 
-    streamed = True
-
-    def __init__(self, events: Events, writer: Writer) -> None:
+    def __init__(self, events: Events, writer: Writer, *, streamed: bool = True) -> None:
+        self.streamed = streamed
         self._events = events
         self._writer = writer
-        self._lines = SseLines()
+        self._read: Callable[[bytes], ReaderUpdate] = self._first_bytes
+        self._sse = SseParser()
+        self._head = b""
+        self._body = bytearray()
+        self._unzip: Any = None
         self._finished = False
 
     def feed(self, data: bytes) -> ReaderUpdate:
-        return self._read(self._lines.feed(data))
+        if self._finished:
+            return ReaderUpdate(finished=True)
+        if self._unzip is not None:
+            try:
+                data = self._unzip.decompress(data, EVENT_BYTES_MAX)
+            except zlib.error:
+                return self._failed(_nonsense("the provider's answer is no valid gzip"))
+        return self._read(data)
 
     def finish(self) -> ReaderUpdate:
-        heard = self._read(self._lines.rest())
+        if self._finished:
+            return ReaderUpdate(finished=True)
+        if self._read == self._json:
+            return self._finish_json()
+        heard = self._take(self._sse.finish())
         if heard.failure is None and not heard.finished:
-            self._end(heard)
             forward = heard.forward
+            self._end(heard)
             self._writer.take(heard)
             heard.forward = forward + heard.forward
             heard.usage = self._writer.reported
         return heard
 
-    def _read(self, payloads: Iterator[bytes]) -> ReaderUpdate:
+    def _first_bytes(self, data: bytes) -> ReaderUpdate:
+        """Judge the answer's form by what it begins with: headers are not to be relied on."""
+        self._head += data
+        if self._unzip is None and _GZIP.startswith(self._head[:2]) and self._head:
+            if len(self._head) < len(_GZIP):
+                return ReaderUpdate()
+            self._unzip = zlib.decompressobj(wbits=31)
+            head, self._head = self._head, b""
+            return self.feed(head)
+        begun = self._head.removeprefix(_BOM).lstrip()
+        if not begun or _BOM.startswith(self._head):
+            return ReaderUpdate()
+        if begun.startswith((b"{", b"[")):
+            self._read = self._json
+        elif begun.startswith(b"<"):
+            words = read_error(begun[:4096]).message[:200]
+            return self._failed(_nonsense(f"the provider answered with a web page: {words}"))
+        else:
+            self._read = self._stream
+        head, self._head = self._head, b""
+        return self._read(head)
+
+    def _json(self, data: bytes) -> ReaderUpdate:
+        self._body += data
+        if len(self._body) > ANSWER_BYTES_MAX:
+            return self._failed(
+                _nonsense(f"the provider sent an answer longer than {ANSWER_BYTES_MAX} bytes")
+            )
+        return ReaderUpdate()
+
+    def _finish_json(self) -> ReaderUpdate:
+        try:
+            answer = orjson.loads(bytes(self._body).removeprefix(_BOM))
+        except orjson.JSONDecodeError:
+            return self._failed(_nonsense("the provider's answer is no JSON"))
+        failure = error_in(answer)
+        if failure is None and isinstance(answer, dict):
+            failure = self._events.whole(answer)
+        heard = ReaderUpdate(failure=failure)
+        if failure is None:
+            self._end(heard)
+        heard.usage = self._writer.reported
+        return self._writer.take(heard)
+
+    def _stream(self, data: bytes) -> ReaderUpdate:
+        try:
+            events = self._sse.feed(data)
+        except SseOverflowError:
+            return self._failed(
+                _nonsense(f"the provider sent an event longer than {EVENT_BYTES_MAX} bytes")
+            )
+        return self._take(events)
+
+    def _take(self, events: Sequence[SseEvent]) -> ReaderUpdate:
         heard = ReaderUpdate()
-        if self._finished:
-            heard.finished = True
-            return heard
-        for payload in payloads:
-            heard.failure = self._event(payload)
+        for event in events:
+            heard.failure = self._event(event)
             if heard.failure is not None:
                 break
             if self._events.complete:
                 self._end(heard)
                 break
-        if self._lines.overlong:
-            heard.failure = Failure(
-                Kind.PROTOCOL_ERROR, f"the provider sent a line longer than {LINE_BYTES_MAX} bytes"
-            )
+        heard.ending = self._events.ending
         heard.usage = self._writer.reported
         return self._writer.take(heard)
 
-    def _event(self, payload: bytes) -> Failure | None:
-        if payload == b"[DONE]":
+    def _event(self, event: SseEvent) -> Failure | None:
+        if event.data == b"[DONE]":
             return self._events.event({"type": "[DONE]"})
+        if event.type == "error":
+            return failure_in_stream(read_error(event.data))
         try:
-            event = orjson.loads(payload)
+            parsed = orjson.loads(event.data)
         except orjson.JSONDecodeError:
-            return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON")
-        if not isinstance(event, dict):
-            return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON object")
-        return self._events.event(event)
+            return _nonsense("the provider sent an event that is no JSON")
+        if not isinstance(parsed, dict):
+            return _nonsense("the provider sent an event that is no JSON object")
+        return self._events.event(parsed)
 
     def _end(self, heard: ReaderUpdate) -> None:
         heard.failure = self._events.ended()
         if heard.failure is None:
             self._finished = heard.finished = True
 
-
-@dataclass(slots=True)
-class _Partial:
-    """A tool call while it is being written."""
-
-    id: str
-    name: str
-    arguments: list[str] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def whole(self) -> bool:
-        """Whether its arguments are a complete JSON text."""
-        text = "".join(self.arguments)
-        if not text.rstrip().endswith("}"):
-            return False
-        try:
-            orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return False
-        return True
+    def _failed(self, failure: Failure) -> ReaderUpdate:
+        return self._writer.take(ReaderUpdate(failure=failure, usage=self._writer.reported))
 
 
-class CallCollector:
-    """Puts tool calls together from pieces, whatever a provider does with ids and indices.
-
-    A piece belongs to the call with its id; else to the one at its index; else to the last one.
-    A new id, or a name after whole arguments, begins a new call also at an index that is taken.
-    """
-
-    def __init__(self) -> None:
-        self._calls: list[_Partial] = []
-        self._at: dict[int, _Partial] = {}
-        self._size = 0
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def add(self, entry: Mapping[str, Any]) -> Failure | None:
-        """One entry of `delta.tool_calls`."""
-        given = entry.get("function")
-        function: Mapping[str, Any] = given if isinstance(given, dict) else {}
-        name, arguments = function.get("name"), function.get("arguments")
-        name = name if isinstance(name, str) else ""
-        index = entry.get("index")
-        index = index if isinstance(index, int) else None
-        call_id = entry.get("id")
-        call = self._find(call_id if isinstance(call_id, str) else "", index, name)
-        if call is None:
-            return Failure(
-                Kind.PROTOCOL_ERROR, f"the provider made more than {CALLS_MAX} tool calls"
-            )
-        if arguments is not None:
-            text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-            self._size += len(text)
-            call.arguments.append(text)
-        if isinstance(extra := entry.get("extra_content"), dict):
-            call.extra.update(extra)
-        if self._size > CALL_BYTES_MAX:
-            return Failure(Kind.PROTOCOL_ERROR, f"the tool calls exceed {CALL_BYTES_MAX} bytes")
-        return None
-
-    def take(self, *, keep_extra: frozenset[str]) -> list[Call]:
-        """The calls in order of their first appearance; of `extra_content` what is kept."""
-        calls = [
-            Call(
-                one.id,
-                one.name,
-                "".join(one.arguments),
-                {key: value for key, value in one.extra.items() if key in keep_extra},
-            )
-            for one in self._calls
-        ]
-        self._calls, self._at = [], {}
-        return calls
-
-    def _find(self, call_id: str, index: int | None, name: str) -> _Partial | None:
-        if call_id:
-            for call in self._calls:
-                if call.id == call_id:
-                    return call
-        current = self._at.get(index) if index is not None else None
-        if current is None and index is None and self._calls:
-            current = self._calls[-1]
-        new = (
-            current is None
-            or (call_id and current.id)  # another id at the same place
-            or (name and current.name and (name != current.name or current.whole))
-        )
-        if new or current is None:
-            if len(self._calls) >= CALLS_MAX:
-                return None
-            current = _Partial(call_id, name)
-            self._calls.append(current)
-            if index is not None:
-                self._at[index] = current
-        current.id = current.id or call_id
-        current.name = current.name or name
-        return current
+def _nonsense(message: str) -> Failure:
+    return Failure(Kind.PROTOCOL_ERROR, message)
 
 
 GOOGLE_AND_XAI: Final = frozenset({"google", "xai"})
 """What clients give back of `extra_content`, besides `livekit`, which is ours."""
 
+_CUT: Final = frozenset(name for name, told in FINISH.items() if told == "length")
+_FILTERED: Final = frozenset(name for name, told in FINISH.items() if told == "content_filter")
+
 
 class OpenAIEvents:
     """Chunks of anybody who is more or less compatible with OpenAI."""
 
-    def __init__(self, writer: Writer, *, carry_reasoning: bool = False) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        tools: frozenset[str] = frozenset(),
+        carry_reasoning: bool = False,
+        thoughts: ThoughtFilter | None = None,
+        on_unpaired: Callable[[], None] | None = None,
+    ) -> None:
         self._writer = writer
         self._carry_reasoning = carry_reasoning
-        self._calls = CallCollector()
+        self._calls = CallCollector(tools)
+        self._thoughts = thoughts or ThoughtFilter()
+        self._on_unpaired = on_unpaired
         self._finish: str | None = None
+        self._blank_finish = False
         self._done = False
 
     @property
     def complete(self) -> bool:
         return self._done
+
+    @property
+    def ending(self) -> bool:
+        return self._finish is not None
+
+    def whole(self, answer: dict[str, Any]) -> Failure | None:
+        failure = self.event(answer)
+        self._done = True
+        return failure
 
     def event(self, event: dict[str, Any]) -> Failure | None:
         if event.get("type") == "[DONE]":
@@ -250,7 +233,8 @@ class OpenAIEvents:
         self._note_usage(event, event.get("usage"))
         if isinstance(groq, dict):
             self._note_usage(event, groq.get("usage"))
-        for choice in event.get("choices") or ():
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and choice.get("index") in (0, None):
                 self._note_usage(event, choice.get("usage"))
                 if (failure := self._choice(choice)) is not None:
@@ -258,26 +242,33 @@ class OpenAIEvents:
         return None
 
     def ended(self) -> Failure | None:
+        for piece in self._thoughts.finish():
+            self._say(piece.text, thought=piece.thought)
+        if self._thoughts.unpaired and self._on_unpaired is not None:
+            self._on_unpaired()
         if self._finish is None:
-            # some end with [DONE] alone; without either it was cut
-            if not self._done or (self._writer.empty and not len(self._calls)):
-                return Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
-            self._finish = "stop"
-        cut = self._finish in ("length", "max_tokens", "model_context_window_exceeded")
-        if len(self._calls) and cut:
-            return Failure(Kind.PROTOCOL_ERROR, "the answer's length ran out inside a tool call")
-        if self._finish not in ("content_filter", "sensitive"):
-            for call in self._calls.take(keep_extra=GOOGLE_AND_XAI):
+            if not (self._blank_finish and len(self._calls)):
+                return Failure(
+                    Kind.CONNECTION_LOST, "the provider's stream ended without a finish reason"
+                )
+            self._finish = "tool_calls"  # xAI finishes calls with an empty reason
+        if self._finish not in _FILTERED:
+            calls = self._calls.take(keep_extra=GOOGLE_AND_XAI, cut=self._finish in _CUT)
+            if isinstance(calls, Failure):
+                return calls
+            for call in calls:
                 self._writer.call(call, with_reasoning=self._carry_reasoning)
         self._writer.end(self._finish)
         return None
 
     def _choice(self, choice: dict[str, Any]) -> Failure | None:
         finish = choice.get("finish_reason")
-        if finish in ("error", "network_error"):
-            return Failure(Kind.UPSTREAM_ERROR, "the provider reported an error in its stream")
-        if isinstance(finish, str) and finish:
-            self._finish = finish
+        if finish == "":
+            self._blank_finish = True
+        elif isinstance(finish, str):
+            if finish.lower() not in FINISH:
+                return unknown_ending(finish)
+            self._finish = finish.lower()
         delta = choice.get("delta") or choice.get("message")
         if not isinstance(delta, dict):
             return None
@@ -291,13 +282,15 @@ class OpenAIEvents:
                 self._writer.state(kept)
         for name in REASONING:
             if isinstance(text := delta.get(name), str):
+                if text:
+                    self._thoughts.told_apart()
                 self._writer.reasoning(text)
                 break
         said = _said(delta.get("content"), self._writer)
         if thought:
             self._writer.reasoning(said)
-        else:
-            self._writer.text(said, choice.get("logprobs"))
+        elif said:
+            self._hear(said, choice.get("logprobs"))
         if isinstance(text := delta.get("refusal"), str):
             self._writer.refusal(text)
         entries = delta.get("tool_calls")
@@ -306,10 +299,23 @@ class OpenAIEvents:
             entries = [{"function": old}] if isinstance(old, dict) else []
         for entry in entries:
             if isinstance(entry, dict):
-                self._writer.work()
+                if _says_something(entry):
+                    self._writer.work()
                 if (failure := self._calls.add(entry)) is not None:
                     return failure
         return None
+
+    def _hear(self, text: str, logprobs: object) -> None:
+        """A piece of content, in which thoughts may hide."""
+        for piece in self._thoughts.feed(text):
+            self._say(piece.text, logprobs if piece.text == text else None, thought=piece.thought)
+        self._writer.work()
+
+    def _say(self, text: str, logprobs: object = None, *, thought: bool) -> None:
+        if thought:
+            self._writer.reasoning(text)
+        else:
+            self._writer.text(text, logprobs)
 
     def _note_usage(self, event: dict[str, Any], given: object) -> None:
         if (usage := read_usage(given)) is None or not isinstance(given, dict):
@@ -319,6 +325,15 @@ class OpenAIEvents:
             # xAI counts reasoning in the total alone
             usage = replace(usage, completion=total - usage.prompt)
         self._writer.usage(usage, event.get("service_tier"))
+
+
+def _says_something(entry: dict[str, Any]) -> bool:
+    """Whether a piece of a tool call is more than an empty one that keeps the line warm."""
+    function = entry.get("function")
+    return bool(
+        entry.get("id")
+        or (isinstance(function, dict) and (function.get("name") or function.get("arguments")))
+    )
 
 
 def _said(content: object, writer: Writer) -> str:
@@ -339,21 +354,35 @@ def _said(content: object, writer: Writer) -> str:
 
 
 def _failure_in(event: dict[str, Any]) -> Failure | None:
-    """The failure that a chunk reports: at its top, in Groq's own field, with Cerebras' status."""
+    """The failure that a chunk reports: at its top, in Groq's own field, with Cerebras' status, or
+    by being an error object itself."""
     groq = event.get("x_groq")
     if isinstance(groq, dict) and groq.get("error"):
         return failure_in_stream(read_error_object({"error": groq["error"]}))
-    if not event.get("error"):
-        return None
     status = event.get("status_code")
-    if isinstance(status, int) and isinstance(event["error"], dict):
+    if isinstance(status, int) and isinstance(event.get("error"), dict):
         return failure_in_stream(read_error_object({"error": {**event["error"], "code": status}}))
-    return failure_in(event)
+    return error_in(event)
 
 
 def openai_reader(
-    request: ChatRequest, model: str, *, carry_reasoning: bool = False
+    request: ChatRequest,
+    model: str,
+    *,
+    carry_reasoning: bool = False,
+    streamed: bool = True,
+    thinks: bool = False,
+    on_unpaired: Callable[[], None] | None = None,
 ) -> EventReader:
-    """A reader for a stream that is OpenAI's more or less."""
+    """A reader for an answer that is OpenAI's more or less. `thinks`: the model is known to begin
+    inside thoughts; `on_unpaired` is called when an answer shows that it does."""
     writer = Writer(request, model)
-    return EventReader(OpenAIEvents(writer, carry_reasoning=carry_reasoning), writer)
+    opened = thinks or THINKING_MODELS.search(model) is not None
+    events = OpenAIEvents(
+        writer,
+        tools=tool_names(request.body),
+        carry_reasoning=carry_reasoning,
+        thoughts=ThoughtFilter(opened=opened),
+        on_unpaired=on_unpaired,
+    )
+    return EventReader(events, writer, streamed=streamed)

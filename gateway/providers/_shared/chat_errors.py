@@ -84,8 +84,13 @@ RULES: Final[tuple[Rule, ...]] = (
         "the request is too long for this model",
         Kind.CONTEXT_LENGTH,
         "400 413 422",
-        "context_length_exceeded string_above_max_length 1261",
-        r"prompt is too long|maximum context length|context window|exceeds? the (model's )?context",
+        "context_length_exceeded string_above_max_length exceed_context_size_error 1261",
+        # OpenAI, vLLM, llama.cpp, SGLang, TGI, Gemini, Ollama, Bedrock and Mistral, in turn
+        r"prompt is too long|maximum context length|context[ _](window|length|size)|"
+        r"exceeds? the (available |model's )?(maximum )?context|longer than the model's|"
+        r"tokens?` must be <=|exceeds the maximum number of (input )?tokens|"
+        r"input (token count|is too long|length)|too many (input )?tokens|"
+        r"prompt (contains|has) [\d,]+ tokens|larger than the maximum",
     ),
     _rule(
         "the provider's policy forbids it",
@@ -122,6 +127,17 @@ RULES: Final[tuple[Rule, ...]] = (
         again="at once",
     ),
     _rule(
+        "the model cannot do this",
+        Kind.UNABLE,
+        "400 404 422 500 501",
+        "json_validate_failed",
+        r"(does not|doesn't|do not|cannot) support (tools?|function|image|vision|audio|json)|"
+        r"(tools?|function|images?|vision|multimodal|json_schema|response_format)"
+        r"( (calls?|calling|use|inputs?))? (is|are) not supported|no endpoints found that support|"
+        r"tool choice requires --|at most 0 (image|audio|video)|not a multimodal model|"
+        r"(image|vision) input is not|mmproj|failed to (generate|validate) json",
+    ),
+    _rule(
         "a parameter is not supported here",
         Kind.UNSUPPORTED,
         "400 422",
@@ -138,7 +154,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "",
         r"request too large",
     ),
-    _rule("bad request", Kind.BAD_REQUEST, "400 422"),
+    _rule("refused", Kind.REQUEST_REFUSED, "400 422"),
     _rule("key refused", Kind.UPSTREAM_AUTH, "401 434"),
     _rule("model not allowed to this key", Kind.UPSTREAM_FORBIDDEN, "403"),
     _rule("payment required", Kind.UPSTREAM_QUOTA, "402"),
@@ -154,7 +170,8 @@ RULES: Final[tuple[Rule, ...]] = (
     _rule("the upstream timed out inside", Kind.TIMEOUT, "504 524", again="if alone"),
     _rule("overloaded", Kind.OVERLOADED, "529"),
     _rule("server error", Kind.UPSTREAM_ERROR, "500-599", again="if alone"),
-    _rule("not understood", Kind.BAD_REQUEST),
+    _rule("a refusal by another status", Kind.REQUEST_REFUSED, "406-499"),
+    _rule("not understood", Kind.UPSTREAM_ERROR),
 )
 """First row that fits. What a caller can mend ends the request, all else is tried elsewhere."""
 
@@ -195,8 +212,11 @@ def read_error_object(parsed: Any) -> ErrorText:
     inner = outer.get("error", outer) if isinstance(outer, dict) else outer
     retry_s = None
     if isinstance(inner, dict):
-        message = inner.get("message") or inner.get("detail") or inner.get("error") or ""
+        words = ("message", "detail", "error", "msg")
+        message = next((inner[name] for name in words if inner.get(name)), "")
         code, kind, param = inner.get("code"), inner.get("type"), inner.get("param")
+        if code is None:
+            code = inner.get("statusCode") or inner.get("status_code")
         if kind is None:
             kind = inner.get("status")
         metadata = inner.get("metadata")

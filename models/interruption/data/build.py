@@ -22,7 +22,7 @@ import numpy as np
 from numpy.random import default_rng
 from numpy.typing import NDArray
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.data import features
 from models.interruption.data.answers import Teachers
 from models.interruption.data.channel import close_up
@@ -112,7 +112,7 @@ def build_shard(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    add_audio(parser)
     parser.add_argument("--name", default="scenes", help="folder of the set, below the cache")
     parser.add_argument("--voices", default="voices-1", help="folder of the made voices")
     parser.add_argument("--side", type=Side, default=Side.TRAIN)

@@ -1,4 +1,4 @@
-"""What a scene is made of: recordings of `../shared/audio` and made voices, one side of the split.
+"""What a scene is made of: recordings and made voices, one side of the split.
 
 A clip knows where its sound begins and ends and, where the caller takes the floor in it, from when
 on one could know (`decisive_s`): the start of speech, or of what follows a backchannel.

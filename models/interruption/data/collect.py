@@ -5,8 +5,8 @@
 
 Each source is read at one commit from a clone (bare or not, or the folder `repo` inside), and only
 the files that its pattern names. What comes out lies in the cache as `more/`, with the manifest's
-columns of `../shared/audio`, so that all that reads that folder reads this one too. People are
-divided by `splits.py` by the same names: who is held out there is held out here.
+columns of the recordings that DATA.md describes, so that all that reads those reads these too.
+People are divided by `splits.py` by the same names: who is held out there is held out here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilities
 
 Row = dict[str, str]
@@ -222,7 +222,7 @@ def collect(source: Source, root: Path, out: Path, known: set[str]) -> Iterator[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repositories", type=Path, required=True, help="folder of clones")
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    add_audio(parser)
     arguments = parser.parse_args()
     out = cache_folder() / "more" / "train"
     had = {(row["source_repo"], row["source_path"]) for row in _read(arguments.audio / "train")}

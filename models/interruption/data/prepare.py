@@ -12,7 +12,7 @@ import argparse
 import subprocess
 import sys
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.data import interviews
 
 
@@ -24,7 +24,7 @@ def _step(module: str, *arguments: object) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--audio", default="../shared/audio")
+    add_audio(parser)
     parser.add_argument("--whisper", help="see align: recordings without a text teach more with it")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()

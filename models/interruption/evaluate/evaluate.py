@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.data import interviews, nonverbal, splits
 from models.interruption.data.collect import WORDS as WORDS_FOLDER
 from models.interruption.evaluate import channels as eval_channels
@@ -263,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--model", type=Path, default=Path("models/interruption/interruption.onnx"))
     parser.add_argument("--out", type=Path, required=True, help="folder for tables, plots, sounds")
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    add_audio(parser)
     parser.add_argument("--voices", type=Path, help="made speech; by default that in the cache")
     parser.add_argument("--threshold", type=float, help="instead of the model's default")
     parser.add_argument("--per-source", type=int, default=120, help="clips of each folder at most")

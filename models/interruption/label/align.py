@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.data import features
 from models.interruption.data.answers import FITS, PHONEMES, Phonemes
 from models.interruption.data.clips import Clip, Clips, pauses
@@ -254,7 +254,7 @@ def heard(aligner: Aligner, sound: Sound) -> NDArray[np.float32]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    add_audio(parser)
     parser.add_argument("--voices", default="voices-1")
     parser.add_argument("--whisper", help="faster-whisper model: folder or name")
     parser.add_argument("--texts-only", action="store_true", help="no phonemes yet")

@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from models.interruption.cache import cache_folder
+from models.interruption.cache import add_audio, cache_folder
 from models.interruption.data.answers import (
     SPEECH,
     SPOKEN,
@@ -77,7 +77,7 @@ def answers(clip: Clip) -> NDArray[np.float32]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    add_audio(parser)
     parser.add_argument("--voices", default="voices-1")
     parser.add_argument("--worker", default="0/1", help="this process of how many, such as 0/2")
     parser.add_argument("--seed", type=int, default=1)

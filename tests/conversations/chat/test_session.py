@@ -5,6 +5,7 @@ import pytest
 
 from gateway.conversations.chat.protocol import KEEPALIVE
 from gateway.conversations.chat.session import (
+    ENDING_S,
     Action,
     Begin,
     BreakOff,
@@ -26,7 +27,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Limits
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig, HedgeConfig
-from gateway.upstreams.chat import ChatRequest
+from gateway.upstreams.chat import ChatRequest, ReaderUpdate
 from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import (
     DEADLINE_PASSED,
@@ -243,8 +244,8 @@ def test_when_all_fail_after_a_comment_was_sent_the_error_is_an_event():
     assert names(actions) == ["Drop", "Write", "BreakOff"]
 
 
-def test_what_is_the_callers_fault_is_answered_at_once():
-    session = begun()
+def test_a_refusal_that_nobody_else_can_be_asked_about_is_told():
+    session = begun(plan=PLAN[:1])
     session.handle(ResponseHead(1, 400, {}), 0.1)
     body = b'{"error": {"message": "messages[0].content: too long", "param": "messages"}}'
     session.handle(BodyChunk(1, body), 0.1)
@@ -301,7 +302,7 @@ def test_all_time_together_is_bounded():
 
 def test_an_answer_that_is_not_streamed_comes_whole():
     session = begun(stream=False)
-    body = b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}'
+    body = b'{"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}'
     session.handle(ResponseHead(1, 200, {}), 0.1)
     assert session.handle(BodyChunk(1, body[:9]), 0.2) == []
     assert session.handle(BodyChunk(1, body[9:]), 0.3) == []
@@ -438,7 +439,7 @@ def test_what_a_policy_forbids_is_tried_elsewhere_if_the_operator_says_so():
 
 def test_a_callers_own_fault_keeps_the_providers_words():
     body = b'{"error": {"message": "bad", "type": "t", "code": "c", "param": "p"}}'
-    (_, refused) = answered(begun(), 1, 400, body)
+    (_, refused) = answered(begun(plan=PLAN[:1]), 1, 400, body)
     assert isinstance(refused, Refuse)
     assert error_body(refused.failure)["error"] == {
         "message": "bad",
@@ -702,3 +703,97 @@ def test_an_answer_whose_end_alone_is_missing_is_whole():
     actions = session.handle(DEADLINE_PASSED, 4.2)
     assert names(actions) == ["Write", "Leave", "Finish"]
     assert written(actions) == DONE
+
+
+def test_a_providers_refusal_is_tried_elsewhere_and_the_first_one_told_if_all_refuse():
+    session = begun()
+    first = b'{"error": {"message": "first: no"}}'
+    assert isinstance(answered(session, 1, 400, first)[-1], Open)
+    refused = answered(session, 2, 400, b'{"error": {"message": "second: no"}}')[-1]
+    assert isinstance(refused, Refuse)
+    assert (refused.failure.status, refused.failure.message) == (400, "first: no")
+
+
+@pytest.mark.parametrize("status", [406, 407, 415, 418, 421, 425, 431, 451, 494, 600, 999])
+def test_a_status_that_nobody_listed_is_tried_elsewhere(status: int):
+    assert isinstance(answered(begun(), 1, status, b"")[-1], Open)
+
+
+@pytest.mark.parametrize(
+    "beat", [b": ping\n\n", b'data: {"choices":[{"delta":{"content":""}}]}\n\n']
+)
+def test_bytes_are_not_progress(beat: bytes):
+    session = begun()
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, ROLE + HELLO), 0.2)
+    for second in range(1, 4):
+        session.handle(BodyChunk(1, beat), float(second))
+    assert session.deadline is not None
+    assert session.deadline <= 0.2 + CONFIG.idle_timeout_s
+    ended = session.handle(DEADLINE_PASSED, 0.2 + CONFIG.idle_timeout_s)
+    assert names(ended)[-2:] == ["Write", "BreakOff"]
+
+
+def test_an_answer_is_over_soon_after_its_finish_reason_whatever_still_comes():
+    session = begun()
+    session.handle(ResponseHead(1, 200, {}), 0.1)
+    session.handle(BodyChunk(1, ROLE + HELLO), 0.2)
+    session.handle(BodyChunk(1, FINISH), 1.0)
+    session.handle(BodyChunk(1, b": ping\n\n"), 1.5)
+    assert session.deadline == 1.0 + ENDING_S
+    assert names(session.handle(DEADLINE_PASSED, 1.0 + ENDING_S))[-1] == "Finish"
+
+
+class Raising:
+    """An adapter that raises wherever it is asked something."""
+
+    streamed = True
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def _maybe(self, what: str) -> None:
+        if what == self._at:
+            raise TypeError("what a provider sends is without end")
+
+    def warm(self):
+        return None
+
+    def dial(self, request, attempt):
+        self._maybe("dial")
+        return UPSTREAMS["acme"].dial(request, attempt)
+
+    def reader(self, request, attempt):
+        return self
+
+    def exhausted_for_s(self, headers):
+        return None
+
+    def failure(self, status, headers, body):
+        self._maybe("failure")
+        return Failure(Kind.UPSTREAM_ERROR, "x")
+
+    def feed(self, data):
+        self._maybe("feed")
+        return ReaderUpdate(forward=data, content=True, progress=True)
+
+    def finish(self):
+        self._maybe("finish")
+        return ReaderUpdate(finished=True)
+
+
+@pytest.mark.parametrize("at", ["dial", "feed", "finish", "failure"])
+def test_an_adapter_that_raises_is_its_providers_failure(at: str):
+    request = a_session()._request
+    upstreams = {"acme": Raising(at), "zeus": UPSTREAMS["zeus"]}
+    session = ChatSession(request, PLAN, upstreams, CONFIG, 0.0)
+    actions = session.handle(Begin(), 0.0)
+    if at == "failure":
+        session.handle(ResponseHead(1, 500, {}), 0.1)
+        actions = session.handle(BodyEnd(1), 0.1)
+    elif at == "feed":
+        actions = session.handle(BodyChunk(1, b"x"), 0.1)
+    elif at == "finish":
+        actions = session.handle(BodyEnd(1), 0.1)
+    opened = [action for action in actions if isinstance(action, Open)]
+    assert "http://zeus" in opened[-1].dial.url

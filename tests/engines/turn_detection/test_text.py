@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from gateway.engines.onnx import TokenModel
@@ -148,16 +149,12 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    pytest.importorskip("tokenizers")
     hub = Hub(turn_model.write_text_folder(tmp_path / "kept"))
-    monkeypatch.setattr(
-        pytest.importorskip("huggingface_hub"), "snapshot_download", hub.snapshot_download
-    )
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     return hub
 
 
 def test_a_repository_is_fetched_at_the_revision_that_was_named(hub: Hub):
-    pytest.importorskip("transformers")
     config = TurnTextConfig(model="livekit/turn-detector", revision="v0.4.1-intl", file="m.onnx")
 
     model = load(config)
@@ -189,7 +186,6 @@ def test_a_folder_without_the_model_is_refused(tmp_path: Path):
 
 
 def test_a_folder_is_loaded_with_its_own_tokenizer_and_template(tmp_path: Path):
-    pytest.importorskip("transformers")
     folder = turn_model.write_text_folder(tmp_path / "model")
     config = TurnTextConfig(model=str(folder), file="m.onnx", threshold=0.2)
 

@@ -3,8 +3,9 @@
 import orjson
 import pytest
 
-from gateway.providers._openai.byte_relay import LINE_BYTES_MAX, StreamRelay, WholeRelay
-from gateway.upstreams.chat import Usage
+from gateway.providers._openai.byte_relay import StreamRelay, WholeRelay
+from gateway.providers._shared.sse import EVENT_BYTES_MAX
+from gateway.upstreams.chat import ReaderUpdate, Usage
 from gateway.upstreams.errors import Kind
 
 
@@ -40,7 +41,7 @@ def test_bytes_come_out_as_they_went_in_however_they_were_cut():
         heard = [relay.feed(stream[i : i + size]) for i in range(0, len(stream), size)]
         assert b"".join(h.forward for h in heard) == stream
         assert [h.failure for h in heard if h.failure] == []
-        assert sum(h.content for h in heard) == 1
+        assert any(h.content for h in heard)
         assert [h.usage for h in heard if h.usage] == [Usage(9, 2, cached=4, reasoning=1)]
         assert any(h.finished for h in heard)
 
@@ -105,7 +106,8 @@ def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(nul
 
 def test_nothing_counts_after_done():
     relay = StreamRelay()
-    assert relay.feed(HELLO + DONE + event({"content": "late"})).forward == HELLO + DONE
+    whole = HELLO + FINISH + DONE
+    assert relay.feed(whole + event({"content": "late"})).forward == whole
     assert relay.feed(event({"content": "later"})).forward == b""
 
 
@@ -135,7 +137,7 @@ def test_an_event_that_is_no_json_object_is_nonsense(garbage: bytes):
 
 def test_a_line_without_end_is_refused_at_the_bound():
     relay = StreamRelay()
-    assert relay.feed(b"data: " + b"x" * (LINE_BYTES_MAX - 6)).failure is None
+    assert relay.feed(b"data: " + b"x" * (EVENT_BYTES_MAX - 6)).failure is None
     failure = relay.feed(b"x").failure
     assert failure is not None
     assert failure.kind is Kind.PROTOCOL_ERROR
@@ -150,11 +152,12 @@ def test_comments_are_passed_on_and_are_no_content():
 def test_windows_line_ends_are_understood():
     relay = StreamRelay()
     assert relay.feed(HELLO.replace(b"\n", b"\r\n")).content
-    assert relay.feed(b"data: [DONE]\r\n\r\n").finished
+    assert relay.feed((FINISH + DONE).replace(b"\n", b"\r\n")).finished
 
 
 def test_a_whole_answer_is_passed_on_untouched():
-    body = b'{"id": "1",  "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
+    body = b'{"id": "1",  "choices": [{"finish_reason": "stop"}], '
+    body += b'"usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
     relay = WholeRelay()
     relay.feed(body[:10])
     relay.feed(body[10:])
@@ -165,6 +168,76 @@ def test_a_whole_answer_is_passed_on_untouched():
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1, 2]", b'{"error": {"message": "no"}}'])
 def test_a_whole_answer_that_is_none_is_a_failure(body: bytes):
+    relay = WholeRelay()
+    relay.feed(body)
+    assert relay.finish().failure is not None
+
+
+def relayed(*pieces: bytes) -> tuple[bytes, ReaderUpdate]:
+    """All that is forwarded, and the last thing heard."""
+    relay, out, heard = StreamRelay(), b"", ReaderUpdate()
+    for piece in pieces:
+        heard = relay.feed(piece)
+        out += heard.forward
+        if heard.failure or heard.finished:
+            return out, heard
+    heard = relay.finish()
+    return out + heard.forward, heard
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"error: out of memory\n\n",
+        b'event: error\ndata: {"status": 500, "reason": "out of memory"}\n\n',
+        b'data: {"object": "error", "message": "out of memory", "code": 500}\n\n',
+        b'data: {"message": "out of memory", "type": "server_error", "code": 500}\n\n',
+        b'data: {"detail": "out of memory"}\n\n',
+        event({}, "abort"),
+        DONE,
+        b"data: {\n\n",
+    ],
+)
+@pytest.mark.parametrize("before", [b"", ROLE + HELLO])
+def test_what_is_not_understood_is_no_success(bad: bytes, before: bytes):
+    out, heard = relayed(before, bad, DONE)
+    assert heard.failure is not None
+    assert not heard.finished
+    assert out == before
+    assert b"[DONE]" not in out
+
+
+def test_comments_pings_and_empty_deltas_are_no_progress():
+    relay = StreamRelay()
+    assert relay.feed(HELLO).progress
+    for beat in (b": ping\n\n", event({"content": ""}), event({}), b"event: ping\ndata: {}\n\n"):
+        assert not relay.feed(beat).progress
+    assert relay.feed(HELLO).progress
+    assert relay.feed(event({"reasoning_content": "hm"})).progress
+    assert relay.feed(
+        event({"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]})
+    ).progress
+
+
+def test_a_finish_reason_says_that_only_the_end_is_to_come():
+    relay = StreamRelay()
+    assert not relay.feed(HELLO).ending
+    assert relay.feed(FINISH).ending
+    heard = relay.feed(USAGE)
+    assert (heard.ending, heard.usage is not None) == (True, True)
+    assert relay.finish().finished
+
+
+def test_an_event_on_several_lines_is_written_on_one():
+    several = b"data: {\ndata:  " + HELLO[7:-3] + b"\ndata: }\n\n"
+    out, heard = relayed(ROLE, several, several, FINISH, DONE)
+    assert heard.finished
+    assert orjson.loads(out.split(b"\n\n")[1][6:]) == orjson.loads(HELLO[6:])
+    assert out.count(b"data: {") == 4
+
+
+@pytest.mark.parametrize("body", [b'{"choices": []}', b'{"choices": [{"finish_reason": "abort"}]}'])
+def test_a_whole_answer_without_a_good_ending_is_a_failure(body: bytes):
     relay = WholeRelay()
     relay.feed(body)
     assert relay.finish().failure is not None

@@ -179,7 +179,7 @@ def test_an_incomplete_answer_says_why(reason: str, finish: str):
             },
             Kind.RATE_LIMITED,
         ),
-        ({"type": "error", "code": "invalid_prompt", "message": "m"}, Kind.BAD_REQUEST),
+        ({"type": "error", "code": "invalid_prompt", "message": "m"}, Kind.REQUEST_REFUSED),
     ],
 )
 def test_a_failure_is_one(event: dict, kind: Kind):

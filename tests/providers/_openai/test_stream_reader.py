@@ -1,13 +1,15 @@
 """Streams that are not clean come out as LiveKit's client needs them."""
 
+import gzip
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 import pytest
 
-from gateway.providers._openai.byte_relay import LINE_BYTES_MAX
-from gateway.providers._openai.stream_reader import CALLS_MAX, EventReader, openai_reader
+from gateway.providers._openai.stream_reader import EventReader, openai_reader
+from gateway.providers._openai.tool_calls import CALLS_MAX
+from gateway.providers._shared.sse import EVENT_BYTES_MAX
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
 from gateway.upstreams.errors import Kind
 
@@ -125,7 +127,7 @@ def test_calls_without_an_id_get_one_each(deltas: list):
 
 
 @pytest.mark.parametrize(
-    "finish", ["stop", "tool_calls", "eos", "function_call", "odd", "tool_use"]
+    "finish", ["stop", "tool_calls", "eos", "function_call", "tool_use", "TOOL_CALL"]
 )
 def test_calls_always_finish_as_calls(finish: str):
     chunks, _ = play(reader(), [chunk({"tool_calls": [ONE]}), chunk({}, finish), DONE])
@@ -140,7 +142,7 @@ def test_calls_always_finish_as_calls(finish: str):
         ("length", "length"),
         ("sensitive", "content_filter"),
         ("tool_calls", "stop"),
-        ("whatever", "stop"),
+        ("MAX_TOKENS", "length"),
     ],
 )
 def test_a_finish_reason_is_told_in_openais_words(finish: str, told: str):
@@ -148,10 +150,122 @@ def test_a_finish_reason_is_told_in_openais_words(finish: str, told: str):
     assert finish_of(chunks) == [told]
 
 
-def test_an_empty_finish_reason_is_none_and_done_alone_ends_an_answer():
-    chunks, heard = play(reader(), [chunk({"content": "x"}, ""), chunk({}, ""), DONE])
+def test_an_empty_finish_reason_ends_calls_and_nothing_else():
+    chunks, heard = play(reader(), [chunk({"tool_calls": [ONE]}, ""), DONE])
     assert heard.finished
-    assert finish_of(chunks) == ["stop"]
+    assert finish_of(chunks) == ["tool_calls"]
+    _, heard = play(reader(), [chunk({"content": "x"}, ""), chunk({}, ""), DONE])
+    assert heard.failure is not None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"error: out of memory\n\n",
+        b'event: error\ndata: {"status": 500, "reason": "out of memory"}\n\n',
+        b'data: {"object": "error", "message": "out of memory", "code": 500}\n\n',
+        b'data: {"detail": "out of memory"}\n\n',
+        chunk({}, "abort"),
+        chunk({}, "insufficient_system_resource"),
+    ],
+)
+@pytest.mark.parametrize("before", [[], [chunk({"content": "Half a"})]])
+def test_what_is_not_understood_is_no_success(bad: bytes, before: list[bytes]):
+    _, heard = play(reader(), [*before, bad, DONE])
+    assert heard.failure is not None
+    assert not heard.finished
+
+
+def test_done_without_a_finish_reason_is_no_success():
+    _, heard = play(reader(), [chunk({"content": "Half a"}), DONE])
+    assert heard.failure is not None
+
+
+def test_comments_pings_and_empty_deltas_are_no_progress():
+    of = reader()
+    assert of.feed(chunk({"content": "x"})).progress
+    empty = chunk({"tool_calls": [{"index": 0, "function": {"arguments": ""}}]})
+    beats = (b": ping\n\n", chunk({"content": ""}), chunk({}), empty, b"data: {}\n\n")
+    assert not any(of.feed(beat).progress for beat in beats)
+
+
+def test_a_finish_reason_says_that_only_the_end_is_to_come():
+    of = reader()
+    assert not of.feed(chunk({"tool_calls": [ONE]})).ending
+    heard = of.feed(chunk({}, "tool_calls"))
+    assert (heard.ending, heard.forward) == (True, b"")
+    heard = of.finish()
+    assert heard.finished
+    assert b'"name":"f"' in heard.forward
+
+
+WHOLE = orjson.dumps(
+    {
+        "id": "c",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"content": "Hello", "tool_calls": [ONE]},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+    }
+)
+
+
+@pytest.mark.parametrize("packed", [WHOLE, b"\xef\xbb\xbf\n " + WHOLE, gzip.compress(WHOLE)])
+def test_one_json_answer_to_a_request_for_a_stream_is_streamed(packed: bytes):
+    chunks, heard = play(reader(), [packed[:1], packed[1:9], packed[9:]])
+    assert heard.finished
+    assert text_of(chunks) == "Hello"
+    assert calls_of(chunks) == [(0, "a", "f", '{"x":1}')]
+    assert heard.usage == Usage(3, 4)
+
+
+def test_a_gzipped_stream_is_read():
+    packed = gzip.compress(chunk({"content": "Hello"}) + chunk({}, "stop") + DONE)
+    chunks, heard = play(reader(), [packed[:1], packed[1:20], packed[20:]])
+    assert heard.finished
+    assert text_of(chunks) == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<!DOCTYPE html><h1>Sign in</h1>", Kind.PROTOCOL_ERROR),
+        (b'{"error": {"message": "m", "code": 429}}', Kind.RATE_LIMITED),
+        (b'[{"error": {"message": "m", "code": 429}}]', Kind.RATE_LIMITED),
+        (b'{"message": "m", "code": 429}', Kind.RATE_LIMITED),
+        (b'["x"]', Kind.PROTOCOL_ERROR),
+        (b'{"x": ', Kind.PROTOCOL_ERROR),
+        (b"\x1f\x8bxxxxxxxxxxx", Kind.PROTOCOL_ERROR),
+        (b"", Kind.CONNECTION_LOST),
+    ],
+)
+def test_a_good_status_does_not_make_an_answer(body: bytes, kind: Kind):
+    _, heard = play(reader(), [body] if body else [])
+    assert heard.failure is not None
+    assert heard.failure.kind is kind
+
+
+def test_a_stream_in_answer_to_a_plain_request_is_put_together():
+    of = openai_reader(a_request(stream=False), "m-1", streamed=False)
+    assert not of.streamed
+    heard = of.feed(chunk({"content": "Hello"}) + chunk({}, "stop") + DONE)
+    assert orjson.loads(heard.forward)["choices"][0]["message"]["content"] == "Hello"
+
+
+@pytest.mark.parametrize("made", [{"choices": 5}, {"choices": True}, {"choices": 0.5}])
+def test_choices_that_are_none_are_none(made: dict):
+    heard = reader().feed(b"data: " + orjson.dumps(made) + b"\n\n")
+    assert heard.failure is None
+
+
+def test_counts_that_no_database_takes_are_not_counted():
+    usage = {"prompt_tokens": 9223372036854775808, "completion_tokens": 6}
+    _, heard = play(reader(), [chunk({"content": "x"}, "stop", usage=usage), DONE])
+    assert heard.usage == Usage(0, 6)
 
 
 @pytest.mark.parametrize("ending", [[], [DONE]])
@@ -161,10 +275,47 @@ def test_a_stream_that_ends_without_anything_is_broken_off(ending: list[bytes]):
     assert heard.failure.kind is Kind.CONNECTION_LOST
 
 
-def test_a_call_that_was_cut_by_the_length_is_a_failure():
-    _, heard = play(reader(), [chunk({"tool_calls": [ONE]}), chunk({}, "length"), DONE])
+def test_a_call_that_was_cut_by_the_length_is_left_out_and_the_length_is_told():
+    cut = call(1, "b", "g", '{"y":')
+    pieces = [chunk({"tool_calls": [ONE]}), chunk({"tool_calls": [cut]}), chunk({}, "length"), DONE]
+    chunks, heard = play(reader(), pieces)
+    assert heard.finished
+    assert calls_of(chunks) == [(0, "a", "f", '{"x":1}')]
+    assert finish_of(chunks) == ["length"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        call(0, "a", "f", '{"x":'),
+        call(0, "a", "f", "[1]"),
+        call(0, "a", "f", "nothing"),
+        call(0, "a", "", "{}"),
+    ],
+)
+def test_a_call_that_cannot_be_run_is_a_failure_before_anything_is_let_go(bad: dict):
+    _, heard = play(reader(), [chunk({"tool_calls": [bad]}), chunk({}, "tool_calls"), DONE])
     assert heard.failure is not None
     assert not heard.content
+
+
+def test_thoughts_that_end_in_the_content_are_not_said():
+    of = openai_reader(a_request(), "deepseek-r1:7b")
+    pieces = [chunk({"content": one}) for one in ("I should", " greet.</th", "ink>\n\n", "Hello")]
+    chunks, _ = play(of, [*pieces, chunk({}, "stop"), DONE])
+    assert text_of(chunks) == "Hello"
+
+
+def test_a_model_that_showed_that_it_thinks_aloud_is_known_the_next_time():
+    shown: list[bool] = []
+    of = openai_reader(a_request(), "m", on_unpaired=lambda: shown.append(True))
+    play(of, [chunk({"content": "Hm.</think>Hello"}), chunk({}, "stop"), DONE])
+    assert shown == [True]
+    chunks, _ = play(
+        openai_reader(a_request(), "m", thinks=True),
+        [chunk({"content": "Hm."}), chunk({"content": "</think>Hello"}), chunk({}, "stop"), DONE],
+    )
+    assert text_of(chunks) == "Hello"
 
 
 def test_nothing_of_a_call_is_passed_on_before_it_is_whole_but_work_is_seen():
@@ -313,7 +464,7 @@ def test_garbage_is_nonsense(garbage: bytes):
 
 
 def test_everything_has_a_bound():
-    assert reader().feed(b"data: " + b"x" * (LINE_BYTES_MAX + 1)).failure is not None
+    assert reader().feed(b"data: " + b"x" * (EVENT_BYTES_MAX + 1)).failure is not None
     many = [call(i, f"id{i}", "f", "{}") for i in range(CALLS_MAX + 1)]
     assert reader().feed(chunk({"tool_calls": many})).failure is not None
     of, heard = reader(), ReaderUpdate()

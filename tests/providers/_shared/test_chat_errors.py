@@ -14,9 +14,13 @@ from gateway.providers._shared.chat_errors import (
     retry_after_s,
     rule_of,
 )
-from gateway.upstreams.errors import FailureScope, Kind
+from gateway.upstreams.errors import FailureScope, Kind, Rest
 
 OPENAI = b'{"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}'
+
+
+def body(message: str = "m", **words: object) -> bytes:
+    return orjson.dumps({"error": {"message": message, **words}})
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,7 @@ OPENAI = b'{"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}'
         (b'{"type": "error", "error": {"type": "t", "message": "m"}}', "m", ""),
         (b'{"object": "error", "message": "m", "type": "t", "code": 40303}', "m", "40303"),
         (b'{"message": "m", "type": "t", "param": null, "code": "c"}', "m", "c"),
-        (b'{"statusCode": 401, "message": "m"}', "m", ""),
+        (b'{"statusCode": 401, "message": "m"}', "m", "401"),
         (b'{"detail": "m"}', "m", ""),
         (b'{"detail": [{"loc": ["body"]}]}', '[{"loc":["body"]}]', ""),
         (b"<html><body><h1>502 Bad Gateway</h1></body></html>", "502 Bad Gateway", ""),
@@ -58,7 +62,7 @@ def test_a_long_message_is_cut():
 @pytest.mark.parametrize(
     ("status", "body", "kind", "answered"),
     [
-        (400, OPENAI, Kind.BAD_REQUEST, 400),
+        (400, OPENAI, Kind.REQUEST_REFUSED, 400),
         (400, b'{"error": {"code": "context_length_exceeded"}}', Kind.CONTEXT_LENGTH, 400),
         (400, b'{"error": {"message": "prompt is too long: 9"}}', Kind.CONTEXT_LENGTH, 400),
         (400, b'{"error": {"code": "content_filter"}}', Kind.CONTENT_POLICY, 400),
@@ -71,7 +75,7 @@ def test_a_long_message_is_cut():
         (408, OPENAI, Kind.TIMEOUT, 504),
         (409, OPENAI, Kind.UPSTREAM_ERROR, 503),
         (413, OPENAI, Kind.TOO_LARGE, 413),
-        (422, OPENAI, Kind.BAD_REQUEST, 400),
+        (422, OPENAI, Kind.REQUEST_REFUSED, 400),
         (429, OPENAI, Kind.RATE_LIMITED, 429),
         (429, b'{"error": {"code": "insufficient_quota"}}', Kind.UPSTREAM_QUOTA, 502),
         (498, OPENAI, Kind.OVERLOADED, 503),
@@ -90,9 +94,48 @@ def test_the_decision_table(status: int, body: bytes, kind: Kind, answered: int)
     assert failure.upstream_status == status
 
 
-def test_only_the_callers_own_fault_ends_the_plan():
-    assert failure_of(400, {}, OPENAI).policy.scope is FailureScope.REQUEST
-    for status in (401, 404, 408, 409, 429, 500, 503, 529):
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 8192 tokens.",
+        "request (4267 tokens) exceeds the available context size (4096 tokens)",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000",
+        "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+        "prompt is too long: 213462 tokens > 200000 maximum",
+        "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+        "Input is too long for requested model.",
+        "Too many tokens: 9000",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_window_that_is_too_small_is_known_in_the_words_of_every_server(
+    message: str, status: int
+):
+    assert failure_of(status, {}, body(message)).kind is Kind.CONTEXT_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "registry.ollama.ai/library/gemma3:4b does not support tools"),
+        (400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser'),
+        (400, "At most 0 image(s) may be provided in one prompt."),
+        (404, "No endpoints found that support image input"),
+        (500, "image input is not supported - hint: you may need to provide the mmproj"),
+        (400, "Failed to generate JSON. Please adjust your prompt."),
+        (400, "Tool calling is not supported with this model"),
+    ],
+)
+def test_what_a_model_cannot_do_is_tried_elsewhere_and_rests_nobody(status: int, message: str):
+    failure = failure_of(status, {}, body(message))
+    assert failure.kind is Kind.UNABLE
+    assert failure.policy.scope is FailureScope.ATTEMPT
+    assert failure.policy.rest is Rest.NOTHING
+
+
+def test_no_providers_answer_ends_the_plan_for_the_others():
+    for status in (400, 401, 404, 408, 409, 429, 500, 503, 529):
         assert failure_of(status, {}, OPENAI).policy.scope is not FailureScope.REQUEST
 
 
@@ -115,10 +158,6 @@ def test_the_wish_to_wait_is_read_in_every_form(headers: dict[str, str], seconds
     assert retry_after_s(headers, now=1445412480.0) == seconds
 
 
-def body(message: str = "m", **words: object) -> bytes:
-    return orjson.dumps({"error": {"message": message, **words}})
-
-
 ROWS = [
     ("the request is too long for this model", 400, body(code="1261")),
     ("the provider's policy forbids it", 403, body(code="content_policy_violation")),
@@ -126,9 +165,10 @@ ROWS = [
     ("the operator's key is refused", 400, body("Incorrect API key provided")),
     ("the operator's spend limit is reached", 400, body("You have reached your usage limits")),
     ("the model wrote a malformed tool call", 400, body(code="tool_use_failed")),
+    ("the model cannot do this", 400, body("gemma3:4b does not support tools")),
     ("a parameter is not supported here", 400, body('Unknown name "store": Cannot find field')),
     ("one request exceeds the rate limit by itself", 429, body("Request too large for gpt-x")),
-    ("bad request", 422, OPENAI),
+    ("refused", 422, OPENAI),
     ("key refused", 434, OPENAI),
     ("model not allowed to this key", 403, OPENAI),
     ("payment required", 402, OPENAI),
@@ -144,7 +184,8 @@ ROWS = [
     ("the upstream timed out inside", 504, b"<html>"),
     ("overloaded", 529, OPENAI),
     ("server error", 520, b""),
-    ("not understood", 418, b"{}"),
+    ("a refusal by another status", 418, b"{}"),
+    ("not understood", 999, b"{}"),
 ]
 
 
@@ -166,7 +207,6 @@ def test_no_row_of_the_table_is_without_a_test():
         ("property 'logprobs' is unsupported", "logprobs"),
         ("temperature: Extra inputs are not permitted", "temperature"),
         ("Function tools with reasoning_effort are not supported for x", "reasoning_effort"),
-        ("image input is not supported by this model", None),
     ],
 )
 def test_the_parameter_that_is_refused_is_found_in_the_message(message: str, param: str | None):
