@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,11 +43,14 @@ def ensure(folder: Path, install: Callable[[Path], None]) -> None:
         ready.touch()
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command of an installation to its end."""
+def run(
+    *command: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command of an installation to its end, by default with our environment variables."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
