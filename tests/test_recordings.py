@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 import soundfile
 
-from models.interruption.splits import Side, side
+from models.interruption.data.splits import Side, side
 from tests.collection import RECORDINGS, collection, listed
 from tests.end_to_end import make_recordings, make_turns
 

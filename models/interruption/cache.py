@@ -1,10 +1,12 @@
-"""Where everything large is kept, outside the checkout: what is made, and the recordings."""
+"""Where the published file is, and what is kept outside the checkout: what is made, recordings."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
+
+PUBLISHED = Path(__file__).with_name("interruption.onnx")
 
 
 def cache_folder() -> Path:

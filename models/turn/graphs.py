@@ -19,9 +19,9 @@ import onnxruntime
 from gateway.engines.onnx import open_session
 from gateway.engines.turn_detection.model import TurnModel
 from gateway.weights import fetch
-from models.turn.evaluate import table
 from models.turn.languages import ASKED_S, sample
 from models.turn.made import spoken
+from models.turn.scoring import table
 
 SOUNDS = 150
 TIMED = 25

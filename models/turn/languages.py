@@ -15,21 +15,21 @@ from random import Random
 
 import numpy as np
 
-from models.interruption.splits import Side
-from models.turn.evaluate import (
+from models.interruption.data.splits import Side
+from models.turn.made import Cut, spoken
+from models.turn.pauses import Kind
+from models.turn.scoring import (
     CUT_OFF_S,
     MAX_DELAY_S,
     MIN_DELAY_S,
     NEAR_BEST,
     Judge,
-    Kind,
     Scored,
     area,
     false_cut_offs,
     recall,
     table,
 )
-from models.turn.made import Cut, spoken
 
 ASKED_S = 0.2
 """How long the silence has lasted when clients ask."""

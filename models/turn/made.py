@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.interruption.cache import cache_folder as interruption_folder
-from models.interruption.splits import EVAL_VOICES, Side
+from models.interruption.data.splits import EVAL_VOICES, Side
 from models.turn.texts import TEXTS
 
 Samples = npt.NDArray[np.int16]
@@ -111,7 +111,7 @@ def speak(out: Path, downloads: Path, languages: Sequence[str]) -> None:
     import soundfile  # wanted here alone, as the engine is
     from kokoro_onnx.tokenizer import Tokenizer
 
-    from models.interruption.voices import DURATION_UNIT_S, Kokoro
+    from models.interruption.data.voices import DURATION_UNIT_S, Kokoro
 
     tokenizer, kokoro = Tokenizer(), Kokoro(downloads / "kokoro.onnx", downloads / "styles")
     planned = [one for one in plan(kokoro.styles) if one.language in languages]

@@ -46,8 +46,15 @@ def extras(*names: str) -> list[str]:
         (PROJECT["build-system"]["requires"], "deploy/requirements-build.txt"),
         (PROJECT["project"]["dependencies"], "tests/requirements.txt"),
         (listed("tests/requirements.in"), "tests/requirements.txt"),
+        (PROJECT["project"]["dependencies"], "models/requirements.txt"),
+        (listed("models/requirements.in"), "models/requirements.txt"),
+        (listed("models/requirements-baselines.in"), "models/requirements-baselines.txt"),
+        (listed("models/requirements-torch.txt"), "models/requirements-torch.txt"),
     ],
-    ids=["runtime", "stores", "all", "engines", "build", "runtime in tests", "tests"],
+    ids=[
+        *("runtime", "stores", "all", "engines", "build", "runtime in tests", "tests"),
+        *("runtime in models", "models", "baselines", "torch"),
+    ],
 )
 def test_what_is_asked_for_is_pinned(asked: list[str], path: str) -> None:
     versions = pinned(path)
@@ -72,7 +79,23 @@ def test_the_tests_run_on_the_versions_that_are_deployed() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["deploy/requirements.txt", "tests/requirements.txt"])
+def test_models_are_made_on_the_versions_that_are_tested() -> None:
+    tested, used = pinned("tests/requirements.txt"), pinned("models/requirements.txt")
+    both = tested.keys() & used.keys()
+
+    assert "onnxruntime" in both
+    assert {name: used[name] for name in both} == {name: tested[name] for name in both}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "deploy/requirements.txt",
+        "tests/requirements.txt",
+        "models/requirements.txt",
+        "models/requirements-baselines.txt",
+    ],
+)
 def test_pinned_requirements_say_nothing_of_where_packages_come_from(path: str) -> None:
     text = (ROOT / path).read_text()
 

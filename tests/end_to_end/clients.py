@@ -6,7 +6,6 @@ of its pinned requirements, so a changed pin makes a new one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,15 +13,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tests import environments
+from tests.environments import run
+
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements"
 DRIVERS = HERE / "drivers"
-INSTALL_TIMEOUT_S = 900
 PYTHONS_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 Event = dict[str, Any]
@@ -44,8 +44,7 @@ class Client:
         digest = hashlib.sha256()
         for name in self.requirements:
             digest.update((REQUIREMENTS / name).read_bytes())
-        kept = os.environ.get("PARLEY_CACHE") or "~/.cache/parley"
-        return Path(kept).expanduser() / f"{self.name}-{digest.hexdigest()[:12]}"
+        return environments.cache() / f"{self.name}-{digest.hexdigest()[:12]}"
 
     def command(self, driver: str, arguments: Sequence[str]) -> list[str]:
         if self.kind == "node":
@@ -54,21 +53,13 @@ class Client:
 
     def ensure(self) -> None:
         """Install unless that was done before. Several processes may ask at once."""
-        folder = self.folder()
-        ready = folder / "installed"
-        if ready.exists():
-            return
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone(folder.parent / f"{folder.name}.lock"):
-            if ready.exists():
-                return
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            if self.kind == "node":
-                _install_node(folder, self.requirements)
-            else:
-                _install_python(folder, REQUIREMENTS / self.requirements[0])
-            ready.touch()
+        environments.ensure(self.folder(), self._install)
+
+    def _install(self, folder: Path) -> None:
+        if self.kind == "node":
+            _install_node(folder, self.requirements)
+        else:
+            _install_python(folder, REQUIREMENTS / self.requirements[0])
 
     def drive(
         self,
@@ -129,43 +120,18 @@ def _events(output: str) -> Iterator[Event]:
             yield event
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """No other process is in here with the same file."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _python(folder: Path) -> Path:
     return folder / "bin" / "python"
-
-
-def _run(*command: str | Path, cwd: Path | None = None) -> None:
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        words = " ".join(str(part) for part in command)
-        raise ClientError(
-            f"{words}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
-        )
 
 
 def _install_python(folder: Path, requirements: Path) -> None:
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv:
-        _run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, folder)
-        _run(uv, "pip", "install", "--quiet", "--python", _python(folder), "-r", requirements)
+        run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, folder)
+        run(uv, "pip", "install", "--quiet", "--python", _python(folder), "-r", requirements)
         return
-    _run(sys.executable, "-m", "venv", folder)
-    _run(_python(folder), "-m", "pip", "install", "--quiet", "--no-deps", "-r", requirements)
+    run(sys.executable, "-m", "venv", folder)
+    run(_python(folder), "-m", "pip", "install", "--quiet", "--no-deps", "-r", requirements)
 
 
 def _install_node(folder: Path, requirements: Sequence[str]) -> None:
@@ -173,7 +139,7 @@ def _install_node(folder: Path, requirements: Sequence[str]) -> None:
         raise ClientError("npm was not found; install Node.js 20 or set PARLEY_SKIP_CLIENTS=1")
     for name in requirements:
         shutil.copy(REQUIREMENTS / name, folder)
-    _run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", cwd=folder)
+    run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", cwd=folder)
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 Every event is put at the same level on the same room noise, so that neither tells the answer. All
 of them come from people that the interruption model does not meet in training
-(models/interruption/splits.py). They are made when tests need them, in the cache folder, from
-tests/recordings; recordings.csv says what is in each.
+(models/interruption/data/splits.py). They are made when tests need them, in the cache folder,
+from tests/recordings; recordings.csv says what is in each.
 """
 
 from __future__ import annotations

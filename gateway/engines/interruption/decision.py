@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 def first_detection(
-    probabilities: Sequence[float] | npt.NDArray[np.float32], threshold: float, min_frames: int
+    probabilities: Sequence[float] | npt.NDArray[np.floating], threshold: float, min_frames: int
 ) -> int | None:
     """The index of the frame that completes the first run of `min_frames` consecutive frames at
     or above `threshold`, or None. `probabilities` has one value for each 25 ms frame."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.interruption.splits import EVAL_VOICES, Side
+from models.interruption.data.splits import EVAL_VOICES, Side
 from models.turn import languages, made
-from models.turn.evaluate import Kept, Scored
 from models.turn.languages import EACH_MIN
 from models.turn.made import CUTS_MAX, HELD_S_MIN, SAMPLE_RATE, TAIL_S
+from models.turn.scoring import Kept, Scored
 from models.turn.texts import TEXTS
 
 STYLES = ["af_heart", "am_adam", "ef_dora", "em_santa", "ff_siwis", "pm_alex", "zf_xiaobei"]

@@ -1,0 +1,1 @@
+"""The interruption model: does the caller want the floor?"""

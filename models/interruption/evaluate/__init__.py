@@ -1,0 +1,1 @@
+"""Trials of held-out people, figures and tables."""

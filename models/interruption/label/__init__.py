@@ -1,0 +1,1 @@
+"""What teachers say of the clips."""

@@ -1,0 +1,1 @@
+"""Networks of others, read out of their packages."""

@@ -1,0 +1,1 @@
+"""End-of-turn models: thresholds, figures and the graph that is run."""
