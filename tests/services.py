@@ -124,7 +124,7 @@ class Postgres:
             cwd="/",
             stdout=subprocess.PIPE if "start" not in command else subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
-            timeout=60,
+            timeout=START_TIMEOUT_S,
         )
         if done.returncode:
             sys.stderr.write((done.stdout or b"").decode())

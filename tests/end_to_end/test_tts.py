@@ -36,7 +36,7 @@ def running_setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         cartesia, second = (stack.enter_context(FakeCartesia()) for _ in range(2))
         http = stack.enter_context(FakeSpeechServer("wav"))
         config = f"""
-tts: {{first_audio_timeout_s: 1, hole_timeout_s: 0.5}}
+tts: {{first_audio_timeout_s: 5, hole_timeout_s: 2}}
 providers:
   cartesia: {{base_url: "{cartesia.url}", api_key: key-1}}
   second: {{type: cartesia, base_url: "{second.url}", api_key: key-2}}
