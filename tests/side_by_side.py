@@ -35,11 +35,11 @@ FIRST_PARAMETER = r"\[(livekit-agents-[\d.]+|node-agents-[\d.]+|[^\]-]+)"
 SPLIT = {
     "end_to_end/test_bargein.py": FIRST_PARAMETER,
     "end_to_end/test_chat.py": FIRST_PARAMETER,
-    "end_to_end/test_stt.py": r"\[(.+)",
+    "end_to_end/test_stt.py": FIRST_PARAMETER,
     "end_to_end/test_stt_providers.py": FIRST_PARAMETER,
     "end_to_end/test_stt_fakes.py": r"\[(.+)",
-    "end_to_end/test_tts.py": r"(.+)",
-    "end_to_end/test_tts_clients.py": r"\[(.+)",
+    "end_to_end/test_tts.py": FIRST_PARAMETER,
+    "end_to_end/test_tts_clients.py": FIRST_PARAMETER,
     "end_to_end/test_tts_providers.py": FIRST_PARAMETER,
     "fakes/test_voices_official.py": FIRST_PARAMETER,
 }

@@ -55,7 +55,7 @@ def test_a_number_that_was_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch, nu
 def test_tests_of_a_module_stay_together_unless_it_is_split() -> None:
     assert unit("tests/chat/test_relay.py::test_a[x]") == unit("tests/chat/test_relay.py::test_b")
     stt = "tests/end_to_end/test_stt.py::test_no_word"
-    assert unit(f"{stt}[node-agents-1.9.0-drop]") != unit(f"{stt}[node-agents-1.9.0-stall]")
+    assert unit(f"{stt}[node-agents-1.9.0-drop]") != unit(f"{stt}[livekit-agents-1.8.9-drop]")
     chat = "tests/end_to_end/test_chat.py::"
     assert unit(f"{chat}test_a[node-agents-1.9.0-x]") == unit(f"{chat}test_b[node-agents-1.9.0]")
 
