@@ -37,11 +37,10 @@ SPLIT = {
     "end_to_end/test_chat.py": FIRST_PARAMETER,
     "end_to_end/test_stt.py": FIRST_PARAMETER,
     "end_to_end/test_stt_providers.py": FIRST_PARAMETER,
-    "end_to_end/test_stt_fakes.py": r"\[(.+)",
     "end_to_end/test_tts.py": FIRST_PARAMETER,
     "end_to_end/test_tts_clients.py": FIRST_PARAMETER,
     "end_to_end/test_tts_providers.py": FIRST_PARAMETER,
-    "fakes/test_voices_official.py": FIRST_PARAMETER,
+    "fakes/test_voices_official.py": "(.+)\\[",
 }
 """Modules whose tests are spread over processes: what in a test's name says which stay together."""
 

@@ -66,7 +66,7 @@ class Client:
         driver: str,
         *arguments: str,
         environment: Mapping[str, str],
-        timeout_s: float = 180.0,
+        timeout_s: float = 600.0,
         given: str = "",
     ) -> list[Event]:
         """Run a driver to its end, `given` on its standard input: the events it printed.
