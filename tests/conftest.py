@@ -10,6 +10,8 @@ import pytest
 from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
 
+pytest_plugins = ["tests.side_by_side", "tests.skips"]
+
 
 @pytest.fixture(scope="session")
 def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -15,32 +15,35 @@ from pathlib import Path
 
 import pytest
 
-START_TIMEOUT_S = 30.0
+from tests.ports import Port
+from tests.skips import in_ci
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
 POLL_S = 0.05
+
+PACKAGES = {
+    "redis-server": "redis-server",
+    "pg_ctl": "postgresql",
+    "initdb": "postgresql",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
+"""Where Debian has each program."""
 
 
 def needed(program: str) -> str:
-    """The path of `program`. Where it is missing the test fails, unless PARLEY_SKIP_SERVICES=1
-    says that it may be skipped."""
+    """The path of `program`. Where it is missing the test is skipped; in CI it fails."""
     found = shutil.which(program)
     if found is None:
         beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
         found = str(beside[-1]) if beside else None
     if found is None:
-        if os.environ.get("PARLEY_SKIP_SERVICES") == "1":
-            pytest.skip(f"{program} is not installed and PARLEY_SKIP_SERVICES=1")
-        pytest.fail(
-            f"{program} is not installed: apt-get install redis-server postgresql, or set "
-            "PARLEY_SKIP_SERVICES=1 to skip these tests"
-        )
+        said = f"{program} is not installed (Debian: apt install {PACKAGES[program]})"
+        if in_ci():
+            pytest.fail(said, pytrace=False)
+        pytest.skip(said)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Redis:
@@ -49,7 +52,8 @@ class Redis:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._program = needed("redis-server")
-        self.port = free_port()
+        self._port = Port()
+        self.port = self._port.number
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -63,19 +67,23 @@ class Redis:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(STOP_TIMEOUT_S)
             self._process = None
+
+    def close(self) -> None:
+        self.stop()
+        self._port.release()
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[Redis]:
     """A running Redis server."""
     server = Redis(folder)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
-        server.stop()
+        server.close()
 
 
 class Postgres:
@@ -86,7 +94,8 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
         self._data = self.folder / "data"
         self._control = needed("pg_ctl")
-        self.port = free_port()
+        self._port = Port()
+        self.port = self._port.number
         self.url = f"postgresql://parley@127.0.0.1:{self.port}/postgres"
         # it refuses to run as root
         self._user = "postgres" if os.geteuid() == 0 else None
@@ -104,6 +113,10 @@ class Postgres:
     def stop(self) -> None:
         self._run(self._control, "-D", str(self._data), "-m", "immediate", "-w", "stop")
 
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._port.release()
+
     def _run(self, *command: str) -> None:
         done = subprocess.run(
             command,
@@ -111,7 +124,7 @@ class Postgres:
             cwd="/",
             stdout=subprocess.PIPE if "start" not in command else subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
-            timeout=60,
+            timeout=START_TIMEOUT_S,
         )
         if done.returncode:
             sys.stderr.write((done.stdout or b"").decode())
@@ -127,7 +140,7 @@ def postgres() -> Iterator[Postgres]:
         yield server
         server.stop()
     finally:
-        shutil.rmtree(server.folder, ignore_errors=True)
+        server.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from gateway.cli.credentials import try_credentials
 from gateway.upstreams.provider import Account, find
-from tests import services
 from tests.fakes.anthropic_messages import FakeAnthropic
 from tests.fakes.openai_chat import FakeOpenAI
+from tests.ports import Port
 
 
 @pytest.fixture(scope="module")
@@ -40,5 +40,6 @@ def test_a_refusal_says_its_status():
 
 @pytest.mark.parametrize("type_name", ["openai", "anthropic"])
 def test_a_provider_that_is_not_there_cannot_be_reached(type_name: str):
-    problem = tried(type_name, f"http://127.0.0.1:{services.free_port()}/v1")
+    with Port() as nobodys:
+        problem = tried(type_name, f"http://127.0.0.1:{nobodys.number}/v1")
     assert "cannot be reached" in (problem or "")

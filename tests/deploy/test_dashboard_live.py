@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import shutil
 import struct
 import subprocess
 import time
@@ -21,17 +20,13 @@ import pytest
 import yaml
 
 from gateway.server.auth import mint
-from tests.end_to_end.server import Server, free_port, running
+from tests import services
+from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
 from tests.fakes.openai_chat import FakeOpenAI
+from tests.ports import Port
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        shutil.which("prometheus") is None,
-        reason="prometheus is not installed (Debian: prometheus): no panel is tried out",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/parley.json").read_text())
@@ -60,7 +55,7 @@ class Prometheus:
 
     def get(self, path: str, **parameters: str) -> Any:
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=10) as response:
+        with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=30) as response:
             return json.loads(response.read())["data"]
 
     def values(self, promql: str) -> list[float]:
@@ -71,7 +66,12 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def upstreams() -> Iterator[dict[str, str]]:
+def program() -> str:
+    return services.needed("prometheus")
+
+
+@pytest.fixture(scope="module")
+def upstreams(program: str) -> Iterator[dict[str, str]]:
     with FakeOpenAI() as fake:
         yield {"url": f"{fake.url}/v1"}
 
@@ -106,7 +106,9 @@ chat:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Prometheus]:
+def prometheus(
+    tmp_path_factory: pytest.TempPathFactory, program: str, server: Server
+) -> Iterator[Prometheus]:
     """With deploy/prometheus.yml, the gateway's address and a shorter interval put in."""
     folder = tmp_path_factory.mktemp("prometheus")
     config = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
@@ -116,10 +118,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iter
     config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{server.port}"]}]
     written = folder / "prometheus.yml"
     written.write_text(yaml.safe_dump(config))
-    port = free_port()
-    command = ["prometheus", f"--config.file={written}", f"--storage.tsdb.path={folder}/data"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    command = [program, f"--config.file={written}", f"--storage.tsdb.path={folder}/data"]
     with ExitStack() as stack:
+        port = stack.enter_context(Port()).number
+        command.append(f"--web.listen-address=127.0.0.1:{port}")
         log = stack.enter_context((folder / "log").open("wb"))
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -128,10 +130,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iter
             yield running
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(services.STOP_TIMEOUT_S)
 
 
-def wait_for(found: Any, timeout_s: float = 30.0) -> Any:
+def wait_for(found: Any, timeout_s: float = services.START_TIMEOUT_S) -> Any:
     deadline = time.monotonic() + timeout_s
     while True:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from deploy import dashboard, metrics_table
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Kind
+from tests.services import needed
 
 ROOT = Path(__file__).parents[2]
 PROVISIONING = ROOT / "deploy/grafana/provisioning"
@@ -175,11 +175,13 @@ def test_every_alert_is_tested() -> None:
 
 
 def promtool(*arguments: str) -> None:
-    command = shutil.which("promtool")
-    if command is None:
-        pytest.skip("promtool is not installed (Debian: prometheus): rules are not tried out")
     done = subprocess.run(
-        [command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        [needed("promtool"), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

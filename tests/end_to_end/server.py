@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,8 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
+from tests.ports import Port
+
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 30.0
 POLL_S = 0.05
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -53,7 +55,7 @@ class Server:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a plain GET."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as response:
+            with urllib.request.urlopen(self.url + path, timeout=ANSWER_TIMEOUT_S) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -67,13 +69,6 @@ class Server:
             if sample.partition("{")[0] == name and has_labels:
                 total += float(value)
         return total
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -95,11 +90,10 @@ def running(
         written = folder / "gateway.yaml"
         written.write_text(f"keys:\n  {api_key}: {api_secret}\n{config}")
         command += ["--config", str(written)]
-    port = free_port()
     log = folder / "gateway.log"
-    with log.open("wb") as output:
-        process = _started([*command, "--port", str(port)], variables, output)
-        server = Server(port, api_key, api_secret, log, process)
+    with Port() as port, log.open("wb") as output:
+        process = _started([*command, "--port", str(port.number)], variables, output)
+        server = Server(port.number, api_key, api_secret, log, process)
         try:
             _wait_until_ready(server)
             yield server

@@ -24,7 +24,7 @@ async def converse(
     *,
     rate: int = RATE,
     speed: float = 1.0,
-    timeout_s: float = 60.0,
+    timeout_s: float = 120.0,
     updates: dict[int, dict[str, Any]] | None = None,
     **create: Any,
 ) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ def nothing_scripted(place: Place) -> None:
 async def sdk(place: Place) -> AsyncIterator[openai.AsyncOpenAI]:
     token = mint(place.server.api_key, place.server.api_secret, identity="agent", ttl_s=600)
     async with openai.AsyncOpenAI(
-        base_url=f"{place.server.url}/v1", api_key=token, max_retries=0, timeout=10
+        base_url=f"{place.server.url}/v1", api_key=token, max_retries=0, timeout=60
     ) as made:
         yield made
 

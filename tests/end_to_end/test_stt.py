@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.clients import Client, Event
-from tests.end_to_end.conftest import each_client
 from tests.end_to_end.server import Server, running
 from tests.fakes.deepgram_stt import FakeDeepgram
 from tests.fakes.speech import KEY
@@ -33,8 +32,6 @@ FAILURES = {
     "garbage": "garbage:1.2",
     "no-final": "no-final+no-flush",
 }
-WITH_EACH = ("drop", "stall")
-"""Tried with each client, the others with the newest."""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +74,20 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def told(client: Client, stt_server: Server, recording: Path) -> dict[str, list[Event]]:
+    """A session with each model, all of them at the same time: its name -> events."""
+    asked = [f"--model=deepgram/{name}" for name in FAILURES]
+    events = client.drive(
+        "drive_stt", str(recording), *asked, "--language", "en", "--patience-s", "30",
+        environment=stt_server.agent_environment(),
+    )  # fmt: skip
+    return {
+        name: [event for event in events if event.get("model") == f"deepgram/{name}"]
+        for name in FAILURES
+    }
+
+
 def said(events: list[Event], kind: str) -> list[Event]:
     return [e for e in events if e["event"] == "speech" and e["type"] == kind]
 
@@ -86,29 +97,19 @@ def words(events: list[Event]) -> list[str]:
     return text.lower().replace(".", "").split()
 
 
-@each_client("model", WITH_EACH, current_only=[one for one in FAILURES if one not in WITH_EACH])
+@pytest.mark.parametrize("model", FAILURES)
 def test_no_word_is_lost_or_doubled_whatever_the_first_recogniser_does(
-    client: Client, stt_server: Server, recording: Path, model: str
+    told: dict[str, list[Event]], model: str
 ) -> None:
-    events = client.drive(
-        "drive_stt", str(recording), "--model", f"deepgram/{model}", "--language", "en",
-        "--patience-s", "12", environment=stt_server.agent_environment(),
-    )  # fmt: skip
+    events = told[model]
 
     assert [e for e in events if e["event"] in ("error", "failed")] == []
     assert words(events) == [*FIRST, *SECOND]
     assert events[-1]["event"] == "ended"
 
 
-def test_times_are_those_of_the_session_after_a_failover(
-    client: Client, stt_server: Server, recording: Path
-) -> None:
-    events = client.drive(
-        "drive_stt", str(recording), "--model", "deepgram/drop", "--language", "en",
-        environment=stt_server.agent_environment(),
-    )  # fmt: skip
-
-    heard = [word for e in said(events, "final_transcript") for word in e["words"]]
+def test_times_are_those_of_the_session_after_a_failover(told: dict[str, list[Event]]) -> None:
+    heard = [word for e in said(told["drop"], "final_transcript") for word in e["words"]]
     starts = [0.3 + 0.25 * i for i in range(len(FIRST))]
     starts += [0.3 + 0.25 * len(FIRST) + 0.8 + 0.25 * i for i in range(len(SECOND))]
     assert [word["start"] for word in heard] == pytest.approx(starts, abs=0.1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.clients import Client
+from tests.end_to_end.clients import Client, Event
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.test_tts_providers import FAKES
 from tests.fakes.voices import FakeVoice, render
@@ -49,23 +49,52 @@ def running_setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         yield Setup(server, fakes)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_client_hears_two_utterances_of_every_provider(
-    client: Client, running_setup: Setup, tmp_path: Path, model: str
-):
-    fake = running_setup.fakes[model.partition("/")[0]]
-    out = tmp_path / "out.wav"
+@dataclass
+class Told:
+    """What a client has told of a model, and where its audio is."""
+
+    events: list[Event]
+    audio: Path
+
+
+def voice(client: Client) -> str:
+    """One that no other client asks for."""
+    return f"somebody-{client.name}"
+
+
+@pytest.fixture(scope="module")
+def told(
+    client: Client, running_setup: Setup, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Told]:
+    """Two utterances of each model, all models at the same time."""
+    folder = tmp_path_factory.mktemp("heard")
+    files = {model: folder / f"{number}.wav" for number, model in enumerate(MODELS)}
+    jobs = [
+        {"job": model, "model": model, "extra": extra, "out": str(files[model])}
+        for model, extra in MODELS.items()
+    ]
     events = client.drive(
-        "drive_tts", "--rate", "24000", "--model", model, "--voice", "somebody",
-        "--extra", json.dumps(MODELS[model]), "--out", str(out), f"{ONE} {TWO}", ONE,
+        "drive_tts", "--rate", "24000", "--voice", voice(client),
+        *(f"--job={json.dumps(job)}" for job in jobs), f"{ONE} {TWO}", ONE,
         environment=running_setup.server.agent_environment(),
     )  # fmt: skip
+    return {
+        model: Told([event for event in events if event.get("job") == model], files[model])
+        for model in MODELS
+    }
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_client_hears_two_utterances_of_every_provider(
+    client: Client, told: dict[str, Told], running_setup: Setup, model: str
+):
+    fake, events = running_setup.fakes[model.partition("/")[0]], told[model].events
     assert [e for e in events if e["event"] in ("failed", "error")] == []
-    with wave.open(str(out), "rb") as file:
+    with wave.open(str(told[model].audio), "rb") as file:
         heard = file.readframes(file.getnframes())
     for sentence in (ONE, TWO):
         assert render(sentence).rstrip(b"\0") in heard
     assert heard.count(render(ONE).rstrip(b"\0")) == 2
     asked = [f"{e.path} {e.query}" for e in fake.received]
     asked += [str(frame) for e in fake.received for frame in e.heard]
-    assert any("somebody" in one for one in asked)
+    assert any(voice(client) in one for one in asked)

@@ -40,9 +40,9 @@ def running_setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         config = f"""
 log: {{format: console}}
 tts:
-  first_audio_timeout_s: 0.5
-  last_audio_timeout_s: 2
-  hole_timeout_s: 0.5
+  first_audio_timeout_s: 2
+  last_audio_timeout_s: 20
+  hole_timeout_s: 2
   blocked_timeout_s: 0.5
 providers:
   cartesia: {{base_url: "{first.url}", api_key: key-1}}
@@ -145,7 +145,7 @@ async def test_a_client_that_stops_reading_has_its_provider_cancelled(setup: Set
         transport.pause_reading()
         for _ in range(5):
             await client.send({"type": "input_transcript", "transcript": ONE * 800})
-        assert await asyncio.to_thread(setup.first.wait_until, lambda: setup.first.cancelled, 30.0)
+        assert await asyncio.to_thread(setup.first.wait_until, lambda: setup.first.cancelled)
         transport.abort()
 
 

@@ -59,25 +59,28 @@ class WireClient:
         self.socket = socket
         self.create = create
 
-    async def say(self, *texts: str, pause_s: float = 0.0, **more: Any) -> Heard:
-        """One utterance, to its `done` or `error`."""
-        heard, began = Heard(), time.monotonic()
+    async def say(self, *texts: str, waits_for_audio: bool = False, **more: Any) -> Heard:
+        """One utterance, to its `done` or `error`. With `waits_for_audio` nothing more is written
+        after the first text until something is heard."""
+        heard, began, audible = Heard(), time.monotonic(), asyncio.Event()
 
         async def write() -> None:
             for text in texts:
                 heard.written.append(time.monotonic() - began)
                 await self.send({"type": "input_transcript", "transcript": text, **more})
-                await asyncio.sleep(pause_s)
+                if waits_for_audio:
+                    await audible.wait()
             await self.send({"type": "session.flush"})
 
         writing = asyncio.create_task(write())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             async for raw in self.socket:
                 message = json.loads(raw)
                 heard.messages.append(message)
                 heard.times.append(time.monotonic() - began)
                 if message["type"] == "output_audio":
                     heard.audio += base64.b64decode(message["audio"])
+                    audible.set()
                 if message["type"] in ("done", "error"):
                     break
         await writing
@@ -86,7 +89,7 @@ class WireClient:
     async def send(self, message: dict[str, Any]) -> None:
         await self.socket.send(json.dumps(message))
 
-    async def receive(self, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def receive(self, timeout_s: float = 60.0) -> dict[str, Any]:
         async with asyncio.timeout(timeout_s):
             message: dict[str, Any] = json.loads(await self.socket.recv())
             return message

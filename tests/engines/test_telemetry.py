@@ -30,7 +30,7 @@ def test_the_engine_keeps_no_identity_and_no_queue_of_reports(tmp_path: Path) ->
         cwd=ROOT,
         env=variables | {"HOME": str(home)},
         check=True,
-        timeout=60,
+        timeout=300,
     )
 
     assert [path for path in home.rglob("*") if path.is_file()] == []

@@ -26,9 +26,11 @@ from typing import Any, Self
 from aiohttp import web
 from multidict import CIMultiDict
 
+from tests.ports import HOST, Port
+
 BODY_BYTES_MAX = 64 * 1024 * 1024  # tests send 10 MB messages on purpose
 RECEIVED_MAX = 10_000
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
 POLL_S = 0.005
 
 Handler = Callable[[web.Request, "Exchange"], Coroutine[Any, Any, web.StreamResponse]]
@@ -75,7 +77,7 @@ class FakeServer:
         self._thread: threading.Thread | None = None
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
-        self._kept: socket.socket | None = None
+        self._port: Port | None = None
         self.port = 0
 
     # -- for subclasses
@@ -105,7 +107,7 @@ class FakeServer:
             self._script.clear()
         self.received.clear()
 
-    def wait_until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> bool:
+    def wait_until(self, condition: Callable[[], object], timeout_s: float = 30.0) -> bool:
         """Whether the condition came true in time; for what the server learns a little later."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -115,6 +117,8 @@ class FakeServer:
         return True
 
     def start(self) -> Self:
+        self._port = Port()
+        self.port = self._port.number
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=type(self).__name__, daemon=True)
         self._thread.start()
@@ -129,9 +133,9 @@ class FakeServer:
         self._thread.join(START_TIMEOUT_S)
         self._loop.close()
         self._loop = self._thread = None
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        if self._port is not None:
+            self._port.release()
+            self._port = None
 
     def refuse(self) -> None:
         """Refuse connections from now on, on the same port."""
@@ -176,21 +180,12 @@ class FakeServer:
 
     async def _listen(self) -> None:
         assert self._runner is not None
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
-        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        self._site = web.TCPSite(self._runner, HOST, self.port, reuse_address=True)
         await self._site.start()
-        assert self._site._server is not None
-        self.port = self._site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
 
     async def _stop_listening(self) -> None:
         assert self._site is not None
         await self._site.stop()
-        # Bound but not listening: nobody else gets the port, and connections are refused.
-        self._kept = socket.socket()
-        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._kept.bind(("127.0.0.1", self.port))
 
     async def _close(self) -> None:
         assert self._runner is not None

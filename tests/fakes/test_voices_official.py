@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.clients import Client
+from tests.end_to_end.clients import Client, Event
 from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.deepgram_tts import FakeDeepgramVoice
 from tests.fakes.elevenlabs_tts import FakeElevenLabs
@@ -39,32 +41,60 @@ pytestmark = [
 ]
 
 
+CLIENTS = Client("livekit-plugins-tts-1.8.9", "python", ("livekit-plugins-tts-1.8.9.txt",))
+
+
+@dataclass
+class Told:
+    """What a client told last, and what it left behind."""
+
+    events: list[Event]
+    out: Path
+    said: str  # what was said to the fake
+
+
+def drive(folder: Path, *scripted: str) -> dict[str, Told]:
+    """Every client with its fake, all at the same time."""
+    CLIENTS.ensure()
+    with ExitStack() as stack:
+        fakes = {name: stack.enter_context(fake()) for name, fake in OFFICIAL.items()}
+        arguments: list[str] = []
+        for name, fake in fakes.items():
+            fake.script(*scripted)
+            arguments += ["--client", name, fake.url, str(folder / name)]
+        events = CLIENTS.drive("drive_voice", *SENTENCES, *arguments, environment={})
+        return {
+            name: Told(
+                [event for event in events if event.get("client") == name],
+                folder / name,
+                " ".join("".join(f"{text} " for text in fake.said).split()),
+            )
+            for name, fake in fakes.items()
+        }
+
+
 @pytest.fixture(scope="module")
-def clients() -> Client:
-    found = Client("livekit-plugins-tts-1.8.9", "python", ("livekit-plugins-tts-1.8.9.txt",))
-    found.ensure()
-    return found
+def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    return drive(tmp_path_factory.mktemp("heard"))
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    return drive(tmp_path_factory.mktemp("refused"), *["status:401"] * 8)
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_official_client_hears_its_text(clients: Client, name: str, tmp_path: Path):
-    out = tmp_path / "out.pcm"
-    with OFFICIAL[name]() as fake:
-        events = clients.drive("drive_voice", name, fake.url, str(out), *SENTENCES, environment={})
-        said = " ".join("".join(f"{text} " for text in fake.said).split())
-    assert [e["event"] for e in events][-1] == "spoken", events
-    assert said == " ".join(SENTENCES)
-    audio = out.read_bytes()
+def test_the_official_client_hears_its_text(heard: dict[str, Told], name: str):
+    told = heard[name]
+    assert [e["event"] for e in told.events][-1] == "spoken", told.events
+    assert told.said == " ".join(SENTENCES)
+    audio = told.out.read_bytes()
     for sentence in SENTENCES:
         for part in sentence.split() if name in WORD_BY_WORD else (sentence,):
             assert render(part).rstrip(b"\0") in audio
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_official_client_takes_a_refusal_for_one(clients: Client, name: str, tmp_path: Path):
-    with OFFICIAL[name]() as fake:
-        fake.script(*["status:401"] * 8)
-        events = clients.drive(
-            "drive_voice", name, fake.url, str(tmp_path / "out"), *SENTENCES, environment={}
-        )
+def test_the_official_client_takes_a_refusal_for_one(refused: dict[str, Told], name: str):
+    events = refused[name].events
     assert [e["event"] for e in events][-1] == "failed", events

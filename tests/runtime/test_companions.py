@@ -26,7 +26,7 @@ def a_companion(script: str = CHILD, *, stays: bool = True) -> ManagedProcess:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 

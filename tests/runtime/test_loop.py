@@ -27,7 +27,7 @@ async def performed(session: Echo, inbox: Inbox, until: int, clock=None) -> list
         done.append(action)
         return len(done) < until
 
-    await asyncio.wait_for(drive(session, inbox, perform, *([clock] if clock else [])), 5)
+    await asyncio.wait_for(drive(session, inbox, perform, *([clock] if clock else [])), 60)
     return done
 
 
@@ -93,4 +93,4 @@ async def test_a_sender_that_waits_is_let_go_when_the_conversation_ends():
     await asyncio.sleep(0)
     assert not sender.done()
     inbox.close()
-    await asyncio.wait_for(sender, 1)
+    await asyncio.wait_for(sender, 60)

@@ -88,7 +88,7 @@ async def test_texts_are_spoken_in_order_and_each_end_is_told(workers: Workers, 
     speech.say("one")
     speech.say("two")
     speech.finish()
-    await asyncio.wait_for(ear.end.wait(), 20)
+    await asyncio.wait_for(ear.end.wait(), 60)
     kinds = [type(heard) for heard in ear.heard]
     assert kinds == [Audio, PartSpoken, Audio, PartSpoken, Finished]
     assert ear.heard[2] == Audio(b"anntwo")
@@ -103,7 +103,7 @@ async def test_a_text_that_cannot_be_spoken_fails_its_speech_alone(
     one.say("fail")
     two.say("two")
     two.finish()
-    await asyncio.wait_for(second.end.wait(), 20)
+    await asyncio.wait_for(second.end.wait(), 60)
     (failed,) = first.heard
     assert isinstance(failed, Failed)
     assert failed.failure.message == "voice: there is no such"
@@ -115,7 +115,7 @@ async def test_a_worker_that_dies_fails_its_speeches_and_is_started_again(
 ):
     voice, first, second = Voice(tmp_path), Ear(), Ear()
     workers.begin("local", voice, REQUEST, first).say("die")
-    await asyncio.wait_for(first.end.wait(), 20)
+    await asyncio.wait_for(first.end.wait(), 60)
     (failed,) = first.heard
     assert isinstance(failed, Failed)
     assert failed.failure.kind is Kind.CONNECTION_LOST
@@ -123,7 +123,7 @@ async def test_a_worker_that_dies_fails_its_speeches_and_is_started_again(
     speech = workers.begin("local", voice, REQUEST, second)
     speech.say("two")
     speech.finish()
-    await asyncio.wait_for(second.end.wait(), 20)
+    await asyncio.wait_for(second.end.wait(), 60)
     assert isinstance(second.heard[-1], Finished)
 
 
@@ -135,7 +135,7 @@ async def test_a_cancelled_speech_is_heard_no_more(workers: Workers, tmp_path: P
     two = workers.begin("local", voice, REQUEST, second)
     two.say("two")
     two.finish()
-    await asyncio.wait_for(second.end.wait(), 20)
+    await asyncio.wait_for(second.end.wait(), 60)
     assert first.heard == []
 
 

@@ -168,7 +168,7 @@ def post(server: Server, body: bytes, headers: dict[str, str] | None = None) -> 
         server.url + "/v1/eot/multi", body, {"Content-Type": "application/json", **(headers or {})}
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -209,7 +209,7 @@ def test_no_other_route_is_open_to_the_anonymous(server: Server):
     request = urllib.request.Request(server.url + "/bargein?threshold=0.5", b"\0\0" * 1600)
 
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=60)
 
     refused.value.close()
     assert refused.value.code == 401

@@ -1,13 +1,25 @@
-"""Plays a recording in real time to a provider's own client: LiveKit's plugin or the SDK."""
+"""Plays recordings in real time to providers' own clients: LiveKit's plugins or the SDKs.
+
+All clients that are named hear theirs at the same time.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from events import Pace, error_fields, http_session, pieces, read_wave, run, say
+
+PATIENCE_S = 12.0  # after the end of the recording: not every client ends by itself
+
+_client: ContextVar[str] = ContextVar("client")
+
+
+def tell(event: str, **fields: Any) -> None:
+    say(event, client=_client.get(), **fields)
 
 
 def plugin(name: str, base: str, key: str, http: Any) -> Any:
@@ -66,10 +78,10 @@ async def with_plugin(name: str, base: str, key: str, samples: bytes, rate: int)
             try:
                 async for event in stream:
                     text = event.alternatives[0].text if event.alternatives else ""
-                    say("speech", type=str(event.type.value), text=text)
-                say("ended")
+                    tell("speech", type=str(event.type.value), text=text)
+                tell("ended")
             except Exception as error:
-                say("failed", **error_fields(error))
+                tell("failed", **error_fields(error))
 
         listening = asyncio.create_task(listen())
         pace = Pace(1.0)
@@ -77,7 +89,7 @@ async def with_plugin(name: str, base: str, key: str, samples: bytes, rate: int)
             await pace.wait(0.05)
             stream.push_frame(rtc.AudioFrame(piece, rate, 1, len(piece) // 2))
         stream.end_input()
-        await asyncio.wait({listening}, timeout=8)
+        await asyncio.wait({listening}, timeout=PATIENCE_S)
         await stream.aclose()
 
 
@@ -94,7 +106,7 @@ async def with_speechmatics(base: str, key: str, samples: bytes, rate: int) -> N
 
         @client.on(ServerMessageType.ADD_TRANSCRIPT)
         def final(message: dict[str, Any]) -> None:
-            say("speech", type="final_transcript", text=message["metadata"]["transcript"])
+            tell("speech", type="final_transcript", text=message["metadata"]["transcript"])
 
         await client.start_session(
             transcription_config=TranscriptionConfig(language="en", enable_partials=True),
@@ -106,7 +118,7 @@ async def with_speechmatics(base: str, key: str, samples: bytes, rate: int) -> N
             await client.send_audio(piece)
         await client.force_end_of_utterance()
         await client.stop_session()
-        say("ended")
+        tell("ended")
 
 
 async def with_openai(base: str, key: str, samples: bytes, rate: int) -> None:
@@ -129,11 +141,11 @@ async def with_openai(base: str, key: str, samples: bytes, rate: int) -> None:
         await live.input_audio_buffer.commit()
         async for event in live:
             if event.type == "error":
-                say("failed", message=event.error.message)
+                tell("failed", message=event.error.message)
                 return
             if event.type == "conversation.item.input_audio_transcription.completed":
-                say("speech", type="final_transcript", text=event.transcript)
-                say("ended")
+                tell("speech", type="final_transcript", text=event.transcript)
+                tell("ended")
                 return
 
 
@@ -155,14 +167,14 @@ async def with_google(base: str, key: str, samples: bytes, rate: int) -> None:
                 audio=types.Blob(data=piece, mime_type=f"audio/pcm;rate={rate}")
             )
         await live.send_realtime_input(audio_stream_end=True)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(2):  # one turn after the other
                 async for message in live.receive():
                     content = message.server_content
                     if content is not None and content.input_transcription is not None:
                         text = content.input_transcription.text
-                        say("speech", type="final_transcript", text=text)
-    say("ended")
+                        tell("speech", type="final_transcript", text=text)
+    tell("ended")
 
 
 SDKS: dict[str, Callable[[str, str, bytes, int], Any]] = {
@@ -172,18 +184,28 @@ SDKS: dict[str, Callable[[str, str, bytes, int], Any]] = {
 }
 
 
+async def hear(name: str, base: str, key: str, wav: str) -> None:
+    _client.set(name)
+    samples, rate = read_wave(wav)
+    try:
+        if name in SDKS:
+            await SDKS[name](base, key, samples, rate)
+        else:
+            await with_plugin(name, base, key, samples, rate)
+    except Exception as error:
+        tell("failed", **error_fields(error))
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name")
-    parser.add_argument("base")
     parser.add_argument("key")
-    parser.add_argument("wav")
+    parser.add_argument(
+        "--client", dest="clients", nargs=3, action="append", metavar=("NAME", "BASE", "WAV")
+    )
     options = parser.parse_args()
-    samples, rate = read_wave(options.wav)
-    if options.name in SDKS:
-        await SDKS[options.name](options.base, options.key, samples, rate)
-    else:
-        await with_plugin(options.name, options.base, options.key, samples, rate)
+    await asyncio.gather(
+        *(hear(name, base, options.key, wav) for name, base, wav in options.clients)
+    )
 
 
 run(main)

@@ -6,7 +6,7 @@ import { agents, errorFields, frames, pace, parsed, readWave, run, say, sleep } 
 const { inference, stt } = agents;
 
 const options = parsed({
-  model: { type: "string", default: "deepgram/nova-3" },
+  model: { type: "string", multiple: true, default: ["deepgram/nova-3"] },
   language: { type: "string" },
   fallback: { type: "string", multiple: true, default: [] },
   extra: { type: "string", default: "{}" },
@@ -49,35 +49,33 @@ function described(event) {
   return fields;
 }
 
-await run(async () => {
-  const { samples, rate } = readWave(options.positionals[0]);
-  const whole = new Int16Array(samples.length + Math.floor(Number(options["tail-s"]) * rate));
-  whole.set(samples);
+async function recognise(model, whole, rate) {
+  const tell = (event, fields = {}) => say(event, { model, ...fields });
   const connOptions = {
     maxRetry: Number(options.retries),
     retryIntervalMs: 100,
     timeoutMs: Number(options["timeout-s"]) * 1000,
   };
   const recogniser = new inference.STT({
-    model: options.model,
+    model,
     language: options.language,
     modelOptions: JSON.parse(options.extra),
     ...(options.fallback.length > 0 ? { fallback: options.fallback } : {}),
     connOptions,
   });
   recogniser.on("error", (error) =>
-    say("error", { recoverable: error.recoverable, ...errorFields(error.error) }),
+    tell("error", { recoverable: error.recoverable, ...errorFields(error.error) }),
   );
   const stream = recogniser.stream({ connOptions });
   let over = false;
   const listening = (async () => {
-    for await (const event of stream) say("speech", described(event));
-    say("ended");
+    for await (const event of stream) tell("speech", described(event));
+    tell("ended");
   })()
-    .catch((error) => say("failed", errorFields(error)))
+    .catch((error) => tell("failed", errorFields(error)))
     .finally(() => (over = true));
 
-  say("started", { model: options.model });
+  tell("started");
   const frameMs = Number(options["frame-ms"]);
   const wait = pace(Number(options.speed));
   const all = [...frames(whole, rate, frameMs)];
@@ -86,15 +84,22 @@ await run(async () => {
     if (over) break;
     if (options.update && number === Math.floor(all.length / 2)) {
       recogniser.updateOptions(JSON.parse(options.update));
-      say("updated");
+      tell("updated");
     }
     stream.pushFrame(frame);
   }
   if (!over) {
     stream.endInput();
-    say("input_ended");
+    tell("input_ended");
   }
   await Promise.race([listening, sleep(Number(options["patience-s"]))]);
-  if (!over) say("still_waiting");
+  if (!over) tell("still_waiting");
   stream.close();
+}
+
+await run(async () => {
+  const { samples, rate } = readWave(options.positionals[0]);
+  const whole = new Int16Array(samples.length + Math.floor(Number(options["tail-s"]) * rate));
+  whole.set(samples);
+  await Promise.all(options.model.map((model) => recognise(model, whole, rate)));
 });

@@ -1,4 +1,7 @@
-"""Plays a recording in real time to `inference.STT` of the installed livekit-agents."""
+"""Plays a recording in real time to `inference.STT` of the installed livekit-agents.
+
+Each `--model` is a session of its own, all of them run at the same time.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from typing import Any
 
 from events import Pace, error_fields, http_session, pieces, read_wave, run, say
 
+DEFAULT = "deepgram/nova-3"
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wav")
-    parser.add_argument("--model", default="deepgram/nova-3", help="'auto' lets the server choose")
+    parser.add_argument(
+        "--model", dest="models", action="append", help="'auto': the server's choice"
+    )
     parser.add_argument("--language")
     parser.add_argument("--fallback", nargs="*", default=[], metavar="MODEL")
     parser.add_argument("--extra", type=json.loads, default={}, help="extra_kwargs as JSON")
@@ -55,59 +62,68 @@ def described(event: Any) -> dict[str, Any]:
     return fields | {"request_id": event.request_id}
 
 
-async def main() -> None:
+async def recognise(model: str, samples: bytes, rate: int, options: argparse.Namespace) -> None:
     from livekit import rtc
     from livekit.agents import APIConnectOptions, inference
 
-    options = arguments()
-    samples, rate = read_wave(options.wav)
-    samples += b"\0\0" * int(options.tail_s * rate)
-    wishes: dict[str, Any] = {"model": options.model, "extra_kwargs": options.extra}
+    def tell(event: str, **fields: Any) -> None:
+        say(event, model=model, **fields)
+
+    wishes: dict[str, Any] = {"model": model, "extra_kwargs": options.extra}
     if options.language:
         wishes["language"] = options.language
     if options.fallback:
         wishes["fallback"] = options.fallback
-    async with http_session():
-        recogniser = inference.STT(**wishes)
+    recogniser = inference.STT(**wishes)
 
-        def on_error(error: Any) -> None:
-            say("error", recoverable=error.recoverable, **error_fields(error.error))
+    def on_error(error: Any) -> None:
+        tell("error", recoverable=error.recoverable, **error_fields(error.error))
 
-        recogniser.on("error", on_error)
-        stream = recogniser.stream(
-            conn_options=APIConnectOptions(
-                max_retry=options.retries, retry_interval=0.1, timeout=options.timeout_s
-            )
+    recogniser.on("error", on_error)
+    stream = recogniser.stream(
+        conn_options=APIConnectOptions(
+            max_retry=options.retries, retry_interval=0.1, timeout=options.timeout_s
         )
+    )
 
-        async def listen() -> None:
-            try:
-                async for event in stream:
-                    say("speech", **described(event))
-                say("ended")
-            except Exception as error:
-                say("failed", **error_fields(error))
+    async def listen() -> None:
+        try:
+            async for event in stream:
+                tell("speech", **described(event))
+            tell("ended")
+        except Exception as error:
+            tell("failed", **error_fields(error))
 
-        listening = asyncio.create_task(listen())
-        say("started", model=options.model)
-        pace = Pace(options.speed)
-        all_pieces = list(pieces(samples, rate, options.frame_ms))
-        for number, piece in enumerate(all_pieces):
-            await pace.wait(options.frame_ms / 1000)
-            if listening.done():
-                break
-            if options.update and number == len(all_pieces) // 2:
-                recogniser.update_options(**options.update)
-                say("updated")
-            stream.push_frame(rtc.AudioFrame(piece, rate, 1, len(piece) // 2))
-        if not listening.done():
-            stream.end_input()
-            say("input_ended")
-        done, _ = await asyncio.wait({listening}, timeout=options.patience_s)
-        if not done:
-            say("still_waiting")
-        await stream.aclose()
-        await recogniser.aclose()
+    listening = asyncio.create_task(listen())
+    tell("started")
+    pace = Pace(options.speed)
+    all_pieces = list(pieces(samples, rate, options.frame_ms))
+    for number, piece in enumerate(all_pieces):
+        await pace.wait(options.frame_ms / 1000)
+        if listening.done():
+            break
+        if options.update and number == len(all_pieces) // 2:
+            recogniser.update_options(**options.update)
+            tell("updated")
+        stream.push_frame(rtc.AudioFrame(piece, rate, 1, len(piece) // 2))
+    if not listening.done():
+        stream.end_input()
+        tell("input_ended")
+    done, _ = await asyncio.wait({listening}, timeout=options.patience_s)
+    if not done:
+        tell("still_waiting")
+    await stream.aclose()
+    await recogniser.aclose()
+
+
+async def main() -> None:
+    options = arguments()
+    samples, rate = read_wave(options.wav)
+    samples += b"\0\0" * int(options.tail_s * rate)
+    async with http_session():
+        await asyncio.gather(
+            *(recognise(model, samples, rate, options) for model in options.models or [DEFAULT])
+        )
 
 
 run(main)

@@ -7,7 +7,7 @@ import { agents, errorFields, parsed, run, say, sleep } from "./events.mjs";
 
 const { inference, tts } = agents;
 
-const options = parsed({
+const everybodys = parsed({
   model: { type: "string", default: "cartesia/sonic-3" },
   voice: { type: "string" },
   language: { type: "string" },
@@ -21,13 +21,8 @@ const options = parsed({
   retries: { type: "string", default: "0" },
   "timeout-s": { type: "string", default: "10" },
   out: { type: "string" },
+  job: { type: "string", multiple: true, default: [] },
 });
-
-const connOptions = {
-  maxRetry: Number(options.retries),
-  retryIntervalMs: 100,
-  timeoutMs: Number(options["timeout-s"]) * 1000,
-};
 
 function waveHeader(bytes, rate) {
   const header = Buffer.alloc(44);
@@ -46,7 +41,8 @@ function waveHeader(bytes, rate) {
   return header;
 }
 
-async function speak(synthesizer, text) {
+async function speak(synthesizer, text, options, connOptions) {
+  const tell = (event, fields = {}) => say(event, { job: options.name, utterance: text, ...fields });
   const askedAt = performance.now();
   const audio = [];
   const words = [];
@@ -66,7 +62,7 @@ async function speak(synthesizer, text) {
     }
     if (!left) stream.endInput();
   })().catch(() => {});
-  say("asked", { utterance: text });
+  tell("asked");
   try {
     for await (const event of stream) {
       if (event === tts.SynthesizeStream.END_OF_STREAM) continue;
@@ -81,17 +77,16 @@ async function speak(synthesizer, text) {
       const waitedS = (performance.now() - firstAt) / 1000;
       if (options["interrupt-s"] !== undefined && waitedS >= Number(options["interrupt-s"])) {
         left = true;
-        say("interrupted", { utterance: text, audio_bytes: bytes });
+        tell("interrupted", { audio_bytes: bytes });
         break;
       }
     }
     // A stream that failed ends like one that did not; the error comes as an event of its own.
     if (!left && !failure) await sleep(0.05);
     if (failure) {
-      say("failed", { utterance: text, audio_bytes: bytes, ...errorFields(failure.error) });
+      tell("failed", { audio_bytes: bytes, ...errorFields(failure.error) });
     } else if (!left) {
-      say("spoken", {
-        utterance: text,
+      tell("spoken", {
         audio_bytes: bytes,
         sample_rate: rate,
         audio_s: bytes / 2 / (rate || 1),
@@ -100,7 +95,7 @@ async function speak(synthesizer, text) {
       });
     }
   } catch (error) {
-    say("failed", { utterance: text, audio_bytes: bytes, ...errorFields(error) });
+    tell("failed", { audio_bytes: bytes, ...errorFields(error) });
   } finally {
     left = true;
     stream.close();
@@ -110,21 +105,26 @@ async function speak(synthesizer, text) {
   return { audio, rate };
 }
 
-await run(async () => {
+async function talk(options) {
+  const connOptions = {
+    maxRetry: Number(options.retries),
+    retryIntervalMs: 100,
+    timeoutMs: Number(options["timeout-s"]) * 1000,
+  };
   const named = { voice: options.voice, language: options.language };
   const given = Object.fromEntries(Object.entries(named).filter(([, value]) => value));
   if (options.rate) given.sampleRate = Number(options.rate);
   if (options.fallback.length > 0) given.fallback = options.fallback;
-  const modelOptions = JSON.parse(options.extra);
+  const modelOptions = typeof options.extra === "string" ? JSON.parse(options.extra) : options.extra;
   const synthesizer = new inference.TTS({ model: options.model, modelOptions, connOptions, ...given });
   synthesizer.on("error", (error) =>
-    say("error", { recoverable: error.recoverable, ...errorFields(error.error) }),
+    say("error", { job: options.name, recoverable: error.recoverable, ...errorFields(error.error) }),
   );
   if (options.prewarm) synthesizer.prewarm();
   const spoken = [];
-  for (const [number, text] of options.positionals.entries()) {
+  for (const [number, text] of options.utterances.entries()) {
     if (number > 0) await sleep(Number(options["idle-s"]));
-    spoken.push(await speak(synthesizer, text));
+    spoken.push(await speak(synthesizer, text, options, connOptions));
   }
   await synthesizer.close?.();
   if (options.out) {
@@ -132,4 +132,14 @@ await run(async () => {
     const header = waveHeader(samples.length, spoken[0].rate || 24000);
     writeFileSync(options.out, Buffer.concat([header, samples]));
   }
+}
+
+await run(async () => {
+  const own = { ...everybodys, utterances: everybodys.positionals };
+  const jobs = everybodys.job.map((given) => {
+    const { job: name, ...job } = JSON.parse(given);
+    const dashed = Object.entries(job).map(([key, value]) => [key.replaceAll("_", "-"), value]);
+    return { ...own, name, ...Object.fromEntries(dashed) };
+  });
+  await Promise.all((jobs.length > 0 ? jobs : [own]).map(talk));
 });

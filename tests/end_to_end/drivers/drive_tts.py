@@ -1,6 +1,8 @@
 """Has `inference.TTS` of the installed livekit-agents say utterances, one after the other.
 
-An UTTERANCE is pushed sentence by sentence, as an agent's reply comes from its language model.
+An UTTERANCE is pushed word by word, as an agent's reply comes from its language model. Several
+models speak at the same time with `--job`: a JSON object with a `job` (its name), `utterances` and
+any of the options, which then hold for this one alone.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from events import error_fields, http_session, run, say
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("utterances", nargs="+", metavar="UTTERANCE")
+    parser.add_argument("utterances", nargs="*", metavar="UTTERANCE")
+    parser.add_argument("--job", dest="jobs", type=json.loads, action="append", default=[])
     parser.add_argument("--model", default="cartesia/sonic-3")
     parser.add_argument("--voice")
     parser.add_argument("--language")
@@ -54,6 +57,10 @@ class Recorder:
 
 async def speak(synthesizer: Any, text: str, options: argparse.Namespace, connect: Any) -> Recorder:
     recorder, asked_at = Recorder(), time.monotonic()
+
+    def tell(event: str, **fields: Any) -> None:
+        say(event, job=options.job, utterance=text, **fields)
+
     stream = synthesizer.stream(
         conn_options=connect(
             max_retry=options.retries, retry_interval=0.1, timeout=options.timeout_s
@@ -67,18 +74,17 @@ async def speak(synthesizer: Any, text: str, options: argparse.Namespace, connec
         stream.end_input()
 
     writing = asyncio.create_task(write())
-    say("asked", utterance=text)
+    tell("asked")
     try:
         async for event in stream:
             recorder.take(event)
             waited_s = time.monotonic() - recorder.first_at
             if options.interrupt_s is not None and waited_s >= options.interrupt_s:
-                say("interrupted", utterance=text, audio_bytes=len(recorder.audio))
+                tell("interrupted", audio_bytes=len(recorder.audio))
                 break
         else:
-            say(
+            tell(
                 "spoken",
-                utterance=text,
                 audio_bytes=len(recorder.audio),
                 sample_rate=recorder.rate,
                 audio_s=len(recorder.audio) / 2 / (recorder.rate or 1),
@@ -86,7 +92,7 @@ async def speak(synthesizer: Any, text: str, options: argparse.Namespace, connec
                 words=recorder.words,
             )
     except Exception as error:
-        say("failed", utterance=text, audio_bytes=len(recorder.audio), **error_fields(error))
+        tell("failed", audio_bytes=len(recorder.audio), **error_fields(error))
     finally:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
@@ -94,10 +100,9 @@ async def speak(synthesizer: Any, text: str, options: argparse.Namespace, connec
     return recorder
 
 
-async def main() -> None:
+async def talk(options: argparse.Namespace) -> None:
     from livekit.agents import APIConnectOptions, inference
 
-    options = arguments()
     named = {
         "voice": options.voice,
         "language": options.language,
@@ -105,28 +110,35 @@ async def main() -> None:
         "fallback": options.fallback,
         "extra_kwargs": options.extra,
     }
-    async with http_session():
-        synthesizer = inference.TTS(
-            options.model, **{name: value for name, value in named.items() if value}
-        )
+    synthesizer = inference.TTS(
+        options.model, **{name: value for name, value in named.items() if value}
+    )
 
-        def on_error(error: Any) -> None:
-            say("error", recoverable=error.recoverable, **error_fields(error.error))
+    def on_error(error: Any) -> None:
+        say("error", job=options.job, recoverable=error.recoverable, **error_fields(error.error))
 
-        synthesizer.on("error", on_error)
-        if options.prewarm:
-            synthesizer.prewarm()
-        recorded = []
-        for number, text in enumerate(options.utterances):
-            await asyncio.sleep(options.idle_s if number else 0)
-            recorded.append(await speak(synthesizer, text, options, APIConnectOptions))
-        await synthesizer.aclose()
+    synthesizer.on("error", on_error)
+    if options.prewarm:
+        synthesizer.prewarm()
+    recorded = []
+    for number, text in enumerate(options.utterances):
+        await asyncio.sleep(options.idle_s if number else 0)
+        recorded.append(await speak(synthesizer, text, options, APIConnectOptions))
+    await synthesizer.aclose()
     if options.out:
         with wave.open(options.out, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(recorded[0].rate or 24000)
             file.writeframes(b"".join(bytes(one.audio) for one in recorded))
+
+
+async def main() -> None:
+    options = arguments()
+    own = {**vars(options), "job": None}
+    jobs = [argparse.Namespace(**{**own, **job}) for job in options.jobs or [{}]]
+    async with http_session():
+        await asyncio.gather(*(talk(job) for job in jobs))
 
 
 run(main)

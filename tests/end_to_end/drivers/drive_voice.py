@@ -1,9 +1,10 @@
-"""Has a vendor's own client speak with a server that is said to be the vendor: prints what it
-heard, and writes the samples to a file."""
+"""Has vendors' own clients speak with servers that are said to be the vendors: prints what they
+heard, and writes the samples to files. All clients that are named speak at the same time."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,10 +15,10 @@ from events import error_fields, http_session, run, say
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("client")
-    parser.add_argument("base_url")
-    parser.add_argument("out", type=Path)
     parser.add_argument("sentences", nargs="+")
+    parser.add_argument(
+        "--client", dest="clients", nargs=3, action="append", metavar=("NAME", "BASE", "OUT")
+    )
     return parser.parse_args()
 
 
@@ -82,7 +83,7 @@ async def deepgram_sdk(base: str, sentences: list[str]) -> bytes:
             if isinstance(message, bytes):
                 audio += message
             else:
-                say("message", type=message.type)
+                say("message", client="deepgram-sdk", type=message.type)
                 if message.type == "Flushed":
                     return audio
 
@@ -104,37 +105,46 @@ async def fishaudio_sdk(base: str, sentences: list[str]) -> bytes:
 
 async def by_plugin(name: str, base: str, sentences: list[str]) -> bytes:
     audio = b""
-    async with http_session():
-        synthesizer = plugin(name, base)
-        stream = synthesizer.stream()
-        for sentence in sentences:
-            stream.push_text(sentence + " ")
-        stream.end_input()
-        try:
-            async for event in stream:
-                audio += bytes(event.frame.data)
-        finally:
-            await stream.aclose()
-            await synthesizer.aclose()
+    synthesizer = plugin(name, base)
+    stream = synthesizer.stream()
+    for sentence in sentences:
+        stream.push_text(sentence + " ")
+    stream.end_input()
+    try:
+        async for event in stream:
+            audio += bytes(event.frame.data)
+    finally:
+        await stream.aclose()
+        await synthesizer.aclose()
     return audio
+
+
+async def speak(client: str, base: str, out: Path, sentences: list[str]) -> None:
+    try:
+        match client:
+            case "deepgram-sdk":
+                audio = await deepgram_sdk(base, sentences)
+            case "fishaudio-sdk":
+                audio = await fishaudio_sdk(base, sentences)
+            case name:
+                audio = await by_plugin(name, base, sentences)
+    except Exception as error:
+        say("failed", client=client, **error_fields(error))
+        return
+    out.write_bytes(audio)
+    say("spoken", client=client, audio_bytes=len(audio))
 
 
 async def main() -> None:
     options = arguments()
     os.environ.setdefault("LIVEKIT_URL", "ws://127.0.0.1:1")
-    try:
-        match options.client:
-            case "deepgram-sdk":
-                audio = await deepgram_sdk(options.base_url, options.sentences)
-            case "fishaudio-sdk":
-                audio = await fishaudio_sdk(options.base_url, options.sentences)
-            case name:
-                audio = await by_plugin(name, options.base_url, options.sentences)
-    except Exception as error:
-        say("failed", **error_fields(error))
-        return
-    options.out.write_bytes(audio)
-    say("spoken", audio_bytes=len(audio))
+    async with http_session():
+        await asyncio.gather(
+            *(
+                speak(client, base, Path(out), options.sentences)
+                for client, base, out in options.clients
+            )
+        )
 
 
 run(main)

@@ -105,6 +105,8 @@ export function parsed(options) {
 /** Run a driver to its end and leave, whatever the client still holds open. */
 export async function run(main) {
   agents.initializeLogger({ pretty: false, level: "warn" });
+  // as in the client's own job processes: what it rejects after it was left ends nothing else
+  process.on("unhandledRejection", (reason) => say("unhandled", errorFields(reason)));
   try {
     await main();
   } catch (error) {

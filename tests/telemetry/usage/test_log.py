@@ -76,7 +76,7 @@ async def test_records_are_written_in_their_order(tmp_path, store: FakeStore):
     of.start()
     for number in range(3):
         of.add(record(number))
-    await asyncio.wait_for(store.wrote.wait(), 5)
+    await asyncio.wait_for(store.wrote.wait(), 60)
     await of.close()
     assert [one.request_id for one in store.records] == ["r0", "r1", "r2"]
     assert counted(metrics, "written") == 3
@@ -104,7 +104,7 @@ async def test_a_store_that_is_down_at_the_end_costs_no_record(tmp_path, store: 
     store.broken = False
     later, _ = a_log(tmp_path, store)
     later.start()
-    await asyncio.wait_for(store.wrote.wait(), 5)
+    await asyncio.wait_for(store.wrote.wait(), 60)
     await later.close()
     assert sorted(one.request_id for one in store.records) == sorted(f"r{i}" for i in range(10))
     assert not (tmp_path / "spill.jsonl").exists()

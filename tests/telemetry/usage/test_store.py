@@ -9,6 +9,7 @@ from gateway.settings.usage import UsageConfig
 from gateway.telemetry.usage.record import Record, record_of
 from gateway.telemetry.usage.store import Store, StoreError, open_store
 from tests import services
+from tests.ports import Port
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +60,16 @@ async def test_old_records_are_forgotten(store: Store):
 
 
 async def test_a_store_that_cannot_be_reached_says_so(tmp_path):
-    for url in (
-        f"sqlite:{tmp_path}/file/usage.db",
-        f"postgresql://x@127.0.0.1:{services.free_port()}/x",
-    ):
-        (tmp_path / "file").write_text("not a folder")
-        store = open_store(UsageConfig(url=SecretStr(url)))
-        with pytest.raises(StoreError):
-            await store.write([record()])
-        await store.close()
+    (tmp_path / "file").write_text("not a folder")
+    with Port() as nobodys:
+        for url in (
+            f"sqlite:{tmp_path}/file/usage.db",
+            f"postgresql://x@127.0.0.1:{nobodys.number}/x",
+        ):
+            store = open_store(UsageConfig(url=SecretStr(url)))
+            with pytest.raises(StoreError):
+                await store.write([record()])
+            await store.close()
 
 
 async def test_a_store_that_was_stopped_is_used_again_once_it_runs():
