@@ -36,6 +36,8 @@ _PROGRESS: Final = re.compile(
 )
 """What shows that the model is at work."""
 
+_TEXT: Final = re.compile(rb'"content": ?"[^"]')
+
 _NULL_DELTA: Final = re.compile(rb'"delta"\s*:\s*null')
 
 REASONING: Final = ("reasoning_content", "reasoning", "thinking")
@@ -56,6 +58,8 @@ class StreamRelay:
         self._done = False
 
     def feed(self, data: bytes) -> ReaderUpdate:
+        if self._content and self._finish is None and self._is_plain(data):
+            return ReaderUpdate(data, progress=True)
         heard = ReaderUpdate()
         if self._done:  # nothing counts after [DONE]
             heard.finished = True
@@ -80,6 +84,17 @@ class StreamRelay:
             heard.progress = True
             return heard
         return self._read(blocks, heard)
+
+    def _is_plain(self, data: bytes) -> bool:
+        """Whether a piece is one event with text and nothing else to be looked at."""
+        return (
+            (b'"finish_reason":null' in data or b'"finish_reason": null' in data)
+            and b'"error"' not in data
+            and b'"usage":{' not in data
+            and b'"usage": {' not in data
+            and _TEXT.search(data) is not None
+            and self._sse.is_one_line(data)
+        )
 
     def finish(self) -> ReaderUpdate:
         heard = ReaderUpdate()

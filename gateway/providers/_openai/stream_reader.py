@@ -145,8 +145,9 @@ class EventReader:
     def _take(self, events: Sequence[SseEvent]) -> ReaderUpdate:
         heard = ReaderUpdate()
         for event in events:
-            heard.failure = self._event(event)
-            if heard.failure is not None:
+            failure = self._event(event)
+            if failure is not None:
+                heard.failure = failure
                 break
             if self._events.complete:
                 self._end(heard)
@@ -226,17 +227,20 @@ class OpenAIEvents:
         if event.get("type") == "[DONE]":
             self._done = True
             return None
-        if (failure := _failure_in(event)) is not None:
+        choices = event.get("choices")
+        groq = event.get("x_groq")
+        plain = type(choices) is list and "error" not in event and groq is None
+        if not plain and (failure := _failure_in(event)) is not None:
             return failure
         self._writer.begin(event.get("id"), event.get("model"), event.get("created"))
-        groq = event.get("x_groq")
-        self._note_usage(event, event.get("usage"))
+        if (usage := event.get("usage")) is not None:
+            self._note_usage(event, usage)
         if isinstance(groq, dict):
             self._note_usage(event, groq.get("usage"))
-        choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and choice.get("index") in (0, None):
-                self._note_usage(event, choice.get("usage"))
+                if (usage := choice.get("usage")) is not None:
+                    self._note_usage(event, usage)
                 if (failure := self._choice(choice)) is not None:
                     return failure
         return None
@@ -271,6 +275,10 @@ class OpenAIEvents:
             self._finish = finish.lower()
         delta = choice.get("delta") or choice.get("message")
         if not isinstance(delta, dict):
+            return None
+        if len(delta) == 1 and isinstance(text := delta.get("content"), str):  # nearly all chunks
+            if text:
+                self._hear(text, choice.get("logprobs"))
             return None
         extra = delta.get("extra_content")
         thought = False
@@ -307,6 +315,9 @@ class OpenAIEvents:
 
     def _hear(self, text: str, logprobs: object) -> None:
         """A piece of content, in which thoughts may hide."""
+        if self._thoughts.is_plain(text):
+            self._writer.text(text, logprobs)
+            return
         for piece in self._thoughts.feed(text):
             self._say(piece.text, logprobs if piece.text == text else None, thought=piece.thought)
         self._writer.work()

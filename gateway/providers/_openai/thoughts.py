@@ -45,10 +45,14 @@ class ThoughtFilter:
         self.unpaired = False
         """Whether thoughts ended that had no beginning."""
 
+    def is_plain(self, text: str) -> bool:
+        """Whether `text` is said as it is: nearly all pieces are."""
+        return "<" not in text and not (self._tail or self._opened or self._thinking)
+
     def feed(self, text: str) -> list[Piece]:
         """What can be told of the content so far."""
-        if not self._tail and not self._opened and not self._thinking and "<" not in text:
-            return [Piece(text, False)]  # nearly all pieces
+        if self.is_plain(text):
+            return [Piece(text, False)]
         text, self._tail = self._tail + text, ""
         pieces: list[Piece] = []
         while text:

@@ -39,6 +39,8 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """The events that are whole now. Raises SseOverflowError."""
+        if self.is_one_line(data):  # nearly all pieces
+            return [SseEvent("", data[5:].strip())]
         blocks = self.blocks(data)
         events: list[SseEvent] = []
         for block in blocks.split(b"\n\n") if blocks else ():
@@ -49,6 +51,19 @@ class SseParser:
             elif (event := read_block(block)) is not None:
                 events.append(event)
         return events
+
+    def is_one_line(self, data: bytes) -> bool:
+        """Whether `data` is one whole event on one line, with nothing waiting before it."""
+        return (
+            data.startswith(b"data:")
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and b"\r" not in data
+            and self._begun
+            and not self._tail
+            and not self._cr
+            and len(data) > len(b"data: \n\n")
+        )
 
     def finish(self) -> list[SseEvent]:
         """The event that the stream ended in, if there is one."""
