@@ -11,12 +11,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.chat import ChatConfig
@@ -31,6 +32,7 @@ from gateway.settings.tts import TtsConfig
 from gateway.settings.usage import UsageConfig
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.provider import Account, ProviderSettings
+from gateway.upstreams.secrets import SECRETS
 
 SECRET_CHARS_MIN = 32
 """HS256 wants a key as long as its hash (RFC 7518, section 3.2)."""
@@ -138,9 +140,28 @@ def load(
             for key, secret in config.keys.items()
             if len(secret.get_secret_value()) < SECRET_CHARS_MIN
         ]
+    SECRETS.learn(secrets_of(config))
     if mistakes:
         raise ConfigError(mistakes)
     return config
+
+
+def secrets_of(value: Any) -> Iterator[str]:
+    """Every secret in a part of the configuration; of a URL its password too."""
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        yield text
+        if "://" in text and (password := urlsplit(text).password):
+            yield password
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from secrets_of(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from secrets_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secrets_of(item)
 
 
 class _Loader(yaml.SafeLoader):

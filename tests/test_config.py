@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, ConfigError, load
+from gateway.config import Config, ConfigError, load, secrets_of
 
 SECRET = "s3cr3t-s3cr3t-s3cr3t-s3cr3t-s3cr3t"
 
@@ -164,3 +164,21 @@ def test_trying_out_accepts_a_short_secret():
     assert "devkey" in load(None, environ, dev=True).keys
     with pytest.raises(ConfigError):
         load(None, environ)
+
+
+def test_every_secret_of_a_configuration_is_known_to_be_one(tmp_path):
+    text = """
+keys: {APIx: the-secret-of-a-key-that-is-long-enough}
+providers:
+  rack:
+    type: openai-compatible
+    base_url: "http://h/v1"
+    api_key: key-of-the-rack
+    headers: {x: header-value}
+quota: {redis_url: "redis://:word-of-pass@h/0"}
+"""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text)
+    found = set(secrets_of(load(path, {})))
+    wanted = {"the-secret-of-a-key-that-is-long-enough", "key-of-the-rack", "header-value"}
+    assert wanted | {"word-of-pass"} <= found

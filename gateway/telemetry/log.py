@@ -1,13 +1,30 @@
-"""Structured logs on standard error: one JSON object a line, or lines for people."""
+"""Structured logs on standard error: one JSON object a line, or lines for people.
+
+Lines are written by a thread of their own: a reader that stops reading must not stop the server.
+Secrets are struck out by value, and control characters cannot forge a line.
+"""
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import queue
+import re
 import sys
+import threading
 import time
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import orjson
+
+from gateway.upstreams.secrets import SECRETS
+
+LINES_MAX: Final = 10_000
+"""Lines that wait to be written; further ones are dropped and counted."""
+
+END_S: Final = 2.0
+"""At the end of the process: how long waiting lines are written."""
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message",
@@ -16,10 +33,17 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
     "color_message",
 }
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     """What was given as `extra`."""
     return {k: v for k, v in record.__dict__.items() if k not in _STANDARD and v is not None}
+
+
+def printable(text: str) -> str:
+    """`text` on one line: control characters as escapes."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -36,7 +60,13 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            text = orjson.dumps(line, default=str).decode()
+        except TypeError:  # deeper or larger than can be written
+            plain = (str, int, float)
+            shown = {name: value for name, value in line.items() if isinstance(value, plain)}
+            text = orjson.dumps({name: str(value)[:2000] for name, value in shown.items()}).decode()
+        return SECRETS.strike(text)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -46,24 +76,78 @@ class ConsoleFormatter(logging.Formatter):
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         line = (
             f"{time.strftime('%H:%M:%S', time.localtime(record.created))}.{int(record.msecs):03d} "
-            f"{record.levelname.lower():7} {record.getMessage()}{fields}"
+            f"{record.levelname.lower():7} {printable(record.getMessage() + fields)}"
         )
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return line
+        return SECRETS.strike(line)
+
+
+class BackgroundHandler(logging.Handler):
+    """Formats where a line is logged, and writes in a thread."""
+
+    def __init__(self, stream: TextIO, lines_max: int = LINES_MAX) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str] = queue.Queue(lines_max)
+        self._pid: int | None = None
+        self.dropped = 0
+        """Lines that found no room since the process began."""
+        self._told = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # a line that cannot be formatted must not end who logged it
+            self.handleError(record)
+            return
+        if self._pid != os.getpid():  # also after a fork
+            self._pid = os.getpid()
+            threading.Thread(target=self._write, name="log", daemon=True).start()
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            try:
+                if self.dropped > self._told:
+                    missing, self._told = self.dropped - self._told, self.dropped
+                    line += f"\n{missing} log lines were dropped: nobody reads them fast enough"
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):  # closed: there is nobody to tell
+                pass
+            finally:
+                self._lines.task_done()
+
+    def flush(self) -> None:
+        """Wait until what waits is written, END_S at most."""
+        deadline = time.monotonic() + END_S
+        with self._lines.all_tasks_done:
+            while self._lines.unfinished_tasks and (left := deadline - time.monotonic()) > 0:
+                self._lines.all_tasks_done.wait(left)
 
 
 class _Unfinished(logging.Filter):
-    """An answer that is broken off on purpose makes uvicorn complain; we log the reason."""
+    """An answer that is broken off on purpose, and a refused handshake, make uvicorn complain; we
+    log the reason."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "returned without completing response" not in record.getMessage()
+        message = record.getMessage()
+        return not (
+            "returned without completing response" in message
+            or "returned without completing handshake" in message
+        )
 
 
 def configure(level: str, form: str) -> None:
     """Send all logs to standard error at `level`, as "json" or "console"."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else ConsoleFormatter())
+    atexit.register(handler.flush)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

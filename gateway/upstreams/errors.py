@@ -9,6 +9,8 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from gateway.upstreams.secrets import MASK, SECRETS
+
 MESSAGE_CHARS_MAX: Final = 500
 """Longest message shown to a caller; upstream texts are cut to it."""
 
@@ -19,6 +21,9 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 """What credentials look like: a vendor's prefix, a scheme and something with a digit, a JWT."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What no text for people holds; line feeds and tabs may stay."""
 
 
 class Kind(StrEnum):
@@ -256,5 +261,7 @@ def error_body(failure: Failure) -> dict[str, Any]:
 
 
 def presentable(text: str) -> str:
-    """An upstream's text, cut to `MESSAGE_CHARS_MAX` and without what looks like a credential."""
-    return _SECRET.sub("***", text[: 4 * MESSAGE_CHARS_MAX])[:MESSAGE_CHARS_MAX]
+    """An upstream's text, cut to `MESSAGE_CHARS_MAX`, without our secrets, what looks like a
+    credential, and control characters."""
+    text = SECRETS.strike(text[: 4 * MESSAGE_CHARS_MAX])
+    return _CONTROL.sub(" ", _SECRET.sub(MASK, text))[:MESSAGE_CHARS_MAX]

@@ -231,14 +231,32 @@ def read_error_object(parsed: Any) -> ErrorText:
         code = outer.get("code") if isinstance(outer, dict) else None
         kind, param = None, None
     if not isinstance(message, str):
-        message = orjson.dumps(message).decode()
+        message = _as_json(message)
     return ErrorText(
         presentable(message),
-        "" if code is None else str(code),
-        kind if isinstance(kind, str) else "",
-        param if isinstance(param, str) else None,
+        _word(code),
+        _word(kind if isinstance(kind, str) else None),
+        _word(param) if isinstance(param, str) else None,
         retry_s,
     )
+
+
+WORD_CHARS_MAX: Final = 128
+"""Longest code, type or parameter of an error that is shown."""
+
+
+def _word(value: Any) -> str:
+    """A code or a type as it may be shown; a number of any length is one."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return ""  # a text of it would take seconds
+    return "" if value is None else presentable(str(value))[:WORD_CHARS_MAX]
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # deeper than can be written
+        return "an error that cannot be shown"
 
 
 def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
@@ -273,7 +291,7 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
 
 def failure_in_stream(error: ErrorText) -> Failure:
     """What an error after a good status means, judged by its own words."""
-    if error.code.isdecimal() and 400 <= int(error.code) < 600:
+    if error.code.isdecimal() and len(error.code) == 3 and 400 <= int(error.code) < 600:
         status = int(error.code)
     else:
         status = _STATUS_OF_WORD.get(error.code) or _STATUS_OF_WORD.get(error.type) or 500
@@ -391,14 +409,14 @@ def duration_s(text: object) -> float | None:
 def _http_date(text: str) -> float | None:
     try:
         return email.utils.parsedate_to_datetime(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
 def _rfc3339(text: str | None) -> float | None:
     try:
         return datetime.fromisoformat(text).timestamp() if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
