@@ -133,6 +133,7 @@ class Connector:
                 # looked up for every request, so only where there is one
                 trust_env=any(os.environ.get(name) for name in _PROXY_VARIABLES),
                 skip_auto_headers=("User-Agent", "Accept"),
+                trace_configs=[_no_redirects()],
             )
         return self._session
 
@@ -154,7 +155,10 @@ class Connector:
                 data=io.BytesIO(dial.body) if len(dial.body) > LARGE_BYTES else dial.body or None,
                 headers=dial.headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+                # `connect` holds for the look-up of the name too, which `sock_connect` leaves out
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
+                ),
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 inbox.post(ResponseHead(attempt, response.status, headers))
@@ -193,9 +197,29 @@ class Connector:
             return _failure(error)
 
 
+class RedirectedError(aiohttp.ClientError):
+    """A provider wanted to lead the request elsewhere: keys in headers would go along."""
+
+
+async def _refuse_redirect(*_: Any) -> None:
+    raise RedirectedError
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """WebSockets have no option against redirects; HTTP requests never follow them."""
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(_refuse_redirect)
+    return tracing
+
+
 def _failure(error: Exception) -> Failure:
     """By type, never by text: the texts hold addresses, which are the operator's."""
     match error:
+        case RedirectedError():
+            return Failure(
+                Kind.UPSTREAM_NOT_FOUND,
+                "the provider's address leads elsewhere: redirects are not followed",
+            )
         case aiohttp.ConnectionTimeoutError() | TimeoutError():
             # a second try would take as long again
             return Failure(Kind.TIMEOUT, "the provider could not be reached in time")
