@@ -1,0 +1,232 @@
+"""What the worker processes of one machine share: quota counters, open sessions, breaker verdicts.
+
+The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
+order. A worker that loses the supervisor counts for itself, as it does without Redis.
+
+    {"do": "incr" | "get" | ..., "args": [...]}   -> {"ok": value} | {"error": text}
+    {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
+    {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from limits.aio.storage import MemoryStorage
+
+_logger = logging.getLogger(__name__)
+
+LINE_BYTES_MAX: Final = 1 << 20
+"""Longest message: the sessions of all keys, once a second."""
+
+CALLS_MAX: Final = 1000
+"""Calls of one worker that wait for their answers; a further one fails."""
+
+ANSWER_S: Final = 0.25
+"""How long the supervisor may take; then a worker counts for itself."""
+
+HEARTBEAT_S: Final = 0.2
+"""How old the counts of the other workers' sessions may be."""
+
+COUNTERS: Final = frozenset(
+    {"incr", "get", "get_expiry", "acquire_sliding_window_entry", "get_sliding_window"}
+)
+"""What may be asked of the counters: the storage interface of the `limits` library."""
+
+
+class MachineError(Exception):
+    """The supervisor does not answer."""
+
+
+class MachineState:
+    """The supervisor's side."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._storage = MemoryStorage()
+        self._held: dict[int, Counter[str]] = {}
+        self._writers: dict[int, asyncio.StreamWriter] = {}
+        self._server: asyncio.Server | None = None
+        self._number = 0
+
+    async def start(self) -> None:
+        """Listen. The socket is this user's alone."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._serve, self.path, limit=LINE_BYTES_MAX
+            )
+        finally:
+            os.umask(mask)
+
+    async def close(self) -> None:
+        """Let go of the workers."""
+        if self._server is not None:
+            self._server.close()
+            for writer in self._writers.values():
+                writer.close()
+            await self._server.wait_closed()
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._number += 1
+        number = self._number
+        self._writers[number] = writer
+        try:
+            while line := await reader.readline():
+                writer.write(orjson.dumps(await self._answer(number, orjson.loads(line))) + b"\n")
+                await writer.drain()
+        except (ValueError, ConnectionError, OSError):
+            pass  # a worker that is gone, or talks nonsense, is let go
+        finally:
+            self._writers.pop(number, None)
+            self._held.pop(number, None)  # what a dead worker held is free again
+            writer.close()
+
+    async def _answer(self, number: int, call: dict[str, Any]) -> dict[str, Any]:
+        what, args = call.get("do"), call.get("args") or []
+        if what == "held":
+            self._held[number] = Counter(args[0])
+            others: Counter[str] = Counter()
+            for other, held in self._held.items():
+                if other != number:
+                    others.update(held)
+            return {"ok": others}
+        if what == "rest":
+            told = orjson.dumps({"rest": args}) + b"\n"
+            for other, writer in self._writers.items():
+                if other != number:
+                    writer.write(told)
+            return {"ok": None}
+        if what in COUNTERS:
+            return {"ok": await getattr(self._storage, what)(*args)}
+        return {"error": f"nothing is called {str(what)[:64]!r}"}
+
+
+class Machine:
+    """A worker's side. The counters have the storage interface of the `limits` library."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._elsewhere: Mapping[str, int] = {}
+        self.on_rest: Callable[[str, str, float], None] | None = None
+        """Called with provider, model and seconds when a deployment rests at another worker; 0
+        seconds: it works again."""
+
+    def elsewhere(self, key: str) -> int:
+        """Sessions of `key` at the other workers."""
+        return self._elsewhere.get(key, 0)
+
+    async def start(self, held: Mapping[str, int]) -> None:
+        """Connect, and begin to tell of the sessions `held` here."""
+        self._tasks = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._beat(held)),
+        ]
+
+    async def close(self) -> None:
+        """Give everything back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lose()
+
+    def rests(self, provider: str, model: str, seconds: float) -> None:
+        """Tell the other workers, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("rest", [provider, model, seconds])
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        return int(await self._call("incr", key, expiry, amount))
+
+    async def get(self, key: str) -> int:
+        return int(await self._call("get", key))
+
+    async def get_expiry(self, key: str) -> float:
+        return float(await self._call("get_expiry", key))
+
+    async def acquire_sliding_window_entry(
+        self, key: str, limit: int, expiry: int, amount: int = 1
+    ) -> bool:
+        return bool(await self._call("acquire_sliding_window_entry", key, limit, expiry, amount))
+
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        before, before_ttl, now, now_ttl = await self._call("get_sliding_window", key, expiry)
+        return before, before_ttl, now, now_ttl
+
+    async def _call(self, what: str, *args: Any) -> Any:
+        if self._writer is None or len(self._waiting) >= CALLS_MAX:
+            raise MachineError("the supervisor does not answer")
+        answer = self._send(what, list(args))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                told = await asyncio.shield(answer)
+        except TimeoutError:
+            raise MachineError("the supervisor does not answer in time") from None
+        if "error" in told:
+            raise MachineError(told["error"])
+        return told["ok"]
+
+    def _send(self, what: str, args: list[Any]) -> asyncio.Future[Any]:
+        assert self._writer is not None
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._writer.write(orjson.dumps({"do": what, "args": args}) + b"\n")
+        return answer
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(
+                    self._path, limit=LINE_BYTES_MAX
+                )
+                while line := await reader.readline():
+                    self._hear(orjson.loads(line))
+            except (OSError, ValueError) as error:
+                _logger.warning(
+                    "the supervisor is away; this worker counts for itself",
+                    extra={"error": type(error).__name__},
+                )
+            self._lose()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def _hear(self, told: dict[str, Any]) -> None:
+        if "rest" in told:
+            if self.on_rest is not None:
+                self.on_rest(*told["rest"])
+        elif self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_result(told)
+
+    def _lose(self) -> None:
+        """The supervisor is gone: nobody waits for it."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        waiting, self._waiting = self._waiting, deque()
+        for answer in waiting:
+            if not answer.done():
+                answer.set_result({"error": "the supervisor is gone"})
+        self._elsewhere = {}
+
+    async def _beat(self, held: Mapping[str, int]) -> None:
+        while True:
+            with contextlib.suppress(MachineError):
+                self._elsewhere = await self._call("held", dict(held))
+            await asyncio.sleep(HEARTBEAT_S)

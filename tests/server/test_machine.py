@@ -1,0 +1,95 @@
+"""Workers of one machine count together, and alone when the supervisor is away."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.server.machine import Machine, MachineError, MachineState
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> AsyncIterator[MachineState]:
+    made = MachineState(tmp_path / "machine")
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def workers(state: MachineState) -> AsyncIterator[tuple[Machine, Machine, Counter[str]]]:
+    one, other = Machine(state.path), Machine(state.path)
+    held: Counter[str] = Counter()
+    await one.start(held)
+    await other.start({})
+    await until(lambda: one._writer is not None and other._writer is not None)
+    yield one, other, held
+    await one.close()
+    await other.close()
+
+
+Workers = tuple[Machine, Machine, Counter[str]]
+
+
+async def test_a_limit_holds_over_all_workers(workers: Workers) -> None:
+    one, other, _ = workers
+    taken = [await w.acquire_sliding_window_entry("k", 3, 60) for w in (one, other, one, other)]
+    assert taken == [True, True, True, False]
+    _, _, now, _ = await other.get_sliding_window("k", 60)
+    assert now == 3
+
+
+async def test_what_is_spent_at_one_is_known_at_the_other(workers: Workers) -> None:
+    one, other, _ = workers
+    await one.incr("tokens", 60, amount=40)
+    await other.incr("tokens", 60, amount=2)
+    assert await one.get("tokens") == 42
+    assert await one.get_expiry("tokens") > 0
+
+
+async def test_sessions_of_the_others_are_known_and_those_of_a_dead_worker_free(
+    workers: Workers,
+) -> None:
+    one, other, held = workers
+    held["APIx"] = 5
+    await until(lambda: other.elsewhere("APIx") == 5)
+    assert one.elsewhere("APIx") == 0
+    await one.close()
+    await until(lambda: other.elsewhere("APIx") == 0)
+
+
+async def test_a_rest_that_begins_at_one_is_told_to_the_other_alone(workers: Workers) -> None:
+    one, other, _ = workers
+    heard: list[tuple[str, str, float]] = []
+    other.on_rest = lambda *rest: heard.append(rest)
+    one.on_rest = lambda *rest: heard.append(("myself", *rest[1:]))
+    one.rests("openai", "*", 300.0)
+    await until(lambda: bool(heard))
+    assert heard == [("openai", "*", 300.0)]
+    assert await one.get("nothing") == 0  # answers are still matched
+
+
+async def test_without_its_supervisor_a_worker_is_told_so_at_once(state: MachineState) -> None:
+    worker = Machine(state.path.with_name("nobody"))
+    with pytest.raises(MachineError):
+        await worker.get("k")
+
+
+async def test_a_supervisor_that_comes_back_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "machine"
+    worker = Machine(path)
+    await worker.start({})
+    state = MachineState(path)
+    await state.start()
+    await until(lambda: worker._writer is not None)
+    assert await worker.get("k") == 0
+    await worker.close()
+    await state.close()
