@@ -52,9 +52,6 @@ CUT_WITHIN_S: Final = 3.0
 FINALS_MAX: Final = 8
 """Utterances that may wait to be transcribed; with more the engine has failed."""
 
-PROMPT_CHARS: Final = 200
-"""So much of what was said before helps the next transcription."""
-
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
@@ -215,9 +212,8 @@ class Segmenter:
         self._finals.popleft()
         for i in range(len(self._flushes)):
             self._flushes[i] -= 1
+        # earlier finals are no prompt: Whisper then repeats and invents from the second turn on
         transcript = _placed(answer or Transcript(""), cut)
-        if transcript.text:
-            self._prompt = (self._prompt + " " + transcript.text)[-PROMPT_CHARS:]
         return [FinalHeard(transcript), *self._answer_flushes(), *self._next()]
 
 

@@ -138,6 +138,7 @@ class UtteranceStream:
         self._number = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
+        self._memory = whisper.LanguageMemory()
 
     async def send(self, frame: Request) -> None:
         """Take a request; audio is s16le at 16 kHz."""
@@ -211,7 +212,7 @@ class UtteranceStream:
         if not (asked.interim and self._transcriber.busy):  # finals of others go first
             try:
                 async with asyncio.timeout(TRANSCRIBE_S_MAX):
-                    answer = await self._transcriber.transcribe(asked, self._engine)
+                    answer = await self._transcriber.transcribe(asked, self._engine, self._memory)
             except TimeoutError:
                 answer = Failure(Kind.TIMEOUT, "the transcription took too long")
         self._do(self._cutter.answered(asked.number, answer))
@@ -251,23 +252,30 @@ class LocalWhisper:
         """Whether an interim would make a final wait."""
         return self._running >= self._model.workers or self._share > SLOW_SHARE
 
-    async def transcribe(self, asked: Transcribe, engine: LocalTarget) -> Transcript | Failure:
+    async def transcribe(
+        self, asked: Transcribe, engine: LocalTarget, memory: whisper.LanguageMemory
+    ) -> Transcript | Failure:
         self._running += 1
         began = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
+            heard = await asyncio.get_running_loop().run_in_executor(
                 self._started(),
                 whisper.transcribe,
                 asked.pcm,
                 engine.language,
                 asked.prompt,
                 not asked.interim,
+                memory.language,
             )
         except BrokenProcessPool:
             self._pool = None  # the next utterance starts it anew
             return Failure(Kind.UPSTREAM_ERROR, "the local engine's process ended")
         except whisper.WhisperError as error:
             return Failure(Kind.UPSTREAM_NOT_FOUND, f"the local engine failed: {error}")
+        else:
+            if not asked.interim:
+                memory.heard(heard, len(asked.pcm) / 2 / vad.RATE)
+            return heard.transcript
         finally:
             self._running -= 1
             audio_s = len(asked.pcm) / 2 / vad.RATE
@@ -304,7 +312,9 @@ class HttpWhisper:
         self._transcriber = transcriber
         self._connector = connector
 
-    async def transcribe(self, asked: Transcribe, engine: LocalTarget) -> Transcript | Failure:
+    async def transcribe(
+        self, asked: Transcribe, engine: LocalTarget, memory: whisper.LanguageMemory
+    ) -> Transcript | Failure:
         for _ in range(2):
             answer = await self._ask(asked)
             if answer is not None:

@@ -1,29 +1,85 @@
-"""Whisper in a worker process: the only module that imports faster-whisper (extra `local`)."""
+"""Whisper in a worker process: the only module that imports faster-whisper (extra `local`).
+
+Whisper repeats itself, and invents words where nothing was said. What it reports of itself
+(compression, log-probability, no-speech) tells such a transcript, which is then made again at
+other temperatures, or not told at all. Thresholds are those of the paper (Radford et al., 2022,
+section 4.5) unless said otherwise.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import signal
-from typing import Any, Final
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-from gateway.audio.pcm import floats
+from gateway.audio.pcm import BYTES_PER_SAMPLE, floats
 from gateway.upstreams.stt import Transcript, Word
 
 NICE: Final = 5
 """The worker yields to the process that relays audio."""
 
 BEAM_FINAL: Final = 3
+
+TEMPERATURES: Final = (0.0, 0.2, 0.4)
+"""Of finals: a transcript that fails its checks is made again at the next one."""
+
+COMPRESSION_MAX: Final = 2.4
+"""Text that compresses better than this repeats itself."""
+
 NO_SPEECH: Final = 0.6
 LOGPROB_MIN: Final = -1.0
-"""What is more probably no speech and was guessed badly is left out: Whisper invents words in
-silence."""
+"""What is more probably no speech and was guessed badly is left out."""
+
+INVENTED_NO_SPEECH: Final = 0.2
+INVENTED_LOGPROB: Final = -0.6
+"""The same for phrases that Whisper is known to invent: they need more evidence."""
+
+REPEATS_MAX: Final = 4
+"""A word or phrase said so often in a row, and more, is a loop."""
+
+LANGUAGE_SURE: Final = 0.7
+"""Probability from which a session's language is remembered."""
+
+LANGUAGE_CHANGES: Final = 0.85
+CHANGE_S_MIN: Final = 2.0
+"""Another language than the session's is believed with this probability, of speech this long."""
+
+RATE: Final = 16_000
+
+_INVENTED: Final = re.compile(
+    r"(thank(s| you)( (so|very) much)?( for (watching|listening))?|you|bye( ?bye)?|so|oh|okay|"
+    r"please subscribe.*|subtitles by .*|i'm sorry|ご視聴ありがとうございました|"
+    r"untertitel.*|sous-titr.*|\u0e02\u0e2d\u0e1a\u0e04\u0e38\u0e13.*)",
+    re.IGNORECASE,
+)
+"""What subtitles hold where nobody speaks, which Whisper learnt."""
 
 _model: Any = None
 
 
 class WhisperError(Exception):
     """The model cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A transcript, and how sure its language is (1 where it was given)."""
+
+    transcript: Transcript
+    language_probability: float
+
+
+class Segment(Protocol):
+    """What faster-whisper tells of a part of the text."""
+
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
 
 
 def installed() -> bool:
@@ -51,38 +107,102 @@ def ready() -> None:
     """Nothing to do: a worker that answers has loaded its model."""
 
 
-def transcribe(pcm: bytes, language: str | None, prompt: str, is_final: bool) -> Transcript:
-    """The words in s16le samples at 16 kHz; times from their start. Raises WhisperError."""
+def transcribe(
+    pcm: bytes, language: str | None, prompt: str, is_final: bool, remembered: str | None = None
+) -> Heard:
+    """The words in s16le samples at 16 kHz; times from their start. `remembered` is the language of
+    the session so far, which is doubted before it is changed. Raises WhisperError."""
     if isinstance(_model, WhisperError):
         raise _model
+    seconds = len(pcm) / BYTES_PER_SAMPLE / RATE
+    heard = _transcribe(pcm, language, prompt, is_final)
+    if language is None and remembered is not None:
+        found = heard.transcript.language
+        if found != remembered and not believed(heard.language_probability, seconds):
+            heard = _transcribe(pcm, remembered, prompt, is_final)
+    return heard
+
+
+def believed(probability: float, seconds: float) -> bool:
+    """Whether speech is in another language than the session's."""
+    return probability >= LANGUAGE_CHANGES and seconds >= CHANGE_S_MIN
+
+
+def _transcribe(pcm: bytes, language: str | None, prompt: str, is_final: bool) -> Heard:
     segments, info = _model.transcribe(
         floats(pcm),
         language=language,
         beam_size=BEAM_FINAL if is_final else 1,
-        temperature=0.0,
+        temperature=TEMPERATURES if is_final else 0.0,
+        compression_ratio_threshold=COMPRESSION_MAX,
+        log_prob_threshold=LOGPROB_MIN,
+        no_speech_threshold=NO_SPEECH,
         condition_on_previous_text=False,
         initial_prompt=prompt or None,
         word_timestamps=is_final,
         without_timestamps=not is_final,
         vad_filter=False,
     )
-    texts: list[str] = []
-    words: list[Word] = []
-    logprobs: list[float] = []
-    for segment in segments:
-        if segment.no_speech_prob > NO_SPEECH and segment.avg_logprob < LOGPROB_MIN:
-            continue
-        texts.append(segment.text.strip())
-        logprobs.append(segment.avg_logprob)
-        words += [
-            # the library's are numpy's
-            Word(word.word.strip(), float(word.start), float(word.end), float(word.probability))
-            for word in segment.words or ()
-        ]
-    confidence = math.exp(float(sum(logprobs)) / len(logprobs)) if logprobs else 1.0
-    return Transcript(
-        " ".join(filter(None, texts)),
-        language=info.language,
-        confidence=confidence,
-        words=tuple(words),
+    kept = list(told(segments))
+    words = tuple(
+        # the library's are numpy's
+        Word(word.word.strip(), float(word.start), float(word.end), float(word.probability))
+        for segment in kept
+        for word in segment.words or ()
     )
+    logprobs = [segment.avg_logprob for segment in kept]
+    confidence = math.exp(float(sum(logprobs)) / len(logprobs)) if logprobs else 1.0
+    text = " ".join(filter(None, (segment.text.strip() for segment in kept)))
+    transcript = Transcript(text, language=info.language, confidence=confidence, words=words)
+    return Heard(transcript, 1.0 if language else float(info.language_probability))
+
+
+def told(segments: Iterable[Any]) -> Iterable[Any]:
+    """The segments that were said: no loops, and nothing that was probably invented."""
+    return (segment for segment in segments if not is_loop(segment) and not is_invented(segment))
+
+
+def is_loop(segment: Segment) -> bool:
+    """Whether a text repeats itself."""
+    return segment.compression_ratio > COMPRESSION_MAX or repeats(segment.text)
+
+
+def repeats(text: str) -> bool:
+    """Whether a phrase of up to six words stands more than REPEATS_MAX times in a row."""
+    words = re.findall(r"[\w']+", text.lower())
+    for size in range(1, 7):
+        run = 1
+        for at in range(size, len(words) - size + 1, size):
+            run = run + 1 if words[at : at + size] == words[at - size : at] else 1
+            if run > REPEATS_MAX + (2 if size == 1 and words[at].isdecimal() else 0):
+                return True
+    return False
+
+
+def is_invented(segment: Segment) -> bool:
+    """Whether a text was probably made up where nobody spoke."""
+    if segment.no_speech_prob > NO_SPEECH and segment.avg_logprob < LOGPROB_MIN:
+        return True
+    if _INVENTED.fullmatch(segment.text.strip().rstrip(".!。 ")) is None:
+        return False
+    return segment.no_speech_prob > INVENTED_NO_SPEECH or segment.avg_logprob < INVENTED_LOGPROB
+
+
+class LanguageMemory:
+    """The language of one session, where nobody has said it."""
+
+    __slots__ = ("language",)
+
+    def __init__(self) -> None:
+        self.language: str | None = None
+
+    def heard(self, heard: Heard, seconds: float) -> None:
+        """A final of the session."""
+        found = heard.transcript.language
+        if not heard.transcript.text or found is None or found == self.language:
+            return
+        if self.language is None:
+            if heard.language_probability >= LANGUAGE_SURE:
+                self.language = found
+        elif believed(heard.language_probability, seconds):
+            self.language = found

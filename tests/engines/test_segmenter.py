@@ -160,7 +160,7 @@ def test_an_engine_that_cannot_keep_up_fails_rather_than_queues_without_end() ->
     assert any(isinstance(one, Failed) for one in play.heard)
 
 
-def test_what_was_said_helps_the_next_utterance() -> None:
+def test_what_was_said_before_is_no_prompt_of_the_next_utterance() -> None:
     play = Play(interim_s=None)
     play.speak(0.5)
     play.hush(0.6)
@@ -168,7 +168,7 @@ def test_what_was_said_helps_the_next_utterance() -> None:
     play.speak(0.5)
     play.hush(0.6)
 
-    assert play.asked[-1].prompt.endswith("My name is Marta.")
+    assert play.asked[-1].prompt == ""
 
 
 def test_words_without_times_are_spread_by_their_length() -> None:
