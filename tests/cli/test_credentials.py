@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.cli.credentials import try_credentials
-from gateway.upstreams.provider import Account, find
+from gateway.upstreams.provider import find
 from tests import services
 from tests.fakes.anthropic_messages import FakeAnthropic
 from tests.fakes.openai_chat import FakeOpenAI
@@ -18,8 +18,9 @@ def openai() -> Iterator[FakeOpenAI]:
 
 
 def tried(type_name: str, base_url: str) -> str | None:
-    settings = find(type_name).settings(type=type_name)
-    return try_credentials(Account(type_name, type_name, base_url, "k", settings=settings))
+    vendor = find(type_name)
+    settings = vendor.settings(type=type_name, base_url=base_url, api_key="k")
+    return try_credentials(vendor.account(type_name, settings))
 
 
 def test_a_provider_that_lists_its_models_is_fine(openai: FakeOpenAI):

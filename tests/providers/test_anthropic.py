@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.providers.anthropic import PROVIDER, AnthropicChat, Settings, to_messages
+from gateway.providers.anthropic import VENDOR, AnthropicChat, Settings, to_messages
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
 from gateway.upstreams.errors import Kind
 from gateway.upstreams.plan import Attempt
@@ -158,9 +158,11 @@ def test_a_temperature_is_sent_only_to_those_who_take_one(model: str, version: s
 
 
 def test_the_key_stands_in_its_header_and_the_path_is_made_once():
-    account = Account("a", "anthropic", "https://api.anthropic.com/v1", "k", settings=Settings())
+    account = VENDOR.account(
+        "a", Settings(type="anthropic", base_url="https://api.anthropic.com/v1", api_key="k")
+    )
     request = ChatRequest({"model": "m", "messages": []}, "m", True)
-    dial = PROVIDER.chat(account).dial(request, ATTEMPT)
+    dial = AnthropicChat(account).dial(request, ATTEMPT)
     assert dial.url == "https://api.anthropic.com/v1/messages"
     assert dial.headers["x-api-key"] == "k"
 

@@ -11,16 +11,16 @@ import pytest
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account, find
+from gateway.upstreams.provider import find
 from gateway.upstreams.stt import Recognizer, SttUpstream
 
 
 def upstream(vendor: str) -> SttUpstream:
-    provider = find(vendor)
-    assert provider.stt is not None
-    settings = provider.settings(type=vendor)
-    base_url = provider.base_url or "http://127.0.0.1/v1"
-    return provider.stt(Account(vendor, vendor, base_url, "secret-key", settings=settings))
+    found = find(vendor)
+    given = {} if found.base_url else {"base_url": "http://127.0.0.1/v1"}
+    settings = found.settings(type=vendor, api_key="secret-key", **given)
+    assert found.stt is not None
+    return found.stt.adapter(found.account(vendor, settings))
 
 
 def recognizer(

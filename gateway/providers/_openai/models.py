@@ -115,7 +115,7 @@ class OpenAIModelsChat(OpenAIChat):
     """OpenAI's own models: relayed as bytes from /chat/completions, or translated from /responses
     where a model refuses tools with reasoning."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account[OpenAIModelsSettings]) -> None:
         # behind an address of the operator's own may be a proxy that leads to anybody
         extras = frozenset() if account.base_url == BASE_URL else PROXIED_EXTRAS
         super().__init__(
@@ -123,9 +123,7 @@ class OpenAIModelsChat(OpenAIChat):
             Dialect(clean=True, breakpoints=takes_breakpoints, adapt=adapt, extras=extras),
         )
         self._responses_url = join_url(account.base_url, "responses")
-        settings = account.settings
-        own = settings.tools if isinstance(settings, OpenAIModelsSettings) else None
-        self._tools: Mapping[str, Tools] = TOOLS if own is None else own
+        self._tools = account.settings.tools
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         effort, by_responses = self._way(request, attempt)

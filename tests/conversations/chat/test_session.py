@@ -37,14 +37,22 @@ from gateway.upstreams.events import (
     ResponseHead,
 )
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 
 CONFIG = ChatConfig(
     first_token_timeout_s=5, idle_timeout_s=4, total_timeout_s=60, keepalive_s=3, rounds=1
 )
 PLAN = (Attempt("acme", "a-1"), Attempt("zeus", "z-1"))
 UPSTREAMS = {
-    name: OpenAIChat(Account(name, "openai-compatible", f"http://{name}/v1", api_key=f"k-{name}"))
+    name: OpenAIChat(
+        Account(
+            name,
+            "openai-compatible",
+            f"http://{name}/v1",
+            api_key=f"k-{name}",
+            settings=ProviderSettings(),
+        )
+    )
     for name in ("acme", "zeus")
 }
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'

@@ -6,10 +6,11 @@ import orjson
 import pytest
 
 from gateway.providers._openai.byte_relay import StreamRelay, WholeRelay
+from gateway.providers._openai.dialect import OpenAIChat
 from gateway.providers._openai.stream_reader import EventReader
 from gateway.upstreams.chat import MARKS, ChatRequest
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account, find, type_names
+from gateway.upstreams.provider import find, type_names
 
 DIALECTS = [n for n in type_names() if find(n).chat is not None and n != "anthropic"]
 HELLO = [{"role": "user", "content": "hi"}]
@@ -23,11 +24,15 @@ def a_request(*, stream: bool = True, usage: bool = True, **body: Any) -> ChatRe
     )
 
 
-def upstream(vendor: str, **settings: Any):
-    provider = find(vendor)
-    made = provider.settings(type=vendor, **settings)
-    base = provider.base_url or "http://127.0.0.1:9/v1"
-    return provider.chat(Account(vendor, vendor, base, "k", settings=made))
+def upstream(vendor: str, **settings: Any) -> OpenAIChat:
+    found = find(vendor)
+    if found.base_url is None:
+        settings.setdefault("base_url", "http://127.0.0.1:9/v1")
+    made = found.settings(type=vendor, api_key="k", **settings)
+    assert found.chat is not None
+    adapter = found.chat.adapter(found.account(vendor, made))
+    assert isinstance(adapter, OpenAIChat)
+    return adapter
 
 
 def asked(vendor: str, model: str = "m-1", options: dict | None = None, **body: Any) -> dict:
@@ -274,21 +279,21 @@ def test_reasoning_models_get_the_newer_name_of_the_limit():
 
 
 def test_azure_has_the_key_in_its_own_header_and_openais_paths():
-    azure = find("azure-openai")
-    account = Account(
-        "a", "azure-openai", "https://r.openai.azure.com", "k", settings=azure.settings()
-    )
-    dial = azure.chat(account).dial(a_request(), Attempt("a", "dep"))
+    azure = upstream("azure-openai", base_url="https://r.openai.azure.com")
+    dial = azure.dial(a_request(), Attempt("a", "dep"))
     assert dial.url == "https://r.openai.azure.com/openai/v1/chat/completions"
     assert dial.headers["api-key"] == "k"
     assert "authorization" not in dial.headers
 
 
 def test_a_dated_azure_api_has_the_deployment_in_the_path():
-    azure = find("azure-openai")
-    settings = azure.settings(api_version="2024-10-21", bearer=True)
-    account = Account("a", "azure-openai", "https://r.openai.azure.com", "k", settings=settings)
-    dial = azure.chat(account).dial(a_request(), Attempt("a", "dep"))
+    azure = upstream(
+        "azure-openai",
+        base_url="https://r.openai.azure.com",
+        api_version="2024-10-21",
+        bearer=True,
+    )
+    dial = azure.dial(a_request(), Attempt("a", "dep"))
     path = "/openai/deployments/dep/chat/completions?api-version=2024-10-21"
     assert dial.url == "https://r.openai.azure.com" + path
     assert dial.headers["authorization"] == "Bearer k"

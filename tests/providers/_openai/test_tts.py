@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from gateway.providers._openai.tts import OpenAISpeech, SpeechReader, wav_header
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Rate, SpeechRequest, SynthesisEvent
 
 PCM = bytes(range(200))
+ACCOUNT = Account(
+    "up", "openai-compatible", "http://127.0.0.1:1/v1", "key", settings=ProviderSettings()
+)
 
 
 def wav(rate: int = 22050, channels: int = 1, bits: int = 16) -> bytes:
@@ -102,8 +105,7 @@ def test_what_is_no_samples_is_not_played(kind: str):
 
 
 def test_the_request_has_the_voice_the_options_and_the_text_alone():
-    account = Account("up", "openai-compatible", "http://127.0.0.1:1/v1", "key")
-    voice = OpenAISpeech(account, voice="alloy")
+    voice = OpenAISpeech(ACCOUNT, voice="alloy")
     request = SpeechRequest("m", None, None, 24000, {"speed": 1.5, "instructions": "calm"})
     dial = voice.dial(request, "One. ")
     assert dial.url == "http://127.0.0.1:1/v1/audio/speech"
@@ -131,7 +133,6 @@ def test_the_request_has_the_voice_the_options_and_the_text_alone():
     ],
 )
 def test_errors_of_every_server_are_understood(status: int, body: dict[str, Any], kind: Kind):
-    account = Account("up", "openai-compatible", "http://127.0.0.1:1/v1", "key")
-    failure = OpenAISpeech(account).failure(status, {}, json.dumps(body).encode())
+    failure = OpenAISpeech(ACCOUNT).failure(status, {}, json.dumps(body).encode())
     assert failure.kind is kind
     assert failure.upstream_status == status

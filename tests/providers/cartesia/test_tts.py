@@ -9,10 +9,12 @@ import pytest
 
 from gateway.providers.cartesia.tts import DEFAULT_VOICE, CartesiaVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
-VOICE = CartesiaVoice(Account("cartesia", "cartesia", "https://api.cartesia.ai", "key"))
+VOICE = CartesiaVoice(
+    Account("cartesia", "cartesia", "https://api.cartesia.ai", "key", settings=ProviderSettings())
+)
 
 
 def request(**options: Any) -> SpeechRequest:

@@ -9,10 +9,12 @@ import pytest
 
 from gateway.providers.deepgram.tts import DeepgramVoice, upstream_model
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Finished, Released, SpeechRequest
 
-VOICE = DeepgramVoice(Account("deepgram", "deepgram", "https://api.deepgram.com", "key"))
+VOICE = DeepgramVoice(
+    Account("deepgram", "deepgram", "https://api.deepgram.com", "key", settings=ProviderSettings())
+)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,14 @@ import pytest
 
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed
 
-VOICE = ElevenLabsVoice(Account("elevenlabs", "elevenlabs", "https://api.elevenlabs.io", "key"))
+VOICE = ElevenLabsVoice(
+    Account(
+        "elevenlabs", "elevenlabs", "https://api.elevenlabs.io", "key", settings=ProviderSettings()
+    )
+)
 
 
 def request(model: str = "eleven_flash_v2_5", **options: Any) -> SpeechRequest:

@@ -9,10 +9,12 @@ import pytest
 
 from gateway.providers.fishaudio.tts import FishAudioVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest
 
-VOICE = FishAudioVoice(Account("fishaudio", "fishaudio", "https://api.fish.audio", "key"))
+VOICE = FishAudioVoice(
+    Account("fishaudio", "fishaudio", "https://api.fish.audio", "key", settings=ProviderSettings())
+)
 
 
 def begun(model: str = "s2.1-pro", **options: Any) -> dict[str, Any]:

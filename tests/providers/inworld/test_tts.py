@@ -9,10 +9,12 @@ import pytest
 
 from gateway.providers.inworld.tts import InworldVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed, Words
 
-VOICE = InworldVoice(Account("inworld", "inworld", "https://api.inworld.ai", "a2V5"))
+VOICE = InworldVoice(
+    Account("inworld", "inworld", "https://api.inworld.ai", "a2V5", settings=ProviderSettings())
+)
 
 
 def request(**options: Any) -> SpeechRequest:

@@ -10,10 +10,12 @@ import pytest
 
 from gateway.providers.rime.tts import RimeVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
-VOICE = RimeVoice(Account("rime", "rime", "https://users-ws.rime.ai", "key"))
+VOICE = RimeVoice(
+    Account("rime", "rime", "https://users-ws.rime.ai", "key", settings=ProviderSettings())
+)
 
 
 def query(**more: Any) -> dict[str, list[str]]:

@@ -9,10 +9,10 @@ import pytest
 
 from gateway.providers.xai.tts import XaiVoice, upstream_language
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed
 
-VOICE = XaiVoice(Account("xai", "xai", "https://api.x.ai/v1", "key"))
+VOICE = XaiVoice(Account("xai", "xai", "https://api.x.ai/v1", "key", settings=ProviderSettings()))
 
 
 @pytest.mark.parametrize(
