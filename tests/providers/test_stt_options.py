@@ -10,23 +10,8 @@ import pytest
 
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import find
-from gateway.upstreams.stt import Recognizer, SttUpstream
-
-
-def upstream(vendor: str) -> SttUpstream:
-    found = find(vendor)
-    given = {} if found.base_url else {"base_url": "http://127.0.0.1/v1"}
-    settings = found.settings(type=vendor, api_key="secret-key", **given)
-    assert found.stt is not None
-    return found.stt.adapter(found.account(vendor, settings))
-
-
-def recognizer(
-    vendor: str, model: str, language: str | None = "en", rate: int = 16_000, **extra: Any
-) -> Recognizer:
-    return upstream(vendor).recognizer(Attempt(vendor, model, extra, language=language), rate)
+from gateway.upstreams.stt import Recognizer
+from tests.providers.recognizers import KEY, recognizer, upstream
 
 
 def asked(one: Recognizer) -> dict[str, Any]:
@@ -212,9 +197,9 @@ def test_the_key_travels_in_a_header_alone(vendor: str, model: str) -> None:
     dial = one.dial()
     assert isinstance(dial, Dial)
 
-    assert "secret-key" not in dial.url
-    assert any("secret-key" in value for value in dial.headers.values())
-    assert "secret-key" not in repr(dial)
+    assert KEY not in dial.url
+    assert any(KEY in value for value in dial.headers.values())
+    assert KEY not in repr(dial)
 
 
 @pytest.mark.parametrize(("vendor", "model"), SERVED)
