@@ -38,6 +38,9 @@ FLOORS = (
 )
 """Each imports from its own floor and those below, never from above."""
 
+SIBLINGS = ("gateway.conversations", "gateway.providers")
+"""They meet in `gateway.upstreams` alone; the vendors are named in the configuration."""
+
 UPWARD = {
     # tests/test_layers.py wants this list to become shorter, never longer
     ("gateway.upstreams.provider", "gateway.providers"),  # vendors are found by path
@@ -139,6 +142,12 @@ def test_no_conversation_imports_another(module: str):
     for imported in imports(module):
         if imported.startswith("gateway.conversations."):
             assert imported.split(".")[2] == own, imported
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if inside(m, SIBLINGS)])
+def test_conversations_and_providers_never_import_one_another(module: str):
+    others = tuple(package for package in SIBLINGS if not inside(module, (package,)))
+    assert not {imported for imported in imports(module) if inside(imported, others)}
 
 
 def test_only_one_module_imports_onnxruntime():

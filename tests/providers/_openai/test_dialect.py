@@ -1,44 +1,17 @@
 """What each chat vendor is asked, and how OpenAI's parameters are put for it."""
 
-from typing import Any
+from __future__ import annotations
 
 import orjson
 import pytest
 
 from gateway.providers._openai.byte_relay import StreamRelay, WholeRelay
-from gateway.providers._openai.dialect import OpenAIChat
 from gateway.providers._openai.stream_reader import EventReader
-from gateway.upstreams.chat import MARKS, ChatRequest
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import find, type_names
+from tests.providers.chats import HELLO, SIGNED, a_request, asked, turn, upstream
 
 DIALECTS = [n for n in type_names() if find(n).chat is not None and n != "anthropic"]
-HELLO = [{"role": "user", "content": "hi"}]
-
-
-def a_request(*, stream: bool = True, usage: bool = True, **body: Any) -> ChatRequest:
-    whole = {"model": "m", "messages": HELLO, "stream": stream, **body}
-    text = orjson.dumps(whole).decode()
-    return ChatRequest(
-        whole, "m", stream, usage=usage, marks=frozenset(m for m in MARKS if m in text)
-    )
-
-
-def upstream(vendor: str, **settings: Any) -> OpenAIChat:
-    found = find(vendor)
-    if found.base_url is None:
-        settings.setdefault("base_url", "http://127.0.0.1:9/v1")
-    made = found.settings(type=vendor, api_key="k", **settings)
-    assert found.chat is not None
-    adapter = found.chat.adapter(found.account(vendor, made))
-    assert isinstance(adapter, OpenAIChat)
-    return adapter
-
-
-def asked(vendor: str, model: str = "m-1", options: dict | None = None, **body: Any) -> dict:
-    dial = upstream(vendor).dial(a_request(**body), Attempt(vendor, model, options or {}))
-    sent: dict = orjson.loads(dial.body)
-    return sent
 
 
 @pytest.mark.parametrize("vendor", DIALECTS)
@@ -97,18 +70,6 @@ def test_names_of_messages_are_left_out(vendor: str):
     assert "name" not in asked(vendor, messages=messages)["messages"][0]
 
 
-CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-SIGNED = {"google": {"thought_signature": "s"}, "livekit": {"reasoning_content": "hm"}}
-
-
-def turn(**extra: Any) -> list[dict]:
-    return [
-        *HELLO,
-        {"role": "assistant", "tool_calls": [CALL | extra]},
-        {"role": "tool", "tool_call_id": "a", "content": "1"},
-    ]
-
-
 @pytest.mark.parametrize("vendor", DIALECTS)
 def test_state_of_one_vendor_never_reaches_another(vendor: str):
     sent = asked(vendor, "gemini-2", messages=turn(extra_content=SIGNED))
@@ -133,26 +94,9 @@ def test_the_clients_own_messages_are_never_changed():
     assert orjson.dumps(messages) == before
 
 
-def test_a_call_that_no_gemini_signed_gets_googles_placeholder():
-    sent = asked("google", "gemini-3-flash", messages=turn())
-    (made,) = sent["messages"][1]["tool_calls"]
-    assert made["extra_content"]["google"]["thought_signature"].startswith("skip_")
-    sent = asked("google", "gemini-3-flash", messages=turn(extra_content=SIGNED))
-    (made,) = sent["messages"][1]["tool_calls"]
-    assert made["extra_content"] == {"google": {"thought_signature": "s"}}
-    assert "extra_content" not in str(asked("google", "gemini-2.5-flash", messages=turn()))
-
-
 @pytest.mark.parametrize("vendor", ["deepseek", "ollama", "moonshot"])
 def test_a_turn_of_calls_alone_has_a_content_where_one_is_wanted(vendor: str):
     assert asked(vendor, messages=turn())["messages"][1]["content"] == ""
-
-
-def test_mistral_gets_ids_it_takes_the_same_for_call_and_result():
-    messages = asked("mistral", messages=turn())["messages"]
-    call_id = messages[1]["tool_calls"][0]["id"]
-    assert len(call_id) == 9
-    assert messages[2]["tool_call_id"] == call_id
 
 
 def test_cache_breakpoints_reach_only_those_who_know_them():
@@ -165,13 +109,6 @@ def test_cache_breakpoints_reach_only_those_who_know_them():
     ):
         (said,) = asked(vendor, model, messages=messages)["messages"][0]["content"]
         assert ("prompt_cache_breakpoint" in said) is kept
-
-
-def test_a_schema_becomes_words_where_there_are_no_schemas():
-    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"a": 1}}}
-    sent = asked("deepseek", response_format=wanted)
-    assert sent["response_format"] == {"type": "json_object"}
-    assert '{"a":1}' in sent["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "moonshot", "zai"])
@@ -199,101 +136,3 @@ def test_usage_is_always_asked_for_and_withheld_from_who_did_not_ask():
     dial = upstream("openai").dial(request, Attempt("x", "m"))
     assert orjson.loads(dial.body)["stream_options"] == {"include_usage": True}
     assert isinstance(upstream("openai").reader(request, Attempt("x", "m")), EventReader)
-
-
-# -- OpenAI's own models
-
-TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}, "strict": True}}]
-
-
-@pytest.mark.parametrize(
-    ("model", "effort", "way", "sent_effort"),
-    [
-        ("gpt-4.1", None, "chat", None),
-        ("gpt-5", "low", "chat", "low"),
-        ("gpt-5.2", None, "chat", None),
-        ("gpt-5.4", "none", "chat", "none"),
-        ("gpt-5.4", "low", "responses", "low"),
-        ("gpt-5.6-sol", None, "chat", "none"),
-        ("gpt-5.6-sol", "none", "chat", "none"),
-        ("gpt-5.6-sol", "low", "responses", "low"),
-        ("gpt-6-luna", None, "chat", "none"),
-        ("gpt-6-luna", "high", "responses", "high"),
-        ("gpt-6.1-sol", None, "responses", None),
-        ("gpt-6.1-sol", "none", "responses", "low"),
-        ("gpt-6-astra", None, "responses", None),
-    ],
-)
-def test_tools_with_reasoning_go_where_they_are_served(model, effort, way, sent_effort):
-    body = {} if effort is None else {"reasoning_effort": effort}
-    request, attempt = a_request(tools=TOOLS, **body), Attempt("openai", model)
-    of = upstream("openai")
-    dial = of.dial(request, attempt)
-    sent = orjson.loads(dial.body)
-    if way == "chat":
-        assert dial.url.endswith("/chat/completions")
-        assert sent.get("reasoning_effort") == sent_effort
-        assert isinstance(of.reader(request, attempt), StreamRelay)
-    else:
-        assert dial.url.endswith("/v1/responses")
-        assert sent.get("reasoning", {}).get("effort") == sent_effort
-        assert isinstance(of.reader(request, attempt), EventReader)
-
-
-def test_without_tools_nothing_changes_the_way():
-    dial = upstream("openai").dial(a_request(reasoning_effort="high"), Attempt("x", "gpt-6.1-sol"))
-    assert dial.url.endswith("/chat/completions")
-
-
-def test_the_table_is_the_operators():
-    own = upstream("openai", tools={"gpt-9": "responses"})
-    assert own.dial(a_request(tools=TOOLS), Attempt("x", "gpt-9-sol")).url.endswith("/responses")
-    assert own.dial(a_request(tools=TOOLS), Attempt("x", "gpt-6.1")).url.endswith("completions")
-
-
-@pytest.mark.parametrize(
-    ("model", "effort", "kept"),
-    [
-        ("gpt-4.1", None, {"temperature", "stop", "top_p", "presence_penalty"}),
-        ("o3-mini", None, {"stop"}),
-        ("gpt-5", None, {"stop"}),
-        ("gpt-5.1", "none", {"stop", "temperature", "top_p"}),
-        ("gpt-5.1-chat-latest", None, {"temperature", "stop", "top_p", "presence_penalty"}),
-        ("gpt-6-sol", "low", set()),
-        ("gpt-6-sol", "none", {"temperature", "stop", "top_p", "presence_penalty"}),
-    ],
-)
-def test_reasoning_models_are_spared_what_they_refuse(model: str, effort: str | None, kept: set):
-    given = {"temperature": 1, "stop": ["x"], "top_p": 1, "presence_penalty": 1}
-    body = given if effort is None else given | {"reasoning_effort": effort}
-    assert set(asked("openai", model, **body)) & set(given) == kept
-
-
-def test_reasoning_models_get_the_newer_name_of_the_limit():
-    sent = asked("openai", "gpt-5", max_tokens=9)
-    assert "max_tokens" not in sent
-    assert sent["max_completion_tokens"] == 9
-
-
-# -- Azure
-
-
-def test_azure_has_the_key_in_its_own_header_and_openais_paths():
-    azure = upstream("azure-openai", base_url="https://r.openai.azure.com")
-    dial = azure.dial(a_request(), Attempt("a", "dep"))
-    assert dial.url == "https://r.openai.azure.com/openai/v1/chat/completions"
-    assert dial.headers["api-key"] == "k"
-    assert "authorization" not in dial.headers
-
-
-def test_a_dated_azure_api_has_the_deployment_in_the_path():
-    azure = upstream(
-        "azure-openai",
-        base_url="https://r.openai.azure.com",
-        api_version="2024-10-21",
-        bearer=True,
-    )
-    dial = azure.dial(a_request(), Attempt("a", "dep"))
-    path = "/openai/deployments/dep/chat/completions?api-version=2024-10-21"
-    assert dial.url == "https://r.openai.azure.com" + path
-    assert dial.headers["authorization"] == "Bearer k"
