@@ -23,23 +23,23 @@ def tried(type_name: str, base_url: str) -> str | None:
     return try_credentials(vendor.account(type_name, settings))
 
 
-def test_a_provider_that_lists_its_models_is_fine(openai: FakeOpenAI):
+def test_a_provider_that_lists_its_models_is_fine(openai: FakeOpenAI) -> None:
     assert tried("openai", openai.base_url) is None
 
 
-def test_a_provider_with_paths_of_its_own_is_asked_there(openai: FakeOpenAI):
+def test_a_provider_with_paths_of_its_own_is_asked_there(openai: FakeOpenAI) -> None:
     # Anthropic's list is where OpenAI's is, one folder up from what its base URL says
     assert tried("anthropic", openai.url) is None
     (asked,) = [one for one in openai.received if "x-api-key" in one.headers]
     assert asked.path == "/v1/models"
 
 
-def test_a_refusal_says_its_status():
+def test_a_refusal_says_its_status() -> None:
     with FakeAnthropic() as fake:  # which serves no list
         assert (tried("anthropic", fake.base_url) or "").startswith("refused with status 404")
 
 
 @pytest.mark.parametrize("type_name", ["openai", "anthropic"])
-def test_a_provider_that_is_not_there_cannot_be_reached(type_name: str):
+def test_a_provider_that_is_not_there_cannot_be_reached(type_name: str) -> None:
     problem = tried(type_name, f"http://127.0.0.1:{services.free_port()}/v1")
     assert "cannot be reached" in (problem or "")

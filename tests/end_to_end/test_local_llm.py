@@ -49,6 +49,7 @@ def answered(client: openai.OpenAI) -> bool:
     said = "".join(c.delta.content or "" for one in chunks for c in one.choices)
     assert said.strip()
     assert {one.model for one in chunks} == {MODEL}
+    assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens > 0
     return True
 

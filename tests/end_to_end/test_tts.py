@@ -62,7 +62,7 @@ def samples(path: Path) -> bytes:
 
 def test_the_client_hears_several_utterances_on_one_connection(
     client: Client, setup: Setup, tmp_path: Path
-):
+) -> None:
     out = tmp_path / "out.wav"
     events = client.drive(
         "drive_tts", "--rate", "24000", "--prewarm", "--out", str(out), TEXT, TWO,
@@ -79,7 +79,7 @@ def test_the_client_hears_several_utterances_on_one_connection(
 @pytest.mark.parametrize("scenario", ["reset:2.0", "hole:2.0", "error:2.0"])
 def test_a_provider_that_dies_in_mid_sentence_costs_the_client_no_text(
     client: Client, setup: Setup, tmp_path: Path, scenario: str
-):
+) -> None:
     setup.cartesia.utterances(scenario)
     out = tmp_path / "out.wav"
     events = client.drive(
@@ -94,7 +94,9 @@ def test_a_provider_that_dies_in_mid_sentence_costs_the_client_no_text(
     assert heard.count(render(ONE)) == 1
 
 
-def test_a_server_with_openais_endpoint_is_heard(client: Client, setup: Setup, tmp_path: Path):
+def test_a_server_with_openais_endpoint_is_heard(
+    client: Client, setup: Setup, tmp_path: Path
+) -> None:
     out = tmp_path / "out.wav"
     client.drive(
         "drive_tts", "--rate", "24000", "--model", "http/kokoro",
@@ -106,7 +108,9 @@ def test_a_server_with_openais_endpoint_is_heard(client: Client, setup: Setup, t
         assert render(sentence) in heard
 
 
-def test_an_interrupted_utterance_leaves_the_connection_to_the_next(client: Client, setup: Setup):
+def test_an_interrupted_utterance_leaves_the_connection_to_the_next(
+    client: Client, setup: Setup
+) -> None:
     events = client.drive(
         "drive_tts", "--rate", "24000", "--interrupt-s", "0.01", TEXT * 5, TWO,
         environment=setup.server.agent_environment(),
@@ -115,7 +119,7 @@ def test_an_interrupted_utterance_leaves_the_connection_to_the_next(client: Clie
     assert setup.cartesia.wait_until(lambda: len(setup.cartesia.said) >= 2)
 
 
-def test_the_clients_words_are_aligned(client: Client, setup: Setup):
+def test_the_clients_words_are_aligned(client: Client, setup: Setup) -> None:
     events = client.drive(
         "drive_tts", "--rate", "24000", "--extra", '{"add_timestamps": true}', TEXT,
         environment=setup.server.agent_environment(),
@@ -128,7 +132,7 @@ def test_the_clients_words_are_aligned(client: Client, setup: Setup):
         assert starts == sorted(starts)
 
 
-def test_an_unknown_model_is_refused_with_its_name(client: Client, setup: Setup):
+def test_an_unknown_model_is_refused_with_its_name(client: Client, setup: Setup) -> None:
     events = client.drive(
         "drive_tts", "--rate", "24000", "--model", "nobody/x", TEXT,
         environment=setup.server.agent_environment(),

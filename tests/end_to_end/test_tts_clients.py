@@ -52,7 +52,7 @@ def running_setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_client_hears_two_utterances_of_every_provider(
     client: Client, running_setup: Setup, tmp_path: Path, model: str
-):
+) -> None:
     fake = running_setup.fakes[model.partition("/")[0]]
     out = tmp_path / "out.wav"
     events = client.drive(

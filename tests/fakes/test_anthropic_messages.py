@@ -1,6 +1,7 @@
 """Anthropic's own SDK accepts the fake of its API."""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import anthropic
 import pytest
@@ -20,22 +21,22 @@ async def sdk(fake: FakeAnthropic) -> AsyncIterator[anthropic.AsyncAnthropic]:
         yield made
 
 
-async def final(sdk: anthropic.AsyncAnthropic, say: str, **more):
-    messages = [{"role": "user", "content": f"say: {say}"}]
+async def final(sdk: anthropic.AsyncAnthropic, say: str, **more: Any) -> Any:
+    messages: Any = [{"role": "user", "content": f"say: {say}"}]
     async with sdk.messages.stream(
         model="claude-haiku-4-5", max_tokens=99, messages=messages, **more
     ) as stream:
         return await stream.get_final_message()
 
 
-async def test_a_streamed_answer_is_read(sdk):
+async def test_a_streamed_answer_is_read(sdk: anthropic.AsyncAnthropic) -> None:
     message = await final(sdk, "text")
     assert message.content[0].text == "".join(WORDS)
     assert message.stop_reason == "end_turn"
     assert (message.usage.input_tokens, message.usage.output_tokens) == (11, 17)
 
 
-async def test_calls_are_read(sdk):
+async def test_calls_are_read(sdk: anthropic.AsyncAnthropic) -> None:
     tools = [{"name": "get_time", "input_schema": {"type": "object"}}]
     message = await final(sdk, "tools", tools=tools)
     assert message.content[1].input == {"city": "Oslo"}
@@ -51,17 +52,19 @@ async def test_calls_are_read(sdk):
         ("overloaded_error", anthropic.InternalServerError),
     ],
 )
-async def test_refusals_are_read(sdk, kind, error):
+async def test_refusals_are_read(
+    sdk: anthropic.AsyncAnthropic, kind: str, error: type[anthropic.APIStatusError]
+) -> None:
     with pytest.raises(error):
         await final(sdk, f"error:{kind}")
 
 
-async def test_an_error_after_the_status_is_read(sdk):
+async def test_an_error_after_the_status_is_read(sdk: anthropic.AsyncAnthropic) -> None:
     with pytest.raises(anthropic.APIStatusError, match="fake failure"):
         await final(sdk, "error-first")
 
 
-async def test_what_the_api_refuses_is_refused(sdk):
+async def test_what_the_api_refuses_is_refused(sdk: anthropic.AsyncAnthropic) -> None:
     with pytest.raises(anthropic.BadRequestError, match="user role"):
         await sdk.messages.create(
             model="m", max_tokens=9, messages=[{"role": "assistant", "content": "x"}]

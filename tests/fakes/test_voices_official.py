@@ -47,7 +47,7 @@ def clients() -> Client:
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_official_client_hears_its_text(clients: Client, name: str, tmp_path: Path):
+def test_the_official_client_hears_its_text(clients: Client, name: str, tmp_path: Path) -> None:
     out = tmp_path / "out.pcm"
     with OFFICIAL[name]() as fake:
         events = clients.drive("drive_voice", name, fake.url, str(out), *SENTENCES, environment={})
@@ -61,7 +61,9 @@ def test_the_official_client_hears_its_text(clients: Client, name: str, tmp_path
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_official_client_takes_a_refusal_for_one(clients: Client, name: str, tmp_path: Path):
+def test_the_official_client_takes_a_refusal_for_one(
+    clients: Client, name: str, tmp_path: Path
+) -> None:
     with OFFICIAL[name]() as fake:
         fake.script(*["status:401"] * 8)
         events = clients.drive(

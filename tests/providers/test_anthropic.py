@@ -24,7 +24,7 @@ def asked(**body: Any) -> dict[str, Any]:
     return to_messages(whole, "claude-x", 4096)
 
 
-def test_a_conversation_is_hoisted_merged_and_alternates():
+def test_a_conversation_is_hoisted_merged_and_alternates() -> None:
     made = asked(
         messages=[
             {"role": "system", "content": "Be brief."},
@@ -83,7 +83,7 @@ def test_a_conversation_is_hoisted_merged_and_alternates():
         ),
     ],
 )
-def test_images_go_along(url: str, source: dict):
+def test_images_go_along(url: str, source: dict[str, Any]) -> None:
     part = {"type": "image_url", "image_url": {"url": url}}
     (message,) = asked(messages=[{"role": "user", "content": [part]}])["messages"]
     assert message["content"] == [{"type": "image", "source": source}]
@@ -100,7 +100,9 @@ def test_images_go_along(url: str, source: dict):
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
     ],
 )
-def test_the_choice_of_tools_is_put_in_its_words(choice, parallel, made):
+def test_the_choice_of_tools_is_put_in_its_words(
+    choice: Any, parallel: bool | None, made: dict[str, Any] | None
+) -> None:
     function = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
     sent = asked(
         tools=[{"type": "function", "function": function}],
@@ -113,7 +115,7 @@ def test_the_choice_of_tools_is_put_in_its_words(choice, parallel, made):
     ]
 
 
-def test_parameters_are_put_in_its_words():
+def test_parameters_are_put_in_its_words() -> None:
     sent = asked(
         max_completion_tokens=9,
         stop="x",
@@ -147,7 +149,9 @@ def test_parameters_are_put_in_its_words():
         ("claude-haiku-4-5", "2026-10-21", False),
     ],
 )
-def test_a_temperature_is_sent_only_to_those_who_take_one(model: str, version: str, kept: bool):
+def test_a_temperature_is_sent_only_to_those_who_take_one(
+    model: str, version: str, kept: bool
+) -> None:
     request = ChatRequest(
         {"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": 0.5},
         "m",
@@ -157,7 +161,7 @@ def test_a_temperature_is_sent_only_to_those_who_take_one(model: str, version: s
     assert ("temperature" in orjson.loads(dial.body)) is kept
 
 
-def test_the_key_stands_in_its_header_and_the_path_is_made_once():
+def test_the_key_stands_in_its_header_and_the_path_is_made_once() -> None:
     account = VENDOR.account(
         "a", Settings(type="anthropic", base_url="https://api.anthropic.com/v1", api_key="k")
     )
@@ -183,7 +187,7 @@ START = {
 STOP = {"type": "message_stop"}
 
 
-def text(piece: str) -> dict:
+def text(piece: str) -> dict[str, Any]:
     return {
         "type": "content_block_delta",
         "index": 0,
@@ -191,7 +195,7 @@ def text(piece: str) -> dict:
     }
 
 
-def ending(reason: str) -> dict:
+def ending(reason: str) -> dict[str, Any]:
     return {
         "type": "message_delta",
         "delta": {"stop_reason": reason},
@@ -216,7 +220,7 @@ def play(*events: dict[str, Any], stream: bool = True) -> tuple[list[dict[str, A
     return [orjson.loads(line) for line in lines], heard
 
 
-def tool(index: int, call_id: str, *pieces: str) -> list[dict]:
+def tool(index: int, call_id: str, *pieces: str) -> list[dict[str, Any]]:
     block = {"type": "tool_use", "id": call_id, "name": "f", "input": {}}
     return [
         {"type": "content_block_start", "index": index, "content_block": block},
@@ -232,7 +236,7 @@ def tool(index: int, call_id: str, *pieces: str) -> list[dict]:
     ]
 
 
-def test_text_calls_and_usage_come_out_as_chunks():
+def test_text_calls_and_usage_come_out_as_chunks() -> None:
     chunks, heard = play(
         START,
         {"type": "ping"},
@@ -273,7 +277,7 @@ def test_text_calls_and_usage_come_out_as_chunks():
         ("something_new", "stop"),
     ],
 )
-def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str):
+def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str) -> None:
     chunks, _ = play(START, text("x"), ending(reason), STOP)
     assert chunks[1]["choices"][0]["finish_reason"] == finish
 
@@ -288,7 +292,7 @@ def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str):
         ("api_error", Kind.UPSTREAM_ERROR),
     ],
 )
-def test_an_error_event_is_judged_by_its_type(kind_text: str, kind: Kind):
+def test_an_error_event_is_judged_by_its_type(kind_text: str, kind: Kind) -> None:
     error = {"type": "error", "error": {"type": kind_text, "message": "m"}}
     _, heard = play(START, error)
     assert heard.failure is not None
@@ -296,7 +300,7 @@ def test_an_error_event_is_judged_by_its_type(kind_text: str, kind: Kind):
     assert not heard.content
 
 
-def test_a_cut_stream_or_call_is_a_failure():
+def test_a_cut_stream_or_call_is_a_failure() -> None:
     _, heard = play(START, text("x"))
     assert heard.failure is not None
     assert heard.failure.kind is Kind.CONNECTION_LOST
@@ -304,13 +308,13 @@ def test_a_cut_stream_or_call_is_a_failure():
     assert heard.failure is not None
 
 
-def test_tokens_are_known_from_the_start_even_if_the_answer_breaks():
+def test_tokens_are_known_from_the_start_even_if_the_answer_breaks() -> None:
     _, heard = play(START)
     assert heard.usage is not None
     assert heard.usage.prompt == 17
 
 
-def test_an_answer_that_is_wanted_whole_is_one_object():
+def test_an_answer_that_is_wanted_whole_is_one_object() -> None:
     (answer,), _ = play(START, text("Hello"), ending("end_turn"), STOP, stream=False)
     assert answer["object"] == "chat.completion"
     assert answer["choices"][0]["message"]["content"] == "Hello"

@@ -6,7 +6,7 @@ from gateway.upstreams.plan import Attempt
 from tests.providers.chats import a_request, upstream
 
 
-def test_azure_has_the_key_in_its_own_header_and_openais_paths():
+def test_azure_has_the_key_in_its_own_header_and_openais_paths() -> None:
     azure = upstream("azure-openai", base_url="https://r.openai.azure.com")
     dial = azure.dial(a_request(), Attempt("a", "dep"))
     assert dial.url == "https://r.openai.azure.com/openai/v1/chat/completions"
@@ -14,7 +14,7 @@ def test_azure_has_the_key_in_its_own_header_and_openais_paths():
     assert "authorization" not in dial.headers
 
 
-def test_a_dated_azure_api_has_the_deployment_in_the_path():
+def test_a_dated_azure_api_has_the_deployment_in_the_path() -> None:
     azure = upstream(
         "azure-openai",
         base_url="https://r.openai.azure.com",

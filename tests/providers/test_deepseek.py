@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.providers.chats import asked
 
 
-def test_a_schema_becomes_words_where_there_are_no_schemas():
+def test_a_schema_becomes_words_where_there_are_no_schemas() -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"a": 1}}}
     sent = asked("deepseek", response_format=wanted)
     assert sent["response_format"] == {"type": "json_object"}

@@ -163,7 +163,12 @@ def test_an_option_reaches_its_provider(
 @pytest.mark.parametrize(("vendor", "model"), SERVED)
 def test_options_of_others_and_empty_ones_are_left_out(vendor: str, model: str) -> None:
     plain = asked(recognizer(vendor, model))
-    foreign = {"of_nobody": 1, "keyterm": [], "keyterms_prompt": [], "additional_vocab": []}
+    foreign: dict[str, Any] = {
+        "of_nobody": 1,
+        "keyterm": [],
+        "keyterms_prompt": [],
+        "additional_vocab": [],
+    }
 
     assert asked(recognizer(vendor, model, **foreign)) == plain
 

@@ -216,7 +216,8 @@ class Play:
         self.event(SocketOpened(number or self.opened[-1].number))
 
     def hear(self, *heard: RecognizerEvent, number: int | None = None) -> None:
-        self.event(SocketFrame(number or self.opened[-1].number, heard))
+        frame: Any = heard  # what a scripted recogniser decodes to itself
+        self.event(SocketFrame(number or self.opened[-1].number, frame))
 
     def fail(self, kind: Kind = Kind.UNREACHABLE, number: int | None = None) -> None:
         self.event(ConnectionFailed(number or self.opened[-1].number, Failure(kind, "no")))

@@ -56,7 +56,7 @@ def described(event: Any) -> dict[str, Any]:
 
 
 async def main() -> None:
-    from livekit import rtc
+    import livekit.rtc as rtc
     from livekit.agents import APIConnectOptions, inference
 
     options = arguments()

@@ -1,5 +1,7 @@
 """The byte relay: what goes through, what is noticed, what is held."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -8,7 +10,7 @@ from gateway.upstreams.chat import Usage
 from gateway.upstreams.errors import Kind
 
 
-def event(delta: dict | None = None, finish: str | None = None, **more: object) -> bytes:
+def event(delta: dict[str, Any] | None = None, finish: str | None = None, **more: object) -> bytes:
     chunk = {
         "id": "chatcmpl-7",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
@@ -33,7 +35,7 @@ USAGE = event(
 DONE = b"data: [DONE]\n\n"
 
 
-def test_bytes_come_out_as_they_went_in_however_they_were_cut():
+def test_bytes_come_out_as_they_went_in_however_they_were_cut() -> None:
     stream = ROLE + HELLO + event({"content": ' "error" [DONE] "usage":{'}) + FINISH + USAGE + DONE
     for size in (1, 7, 64, 1 << 20):
         relay = StreamRelay()
@@ -45,7 +47,7 @@ def test_bytes_come_out_as_they_went_in_however_they_were_cut():
         assert any(h.finished for h in heard)
 
 
-def test_a_role_is_no_content_and_text_is():
+def test_a_role_is_no_content_and_text_is() -> None:
     relay = StreamRelay()
     assert not relay.feed(ROLE).content
     assert relay.feed(HELLO).content
@@ -59,16 +61,16 @@ def test_a_role_is_no_content_and_text_is():
         {"refusal": "no"},
     ],
 )
-def test_what_a_caller_acts_on_is_content(delta: dict):
+def test_what_a_caller_acts_on_is_content(delta: dict[str, Any]) -> None:
     assert StreamRelay().feed(event(delta)).content
 
 
 @pytest.mark.parametrize("delta", [None, {}, {"content": None}, {"reasoning_content": "hm"}])
-def test_what_a_caller_ignores_is_no_content(delta: dict | None):
+def test_what_a_caller_ignores_is_no_content(delta: dict[str, Any] | None) -> None:
     assert not StreamRelay().feed(event(delta)).content
 
 
-def test_a_stream_that_ends_without_a_finish_is_broken_off():
+def test_a_stream_that_ends_without_a_finish_is_broken_off() -> None:
     relay = StreamRelay()
     relay.feed(ROLE + HELLO)
     failure = relay.finish().failure
@@ -76,7 +78,7 @@ def test_a_stream_that_ends_without_a_finish_is_broken_off():
     assert failure.kind is Kind.CONNECTION_LOST
 
 
-def test_a_finish_without_done_is_a_success_and_done_is_added():
+def test_a_finish_without_done_is_a_success_and_done_is_added() -> None:
     relay = StreamRelay()
     relay.feed(HELLO + FINISH)
     heard = relay.finish()
@@ -85,7 +87,7 @@ def test_a_finish_without_done_is_a_success_and_done_is_added():
     assert heard.forward == DONE
 
 
-def test_a_last_line_without_a_line_end_is_read():
+def test_a_last_line_without_a_line_end_is_read() -> None:
     relay = StreamRelay()
     relay.feed(HELLO + FINISH + b"data: [DONE]")
     heard = relay.finish()
@@ -94,7 +96,7 @@ def test_a_last_line_without_a_line_end_is_read():
 
 
 @pytest.mark.parametrize("null", [b'"delta":null', b'"delta": null'])
-def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(null: bytes):
+def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(null: bytes) -> None:
     relay = StreamRelay()
     relay.feed(HELLO)
     chunk = b'data: {"choices":[{"index":0,' + null + b"}]}\n\n"
@@ -103,14 +105,14 @@ def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(nul
     assert relay.feed(said).forward == said
 
 
-def test_nothing_counts_after_done():
+def test_nothing_counts_after_done() -> None:
     relay = StreamRelay()
     assert relay.feed(HELLO + DONE + event({"content": "late"})).forward == HELLO + DONE
     assert relay.feed(event({"content": "later"})).forward == b""
 
 
 @pytest.mark.parametrize("before", [b"", HELLO])
-def test_an_error_in_the_stream_ends_it_and_is_not_passed_on(before: bytes):
+def test_an_error_in_the_stream_ends_it_and_is_not_passed_on(before: bytes) -> None:
     error = b'data: {"error": {"message": "overloaded", "type": "server_error"}}\n\n'
     heard = StreamRelay().feed(before + error)
     assert heard.failure is not None
@@ -119,7 +121,7 @@ def test_an_error_in_the_stream_ends_it_and_is_not_passed_on(before: bytes):
     assert heard.forward == before
 
 
-def test_an_error_with_an_http_like_code_is_judged_by_it():
+def test_an_error_with_an_http_like_code_is_judged_by_it() -> None:
     error = b'data: {"error": {"message": "slow down", "code": 429}}\n\n'
     failure = StreamRelay().feed(error).failure
     assert failure is not None
@@ -127,13 +129,13 @@ def test_an_error_with_an_http_like_code_is_judged_by_it():
 
 
 @pytest.mark.parametrize("garbage", [b"data: {no json}\n\n", b"data: 17\n\n", b"data: [1]\n\n"])
-def test_an_event_that_is_no_json_object_is_nonsense(garbage: bytes):
+def test_an_event_that_is_no_json_object_is_nonsense(garbage: bytes) -> None:
     failure = StreamRelay().feed(ROLE + garbage).failure
     assert failure is not None
     assert failure.kind is Kind.PROTOCOL_ERROR
 
 
-def test_a_line_without_end_is_refused_at_the_bound():
+def test_a_line_without_end_is_refused_at_the_bound() -> None:
     relay = StreamRelay()
     assert relay.feed(b"data: " + b"x" * (LINE_BYTES_MAX - 6)).failure is None
     failure = relay.feed(b"x").failure
@@ -141,19 +143,19 @@ def test_a_line_without_end_is_refused_at_the_bound():
     assert failure.kind is Kind.PROTOCOL_ERROR
 
 
-def test_comments_are_passed_on_and_are_no_content():
+def test_comments_are_passed_on_and_are_no_content() -> None:
     heard = StreamRelay().feed(b": waiting\n\n")
     assert heard.forward == b": waiting\n\n"
     assert not heard.content
 
 
-def test_windows_line_ends_are_understood():
+def test_windows_line_ends_are_understood() -> None:
     relay = StreamRelay()
     assert relay.feed(HELLO.replace(b"\n", b"\r\n")).content
     assert relay.feed(b"data: [DONE]\r\n\r\n").finished
 
 
-def test_a_whole_answer_is_passed_on_untouched():
+def test_a_whole_answer_is_passed_on_untouched() -> None:
     body = b'{"id": "1",  "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
     relay = WholeRelay()
     relay.feed(body[:10])
@@ -164,7 +166,7 @@ def test_a_whole_answer_is_passed_on_untouched():
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1, 2]", b'{"error": {"message": "no"}}'])
-def test_a_whole_answer_that_is_none_is_a_failure(body: bytes):
+def test_a_whole_answer_that_is_none_is_a_failure(body: bytes) -> None:
     relay = WholeRelay()
     relay.feed(body)
     assert relay.finish().failure is not None

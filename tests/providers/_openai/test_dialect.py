@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -15,7 +17,9 @@ DIALECTS = [n for n in type_names() if find(n).chat is not None and n != "anthro
 
 
 @pytest.mark.parametrize("vendor", DIALECTS)
-def test_everybody_is_asked_for_their_model_as_a_stream_with_the_tools_as_they_are(vendor: str):
+def test_everybody_is_asked_for_their_model_as_a_stream_with_the_tools_as_they_are(
+    vendor: str,
+) -> None:
     tools = [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}]
     sent = asked(vendor, tools=tools, temperature=0.5, max_completion_tokens=9)
     assert sent["model"] == "m-1"
@@ -43,35 +47,35 @@ STRIPPED = {
 @pytest.mark.parametrize(
     ("vendor", "name"), [(v, name) for v, names in STRIPPED.items() for name in names.split()]
 )
-def test_what_a_vendor_refuses_is_left_out_or_renamed(vendor: str, name: str):
-    everything = {one: 1 for names in STRIPPED.values() for one in names.split()}
+def test_what_a_vendor_refuses_is_left_out_or_renamed(vendor: str, name: str) -> None:
+    everything: dict[str, Any] = {one: 1 for names in STRIPPED.values() for one in names.split()}
     everything |= {"stream_options": {"include_usage": True}, "reasoning_effort": "low"}
     assert name not in asked(vendor, **everything)
 
 
-def test_what_the_operator_sets_for_a_deployment_is_not_dropped():
+def test_what_the_operator_sets_for_a_deployment_is_not_dropped() -> None:
     assert asked("fireworks", options={"seed": 4})["seed"] == 4
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "zai", "together", "baseten", "openrouter"])
-def test_a_developer_is_the_system_to_those_who_know_no_developer(vendor: str):
+def test_a_developer_is_the_system_to_those_who_know_no_developer(vendor: str) -> None:
     messages = [{"role": "developer", "content": "x"}, *HELLO]
     assert asked(vendor, messages=messages)["messages"][0]["role"] == "system"
 
 
-def test_a_developer_stays_one_at_openai():
+def test_a_developer_stays_one_at_openai() -> None:
     messages = [{"role": "developer", "content": "x"}, *HELLO]
     assert asked("openai", messages=messages)["messages"] == messages
 
 
 @pytest.mark.parametrize("vendor", ["groq", "xai"])
-def test_names_of_messages_are_left_out(vendor: str):
+def test_names_of_messages_are_left_out(vendor: str) -> None:
     messages = [{"role": "user", "name": "Ann", "content": "x"}]
     assert "name" not in asked(vendor, messages=messages)["messages"][0]
 
 
 @pytest.mark.parametrize("vendor", DIALECTS)
-def test_state_of_one_vendor_never_reaches_another(vendor: str):
+def test_state_of_one_vendor_never_reaches_another(vendor: str) -> None:
     sent = asked(vendor, "gemini-2", messages=turn(extra_content=SIGNED))
     (made,) = sent["messages"][1]["tool_calls"]
     kept = made.get("extra_content", {})
@@ -81,12 +85,12 @@ def test_state_of_one_vendor_never_reaches_another(vendor: str):
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "moonshot"])
-def test_thoughts_go_back_to_those_who_want_them(vendor: str):
+def test_thoughts_go_back_to_those_who_want_them(vendor: str) -> None:
     sent = asked(vendor, messages=turn(extra_content=SIGNED))
     assert sent["messages"][1]["reasoning_content"] == "hm"
 
 
-def test_the_clients_own_messages_are_never_changed():
+def test_the_clients_own_messages_are_never_changed() -> None:
     messages = turn(extra_content=SIGNED)
     before = orjson.dumps(messages)
     for vendor in DIALECTS:
@@ -95,11 +99,11 @@ def test_the_clients_own_messages_are_never_changed():
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "ollama", "moonshot"])
-def test_a_turn_of_calls_alone_has_a_content_where_one_is_wanted(vendor: str):
+def test_a_turn_of_calls_alone_has_a_content_where_one_is_wanted(vendor: str) -> None:
     assert asked(vendor, messages=turn())["messages"][1]["content"] == ""
 
 
-def test_cache_breakpoints_reach_only_those_who_know_them():
+def test_cache_breakpoints_reach_only_those_who_know_them() -> None:
     part = {"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}}
     messages = [{"role": "user", "content": [part]}]
     for vendor, model, kept in (
@@ -112,7 +116,7 @@ def test_cache_breakpoints_reach_only_those_who_know_them():
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "moonshot", "zai"])
-def test_effort_is_a_switch_where_thinking_is_one(vendor: str):
+def test_effort_is_a_switch_where_thinking_is_one(vendor: str) -> None:
     assert asked(vendor, reasoning_effort="none")["thinking"] == {"type": "disabled"}
     assert asked(vendor, reasoning_effort="high")["thinking"] == {"type": "enabled"}
     assert "thinking" not in asked(vendor)
@@ -121,7 +125,7 @@ def test_effort_is_a_switch_where_thinking_is_one(vendor: str):
 # -- clean streams stay bytes
 
 
-def test_only_clean_streams_are_relayed_as_bytes():
+def test_only_clean_streams_are_relayed_as_bytes() -> None:
     attempt = Attempt("x", "m")
     assert isinstance(upstream("openai").reader(a_request(), attempt), StreamRelay)
     assert isinstance(upstream("openai").reader(a_request(stream=False), attempt), WholeRelay)
@@ -131,7 +135,7 @@ def test_only_clean_streams_are_relayed_as_bytes():
     assert isinstance(upstream("openai-compatible").reader(a_request(), attempt), EventReader)
 
 
-def test_usage_is_always_asked_for_and_withheld_from_who_did_not_ask():
+def test_usage_is_always_asked_for_and_withheld_from_who_did_not_ask() -> None:
     request = a_request(usage=False)
     dial = upstream("openai").dial(request, Attempt("x", "m"))
     assert orjson.loads(dial.body)["stream_options"] == {"include_usage": True}

@@ -35,7 +35,7 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}, "stric
 )
 def test_tools_with_reasoning_go_where_they_are_served(
     model: str, effort: str | None, way: str, sent_effort: str | None
-):
+) -> None:
     body: dict[str, Any] = {} if effort is None else {"reasoning_effort": effort}
     request, attempt = a_request(tools=TOOLS, **body), Attempt("openai", model)
     of = upstream("openai")
@@ -51,12 +51,12 @@ def test_tools_with_reasoning_go_where_they_are_served(
         assert isinstance(of.reader(request, attempt), EventReader)
 
 
-def test_without_tools_nothing_changes_the_way():
+def test_without_tools_nothing_changes_the_way() -> None:
     dial = upstream("openai").dial(a_request(reasoning_effort="high"), Attempt("x", "gpt-6.1-sol"))
     assert dial.url.endswith("/chat/completions")
 
 
-def test_the_table_is_the_operators():
+def test_the_table_is_the_operators() -> None:
     own = upstream("openai", tools={"gpt-9": "responses"})
     assert own.dial(a_request(tools=TOOLS), Attempt("x", "gpt-9-sol")).url.endswith("/responses")
     assert own.dial(a_request(tools=TOOLS), Attempt("x", "gpt-6.1")).url.endswith("completions")
@@ -76,13 +76,13 @@ def test_the_table_is_the_operators():
 )
 def test_reasoning_models_are_spared_what_they_refuse(
     model: str, effort: str | None, kept: set[str]
-):
+) -> None:
     given: dict[str, Any] = {"temperature": 1, "stop": ["x"], "top_p": 1, "presence_penalty": 1}
     body = given if effort is None else given | {"reasoning_effort": effort}
     assert set(asked("openai", model, **body)) & set(given) == kept
 
 
-def test_reasoning_models_get_the_newer_name_of_the_limit():
+def test_reasoning_models_get_the_newer_name_of_the_limit() -> None:
     sent = asked("openai", "gpt-5", max_tokens=9)
     assert "max_tokens" not in sent
     assert sent["max_completion_tokens"] == 9

@@ -29,7 +29,9 @@ def chunk(delta: Any = None, finish: Any = None, **more: Any) -> bytes:
     return b"data: " + orjson.dumps({"id": "c", "choices": [choice], **more}) + b"\n\n"
 
 
-def call(index: int | None, call_id: str | None, name: str | None, arguments: Any = None) -> dict:
+def call(
+    index: int | None, call_id: str | None, name: str | None, arguments: Any = None
+) -> dict[str, Any]:
     entry: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
     return entry | {k: v for k, v in (("index", index), ("id", call_id)) if v is not None}
 
@@ -99,7 +101,7 @@ TWO = call(1, "b", "g", "{}")
         [[call(0, "a", "f")], [call(1, "b", "g")], [call(0, None, None, '{"x":1}')]],  # in turns
     ],
 )
-def test_calls_come_out_whole_numbered_and_named_once(deltas: list):
+def test_calls_come_out_whole_numbered_and_named_once(deltas: list[Any]) -> None:
     chunks, heard = play(
         reader(), [*(chunk({"tool_calls": one}) for one in deltas), chunk({}, "tool_calls"), DONE]
     )
@@ -116,7 +118,7 @@ def test_calls_come_out_whole_numbered_and_named_once(deltas: list):
         [[call(0, None, "f", "{}"), call(0, None, "f", '{"again":1}')]],
     ],
 )
-def test_calls_without_an_id_get_one_each(deltas: list):
+def test_calls_without_an_id_get_one_each(deltas: list[Any]) -> None:
     chunks, _ = play(reader(), [*(chunk({"tool_calls": d}) for d in deltas), chunk({}, "stop")])
     first, second = calls_of(chunks)
     assert first[1]
@@ -127,7 +129,7 @@ def test_calls_without_an_id_get_one_each(deltas: list):
 @pytest.mark.parametrize(
     "finish", ["stop", "tool_calls", "eos", "function_call", "odd", "tool_use"]
 )
-def test_calls_always_finish_as_calls(finish: str):
+def test_calls_always_finish_as_calls(finish: str) -> None:
     chunks, _ = play(reader(), [chunk({"tool_calls": [ONE]}), chunk({}, finish), DONE])
     assert finish_of(chunks) == ["tool_calls"]
 
@@ -143,31 +145,31 @@ def test_calls_always_finish_as_calls(finish: str):
         ("whatever", "stop"),
     ],
 )
-def test_a_finish_reason_is_told_in_openais_words(finish: str, told: str):
+def test_a_finish_reason_is_told_in_openais_words(finish: str, told: str) -> None:
     chunks, _ = play(reader(), [chunk({"content": "x"}), chunk({}, finish), DONE])
     assert finish_of(chunks) == [told]
 
 
-def test_an_empty_finish_reason_is_none_and_done_alone_ends_an_answer():
+def test_an_empty_finish_reason_is_none_and_done_alone_ends_an_answer() -> None:
     chunks, heard = play(reader(), [chunk({"content": "x"}, ""), chunk({}, ""), DONE])
     assert heard.finished
     assert finish_of(chunks) == ["stop"]
 
 
 @pytest.mark.parametrize("ending", [[], [DONE]])
-def test_a_stream_that_ends_without_anything_is_broken_off(ending: list[bytes]):
+def test_a_stream_that_ends_without_anything_is_broken_off(ending: list[bytes]) -> None:
     _, heard = play(reader(), [chunk({"role": "assistant"}), *ending])
     assert heard.failure is not None
     assert heard.failure.kind is Kind.CONNECTION_LOST
 
 
-def test_a_call_that_was_cut_by_the_length_is_a_failure():
+def test_a_call_that_was_cut_by_the_length_is_a_failure() -> None:
     _, heard = play(reader(), [chunk({"tool_calls": [ONE]}), chunk({}, "length"), DONE])
     assert heard.failure is not None
     assert not heard.content
 
 
-def test_nothing_of_a_call_is_passed_on_before_it_is_whole_but_work_is_seen():
+def test_nothing_of_a_call_is_passed_on_before_it_is_whole_but_work_is_seen() -> None:
     of = reader()
     heard = of.feed(chunk({"tool_calls": [call(0, "a", "f", '{"x":')]}))
     assert (heard.forward, heard.content, heard.progress) == (b"", False, True)
@@ -191,7 +193,7 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15}
         ],
     ],
 )
-def test_wherever_usage_stands_it_comes_once_after_the_finish(pieces: list[bytes]):
+def test_wherever_usage_stands_it_comes_once_after_the_finish(pieces: list[bytes]) -> None:
     chunks, heard = play(reader(), [chunk({"content": "x"}), *pieces, DONE])
     assert [one for one in chunks if "usage" in one] == [chunks[-1]]
     assert chunks[-1]["choices"] == []
@@ -199,7 +201,7 @@ def test_wherever_usage_stands_it_comes_once_after_the_finish(pieces: list[bytes
     assert heard.usage == Usage(9, 6)
 
 
-def test_reasoning_is_counted_inside_what_was_written():
+def test_reasoning_is_counted_inside_what_was_written() -> None:
     usage = {
         "prompt_tokens": 10,
         "completion_tokens": 5,
@@ -211,7 +213,7 @@ def test_reasoning_is_counted_inside_what_was_written():
     assert (told["completion_tokens"], told["total_tokens"]) == (30, 40)
 
 
-def test_a_client_that_did_not_ask_for_usage_gets_none_and_we_know_it_all_the_same():
+def test_a_client_that_did_not_ask_for_usage_gets_none_and_we_know_it_all_the_same() -> None:
     of = openai_reader(a_request(usage=False), "m-1")
     chunks, heard = play(of, [chunk({"content": "x"}, "stop", usage=USAGE), DONE])
     assert not any("usage" in one for one in chunks)
@@ -219,7 +221,7 @@ def test_a_client_that_did_not_ask_for_usage_gets_none_and_we_know_it_all_the_sa
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
-def test_thoughts_are_no_content(name: str):
+def test_thoughts_are_no_content(name: str) -> None:
     of = reader()
     heard = of.feed(chunk({name: "hm"}))
     assert (heard.content, heard.progress) == (False, True)
@@ -227,14 +229,14 @@ def test_thoughts_are_no_content(name: str):
     assert text_of(chunks) == "x"
 
 
-def test_thoughts_in_parts_of_the_content_are_kept_apart():
+def test_thoughts_in_parts_of_the_content_are_kept_apart() -> None:
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
     said = [{"type": "text", "text": "Hello"}]
     chunks, _ = play(reader(), [chunk({"content": parts}), chunk({"content": said}, "stop"), DONE])
     assert text_of(chunks) == "Hello"
 
 
-def test_thoughts_that_a_provider_wants_back_travel_with_the_call():
+def test_thoughts_that_a_provider_wants_back_travel_with_the_call() -> None:
     of = reader(carry_reasoning=True)
     chunks, _ = play(
         of, [chunk({"reasoning_content": "hm"}), chunk({"tool_calls": [ONE]}, "stop"), DONE]
@@ -243,9 +245,9 @@ def test_thoughts_that_a_provider_wants_back_travel_with_the_call():
     assert made["extra_content"] == {"livekit": {"reasoning_content": "hm"}}
 
 
-def test_geminis_signatures_come_through_on_calls_and_alone():
+def test_geminis_signatures_come_through_on_calls_and_alone() -> None:
     signature = {"google": {"thought_signature": "s"}}
-    deltas = [{"content": "x", "extra_content": signature}]
+    deltas: list[Any] = [{"content": "x", "extra_content": signature}]
     deltas += [{"tool_calls": [ONE | {"extra_content": signature}]}]
     chunks, _ = play(reader(), [*(chunk(delta) for delta in deltas), chunk({}, "stop"), DONE])
     assert chunks[0]["choices"][0]["delta"]["extra_content"] == signature
@@ -253,13 +255,13 @@ def test_geminis_signatures_come_through_on_calls_and_alone():
     assert made["extra_content"] == signature
 
 
-def test_geminis_thoughts_are_not_said():
+def test_geminis_thoughts_are_not_said() -> None:
     thought = {"content": "hm", "extra_content": {"google": {"thought": True}}}
     chunks, _ = play(reader(), [chunk(thought), chunk({"content": "x"}, "stop"), DONE])
     assert text_of(chunks) == "x"
 
 
-def test_one_id_for_the_whole_answer_and_a_role_once():
+def test_one_id_for_the_whole_answer_and_a_role_once() -> None:
     pieces = [
         b'data: {"choices": [], "id": "", "prompt_filter_results": []}\n\n',
         chunk({"role": "assistant", "content": "a"}),
@@ -275,7 +277,7 @@ def test_one_id_for_the_whole_answer_and_a_role_once():
     assert text_of(chunks) == "ab"
 
 
-def test_what_is_nobodys_business_is_left_out():
+def test_what_is_nobodys_business_is_left_out() -> None:
     pieces = [
         chunk({"content": "a", "token_id": 3}, None, x_groq={"id": "r"}, time_info={"t": 1}),
         chunk({}, "stop", timings={"t": 1}, obfuscation="xx"),
@@ -296,7 +298,9 @@ def test_what_is_nobodys_business_is_left_out():
         ({"error": {"message": "m", "type": "overloaded_error"}}, Kind.OVERLOADED),
     ],
 )
-def test_an_error_in_the_stream_is_a_failure_and_ends_nothing_cleanly(event: dict, kind: Kind):
+def test_an_error_in_the_stream_is_a_failure_and_ends_nothing_cleanly(
+    event: dict[str, Any], kind: Kind
+) -> None:
     of = reader()
     of.feed(chunk({"content": "x"}))
     heard = of.feed(b"data: " + orjson.dumps(event) + b"\n\n")
@@ -306,13 +310,13 @@ def test_an_error_in_the_stream_is_a_failure_and_ends_nothing_cleanly(event: dic
 
 
 @pytest.mark.parametrize("garbage", [b"data: {\n\n", b"data: 3\n\n", b'data: "x"\n\n'])
-def test_garbage_is_nonsense(garbage: bytes):
+def test_garbage_is_nonsense(garbage: bytes) -> None:
     failure = reader().feed(garbage).failure
     assert failure is not None
     assert failure.kind is Kind.PROTOCOL_ERROR
 
 
-def test_everything_has_a_bound():
+def test_everything_has_a_bound() -> None:
     assert reader().feed(b"data: " + b"x" * (LINE_BYTES_MAX + 1)).failure is not None
     many = [call(i, f"id{i}", "f", "{}") for i in range(CALLS_MAX + 1)]
     assert reader().feed(chunk({"tool_calls": many})).failure is not None
@@ -322,7 +326,7 @@ def test_everything_has_a_bound():
     assert heard.failure is not None
 
 
-def test_pieces_may_be_cut_anywhere():
+def test_pieces_may_be_cut_anywhere() -> None:
     whole = b": hi\r\n\r\n" + chunk({"content": "äöü"}) + chunk({}, "stop") + DONE
     for cut in range(len(whole)):
         chunks, heard = play(reader(), [whole[:cut], whole[cut:]])
@@ -330,7 +334,7 @@ def test_pieces_may_be_cut_anywhere():
         assert text_of(chunks) == "äöü"
 
 
-def test_an_answer_that_is_wanted_whole_is_put_together():
+def test_an_answer_that_is_wanted_whole_is_put_together() -> None:
     of = openai_reader(a_request(stream=False), "m-1")
     for piece in (chunk({"reasoning": "hm"}), chunk({"content": "Hel"}), chunk({"content": "lo"})):
         heard = of.feed(piece)

@@ -65,7 +65,7 @@ def test_lists_are_one_parameter_each_as_json_within_the_services_limits() -> No
 
 
 def test_each_model_is_given_its_own_options_alone() -> None:
-    given = {"prompt": "a hotel", "format_turns": True}
+    given: dict[str, Any] = {"prompt": "a hotel", "format_turns": True}
     assert "prompt" not in query(streaming(U_S, **given))
     assert "format_turns" not in query(streaming(U3, **given))
     assert query(streaming(U3, "pt-BR", **given))["language_codes"] == '["pt"]'

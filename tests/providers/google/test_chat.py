@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.providers.chats import SIGNED, asked, turn
 
 
-def test_a_call_that_no_gemini_signed_gets_googles_placeholder():
+def test_a_call_that_no_gemini_signed_gets_googles_placeholder() -> None:
     sent = asked("google", "gemini-3-flash", messages=turn())
     (made,) = sent["messages"][1]["tool_calls"]
     assert made["extra_content"]["google"]["thought_signature"].startswith("skip_")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.providers.chats import asked, turn
 
 
-def test_mistral_gets_ids_it_takes_the_same_for_call_and_result():
+def test_mistral_gets_ids_it_takes_the_same_for_call_and_result() -> None:
     messages = asked("mistral", messages=turn())["messages"]
     call_id = messages[1]["tool_calls"][0]["id"]
     assert len(call_id) == 9
