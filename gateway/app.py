@@ -89,9 +89,9 @@ class Gateway:
             "ready": not self.door.draining,
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
-            "chat": {"models": len(self.chat_endpoint.routes.names())},
-            "stt": {"models": len(self.stt_endpoint.routes.names())},
-            "tts": {"models": len(self.tts_endpoint.routes.names())},
+            "chat": {"models": len(self.chat_endpoint.catalogue.names())},
+            "stt": {"models": len(self.stt_endpoint.catalogue.names())},
+            "tts": {"models": len(self.tts_endpoint.catalogue.names())},
         }
 
     def _eot_readiness(self) -> dict[str, Any]:

@@ -100,14 +100,7 @@ class Config(Section):
     def accounts(self) -> dict[str, Account]:
         """The enabled providers as adapters see them, in the order of the file."""
         return {
-            name: Account(
-                name=name,
-                type=settings.type,
-                base_url=settings.base_url or vendors.find(settings.type).base_url or "",
-                api_key=settings.api_key.get_secret_value() if settings.api_key else "",
-                headers={k: v.get_secret_value() for k, v in settings.headers.items()},
-                settings=settings,
-            )
+            name: vendors.find(settings.type).account(name, settings)
             for name, settings in self.providers.items()
             if settings.enabled
         }
@@ -306,7 +299,7 @@ def _check_providers(
 
 
 def _from_environment(
-    type_name: str, vendor: vendors.Provider, environ: Mapping[str, str]
+    type_name: str, vendor: vendors.Vendor[Any], environ: Mapping[str, str]
 ) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if vendor.key_variable and environ.get(vendor.key_variable):

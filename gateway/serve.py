@@ -112,7 +112,7 @@ def serve(config: Config, sock: socket.socket) -> None:
             "address": f"http://{host}:{port}",
             "keys": len(config.keys),
             "providers": ",".join(config.accounts()) or "none",
-            "chat_models": len(gateway.chat_endpoint.routes.names()),
+            "chat_models": len(gateway.chat_endpoint.catalogue.names()),
             "bargein_model": f"{card.name} {card.version}",
             "eot_model": turn.name if turn is not None else "none",
         },

@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import jwt
@@ -19,6 +20,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from gateway.app import Front
+from gateway.server.asgi import Message, Receive, Scope, Send
 from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
@@ -71,7 +73,7 @@ WRONG_TOKENS = {
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 async def test_who_has_no_good_token_does_not_enter_any_route(
     bare_server: Server, http: aiohttp.ClientSession, wrong: str, prefix: str
-):
+) -> None:
     headers = WRONG_TOKENS[wrong](bare_server)
     base = bare_server.url + prefix
     for method, path in (("POST", "/chat/completions"), ("GET", "/models"), ("POST", "/bargein")):
@@ -85,7 +87,7 @@ async def test_who_has_no_good_token_does_not_enter_any_route(
 
 async def test_a_token_without_the_grant_is_refused_with_403_before_the_upgrade(
     bare_server: Server, http: aiohttp.ClientSession
-):
+) -> None:
     headers = bearer(bare_server, inference={"perform": False})
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await http.ws_connect(bare_server.url + "/bargein", headers=headers)
@@ -97,7 +99,7 @@ async def test_a_token_without_the_grant_is_refused_with_403_before_the_upgrade(
 @pytest.mark.parametrize("path", ["/bargein", "/v1/bargein", "//bargein", "/v1//bargein"])
 async def test_every_route_exists_under_each_of_its_names(
     bare_server: Server, http: aiohttp.ClientSession, path: str
-):
+) -> None:
     headers = bearer(bare_server)
     async with http.ws_connect(bare_server.url + path, headers=headers) as socket:
         await socket.send_json(CREATE)
@@ -113,7 +115,7 @@ async def test_every_route_exists_under_each_of_its_names(
 
 async def test_windows_sent_without_waiting_are_all_answered(
     bare_server: Server, http: aiohttp.ClientSession
-):
+) -> None:
     headers = bearer(bare_server)
     async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as socket:
         await socket.send_json(CREATE)
@@ -126,7 +128,7 @@ async def test_windows_sent_without_waiting_are_all_answered(
 
 async def test_a_message_of_ten_megabytes_ends_that_connection_alone(
     bare_server: Server, http: aiohttp.ClientSession
-):
+) -> None:
     headers = bearer(bare_server)
     async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as other:
         await other.send_json(CREATE)
@@ -164,7 +166,7 @@ async def test_a_bad_window_by_http_is_told_what_is_wrong(
     query: str,
     status: int,
     named: str,
-):
+) -> None:
     url = f"{bare_server.url}/bargein?{query}"
     async with http.post(url, data=io.BytesIO(body), headers=bearer(bare_server)) as response:
         assert response.status == status
@@ -174,7 +176,7 @@ async def test_a_bad_window_by_http_is_told_what_is_wrong(
 @pytest.mark.parametrize("created_at", ["955087166132", "18446744073709551615", "17.25", "0"])
 async def test_the_clients_key_is_echoed_as_it_was_written(
     bare_server: Server, http: aiohttp.ClientSession, created_at: str
-):
+) -> None:
     url = f"{bare_server.url}/bargein?threshold=0.5&min_frames=2&created_at={created_at}"
     loud = b"\xff\x7f" * 1600
     async with http.post(url, data=loud, headers=bearer(bare_server)) as response:
@@ -200,7 +202,7 @@ async def test_the_clients_key_is_echoed_as_it_was_written(
 )
 async def test_a_bad_chat_request_gets_openais_error_body(
     bare_server: Server, http: aiohttp.ClientSession, body: bytes, status: int, named: str
-):
+) -> None:
     url = bare_server.url + "/v1/chat/completions"
     async with http.post(url, data=body, headers=bearer(bare_server)) as response:
         assert response.status == status
@@ -209,7 +211,9 @@ async def test_a_bad_chat_request_gets_openais_error_body(
         assert set(error) >= {"message", "type", "param", "code"}
 
 
-async def test_headers_that_steer_are_checked(bare_server: Server, http: aiohttp.ClientSession):
+async def test_headers_that_steer_are_checked(
+    bare_server: Server, http: aiohttp.ClientSession
+) -> None:
     url = bare_server.url + "/chat/completions"
     body = b'{"model": "nobody/m", "messages": [{}]}'
     for name, value in (("Provider", "somebody"), ("Priority", "urgent")):
@@ -221,7 +225,7 @@ async def test_headers_that_steer_are_checked(bare_server: Server, http: aiohttp
 
 async def test_an_unknown_route_and_method_are_errors_in_the_same_form(
     bare_server: Server, http: aiohttp.ClientSession
-):
+) -> None:
     async with http.get(bare_server.url + "/nowhere") as response:
         assert response.status == 404
         assert (await response.json())["error"]["code"] == "not_found"
@@ -233,12 +237,13 @@ async def test_an_unknown_route_and_method_are_errors_in_the_same_form(
 
 async def test_a_key_has_no_more_sessions_than_its_bound_and_gets_places_back(
     bare_server: Server, http: aiohttp.ClientSession
-):
+) -> None:
     headers, url = bearer(bare_server), bare_server.url + "/bargein"
     sockets = [await http.ws_connect(url, headers=headers) for _ in range(40)]
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await http.ws_connect(url, headers=headers)
     assert refused.value.status == 429
+    assert refused.value.headers is not None
     assert refused.value.headers["retry-after"] == "1"
     for socket in sockets:
         await socket.close()
@@ -250,7 +255,7 @@ async def test_a_key_has_no_more_sessions_than_its_bound_and_gets_places_back(
         assert (await socket.receive_json())["type"] == "session.created"
 
 
-def test_the_operator_sees_health_readiness_and_metrics(bare_server: Server):
+def test_the_operator_sees_health_readiness_and_metrics(bare_server: Server) -> None:
     assert bare_server.get("/healthz")[0] == 200
     status, body = bare_server.get("/readyz")
     assert status == 200
@@ -260,7 +265,7 @@ def test_the_operator_sees_health_readiness_and_metrics(bare_server: Server):
 
 async def test_logs_are_json_with_ids_and_without_secrets(
     bare_server: Server, http: aiohttp.ClientSession
-):
+) -> None:
     headers = bearer(bare_server)
     async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as socket:
         await socket.send_json(CREATE)
@@ -275,7 +280,7 @@ async def test_logs_are_json_with_ids_and_without_secrets(
 
 async def test_a_graceful_stop_takes_nobody_in_and_lets_open_sessions_finish(
     tmp_path: Path, http: aiohttp.ClientSession
-):
+) -> None:
     model = frame_model.write(tmp_path / "m.onnx")
     config = f"bargein: {{model: {model}}}\nserver: {{shutdown_grace_s: 120}}\n"
     with running(tmp_path, config) as server:
@@ -298,7 +303,7 @@ async def test_a_graceful_stop_takes_nobody_in_and_lets_open_sessions_finish(
 
 async def test_a_session_that_does_not_finish_is_closed_after_the_grace_time(
     tmp_path: Path, http: aiohttp.ClientSession
-):
+) -> None:
     model = frame_model.write(tmp_path / "m.onnx")
     config = f"bargein: {{model: {model}}}\nserver: {{shutdown_grace_s: 0.3}}\n"
     with running(tmp_path, config) as server:
@@ -320,28 +325,31 @@ async def test_a_session_that_does_not_finish_is_closed_after_the_grace_time(
     ],
 )
 async def test_a_fault_of_ours_is_told_where_that_is_possible_and_never_shows_its_trace(
-    begun: list[dict], last: dict | None, caplog: pytest.LogCaptureFixture
-):
-    async def broken(scope, receive, send) -> None:
+    begun: list[dict[str, Any]], last: dict[str, Any] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         for message in begun:
             await send(message)
         raise ValueError("secret detail")
 
     class Broken:
-        async def __call__(self, scope, receive, send) -> None:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             await broken(scope, receive, send)
 
     app = FastAPI()
     app.router.routes.append(Route("/x", Broken(), methods=["POST"]))
-    sent: list[dict] = []
+    sent: list[Message] = []
 
-    async def send(message: dict) -> None:
+    async def receive() -> Message:
+        raise AssertionError("there is no body")
+
+    async def send(message: Message) -> None:
         if message["type"] == "http.response.start" and sent:
             raise RuntimeError("the answer has begun")  # as uvicorn does
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": []}
-    await Front(app)(scope, None, send)
+    await Front(app)(scope, receive, send)
     assert "secret detail" not in str(sent)
     assert "secret detail" in caplog.text
     if last is None:

@@ -22,7 +22,7 @@ def mistakes(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -
     return raised.value.mistakes
 
 
-def test_the_environment_alone_suffices():
+def test_the_environment_alone_suffices() -> None:
     config = load(
         None,
         {
@@ -37,23 +37,23 @@ def test_the_environment_alone_suffices():
     assert (account.base_url, account.api_key) == ("http://127.0.0.1:1/v1", "sk-1")
 
 
-def test_nothing_is_on_that_nobody_set():
+def test_nothing_is_on_that_nobody_set() -> None:
     config = load(None, {})
     assert config.keys == {}
     # local engines are on where their extras are installed
     assert not set(config.accounts()) - {"local"}
 
 
-def test_the_file_named_by_the_environment_is_read(tmp_path: Path):
+def test_the_file_named_by_the_environment_is_read(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("server: {port: 9}")
     assert load(None, {"GATEWAY_CONFIG": str(tmp_path / "c.yaml")}).server.port == 9
 
 
-def test_an_empty_file_is_no_mistake(tmp_path: Path):
+def test_an_empty_file_is_no_mistake(tmp_path: Path) -> None:
     assert loaded(tmp_path, "") == load(None, {})
 
 
-def test_several_providers_of_one_type_stand_under_different_names(tmp_path: Path):
+def test_several_providers_of_one_type_stand_under_different_names(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,
         """
@@ -69,19 +69,21 @@ def test_several_providers_of_one_type_stand_under_different_names(tmp_path: Pat
     }
 
 
-def test_the_file_wins_over_the_environment_and_takes_from_it_what_it_does_not_say(tmp_path: Path):
+def test_the_file_wins_over_the_environment_and_takes_from_it_what_it_does_not_say(
+    tmp_path: Path,
+) -> None:
     environ = {"OPENAI_API_KEY": "sk-env", "OPENAI_BASE_URL": "http://env/v1"}
     text = 'providers: {openai: {base_url: "http://file/v1"}}'
     account = loaded(tmp_path, text, environ).accounts()["openai"]
     assert (account.base_url, account.api_key) == ("http://file/v1", "sk-env")
 
 
-def test_a_provider_can_be_switched_off_although_its_variable_is_set(tmp_path: Path):
+def test_a_provider_can_be_switched_off_although_its_variable_is_set(tmp_path: Path) -> None:
     text = "providers: {openai: {enabled: false}}"
     assert "openai" not in loaded(tmp_path, text, {"OPENAI_API_KEY": "sk-1"}).accounts()
 
 
-def test_variables_are_interpolated_with_defaults_and_an_escape(tmp_path: Path):
+def test_variables_are_interpolated_with_defaults_and_an_escape(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,
         """
@@ -96,7 +98,7 @@ def test_variables_are_interpolated_with_defaults_and_an_escape(tmp_path: Path):
     assert config.models["m"][0].model == "${literal}"
 
 
-def test_a_variable_that_is_not_set_is_a_mistake_with_its_place(tmp_path: Path):
+def test_a_variable_that_is_not_set_is_a_mistake_with_its_place(tmp_path: Path) -> None:
     (mistake,) = [m for m in mistakes(tmp_path, "keys: {APIx: '${NOWHERE}'}") if "NOWHERE" in m]
     assert mistake.startswith("keys.APIx: ")
 
@@ -127,18 +129,20 @@ def test_a_variable_that_is_not_set_is_a_mistake_with_its_place(tmp_path: Path):
         ("log: {level: loud}", "log.level: "),
     ],
 )
-def test_a_mistake_is_told_with_its_place_and_remedy(tmp_path: Path, text: str, expected: str):
+def test_a_mistake_is_told_with_its_place_and_remedy(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     assert any(expected in mistake for mistake in mistakes(tmp_path, text)), mistakes(
         tmp_path, text
     )
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path):
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = "servr: {}\nproviders: {opnai: {}}\nlog: {level: loud}\n"
     assert len(mistakes(tmp_path, text)) == 3
 
 
-def test_secrets_appear_in_no_output(tmp_path: Path):
+def test_secrets_appear_in_no_output(tmp_path: Path) -> None:
     text = f"""
     keys: {{APIx: {SECRET}}}
     providers: {{openai: {{api_key: {SECRET}, headers: {{x-org: {SECRET}}}, wrong: 1}}}}
@@ -149,24 +153,24 @@ def test_secrets_appear_in_no_output(tmp_path: Path):
         assert SECRET not in shown
 
 
-def test_a_secret_in_a_broken_file_is_not_shown(tmp_path: Path):
+def test_a_secret_in_a_broken_file_is_not_shown(tmp_path: Path) -> None:
     mistakes(tmp_path, f"keys: {{APIx: {SECRET}\nserver: [")
     mistakes(tmp_path, f"keys: {{APIx: [{SECRET}]}}")
 
 
-def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path):
+def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "nowhere.yaml", {})
 
 
-def test_trying_out_accepts_a_short_secret():
+def test_trying_out_accepts_a_short_secret() -> None:
     environ = {"LIVEKIT_API_KEY": "devkey", "LIVEKIT_API_SECRET": "secret"}
     assert "devkey" in load(None, environ, dev=True).keys
     with pytest.raises(ConfigError):
         load(None, environ)
 
 
-def test_every_secret_of_a_configuration_is_known_to_be_one(tmp_path):
+def test_every_secret_of_a_configuration_is_known_to_be_one(tmp_path: Path) -> None:
     text = """
 keys: {APIx: the-secret-of-a-key-that-is-long-enough}
 providers:

@@ -38,6 +38,9 @@ FLOORS = (
 )
 """Each imports from its own floor and those below, never from above."""
 
+SIBLINGS = ("gateway.conversations", "gateway.providers")
+"""They meet in `gateway.upstreams` alone; the vendors are named in the configuration."""
+
 UPWARD = {
     # tests/test_layers.py wants this list to become shorter, never longer
     ("gateway.upstreams.provider", "gateway.providers"),  # vendors are found by path
@@ -101,7 +104,7 @@ def ways_to_io(module: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not is_shell(m)])
-def test_what_is_not_shell_reaches_no_socket_clock_disk_or_native_library(module: str):
+def test_what_is_not_shell_reaches_no_socket_clock_disk_or_native_library(module: str) -> None:
     assert not ways_to_io(module)
 
 
@@ -110,7 +113,7 @@ def floor(module: str) -> int:
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m != "gateway"])
-def test_no_module_imports_from_a_floor_above(module: str):
+def test_no_module_imports_from_a_floor_above(module: str) -> None:
     above = {
         imported
         for imported in imports(module)
@@ -119,13 +122,13 @@ def test_no_module_imports_from_a_floor_above(module: str):
     assert not {one for one in above if (module, one) not in UPWARD}
 
 
-def test_no_exception_is_listed_that_is_not_needed():
+def test_no_exception_is_listed_that_is_not_needed() -> None:
     assert all(above in imports(module) for module, above in UPWARD)
     assert all(module in MODULES for module in PURE_IN_SHELL)
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if inside(m, ("gateway.providers",))])
-def test_no_vendor_imports_another(module: str):
+def test_no_vendor_imports_another(module: str) -> None:
     own = module.split(".")[2] if module.count(".") > 1 else ""
     for imported in imports(module):
         if imported.startswith("gateway.providers."):
@@ -134,12 +137,18 @@ def test_no_vendor_imports_another(module: str):
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if inside(m, ("gateway.conversations",))])
-def test_no_conversation_imports_another(module: str):
+def test_no_conversation_imports_another(module: str) -> None:
     own = module.split(".")[2] if module.count(".") > 1 else ""
     for imported in imports(module):
         if imported.startswith("gateway.conversations."):
             assert imported.split(".")[2] == own, imported
 
 
-def test_only_one_module_imports_onnxruntime():
+@pytest.mark.parametrize("module", [m for m in MODULES if inside(m, SIBLINGS)])
+def test_conversations_and_providers_never_import_one_another(module: str) -> None:
+    others = tuple(package for package in SIBLINGS if not inside(module, (package,)))
+    assert not {imported for imported in imports(module) if inside(imported, others)}
+
+
+def test_only_one_module_imports_onnxruntime() -> None:
     assert [m for m in MODULES if "onnxruntime" in imports(m)] == ["gateway.engines.onnx"]

@@ -14,6 +14,8 @@ import pytest
 from tests.side_by_side import CALM, SPLIT, pytest_cmdline_main, unit
 
 TESTS = Path(__file__).parent
+NICENESS_MAX = 19  # a process that has it already cannot be made nicer
+
 WRITES = """
 import json, os, pathlib, pytest
 
@@ -29,10 +31,17 @@ def test_it(number):
 def chosen(monkeypatch: pytest.MonkeyPatch, *args: str, **options: object) -> int | None:
     """In how many processes a command is run."""
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    given = {"numprocesses": None, "tx": [], "usepdb": False, "trace": False, "capture": "fd"}
+    given: dict[str, object] = {
+        "numprocesses": None,
+        "tx": [],
+        "usepdb": False,
+        "trace": False,
+        "capture": "fd",
+    }
     option = SimpleNamespace(**{**given, "collectonly": False, **options})
     pytest_cmdline_main(SimpleNamespace(option=option, args=list(args)))  # type: ignore[arg-type]
-    return option.numprocesses
+    chosen: int | None = option.numprocesses
+    return chosen
 
 
 def test_the_plain_command_uses_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,4 +100,5 @@ def test_calm_tests_run_in_one_process_with_precedence(tmp_path: Path) -> None:
     calm_ones = [told[f"{path.stem}-{number}"] for path in calm for number in range(4)]
     assert len({one["worker"] for one in calm_ones}) == 1
     rest = [one for one in told.values() if one not in calm_ones]
-    assert max(one["niceness"] for one in calm_ones) < min(one["niceness"] for one in rest)
+    calmest, others = max(one["niceness"] for one in calm_ones), [one["niceness"] for one in rest]
+    assert calmest < min(others) or calmest == NICENESS_MAX

@@ -18,10 +18,10 @@ TIMEOUT_S = 10.0
 
 def try_credentials(account: Account) -> str | None:
     """None if the provider lists its models for this key, else what is wrong."""
-    make_chat = find(account.type).chat
-    if make_chat is None:
+    offer = find(account.type).chat
+    if offer is None:
         return None
-    dial = make_chat(account).warm()
+    dial = offer.adapter(account).warm()
     if dial is None:  # it is on this machine
         return None
     if dial.url != join_url(account.base_url, "models"):

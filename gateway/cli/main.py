@@ -255,8 +255,8 @@ def _dev_models(config: Config) -> str:
     from gateway.upstreams.provider import Modality
 
     if any(
-        Catalogue(config.models, config.accounts(), conversation).names()
-        for conversation in get_args(Modality)
+        Catalogue(config.models, config.accounts(), modality).names()
+        for modality in get_args(Modality)
     ):
         return "Models: `gateway models` lists them all, `gateway check` says what is missing."
     return (
@@ -428,11 +428,13 @@ def _print_models(config: Config) -> None:
     from gateway.upstreams.provider import Modality
 
     found = False
-    for conversation in get_args(Modality):
-        for name, plan in Catalogue(config.models, config.accounts(), conversation).names().items():
+    for modality in get_args(Modality):
+        for name, plan in Catalogue(config.models, config.accounts(), modality).names().items():
             found = True
-            places = ", then ".join(f"{attempt.provider} ({attempt.model})" for attempt in plan)
-            print(f"  {conversation:4}  {name:40} {places}")
+            deployments = ", then ".join(
+                f"{attempt.provider} ({attempt.model})" for attempt in plan
+            )
+            print(f"  {modality:4}  {name:40} {deployments}")
     if not found:
         print("  none: set a provider's key (for example OPENAI_API_KEY), or list providers")
 

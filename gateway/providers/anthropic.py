@@ -23,7 +23,7 @@ from gateway.upstreams.chat import ChatRequest, Reader, Usage
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, FailureError, Kind
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account, Provider, ProviderSettings
+from gateway.upstreams.provider import Account, Offer, ProviderSettings, Vendor
 
 _SAMPLING_MODELS: Final = (
     "claude-3 claude-opus-4-0 claude-opus-4-1 claude-opus-4-2 claude-opus-4-5 claude-opus-4-6 "
@@ -32,7 +32,7 @@ _SAMPLING_MODELS: Final = (
 
 
 class Settings(ProviderSettings):
-    """Settings of an Anthropic account."""
+    """Settings of an Anthropic provider."""
 
     version: str = "2023-06-01"
     """Header `anthropic-version`. From 2026-10-21 on, sampling parameters are refused by every
@@ -65,9 +65,8 @@ _FINISH: Final[Mapping[str, str]] = {
 class AnthropicChat:
     """POST {base_url}/v1/messages."""
 
-    def __init__(self, account: Account) -> None:
-        settings = account.settings
-        self._settings = settings if isinstance(settings, Settings) else Settings()
+    def __init__(self, account: Account[Settings]) -> None:
+        self._settings = account.settings
         self._url = join_url(account.base_url.removesuffix("/v1"), "v1/messages")
         self._models_url = join_url(account.base_url.removesuffix("/v1"), "v1/models")
         self._headers = {
@@ -435,15 +434,17 @@ class MessagesEvents:
         return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
 
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Anthropic",
     base_url="https://api.anthropic.com",
     key_variable="ANTHROPIC_API_KEY",
     settings=Settings,
-    chat=AnthropicChat,
-    # LiveKit's clients list no Claude; any of its names reaches it as anthropic/<name>
-    chat_models={
-        f"anthropic/{name}": name
-        for name in ("claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-6")
-    },
+    chat=Offer(
+        AnthropicChat,
+        # LiveKit's clients list no Claude; any of its names reaches it as anthropic/<name>
+        {
+            f"anthropic/{name}": name
+            for name in ("claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-6")
+        },
+    ),
 )

@@ -16,10 +16,10 @@ from gateway.providers._openai.models import (
     takes_breakpoints,
 )
 from gateway.providers._shared.history import OPENAI
-from gateway.upstreams.chat import ChatRequest, Reader
+from gateway.upstreams.chat import ChatRequest
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account, Provider
+from gateway.upstreams.provider import Account, Offer, Vendor
 
 
 class Settings(OpenAIModelsSettings):
@@ -36,7 +36,7 @@ class Settings(OpenAIModelsSettings):
 class AzureChat(OpenAIModelsChat):
     """The v1 API: OpenAI's paths under /openai/v1, models being deployments."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account[Settings]) -> None:
         super().__init__(account)
         self._headers = azure_headers(account, self._headers)
         base = join_url(account.base_url, "openai/v1")
@@ -48,7 +48,7 @@ class AzureChat(OpenAIModelsChat):
 class DatedAzureChat(OpenAIChat):
     """A dated API: the deployment is in the path."""
 
-    def __init__(self, account: Account, api_version: str) -> None:
+    def __init__(self, account: Account[Settings], api_version: str) -> None:
         super().__init__(
             account,
             Dialect(
@@ -69,31 +69,26 @@ class DatedAzureChat(OpenAIChat):
         url = join_url(self._base, f"{deployment}/chat/completions") + self._query
         return Dial(url, dial.headers, body=dial.body)
 
-    def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
-        return super().reader(request, attempt)
 
-
-def azure_headers(account: Account, headers: dict[str, str]) -> dict[str, str]:
+def azure_headers(account: Account[Settings], headers: dict[str, str]) -> dict[str, str]:
     """`headers` with the key where Azure looks for it."""
-    settings = account.settings
-    if isinstance(settings, Settings) and settings.bearer:
+    if account.settings.bearer:
         return headers
     bare = {name: value for name, value in headers.items() if name != "authorization"}
     return {**bare, "api-key": account.api_key}
 
 
-def chat(account: Account) -> OpenAIChat:
+def chat(account: Account[Settings]) -> OpenAIChat:
     """The adapter for the API that the settings choose."""
-    settings = account.settings
-    if isinstance(settings, Settings) and settings.api_version:
-        return DatedAzureChat(account, settings.api_version)
+    if account.settings.api_version:
+        return DatedAzureChat(account, account.settings.api_version)
     return AzureChat(account)
 
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Azure OpenAI",
     base_url=None,
     key_variable="AZURE_OPENAI_API_KEY",
     settings=Settings,
-    chat=chat,
+    chat=Offer(chat),
 )

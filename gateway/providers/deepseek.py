@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
-from gateway.upstreams.provider import Provider
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, openai_chat
+from gateway.upstreams.provider import Vendor
+
+_DROPPED: Final = OPENAI_ONLY | frozenset(
+    "seed service_tier parallel_tool_calls metadata logit_bias user n".split()
+)
 
 
 def adapt(body: dict[str, Any], model: str) -> None:
@@ -28,33 +32,24 @@ def _asking_for(schema: Any) -> dict[str, str]:
     return {"role": "system", "content": f"Answer with JSON of this JSON schema: {text}"}
 
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="DeepSeek",
     base_url="https://api.deepseek.com/v1",
     key_variable="DEEPSEEK_API_KEY",
-    chat=in_dialect(
+    chat=openai_chat(
         Dialect(
-            drop=OPENAI_ONLY
-            | {
-                "seed",
-                "service_tier",
-                "parallel_tool_calls",
-                "metadata",
-                "logit_bias",
-                "user",
-                "n",
-            },
+            drop=_DROPPED,
             rename=MAX_TOKENS,
             developer="system",
             call_content="",
             carry_reasoning=True,
             adapt=adapt,
-        )
+        ),
+        # the vendor's one name for its current chat model
+        {
+            "deepseek-ai/deepseek-v3": "deepseek-chat",
+            "deepseek-ai/deepseek-v3.2": "deepseek-chat",
+            "deepseek-ai/*": "*",
+        },
     ),
-    # the provider's one name for its current chat model
-    chat_models={
-        "deepseek-ai/deepseek-v3": "deepseek-chat",
-        "deepseek-ai/deepseek-v3.2": "deepseek-chat",
-        "deepseek-ai/*": "*",
-    },
 )

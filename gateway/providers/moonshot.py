@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
-from gateway.upstreams.provider import Provider
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, openai_chat
+from gateway.upstreams.provider import Vendor
+
+_DROPPED: Final = OPENAI_ONLY | frozenset(
+    "seed service_tier metadata logit_bias user functions n logprobs top_logprobs "
+    "parallel_tool_calls".split()
+)
 
 
 def adapt(body: dict[str, Any], model: str) -> None:
@@ -21,21 +26,19 @@ def adapt(body: dict[str, Any], model: str) -> None:
         body["tool_choice"] = "auto"
 
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Moonshot (Kimi)",
     base_url="https://api.moonshot.ai/v1",
     key_variable="MOONSHOT_API_KEY",
-    chat=in_dialect(
+    chat=openai_chat(
         Dialect(
-            drop=OPENAI_ONLY
-            | {"seed", "service_tier", "metadata", "logit_bias", "user", "functions", "n",
-               "logprobs", "top_logprobs", "parallel_tool_calls"},
+            drop=_DROPPED,
             rename=MAX_TOKENS,
             developer="system",
             call_content="",
             carry_reasoning=True,
             adapt=adapt,
-        )
+        ),
+        {f"moonshotai/{name}": name for name in ("kimi-k2.5", "kimi-k2.6", "*")},
     ),
-    chat_models={f"moonshotai/{name}": name for name in ("kimi-k2.5", "kimi-k2.6", "*")},
-)  # fmt: skip
+)

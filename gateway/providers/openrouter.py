@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.providers._openai.dialect import Dialect, in_dialect
-from gateway.upstreams.provider import Provider
+from gateway.providers._openai.dialect import Dialect, openai_chat
+from gateway.upstreams.provider import Vendor
 
 
 def adapt(body: dict[str, Any], model: str) -> None:
@@ -15,12 +15,12 @@ def adapt(body: dict[str, Any], model: str) -> None:
         body["reasoning"] = {"enabled": False} if effort == "none" else {"effort": effort}
 
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="OpenRouter",
     base_url="https://openrouter.ai/api/v1",
     key_variable="OPENROUTER_API_KEY",
-    chat=in_dialect(
-        Dialect(drop=frozenset({"store", "prediction"}), developer="system", adapt=adapt)
+    chat=openai_chat(
+        Dialect(drop=frozenset({"store", "prediction"}), developer="system", adapt=adapt),
+        {"openai/gpt-oss-120b": "openai/gpt-oss-120b"},
     ),
-    chat_models={"openai/gpt-oss-120b": "openai/gpt-oss-120b"},
 )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, in_dialect
-from gateway.upstreams.provider import Provider
+from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, openai_chat
+from gateway.upstreams.provider import Vendor
+
+_DROPPED: Final = OPENAI_ONLY | frozenset(
+    "frequency_penalty presence_penalty seed logprobs top_logprobs logit_bias n metadata "
+    "service_tier parallel_tool_calls user".split()
+)
 
 
 def adapt(body: dict[str, Any], model: str) -> None:
@@ -17,20 +22,18 @@ def adapt(body: dict[str, Any], model: str) -> None:
         body["tool_choice"] = "auto"
 
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Z.ai",
     base_url="https://api.z.ai/api/paas/v4",
     key_variable="ZAI_API_KEY",
-    chat=in_dialect(
+    chat=openai_chat(
         Dialect(
-            drop=OPENAI_ONLY
-            | {"frequency_penalty", "presence_penalty", "seed", "logprobs", "top_logprobs",
-               "logit_bias", "n", "metadata", "service_tier", "parallel_tool_calls", "user"},
+            drop=_DROPPED,
             rename=MAX_TOKENS,
             developer="system",
             call_content="",
             adapt=adapt,
-        )
+        ),
+        {"zai/glm-5.1": "glm-5.1"},
     ),
-    chat_models={"zai/glm-5.1": "glm-5.1"},
-)  # fmt: skip
+)

@@ -25,7 +25,7 @@ _WILD: Final = "*"
 
 
 class Catalogue:
-    """Plans for the models of one conversation, made once for each name.
+    """Plans for the models of one modality, made once for each name.
 
     A name of `models:` in the configuration has the deployments given there; so has one that
     begins like a name there that ends in `*` (the longest such). Another name goes to every
@@ -37,19 +37,19 @@ class Catalogue:
         self,
         models: Mapping[str, Sequence[Deployment]],
         accounts: Mapping[str, Account],
-        conversation: Modality,
+        modality: Modality,
         chance: random.Random | None = None,
     ) -> None:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._accounts = {
-            name: account
-            for name, account in accounts.items()
-            if vendors.find(account.type).serves(conversation)
-        }
+        self._accounts: dict[str, Account] = {}
         self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
         catalogue: dict[str, Plan] = {}
-        for name, account in self._accounts.items():
-            for model, upstream_model in vendors.find(account.type).models(conversation).items():
+        for name, account in accounts.items():
+            offer = vendors.find(account.type).offers.get(modality)
+            if offer is None:
+                continue
+            self._accounts[name] = account
+            for model, upstream_model in offer.models.items():
                 attempt = Attempt(name, upstream_model)
                 if model.endswith(_WILD):
                     self._wild.append((model[:-1], (attempt,), (None,)))

@@ -10,7 +10,7 @@ from gateway.settings.section import Section
 
 
 class Deployment(Section):
-    """One place that serves a model; or, without `provider`, another model's places."""
+    """One deployment of a model; or, without `provider`, the deployments of another model."""
 
     provider: str | None = None
     """Name of a configured provider. Without it, `model` is a name as callers use it (of this

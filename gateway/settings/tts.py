@@ -30,25 +30,25 @@ class TtsConfig(Section):
     default_model: str | None = None
     """Model of a client that names none, `provider/model`."""
     connect_timeout_s: float = Field(3.0, gt=0)
-    """To open a connection to an upstream."""
+    """To open a connection to a provider."""
     first_audio_timeout_s: float = Field(4.0, gt=0)
-    """From the first text to the first audio of one upstream; then the next is tried."""
+    """From the first text to the first audio of one deployment; then the next is tried."""
     last_audio_timeout_s: float = Field(30.0, gt=0)
-    """The same, and for holes, when no other upstream is left (a cold model takes long)."""
+    """The same, and for holes, when no other deployment is left (a cold model takes long)."""
     hole_timeout_s: float = Field(2.0, gt=0)
-    """Silence of an upstream in the middle of a text; then the next goes on with the first
+    """Silence of a deployment in the middle of a text; then the next goes on with the first
     sentence that was not fully spoken. While the listener still has audio to play, it waits
     longer."""
     hedge_after_s: float | None = Field(None, gt=0)
-    """If set: without audio for so long, the next upstream is asked as well, and the first to
-    speak is heard. Costs the text twice."""
+    """If set: without audio for so long, the next deployment is asked as well, and the first
+    to speak is heard. Costs the text twice."""
     keepalive_s: float = Field(3.0, gt=0, le=9)
     """A harmless message is sent when nothing else was for so long: the clients give up after
     10 s."""
     blocked_timeout_s: float = Field(5.0, gt=0)
-    """A client that reads nothing for so long has been interrupted: its upstream is cancelled."""
+    """A client that reads nothing for so long has been interrupted: its speech is cancelled."""
     spare_lines: int = Field(8, ge=0, le=1000)
-    """Upstream sockets opened ahead of need, at most, for each provider and voice."""
+    """Sockets opened ahead of need, at most, for each provider and voice."""
     match_loudness: bool = True
     """Whether the voice that takes over in the middle of an utterance is made as loud as the one
     before."""

@@ -14,7 +14,7 @@ class DeadlinePassed:
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return "Woken()"
+        return "DeadlinePassed()"
 
 
 DEADLINE_PASSED = DeadlinePassed()

@@ -1,9 +1,14 @@
 """What a vendor's file offers, and how it is found.
 
-A vendor is one module under `gateway/providers/` with a constant `PROVIDER`; one that takes part in
-several conversations is a package with a file for each (`chat.py`, `stt.py`, `tts.py`). Its type
-name is the module's name with dashes (`openai_compatible` is `openai-compatible`). Naming a type
-in the configuration, or setting its environment variable, loads it: there is no list to extend.
+Three words, everywhere with these meanings:
+
+- A *vendor* is a protocol: one module under `gateway/providers/` with a constant `VENDOR`; one that
+  takes part in several modalities is a package with a file for each (`chat.py`, `stt.py`,
+  `tts.py`). Its type name is the module's name with dashes (`openai_compatible` is
+  `openai-compatible`). Naming a type in the configuration, or setting its environment variable,
+  loads it: there is no list to extend.
+- A *provider* is a configured account at a vendor: a name under `providers:`.
+- A *deployment* is a provider and its own name of a model.
 """
 
 from __future__ import annotations
@@ -13,9 +18,10 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Any, Generic, Literal
 
 from pydantic import Field, SecretStr, field_validator
+from typing_extensions import TypeVar
 
 from gateway import providers
 from gateway.settings.section import Section
@@ -51,25 +57,41 @@ class ProviderSettings(Section):
         return value
 
 
+S = TypeVar("S", bound=ProviderSettings, default=ProviderSettings)
+S_co = TypeVar("S_co", bound=ProviderSettings, default=ProviderSettings, covariant=True)
+S_contra = TypeVar("S_contra", bound=ProviderSettings, default=ProviderSettings, contravariant=True)
+U_co = TypeVar("U_co", default=Any, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Account:
-    """A configured provider: what an adapter needs to dial. The key stays out of the repr."""
+class Account(Generic[S_co]):
+    """A provider as its vendor's adapters see it: an account there, with all that they need to
+    dial. `settings` are of the vendor's own class. The key stays out of the repr."""
 
     name: str
     type: str
     base_url: str
     api_key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    settings: ProviderSettings = field(default_factory=ProviderSettings, repr=False)
+    settings: S_co = field(kw_only=True, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
-    """A vendor: how to reach it, and an adapter for each conversation it can take.
+class Offer(Generic[S_contra, U_co]):
+    """One modality that a vendor serves.
 
-    The `*_models` map a client's model name to the vendor's own id for it: the built-in
-    catalogue. A name that no catalogue has still reaches the provider that it starts with.
+    `adapter` makes the adapter of one provider. `models` maps a client's model name to the
+    vendor's own id for it: the built-in catalogue. A name that no catalogue has still reaches the
+    provider that it starts with.
     """
+
+    adapter: Callable[[Account[S_contra]], U_co]
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor(Generic[S]):
+    """A vendor's protocol: where it is spoken, what can be set, and what it offers."""
 
     title: str
     base_url: str | None
@@ -77,22 +99,33 @@ class Provider:
     key_required: bool = True
     available: Callable[[], bool] | None = None
     """An engine of ours is on without being named where this says so."""
-    settings: type[ProviderSettings] = ProviderSettings
-    chat: Callable[[Account], ChatUpstream] | None = None
-    chat_models: Mapping[str, str] = field(default_factory=dict)
-    stt: Callable[[Account], SttUpstream] | None = None
-    stt_models: Mapping[str, str] = field(default_factory=dict)
-    tts: Callable[[Account], TtsUpstream] | None = None
-    tts_models: Mapping[str, str] = field(default_factory=dict)
+    settings: type[S] = ProviderSettings  # type: ignore[assignment]  # S is solved by it
+    """What an operator may set for a provider of this vendor; its adapters are given it."""
+    chat: Offer[S, ChatUpstream] | None = None
+    stt: Offer[S, SttUpstream] | None = None
+    tts: Offer[S, TtsUpstream] | None = None
 
-    def serves(self, conversation: Modality) -> bool:
-        """Whether it has an adapter for this conversation."""
-        return getattr(self, conversation, None) is not None
+    @property
+    def offers(self) -> Mapping[Modality, Offer[S]]:
+        """What it offers, by modality."""
+        offers: dict[Modality, Offer[S] | None] = {
+            "chat": self.chat,
+            "stt": self.stt,
+            "tts": self.tts,
+        }
+        return {modality: offer for modality, offer in offers.items() if offer is not None}
 
-    def models(self, conversation: Modality) -> Mapping[str, str]:
-        """The built-in catalogue for this conversation."""
-        models: Mapping[str, str] = getattr(self, f"{conversation}_models", {})
-        return models
+    def account(self, name: str, settings: S) -> Account[S]:
+        """The provider configured as `name` with these settings."""
+        key = settings.api_key
+        return Account(
+            name,
+            settings.type,
+            settings.base_url or self.base_url or "",
+            key.get_secret_value() if key is not None else "",
+            {header: value.get_secret_value() for header, value in settings.headers.items()},
+            settings=settings,
+        )
 
 
 def type_names() -> tuple[str, ...]:
@@ -107,14 +140,14 @@ def type_names() -> tuple[str, ...]:
 
 
 @cache
-def find(type_name: str) -> Provider:
+def find(type_name: str) -> Vendor[Any]:
     """The vendor called `type_name`. Raises KeyError if there is none."""
     if type_name not in type_names():
         raise KeyError(type_name)
     module = importlib.import_module(f"gateway.providers.{type_name.replace('-', '_')}")
-    provider = module.PROVIDER
-    assert isinstance(provider, Provider)
-    return provider
+    vendor = module.VENDOR
+    assert isinstance(vendor, Vendor)
+    return vendor
 
 
 def base_url_variable(type_name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
@@ -210,16 +210,29 @@ class Recognizer(Protocol):
         connection will do."""
 
 
+TERMS: Final = (
+    "keyterm",
+    "keyterms_prompt",
+    "additional_vocab",
+    "keywords",
+    "custom_vocabulary",
+    "keyterms",
+)
+"""What vendors call key terms: the client gives them under its main model's name alone."""
+
+SPEAKERS: Final = ("diarize", "speaker_labels", "diarization")
+"""What vendors call telling speakers apart."""
+
+
 class SttUpstream(Protocol):
     """A provider's speech-to-text adapter, one for each configured provider. Pure."""
 
-    terms_option: str | None
-    """Under which option it takes key terms."""
-    speakers_option: str | None
-    """Under which option speakers are told apart."""
-
     def check(self, options: Mapping[str, Any]) -> Failure | None:
         """What is wrong with a client's options, if anything."""
+
+    def translate(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """`extra`, with what stands under another vendor's names of TERMS and SPEAKERS also
+        under its own, where it has such an option and the client did not give it."""
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         """A recogniser for audio that comes in at `rate`."""

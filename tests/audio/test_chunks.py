@@ -9,7 +9,7 @@ from gateway.audio.chunks import Whole, chunks
 
 
 @given(st.integers(0, 5000), st.integers(1, 400))
-def test_chunks_are_whole_short_even_and_join_to_the_audio(samples: int, samples_max: int):
+def test_chunks_are_whole_short_even_and_join_to_the_audio(samples: int, samples_max: int) -> None:
     pcm = bytes(i % 251 for i in range(2 * samples))
     pieces = list(chunks(pcm, 2 * samples_max))
     assert b"".join(pieces) == pcm
@@ -19,7 +19,7 @@ def test_chunks_are_whole_short_even_and_join_to_the_audio(samples: int, samples
 
 
 @given(st.lists(st.binary(max_size=9), max_size=30))
-def test_samples_cut_anywhere_are_made_whole(parts: list[bytes]):
+def test_samples_cut_anywhere_are_made_whole(parts: list[bytes]) -> None:
     whole = Whole()
     out = [whole.feed(part) for part in parts]
     data = b"".join(parts)

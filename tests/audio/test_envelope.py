@@ -27,7 +27,7 @@ def envelope(*parts: bytes) -> Envelope:
     return made
 
 
-def test_a_pause_between_words_is_found_and_the_silence_around_is_not():
+def test_a_pause_between_words_is_found_and_the_silence_around_is_not() -> None:
     made = envelope(silence(0.5), tone(1.0), silence(0.3), tone(0.5), silence(0.5))
     ((start, end),) = made.pauses(0.2)
     assert start == pytest.approx(1.5, abs=0.03)
@@ -35,26 +35,26 @@ def test_a_pause_between_words_is_found_and_the_silence_around_is_not():
     assert made.pauses(0.4) == []
 
 
-def test_loudness_is_that_of_the_speech_and_not_of_the_pauses():
+def test_loudness_is_that_of_the_speech_and_not_of_the_pauses() -> None:
     loud = envelope(tone(1.0)).loudness_db()
     assert loud == pytest.approx(20 * np.log10(8000 / 32768 / np.sqrt(2)), abs=0.1)
     assert envelope(tone(1.0), silence(3.0)).loudness_db() == pytest.approx(loud, abs=0.2)
 
 
-def test_silence_has_no_loudness():
+def test_silence_has_no_loudness() -> None:
     assert envelope(silence(1.0)).loudness_db() is None
     assert envelope().loudness_db() is None
     assert envelope().pauses(0.1) == []
 
 
-def test_a_gain_stays_inside_full_scale():
+def test_a_gain_stays_inside_full_scale() -> None:
     samples = np.frombuffer(gained(tone(0.1, 20_000), 9.0), np.int16)
     assert samples.max() == 32767
     half = np.frombuffer(gained(tone(0.1, 20_000), -6.02), np.int16)
     assert half.max() == pytest.approx(10_000, rel=0.01)
 
 
-def test_a_ramp_ends_in_silence():
+def test_a_ramp_ends_in_silence() -> None:
     ramp = np.frombuffer(ramp_to_zero(5000, 100), np.int16)
     assert ramp[-1] == 0
     assert np.abs(np.diff(np.concatenate(([5000], ramp)))).max() < 100

@@ -14,7 +14,7 @@ def tone(rate: int, seconds: float = 1.0) -> bytes:
 
 
 @pytest.mark.parametrize(("rate_in", "rate_out"), [(8000, 24000), (24000, 44100), (48000, 16000)])
-def test_a_stream_in_pieces_is_as_smooth_and_as_long_as_in_one(rate_in: int, rate_out: int):
+def test_a_stream_in_pieces_is_as_smooth_and_as_long_as_in_one(rate_in: int, rate_out: int) -> None:
     pcm, pieces = tone(rate_in), Resampler(rate_in, rate_out)
     out = b"".join(pieces.feed(pcm[i : i + 322]) for i in range(0, len(pcm), 322))
     got = np.frombuffer(out + pieces.finish(), np.int16).astype(float)

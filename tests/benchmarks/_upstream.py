@@ -64,6 +64,7 @@ class Upstream(asyncio.Protocol):
     joined = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.data = b""
 

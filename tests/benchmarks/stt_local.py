@@ -17,7 +17,7 @@ from gateway.engines.vad import SileroVad, VadRequest, VadState
 from gateway.upstreams.stt import EndpointingConfig, FinalTranscript
 from tests.benchmarks.tools import percentile, table
 from tests.collection import collection, listed
-from tests.weights import fetched
+from tests.fetched_weights import fetched
 
 RECORDINGS = 60
 RECORDINGS_QUICK = 10
@@ -52,7 +52,7 @@ def _heard(vad: SileroVad, pcm: bytes) -> str:
     while out:
         one = out.pop(0)
         if isinstance(one, Transcribe):
-            answer = whisper.transcribe(one.pcm, "en", one.prompt, True)
+            answer = whisper.transcribe(one.pcm, "en", one.prompt, True).transcript
             out += cutter.answered(one.number, answer)
         elif isinstance(one, FinalTranscript):
             texts.append(one.transcript.text)

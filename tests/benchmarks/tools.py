@@ -110,7 +110,7 @@ def _wait(started: subprocess.Popen[bytes], url: str, ready_s: float) -> None:
     deadline = time.monotonic() + ready_s
     while time.monotonic() < deadline:
         if started.poll() is not None:
-            raise RuntimeError(f"{started.args} ended with {started.returncode}")
+            raise RuntimeError(f"{started.args!r} ended with {started.returncode}")
         try:
             with urllib.request.urlopen(url, timeout=2) as response:
                 if response.status == 200:

@@ -44,7 +44,7 @@ def call(path: Path, rate: int = 16_000, channels: int = 1) -> Path:
     return path
 
 
-def test_the_decision_is_told_with_its_delay(tmp_path, model):
+def test_the_decision_is_told_with_its_delay(tmp_path: Path, model: FrameModel) -> None:
     text = analyse(call(tmp_path / "call.wav"), model)
 
     assert "interruption at 2.10 s, 100 ms after onset" in text
@@ -52,7 +52,7 @@ def test_the_decision_is_told_with_its_delay(tmp_path, model):
     assert "1 of 2 segments would interrupt the agent" in text
 
 
-def test_a_threshold_can_be_tried_out(tmp_path, model):
+def test_a_threshold_can_be_tried_out(tmp_path: Path, model: FrameModel) -> None:
     text = analyse(call(tmp_path / "call.wav"), model, threshold=0.01)
 
     assert "threshold 0.01 (as asked)" in text
@@ -60,32 +60,32 @@ def test_a_threshold_can_be_tried_out(tmp_path, model):
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 48_000])
-def test_any_rate_and_any_channel_are_read(tmp_path, model, rate):
+def test_any_rate_and_any_channel_are_read(tmp_path: Path, model: FrameModel, rate: int) -> None:
     text = analyse(call(tmp_path / "call.wav", rate, channels=3), model, channel=2)
 
     assert f"6.00 s at {rate} Hz, channel 2 of 3" in text
     assert "interruption at 2.1" in text
 
 
-def test_a_channel_without_sound_has_no_segments(tmp_path, model):
+def test_a_channel_without_sound_has_no_segments(tmp_path: Path, model: FrameModel) -> None:
     text = analyse(call(tmp_path / "call.wav", channels=2), model, channel=0)
 
     assert "nothing stands out" in text
 
 
-def test_given_onsets_replace_the_found_ones(tmp_path, model):
+def test_given_onsets_replace_the_found_ones(tmp_path: Path, model: FrameModel) -> None:
     text = analyse(call(tmp_path / "call.wav"), model, onsets_s=[1.8, 5.0])
 
     assert "interruption at 2.10 s, 300 ms after onset" in text
     assert "1 of 2 segments" in text
 
 
-def test_an_onset_past_the_end_is_refused():
+def test_an_onset_past_the_end_is_refused() -> None:
     with pytest.raises(AnalyseError, match=r"6\.00 s"):
         spans_from([7.0], 6.0)
 
 
-def test_every_frame_from_the_window_on_is_known_once(tmp_path, model):
+def test_every_frame_from_the_window_on_is_known_once(tmp_path: Path, model: FrameModel) -> None:
     heard = read(call(tmp_path / "call.wav"), 0, 16_000)
 
     segment = judged(heard, model, 2.0, 3.0, threshold=0.5, min_frames=2)
@@ -95,7 +95,7 @@ def test_every_frame_from_the_window_on_is_known_once(tmp_path, model):
     assert segment.highest > 0.9
 
 
-def test_a_pause_shorter_than_the_clients_vad_waits_for_is_one_segment():
+def test_a_pause_shorter_than_the_clients_vad_waits_for_is_one_segment() -> None:
     samples = np.zeros(16_000 * 3)
     for start in (8_000, 20_000):
         samples[start : start + 4_000] = tone(0.25, 16_000)
@@ -105,7 +105,7 @@ def test_a_pause_shorter_than_the_clients_vad_waits_for_is_one_segment():
     assert span == pytest.approx((0.5, 1.5))
 
 
-def test_resampling_keeps_a_tone():
+def test_resampling_keeps_a_tone() -> None:
     np.testing.assert_allclose(
         resampled(tone(1, 8_000), 8_000, 16_000)[2_000:14_000],
         tone(1, 16_000)[2_000:14_000],
@@ -113,17 +113,17 @@ def test_resampling_keeps_a_tone():
     )
 
 
-def test_a_channel_that_is_not_there_is_refused(tmp_path, model):
+def test_a_channel_that_is_not_there_is_refused(tmp_path: Path, model: FrameModel) -> None:
     with pytest.raises(AnalyseError, match="counts from 0"):
         analyse(call(tmp_path / "call.wav"), model, channel=1)
 
 
-def test_a_missing_file_is_told(tmp_path, model):
+def test_a_missing_file_is_told(tmp_path: Path, model: FrameModel) -> None:
     with pytest.raises(AnalyseError, match="no such file"):
         analyse(tmp_path / "none.wav", model)
 
 
-def test_text_is_no_sound_file(tmp_path, model):
+def test_text_is_no_sound_file(tmp_path: Path, model: FrameModel) -> None:
     path = tmp_path / "text.wav"
     path.write_text("hello")
 
@@ -131,14 +131,14 @@ def test_text_is_no_sound_file(tmp_path, model):
         analyse(path, model)
 
 
-def test_flac_is_read(tmp_path, model):
+def test_flac_is_read(tmp_path: Path, model: FrameModel) -> None:
     sound, rate = soundfile.read(call(tmp_path / "call.wav", 22_050))
     soundfile.write(tmp_path / "call.flac", sound, rate)
 
     assert "interruption at 2.1" in analyse(tmp_path / "call.flac", model)
 
 
-def test_a_picture_is_drawn(tmp_path, model):
+def test_a_picture_is_drawn(tmp_path: Path, model: FrameModel) -> None:
     picture = tmp_path / "call.png"
 
     analyse(call(tmp_path / "call.wav"), model, plot=picture)

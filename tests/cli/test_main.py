@@ -45,7 +45,7 @@ def a_config(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def test_help_names_every_command_and_where_to_begin(capsys: pytest.CaptureFixture[str]):
+def test_help_names_every_command_and_where_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     shown = capsys.readouterr().out
     for command in ("serve", "token", "keys", "check", "models", "bargein"):
@@ -55,12 +55,12 @@ def test_help_names_every_command_and_where_to_begin(capsys: pytest.CaptureFixtu
 
 def test_without_a_key_the_server_refuses_to_start_and_says_how_to_make_one(
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     assert run("serve") == 2
     assert "gateway keys new" in capsys.readouterr().err
 
 
-def test_a_new_pair_is_long_enough_and_never_the_same(capsys: pytest.CaptureFixture[str]):
+def test_a_new_pair_is_long_enough_and_never_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("keys", "new") == 0
     assert run("keys", "new") == 0
     secrets = re.findall(r"LIVEKIT_API_SECRET=(\S+)", capsys.readouterr().out)
@@ -70,7 +70,7 @@ def test_a_new_pair_is_long_enough_and_never_the_same(capsys: pytest.CaptureFixt
 
 def test_a_minted_token_opens_the_door(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     monkeypatch.setenv("LIVEKIT_API_KEY", "APIx")
     monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
     assert run("token", "--identity", "me") == 0
@@ -81,13 +81,13 @@ def test_a_minted_token_opens_the_door(
 
 def test_a_token_for_an_unknown_key_is_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     config = a_config(tmp_path, f"keys: {{APIx: {SECRET}}}")
     assert run("token", "--config", config, "--key", "APIy") == 2
     assert "'APIy' is not configured" in capsys.readouterr().err
 
 
-def test_trying_out_says_what_to_do_next(capsys: pytest.CaptureFixture[str]):
+def test_trying_out_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
     _print_dev(Config(keys={"APIx": SecretStr(SECRET)}), 8080)
     shown = capsys.readouterr().out
     assert "export LIVEKIT_INFERENCE_URL=http://127.0.0.1:8080/v1\n" in shown
@@ -99,7 +99,9 @@ def test_trying_out_says_what_to_do_next(capsys: pytest.CaptureFixture[str]):
     assert "README.md" in shown
 
 
-def test_with_a_chat_model_the_request_by_hand_is_a_chat(capsys: pytest.CaptureFixture[str]):
+def test_with_a_chat_model_the_request_by_hand_is_a_chat(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     rack = {"type": "openai-compatible", "base_url": "http://rack/v1", "models": ["m"]}
     config = Config.model_validate({"keys": {"APIx": SECRET}, "providers": {"rack": rack}})
     _print_dev(config, 8080)
@@ -108,14 +110,14 @@ def test_with_a_chat_model_the_request_by_hand_is_a_chat(capsys: pytest.CaptureF
     assert '"model": "rack/m"' in shown
 
 
-def test_trying_out_listens_on_this_machine_alone(capsys: pytest.CaptureFixture[str]):
+def test_trying_out_listens_on_this_machine_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve", "--dev", "--host", "0.0.0.0") == 2
     assert "this machine alone" in capsys.readouterr().err
 
 
 def test_all_mistakes_of_a_configuration_are_told_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     config = a_config(tmp_path, "servr: {}\nlog: {level: loud}\n")
     assert run("check", "--config", config) == 2
     shown = capsys.readouterr().err
@@ -126,7 +128,7 @@ def test_all_mistakes_of_a_configuration_are_told_without_a_traceback(
 
 def test_check_shows_what_is_served_by_whom_and_no_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     model = frame_model.write(tmp_path / "m.onnx")
     config = a_config(
         tmp_path,
@@ -146,7 +148,9 @@ def test_check_shows_what_is_served_by_whom_and_no_secret(
     assert SECRET not in shown
 
 
-def test_check_live_says_who_cannot_be_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_check_live_says_who_cannot_be_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = frame_model.write(tmp_path / "m.onnx")
     config = a_config(
         tmp_path,
@@ -160,7 +164,7 @@ def test_check_live_says_who_cannot_be_reached(tmp_path: Path, capsys: pytest.Ca
     assert re.search(r"rack\s+cannot be reached", capsys.readouterr().out)
 
 
-def test_check_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_check_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = a_config(tmp_path, f"bargein: {{model: {tmp_path}/nowhere.onnx}}")
     assert run("check", "--config", config) == 1
     shown = capsys.readouterr().out
@@ -170,7 +174,7 @@ def test_check_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_model_that_cannot_be_loaded_ends_the_start_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
     config = a_config(tmp_path, f"keys: {{A: {SECRET}}}\nbargein: {{model: {tmp_path}/m.onnx}}")
     assert run("serve", "--config", config, "--port", "0", "--host", "127.0.0.1") == 2

@@ -69,7 +69,7 @@ MODELS = next(stage for stage in STAGES if stage.name == "models")
 IMAGE = STAGES[-1]
 
 
-def kept_out() -> pathspec.PathSpec:
+def kept_out() -> pathspec.PathSpec[pathspec.Pattern]:
     return pathspec.PathSpec.from_lines(
         "gitignore", (ROOT / ".dockerignore").read_text().splitlines()
     )

@@ -72,6 +72,7 @@ def test_promql_is_taken_apart() -> None:
 def test_a_query_asks_for_metrics_and_labels_that_exist(title: str, query: str) -> None:
     known: set[str] = set(ADDED)
     for selector in selectors(query):
+        assert selector.name is not None
         if NOT_OURS.fullmatch(selector.name):
             continue
         assert selector.name in LABELS, f"{title}: no metric {selector.name}"

@@ -76,7 +76,8 @@ CUTS = (
 def at_level(samples: Samples, dbfs: float) -> Samples:
     """Scaled so that the loudest quarter second has this level."""
     square = np.convolve(samples**2, np.ones(RATE // 4) / (RATE // 4), mode="same")
-    return samples * 10 ** (dbfs / 20) / max(np.sqrt(square.max()), 1e-9)
+    scaled: Samples = samples * 10 ** (dbfs / 20) / max(np.sqrt(square.max()), 1e-9)
+    return scaled
 
 
 def faded(samples: Samples) -> Samples:
@@ -105,6 +106,7 @@ def _version() -> str:
 
 def read(path: str) -> Samples:
     """A recording of the repository."""
+    samples: Samples
     samples, rate = soundfile.read(RECORDINGS / path)
     assert rate == RATE
     return samples

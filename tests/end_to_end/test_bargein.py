@@ -117,7 +117,8 @@ def joined(first: Recording, second: Recording, path: Path) -> float:
             file.setparams(one.getparams())
             file.writeframes(one.readframes(one.getnframes()))
             file.writeframes(other.readframes(other.getnframes() - skipped))
-        return (one.getnframes() - skipped) / rate
+        later_s: float = (one.getnframes() - skipped) / rate
+        return later_s
 
 
 async def test_every_message_fits_the_schemas_of_the_node_client(

@@ -110,7 +110,7 @@ def say(text: str) -> list[dict[str, Any]]:
     return [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
 
 
-async def test_claude_speaks_openais_protocol(sdk, place: Place):
+async def test_claude_speaks_openais_protocol(sdk: openai.AsyncOpenAI, place: Place) -> None:
     made = await answer(sdk, CLAUDE, say("say: text"))
     (choice,) = made.choices
     assert choice.message.content == "".join(anthropic_messages.WORDS)
@@ -122,12 +122,17 @@ async def test_claude_speaks_openais_protocol(sdk, place: Place):
     assert sent["model"] == "claude-haiku-4-5"
 
 
-async def test_an_answer_of_claudes_that_is_wanted_whole_comes_whole(sdk):
-    made = await sdk.chat.completions.create(model=CLAUDE, messages=say("say: text"))
+async def test_an_answer_of_claudes_that_is_wanted_whole_comes_whole(
+    sdk: openai.AsyncOpenAI,
+) -> None:
+    messages: Any = say("say: text")
+    made = await sdk.chat.completions.create(model=CLAUDE, messages=messages)
     assert made.choices[0].message.content == "".join(anthropic_messages.WORDS)
 
 
-async def test_claude_calls_tools_and_takes_their_results(sdk, place: Place):
+async def test_claude_calls_tools_and_takes_their_results(
+    sdk: openai.AsyncOpenAI, place: Place
+) -> None:
     messages = say("say: tools")
     first = (await answer(sdk, CLAUDE, messages, tools=TOOLS)).choices[0]
     assert first.finish_reason == "tool_calls"
@@ -146,7 +151,7 @@ async def test_claude_calls_tools_and_takes_their_results(sdk, place: Place):
     assert second.message.content == "It is noon."
 
 
-async def test_claude_sees_images(sdk, place: Place):
+async def test_claude_sees_images(sdk: openai.AsyncOpenAI, place: Place) -> None:
     url = "data:image/png;base64,iVBORw0KGgo="
     parts = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": url}}]
     await answer(sdk, CLAUDE, [{"role": "user", "content": parts}])
@@ -158,20 +163,26 @@ async def test_claude_sees_images(sdk, place: Place):
     "scenario",
     ["error-first", "error:overloaded_error", "error:api_error", "cut-before-content"],
 )
-async def test_when_claude_fails_another_answers(sdk, place: Place, scenario: str):
+async def test_when_claude_fails_another_answers(
+    sdk: openai.AsyncOpenAI, place: Place, scenario: str
+) -> None:
     place.claude.script(scenario)
     made = await answer(sdk, "test/claude", say("Hello"))
     assert made.choices[0].message.content == "".join(WORDS)
 
 
-async def test_when_claude_breaks_off_the_client_is_told(sdk, place: Place):
+async def test_when_claude_breaks_off_the_client_is_told(
+    sdk: openai.AsyncOpenAI, place: Place
+) -> None:
     with pytest.raises(openai.APIError):
         await answer(sdk, CLAUDE, say("say: error-after-content"))
     with pytest.raises(openai.APIError):
         await answer(sdk, CLAUDE, say("say: ends-early"))
 
 
-async def test_tools_with_reasoning_go_by_the_responses_api_and_back(sdk, place: Place):
+async def test_tools_with_reasoning_go_by_the_responses_api_and_back(
+    sdk: openai.AsyncOpenAI, place: Place
+) -> None:
     messages = say("What time is it?")
     first = (await answer(sdk, REASONING, messages, tools=TOOLS, reasoning_effort="low")).choices[0]
     assert first.finish_reason == "tool_calls"
@@ -197,24 +208,29 @@ async def test_tools_with_reasoning_go_by_the_responses_api_and_back(sdk, place:
     assert kinds[2:] == ["reasoning", *["function_call"] * 2, *["function_call_output"] * 2]
 
 
-async def test_asking_for_the_models_warms_the_connections(sdk, place: Place):
+async def test_asking_for_the_models_warms_the_connections(
+    sdk: openai.AsyncOpenAI, place: Place
+) -> None:
     assert "test/claude" in [one.id async for one in sdk.models.list()]
     assert place.good.wait_until(lambda: [r for r in place.good.received if r.method == "GET"])
 
 
-async def test_a_quota_answers_in_openais_form_with_headers(sdk, place: Place):
+async def test_a_quota_answers_in_openais_form_with_headers(
+    sdk: openai.AsyncOpenAI, place: Place
+) -> None:
     await answer(sdk, "test/limited", say("Hello"))
     with pytest.raises(openai.RateLimitError) as caught:
         await answer(sdk, "test/limited", say("Hello"))
     error = caught.value
-    assert error.body["type"] == "inference_quota_exceeded"
-    assert error.body["quota_type"] == "rpm"
-    assert error.body["hint"]
+    body: Any = error.body
+    assert body["type"] == "inference_quota_exceeded"
+    assert body["quota_type"] == "rpm"
+    assert body["hint"]
     assert int(error.response.headers["retry-after"]) >= 1
     assert error.response.headers["x-livekit-inference-rpm-limit"] == "1"
 
 
-async def test_usage_is_recorded_and_shown(sdk, place: Place):
+async def test_usage_is_recorded_and_shown(sdk: openai.AsyncOpenAI, place: Place) -> None:
     await answer(sdk, CLAUDE, say("say: text"), extra_headers={"X-LiveKit-Room-ID": "RM_usage"})
 
     def shown() -> str:

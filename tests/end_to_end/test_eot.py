@@ -18,7 +18,7 @@ from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fakes import turn_model
 from tests.fakes.openai_chat import FakeOpenAI
-from tests.weights import fetched
+from tests.fetched_weights import fetched
 
 TURNS = RECORDINGS / "turns"
 PLUGIN = Client("turn-detector-1.8.9", "python", ("livekit-plugins-turn-detector-1.8.9.txt",))

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
+from tests.fetched_weights import smollm2
 from tests.services import wait_until
-from tests.weights import smollm2
 
 MODEL = "local/smollm2-135m"
 
@@ -48,6 +48,7 @@ def answered(client: openai.OpenAI) -> bool:
     said = "".join(c.delta.content or "" for one in chunks for c in one.choices)
     assert said.strip()
     assert {one.model for one in chunks} == {MODEL}
+    assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens > 0
     return True
 

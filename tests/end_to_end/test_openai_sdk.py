@@ -113,6 +113,7 @@ async def test_without_a_stream_calls_come_in_one_piece(
 
     made = answer.choices[0].message.tool_calls
     assert made
+    assert made[0].type == "function"
     assert made[0].function.arguments == '{"city":"Oslo"}'
     assert answer.usage is not None
 

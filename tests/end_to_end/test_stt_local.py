@@ -12,7 +12,7 @@ from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fakes.deepgram_stt import FakeDeepgram
 from tests.fakes.speech import KEY
-from tests.weights import fetched
+from tests.fetched_weights import fetched
 
 SPEECH = made_folder() / "interruption-libri-1034.wav"
 

@@ -107,7 +107,7 @@ def told(client: Client, setup: Setup, tmp_path_factory: pytest.TempPathFactory)
     }
 
 
-def test_the_client_hears_several_utterances_on_one_connection(told: dict[str, Told]):
+def test_the_client_hears_several_utterances_on_one_connection(told: dict[str, Told]) -> None:
     several = told["several"]
     assert several.failures() == []
     assert len(several.spoken()) == 2
@@ -120,7 +120,7 @@ def test_the_client_hears_several_utterances_on_one_connection(told: dict[str, T
 @pytest.mark.parametrize("way", BREAKS)
 def test_a_provider_that_dies_in_mid_sentence_costs_the_client_no_text(
     told: dict[str, Told], setup: Setup, way: str
-):
+) -> None:
     assert told[way].failures() == []
     heard = told[way].audio()
     for sentence in (ONE, TWO, THREE):
@@ -129,7 +129,7 @@ def test_a_provider_that_dies_in_mid_sentence_costs_the_client_no_text(
     assert setup.fakes[way].said
 
 
-def test_a_server_with_openais_endpoint_is_heard(told: dict[str, Told]):
+def test_a_server_with_openais_endpoint_is_heard(told: dict[str, Told]) -> None:
     heard = told["http"].audio()
     for sentence in (ONE, TWO, THREE):
         assert render(sentence) in heard
@@ -137,13 +137,13 @@ def test_a_server_with_openais_endpoint_is_heard(told: dict[str, Told]):
 
 def test_an_interrupted_utterance_leaves_the_connection_to_the_next(
     told: dict[str, Told], setup: Setup
-):
+) -> None:
     assert told["left"].events[-1]["event"] in ("interrupted", "spoken")
     left = setup.fakes["left"]
     assert left.wait_until(lambda: len(left.said) >= 2)
 
 
-def test_the_clients_words_are_aligned(client: Client, told: dict[str, Told]):
+def test_the_clients_words_are_aligned(client: Client, told: dict[str, Told]) -> None:
     (spoken,) = told["aligned"].spoken()
     words = [w["word"].strip() for w in spoken["words"]]
     if client.kind == "python":
@@ -152,7 +152,7 @@ def test_the_clients_words_are_aligned(client: Client, told: dict[str, Told]):
         assert starts == sorted(starts)
 
 
-def test_an_unknown_model_is_refused_with_its_name(client: Client, told: dict[str, Told]):
+def test_an_unknown_model_is_refused_with_its_name(client: Client, told: dict[str, Told]) -> None:
     failed = told["unknown"].failures()
     assert failed
     if client.kind == "python":  # Node's keeps the reason to itself

@@ -14,7 +14,7 @@ GREETING = ("Hello there my friend. ", "How can I help you? ")
 
 async def test_a_greeting_is_said_again_without_its_provider_even_after_a_restart(
     tmp_path: Path,
-):
+) -> None:
     with FakeCartesia() as fake:
         config = (
             f'providers: {{cartesia: {{base_url: "{fake.url}", api_key: k}}}}\n'
@@ -38,7 +38,7 @@ async def test_a_greeting_is_said_again_without_its_provider_even_after_a_restar
     print(f"\nfirst audio from the cache after {1000 * (again.first_audio_s or 0):.1f} ms")
 
 
-async def test_a_slow_provider_is_overtaken_by_its_hedge(tmp_path: Path):
+async def test_a_slow_provider_is_overtaken_by_its_hedge(tmp_path: Path) -> None:
     with FakeCartesia(first_s=30.0) as slow, FakeCartesia() as quick:
         config = f"""
 tts: {{hedge_after_s: 0.2, first_audio_timeout_s: 20}}

@@ -87,7 +87,7 @@ def told(
 @pytest.mark.parametrize("model", MODELS)
 def test_a_client_hears_two_utterances_of_every_provider(
     client: Client, told: dict[str, Told], running_setup: Setup, model: str
-):
+) -> None:
     fake, events = running_setup.fakes[model.partition("/")[0]], told[model].events
     assert [e for e in events if e["event"] in ("failed", "error")] == []
     with wave.open(str(told[model].audio), "rb") as file:

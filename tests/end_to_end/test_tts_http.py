@@ -57,7 +57,7 @@ def setup(running_setup: Setup) -> Setup:
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_every_form_of_answer_comes_out_as_plain_samples(setup: Setup, form: str):
+async def test_every_form_of_answer_comes_out_as_plain_samples(setup: Setup, form: str) -> None:
     async with opened(setup.server, f"test/{form}", extra={"speed": 1.5}) as client:
         heard = await client.say(ONE, TWO, THREE)
     assert heard.types[-1] == "done"
@@ -65,7 +65,7 @@ async def test_every_form_of_answer_comes_out_as_plain_samples(setup: Setup, for
     assert setup[form].received[0].body["speed"] == 1.5
 
 
-async def test_the_rate_in_a_wav_header_is_believed(setup: Setup):
+async def test_the_rate_in_a_wav_header_is_believed(setup: Setup) -> None:
     async with opened(setup.server, "test/wav-22050") as client:
         heard = await client.say(ONE)
     samples = np.frombuffer(heard.audio, np.int16).astype(float)
@@ -75,7 +75,7 @@ async def test_the_rate_in_a_wav_header_is_believed(setup: Setup):
     assert np.corrcoef(samples[:shorter], wanted[:shorter])[0, 1] > 0.98
 
 
-async def test_the_next_sentence_is_asked_for_while_one_is_heard(setup: Setup):
+async def test_the_next_sentence_is_asked_for_while_one_is_heard(setup: Setup) -> None:
     fake = setup["pcm"]
     fake.speed = 0.5
     try:
@@ -88,7 +88,7 @@ async def test_the_next_sentence_is_asked_for_while_one_is_heard(setup: Setup):
     assert second.started_at < first.ended_at
 
 
-async def test_a_break_in_the_second_sentence_repeats_that_alone(setup: Setup):
+async def test_a_break_in_the_second_sentence_repeats_that_alone(setup: Setup) -> None:
     setup["wav"].utterances("ok", "close:0.3")
     async with opened(setup.server, "both/wav") as client:
         heard = await client.say(ONE, TWO, THREE)
@@ -100,7 +100,7 @@ async def test_a_break_in_the_second_sentence_repeats_that_alone(setup: Setup):
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-async def test_a_refusal_goes_to_the_next(setup: Setup, status: int):
+async def test_a_refusal_goes_to_the_next(setup: Setup, status: int) -> None:
     setup["sse"].script(*[f"status:{status}"] * 3)
     async with opened(setup.server, "both/sse") as client:
         heard = await client.say(ONE)
@@ -108,18 +108,18 @@ async def test_a_refusal_goes_to_the_next(setup: Setup, status: int):
 
 
 @pytest.mark.parametrize("scenario", ["empty", "slow:30"])
-async def test_a_server_without_audio_is_left(setup: Setup, scenario: str):
+async def test_a_server_without_audio_is_left(setup: Setup, scenario: str) -> None:
     setup["sse-delta"].script(scenario)
     async with opened(setup.server, "both/sse-delta") as client:
         assert (await client.say(ONE)).audio == spoken(ONE)
 
 
-async def test_a_form_that_is_no_samples_is_left(setup: Setup):
+async def test_a_form_that_is_no_samples_is_left(setup: Setup) -> None:
     async with opened(setup.server, "both/mp3") as client:
         assert (await client.say(ONE)).audio == spoken(ONE)
 
 
-async def test_a_missing_voice_is_named(setup: Setup):
+async def test_a_missing_voice_is_named(setup: Setup) -> None:
     async with opened(setup.server, "pcm/m") as client:
         heard = await client.say(ONE)
     assert heard.types[-1] == "error"

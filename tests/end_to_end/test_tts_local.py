@@ -12,7 +12,7 @@ from faster_whisper import WhisperModel
 
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.tts_wire import opened
-from tests.weights import fetched
+from tests.fetched_weights import fetched
 
 SENTENCES = (
     "Good morning, this is the front desk, how can I help you today? ",

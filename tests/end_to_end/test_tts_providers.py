@@ -77,7 +77,9 @@ def setup(running_setup: Setup) -> Setup:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_all_audio_of_many_utterances_arrives_as_it_was_spoken(setup: Setup, name: str):
+async def test_all_audio_of_many_utterances_arrives_as_it_was_spoken(
+    setup: Setup, name: str
+) -> None:
     async with opened(setup.server, f"test/{name}") as client:
         for texts in ((ONE, TWO, THREE), (TWO,), (), (THREE, ONE)):
             heard = await client.say(*texts)
@@ -87,11 +89,11 @@ async def test_all_audio_of_many_utterances_arrives_as_it_was_spoken(setup: Setu
 
 
 @pytest.mark.parametrize("name", TIMED)
-async def test_timings_are_on_the_utterances_clock(setup: Setup, name: str):
+async def test_timings_are_on_the_utterances_clock(setup: Setup, name: str) -> None:
     async with opened(setup.server, f"test/{name}") as client:
         heard = await client.say(ONE, TWO)
     entries = heard.words or [c for m in heard.messages for c in m.get("chars", [])]
-    spelt = "".join(e.get("word") or e.get("char") for e in entries)
+    spelt = "".join(e.get("word") or e["char"] for e in entries)
     assert spelt.split() == (ONE + TWO).split()
     starts = [e["start"] for e in entries]
     assert starts == sorted(starts)
@@ -100,7 +102,7 @@ async def test_timings_are_on_the_utterances_clock(setup: Setup, name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_sentences_are_spoken_as_they_are_written(setup: Setup, name: str):
+async def test_sentences_are_spoken_as_they_are_written(setup: Setup, name: str) -> None:
     async with opened(setup.server, f"test/{name}") as client:
         heard = await client.say(ONE, TWO, waits_for_audio=True)
     assert heard.first_audio_s is not None
@@ -112,7 +114,7 @@ async def test_sentences_are_spoken_as_they_are_written(setup: Setup, name: str)
 @pytest.mark.parametrize("name", NAMES)
 async def test_what_fails_before_audio_is_spoken_by_the_next(
     setup: Setup, name: str, scenario: str
-):
+) -> None:
     setup[name].utterances(scenario)
     async with opened(setup.server, f"both/{name}") as client:
         heard = await client.say(ONE, TWO)
@@ -122,7 +124,9 @@ async def test_what_fails_before_audio_is_spoken_by_the_next(
 
 @pytest.mark.parametrize("scenario", ["reset", "close", "error", "hole"])
 @pytest.mark.parametrize("name", NAMES)
-async def test_what_fails_in_the_middle_loses_no_text(setup: Setup, name: str, scenario: str):
+async def test_what_fails_in_the_middle_loses_no_text(
+    setup: Setup, name: str, scenario: str
+) -> None:
     one_s = len(render(ONE)) / 2 / 24000
     setup[name].utterances(f"{scenario}:{one_s + 0.4}")
     async with opened(setup.server, f"both/{name}") as client:
@@ -137,7 +141,7 @@ async def test_what_fails_in_the_middle_loses_no_text(setup: Setup, name: str, s
 
 @pytest.mark.parametrize("status", [401, 429, 500])
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_refused_handshake_is_passed_over(setup: Setup, name: str, status: int):
+async def test_a_refused_handshake_is_passed_over(setup: Setup, name: str, status: int) -> None:
     setup[name].script(*[f"status:{status}"] * 3)
     async with opened(setup.server, f"both/{name}", voice=f"v{status}") as client:
         heard = await client.say(ONE)
@@ -147,7 +151,7 @@ async def test_a_refused_handshake_is_passed_over(setup: Setup, name: str, statu
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_close_ends_the_speech_upstream_and_the_next_caller_is_served(
     setup: Setup, name: str
-):
+) -> None:
     fake = setup[name]
     fake.speed = 1.0
     try:
@@ -168,7 +172,7 @@ async def test_a_close_ends_the_speech_upstream_and_the_next_caller_is_served(
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_rate_that_the_provider_lacks_is_resampled(setup: Setup, name: str):
+async def test_a_rate_that_the_provider_lacks_is_resampled(setup: Setup, name: str) -> None:
     async with opened(setup.server, f"test/{name}", rate=12000) as client:
         heard = await client.say(ONE)
     got = np.frombuffer(heard.audio, np.int16).astype(float)
@@ -189,7 +193,7 @@ async def test_a_rate_that_the_provider_lacks_is_resampled(setup: Setup, name: s
 )
 async def test_options_of_the_client_reach_the_url(
     setup: Setup, name: str, extra: dict[str, object], expected: dict[str, str]
-):
+) -> None:
     async with opened(setup.server, f"test/{name}", extra=extra) as client:
         await client.say(ONE, extra=extra)
     queries = [e.query for e in setup[name].received]

@@ -63,7 +63,7 @@ def setup(running_setup: Setup) -> Setup:
     return running_setup
 
 
-async def test_an_utterance_comes_as_the_provider_spoke_it(setup: Setup):
+async def test_an_utterance_comes_as_the_provider_spoke_it(setup: Setup) -> None:
     async with opened(setup.server, "test/first", voice="v") as client:
         heard = await client.say(ONE, TWO)
     assert heard.types[-1] == "done"
@@ -74,7 +74,7 @@ async def test_an_utterance_comes_as_the_provider_spoke_it(setup: Setup):
     assert max(sizes) <= 4800
 
 
-async def test_many_utterances_share_one_upstream_socket(setup: Setup):
+async def test_many_utterances_share_one_upstream_socket(setup: Setup) -> None:
     async with opened(setup.server, "test/first") as client:
         for _ in range(5):
             assert (await client.say(ONE)).audio == render(ONE)
@@ -82,7 +82,7 @@ async def test_many_utterances_share_one_upstream_socket(setup: Setup):
     assert sum(bool(e.heard) for e in setup.first.received) <= 1
 
 
-async def test_a_socket_is_open_upstream_before_the_first_text(setup: Setup):
+async def test_a_socket_is_open_upstream_before_the_first_text(setup: Setup) -> None:
     async with opened(setup.server, "test/first", voice="warm"):
         assert setup.first.wait_until(lambda: True)
 
@@ -90,7 +90,7 @@ async def test_a_socket_is_open_upstream_before_the_first_text(setup: Setup):
 @pytest.mark.parametrize(
     "scenario", ["reset", "close", "error", "error-without-context", "garbage", "silent", "hole"]
 )
-async def test_what_fails_before_audio_costs_no_text(setup: Setup, scenario: str):
+async def test_what_fails_before_audio_costs_no_text(setup: Setup, scenario: str) -> None:
     setup.first.utterances(scenario)
     async with opened(setup.server, "test/both") as client:
         heard = await client.say(ONE, TWO)
@@ -99,7 +99,9 @@ async def test_what_fails_before_audio_costs_no_text(setup: Setup, scenario: str
 
 
 @pytest.mark.parametrize("scenario", ["reset", "close", "error", "garbage", "hole"])
-async def test_what_fails_in_the_middle_repeats_the_cut_sentence_alone(setup: Setup, scenario: str):
+async def test_what_fails_in_the_middle_repeats_the_cut_sentence_alone(
+    setup: Setup, scenario: str
+) -> None:
     one_s = len(render(ONE)) / 2 / 24000
     setup.first.utterances(f"{scenario}:{one_s + 0.4}")
     async with opened(setup.server, "test/both") as client:
@@ -115,14 +117,14 @@ async def test_what_fails_in_the_middle_repeats_the_cut_sentence_alone(setup: Se
 
 
 @pytest.mark.parametrize("status", [401, 402, 429, 500])
-async def test_a_refused_handshake_goes_to_the_next(setup: Setup, status: int):
+async def test_a_refused_handshake_goes_to_the_next(setup: Setup, status: int) -> None:
     setup.first.script(*[f"status:{status}"] * 4)
     async with opened(setup.server, "test/both", voice=f"other-{status}") as client:
         heard = await client.say(ONE)
     assert heard.audio == render(ONE)
 
 
-async def test_a_close_cancels_the_provider_at_once_and_keeps_its_socket(setup: Setup):
+async def test_a_close_cancels_the_provider_at_once_and_keeps_its_socket(setup: Setup) -> None:
     setup.first.speed = 1.0
     try:
         async with opened(setup.server, "test/first") as client:
@@ -139,7 +141,7 @@ async def test_a_close_cancels_the_provider_at_once_and_keeps_its_socket(setup: 
     assert len(setup.first.received) <= 1, "both were spoken over one socket"
 
 
-async def test_a_client_that_stops_reading_has_its_provider_cancelled(setup: Setup):
+async def test_a_client_that_stops_reading_has_its_provider_cancelled(setup: Setup) -> None:
     async with opened(setup.server, "test/first") as client:
         transport = client.socket.transport
         transport.pause_reading()
@@ -158,7 +160,9 @@ async def test_a_client_that_stops_reading_has_its_provider_cancelled(setup: Set
         (json.dumps({"type": "session.create", "model": "nobody/x"}), "nobody/x"),
     ],
 )
-async def test_bad_input_is_answered_and_ended(setup: Setup, message: str | bytes, expected: str):
+async def test_bad_input_is_answered_and_ended(
+    setup: Setup, message: str | bytes, expected: str
+) -> None:
     async with opened(setup.server, "test/first") as client:
         await client.socket.send(message)
         error = await client.receive()
@@ -168,7 +172,7 @@ async def test_bad_input_is_answered_and_ended(setup: Setup, message: str | byte
             await client.receive()
 
 
-async def test_the_door_is_shut_without_a_token(setup: Setup):
+async def test_the_door_is_shut_without_a_token(setup: Setup) -> None:
     url = setup.server.url.replace("http", "ws", 1)
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"{url}/tts")
@@ -178,7 +182,7 @@ async def test_the_door_is_shut_without_a_token(setup: Setup):
         pass
 
 
-async def test_metrics_tell_what_was_spoken(setup: Setup):
+async def test_metrics_tell_what_was_spoken(setup: Setup) -> None:
     before = setup.server.metric("parley_audio_seconds_total", route="tts", direction="out")
     async with opened(setup.server, "test/first") as client:
         heard = await client.say(ONE)

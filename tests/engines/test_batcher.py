@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -26,7 +27,7 @@ class Model:
 
 
 class Caller:
-    def __init__(self, batcher: Batcher) -> None:
+    def __init__(self, batcher: Batcher[int, int]) -> None:
         self.answers: list[tuple[int, int | None]] = []
         self.told = asyncio.Event()
         self.place = batcher.place(self.answered)
@@ -48,7 +49,7 @@ def model() -> Model:
 
 
 @pytest.fixture
-def batcher(model: Model):
+def batcher(model: Model) -> Iterator[Batcher[int, int]]:
     made = Batcher(model.run, batch_max=3, stale_s=5.0)
     yield made
     made.close()
@@ -59,7 +60,7 @@ async def started(model: Model) -> None:
     await asyncio.to_thread(model.started.acquire)
 
 
-async def test_an_idle_model_starts_at_once(batcher: Batcher, model: Model):
+async def test_an_idle_model_starts_at_once(batcher: Batcher[int, int], model: Model) -> None:
     caller = Caller(batcher)
     caller.place.ask(4)
     model.go.release()
@@ -67,7 +68,9 @@ async def test_an_idle_model_starts_at_once(batcher: Batcher, model: Model):
     assert caller.answers == [(4, 8)]
 
 
-async def test_what_waits_while_the_model_is_busy_is_one_batch(batcher: Batcher, model: Model):
+async def test_what_waits_while_the_model_is_busy_is_one_batch(
+    batcher: Batcher[int, int], model: Model
+) -> None:
     callers = [Caller(batcher) for _ in range(4)]
     callers[0].place.ask(1)
     await started(model)
@@ -79,7 +82,7 @@ async def test_what_waits_while_the_model_is_busy_is_one_batch(batcher: Batcher,
     assert model.batches == [[1], [2, 3, 4]]
 
 
-async def test_a_batch_is_no_larger_than_allowed(batcher: Batcher, model: Model):
+async def test_a_batch_is_no_larger_than_allowed(batcher: Batcher[int, int], model: Model) -> None:
     callers = [Caller(batcher) for _ in range(6)]
     callers[0].place.ask(0)
     await started(model)
@@ -92,8 +95,8 @@ async def test_a_batch_is_no_larger_than_allowed(batcher: Batcher, model: Model)
 
 
 async def test_a_newer_question_overtakes_and_the_older_is_answered_at_once(
-    batcher: Batcher, model: Model
-):
+    batcher: Batcher[int, int], model: Model
+) -> None:
     busy, caller = Caller(batcher), Caller(batcher)
     busy.place.ask(0)
     await started(model)
@@ -106,7 +109,9 @@ async def test_a_newer_question_overtakes_and_the_older_is_answered_at_once(
     assert model.batches == [[0], [3]]
 
 
-async def test_a_callers_backlog_never_delays_another(batcher: Batcher, model: Model):
+async def test_a_callers_backlog_never_delays_another(
+    batcher: Batcher[int, int], model: Model
+) -> None:
     busy, flood, other = Caller(batcher), Caller(batcher), Caller(batcher)
     busy.place.ask(0)
     await started(model)
@@ -118,7 +123,7 @@ async def test_a_callers_backlog_never_delays_another(batcher: Batcher, model: M
     assert model.batches[1] == [999, 7]
 
 
-async def test_a_question_that_waited_too_long_is_answered_without_the_model(model: Model):
+async def test_a_question_that_waited_too_long_is_answered_without_the_model(model: Model) -> None:
     batcher: Batcher[int, int] = Batcher(model.run, batch_max=3, stale_s=0.0)
     busy, late = Caller(batcher), Caller(batcher)
     batcher._busy = True  # as if a batch were running
@@ -130,7 +135,7 @@ async def test_a_question_that_waited_too_long_is_answered_without_the_model(mod
     batcher.close()
 
 
-async def test_who_has_left_is_dropped(batcher: Batcher, model: Model):
+async def test_who_has_left_is_dropped(batcher: Batcher[int, int], model: Model) -> None:
     busy, gone, stays = Caller(batcher), Caller(batcher), Caller(batcher)
     busy.place.ask(0)
     await started(model)
@@ -145,8 +150,8 @@ async def test_who_has_left_is_dropped(batcher: Batcher, model: Model):
 
 
 async def test_a_batch_that_fails_is_answered_and_the_next_one_runs(
-    batcher: Batcher, model: Model, caplog: pytest.LogCaptureFixture
-):
+    batcher: Batcher[int, int], model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
     caller = Caller(batcher)
     model.go.release(2)
     caller.place.ask(-1)
@@ -157,11 +162,11 @@ async def test_a_batch_that_fails_is_answered_and_the_next_one_runs(
     assert "failed on a batch" in caplog.text
 
 
-async def test_every_batch_is_reported(model: Model):
+async def test_every_batch_is_reported(model: Model) -> None:
     reports: list[tuple[int, float]] = []
 
     class Observer:
-        def ran(self, queued_s, run_s: float) -> None:
+        def ran(self, queued_s: Sequence[float], run_s: float) -> None:
             assert all(wait_s >= 0 for wait_s in queued_s)
             reports.append((len(queued_s), run_s))
 

@@ -10,7 +10,7 @@ from gateway.engines.types import ModelError
 from tests.fakes import frame_model
 
 
-def test_the_metadata_is_read(tmp_path: Path):
+def test_the_metadata_is_read(tmp_path: Path) -> None:
     model = FrameModel(frame_model.write(tmp_path / "m.onnx"), interface="bargein/1")
     assert model.card.sample_rate == 16000
     assert model.card.frame_samples == 400
@@ -19,7 +19,7 @@ def test_the_metadata_is_read(tmp_path: Path):
     assert model.state_size == 2
 
 
-def test_state_carried_is_the_same_as_the_whole(tmp_path: Path):
+def test_state_carried_is_the_same_as_the_whole(tmp_path: Path) -> None:
     model = FrameModel(frame_model.write(tmp_path / "m.onnx"), interface="bargein/1")
     audio = np.random.default_rng(0).integers(-9000, 9000, 8000).astype(np.int16)
     whole, _ = model.run(audio[None], model.blank_state()[None])
@@ -37,18 +37,20 @@ def test_state_carried_is_the_same_as_the_whole(tmp_path: Path):
         ({"frame_samples": "0"}, "out of range"),
     ],
 )
-def test_a_model_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, str], named: str):
+def test_a_model_of_another_kind_is_refused(
+    tmp_path: Path, changes: dict[str, str], named: str
+) -> None:
     path = frame_model.write(tmp_path / "m.onnx", metadata=frame_model.METADATA | changes)
     with pytest.raises(ModelError, match=named):
         FrameModel(path, interface="bargein/1")
 
 
-def test_a_model_without_metadata_is_refused(tmp_path: Path):
+def test_a_model_without_metadata_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="interface"):
         FrameModel(frame_model.write(tmp_path / "m.onnx", metadata={}), interface="bargein/1")
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path):
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         FrameModel(tmp_path / "nowhere.onnx", interface="bargein/1")
     (tmp_path / "x.onnx").write_bytes(b"not a model")

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gateway.engines.onnx import WindowModel
 from gateway.engines.rewrite import faster
 from gateway.weights import fetch
-from tests.weights import fetched
+from tests.fetched_weights import fetched
 
 CONSTANTS = {"root": 2**0.5, "one": 1.0, "half": 0.5, "scale": 1 / 255, "step": 1 / 32}
 

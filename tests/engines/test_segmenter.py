@@ -27,7 +27,10 @@ class Play:
 
     def take(self, out: list[Out]) -> None:
         for one in out:
-            (self.asked if isinstance(one, Transcribe) else self.heard).append(one)  # type: ignore[attr-defined]
+            if isinstance(one, Transcribe):
+                self.asked.append(one)
+            else:
+                self.heard.append(one)
 
     def speak(self, seconds: float, probability: float = 0.9) -> None:
         for _ in range(round(seconds / CHUNK_S)):

@@ -7,8 +7,10 @@ predict, and wrong at once if state were lost, mixed up between sessions, or sam
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -26,7 +28,7 @@ METADATA = {
 
 def write(path: Path, *, metadata: dict[str, str] | None = None, stateful: bool = True) -> Path:
     """Write the model to `path`. Its state is [sum of magnitudes, frames]."""
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "scale": np.array(1 / 32768, np.float32),
         "shape": np.array([0, -1, FRAME], np.int64),
         "axis2": np.array([2], np.int64),

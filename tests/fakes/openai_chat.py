@@ -327,7 +327,7 @@ async def without_done(reply: Reply) -> None:
 @scenario
 async def first_without_choices(reply: Reply) -> None:
     """Azure begins with its content filter's results."""
-    filters = {"prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]}
+    filters: Json = {"prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]}
     await reply.event({**reply.chunk({}, **filters), "choices": []})
     await reply.words()
     await reply.finish()

@@ -111,6 +111,7 @@ class RecordingEar:
 
     library: Library
     words: list[HeardWord] = field(default_factory=list)  # all so far
+    rate: int = 16_000  # the library's: another is not known again
     time: float = 0.0
     quiet_s: float = 0.0  # since the last speech
     _rest: bytes = b""

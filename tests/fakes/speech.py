@@ -41,6 +41,8 @@ class Hearing(Protocol):
     words: list[HeardWord]
     time: float
     quiet_s: float
+    rate: int
+    """Samples per second of what it is fed."""
 
     def feed(self, pcm: bytes) -> list[HeardWord]: ...
 

@@ -6,7 +6,7 @@ It takes seconds to import, so that is done by the tests and not by every proces
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,22 +30,22 @@ async def sdk(fake: FakeAnthropic) -> AsyncIterator[anthropic.AsyncAnthropic]:
         yield made
 
 
-async def final(sdk: anthropic.AsyncAnthropic, say: str, **more):
-    messages = [{"role": "user", "content": f"say: {say}"}]
+async def final(sdk: anthropic.AsyncAnthropic, say: str, **more: Any) -> Any:
+    messages: Any = [{"role": "user", "content": f"say: {say}"}]
     async with sdk.messages.stream(
         model="claude-haiku-4-5", max_tokens=99, messages=messages, **more
     ) as stream:
         return await stream.get_final_message()
 
 
-async def test_a_streamed_answer_is_read(sdk):
+async def test_a_streamed_answer_is_read(sdk: anthropic.AsyncAnthropic) -> None:
     message = await final(sdk, "text")
     assert message.content[0].text == "".join(WORDS)
     assert message.stop_reason == "end_turn"
     assert (message.usage.input_tokens, message.usage.output_tokens) == (11, 17)
 
 
-async def test_calls_are_read(sdk):
+async def test_calls_are_read(sdk: anthropic.AsyncAnthropic) -> None:
     tools = [{"name": "get_time", "input_schema": {"type": "object"}}]
     message = await final(sdk, "tools", tools=tools)
     assert message.content[1].input == {"city": "Oslo"}
@@ -61,21 +61,21 @@ async def test_calls_are_read(sdk):
         ("overloaded_error", "InternalServerError"),
     ],
 )
-async def test_refusals_are_read(sdk, kind, error):
+async def test_refusals_are_read(sdk: anthropic.AsyncAnthropic, kind: str, error: str) -> None:
     import anthropic
 
     with pytest.raises(getattr(anthropic, error)):
         await final(sdk, f"error:{kind}")
 
 
-async def test_an_error_after_the_status_is_read(sdk):
+async def test_an_error_after_the_status_is_read(sdk: anthropic.AsyncAnthropic) -> None:
     import anthropic
 
     with pytest.raises(anthropic.APIStatusError, match="fake failure"):
         await final(sdk, "error-first")
 
 
-async def test_what_the_api_refuses_is_refused(sdk):
+async def test_what_the_api_refuses_is_refused(sdk: anthropic.AsyncAnthropic) -> None:
     import anthropic
 
     with pytest.raises(anthropic.BadRequestError, match="user role"):

@@ -11,7 +11,7 @@ from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.voices import render
 
 FORM = {"container": "raw", "encoding": "pcm_s16le", "sample_rate": 24000}
-VOICE = {"mode": "id", "id": "v"}
+VOICE: Any = {"mode": "id", "id": "v"}
 
 
 async def spoken(fake: FakeCartesia, *texts: str) -> tuple[bytes, list[Any]]:
@@ -33,7 +33,7 @@ async def spoken(fake: FakeCartesia, *texts: str) -> tuple[bytes, list[Any]]:
     return audio, events
 
 
-async def test_the_official_client_hears_all_text_and_its_words():
+async def test_the_official_client_hears_all_text_and_its_words() -> None:
     with FakeCartesia() as fake:
         audio, events = await spoken(fake, "Hello there. ", "How are you? ")
     assert audio == render("Hello there. ") + render("How are you? ")
@@ -42,7 +42,7 @@ async def test_the_official_client_hears_all_text_and_its_words():
     assert events[-1].type == "done"
 
 
-async def test_the_official_client_understands_its_errors():
+async def test_the_official_client_understands_its_errors() -> None:
     with FakeCartesia() as fake:
         fake.utterances("error")
         _, events = await spoken(fake, "Hello there. ")
@@ -50,7 +50,7 @@ async def test_the_official_client_understands_its_errors():
     assert events[-1].message == "model failure"
 
 
-async def test_the_official_client_understands_a_refusal():
+async def test_the_official_client_understands_a_refusal() -> None:
     with FakeCartesia() as fake:
         fake.script("status:429")
         with pytest.raises(Exception, match="429"):

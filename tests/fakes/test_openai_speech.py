@@ -17,12 +17,12 @@ async def said(fake: FakeSpeechServer, text: str) -> bytes:
             return b"".join([piece async for piece in response.iter_bytes()])
 
 
-async def test_the_official_client_gets_the_samples():
+async def test_the_official_client_gets_the_samples() -> None:
     with FakeSpeechServer() as fake:
         assert await said(fake, "Hello there.") == spoken("Hello there.")
 
 
-async def test_the_official_client_understands_its_errors():
+async def test_the_official_client_understands_its_errors() -> None:
     with FakeSpeechServer() as fake:
         fake.script("status:429")
         with pytest.raises(openai.RateLimitError):
@@ -31,7 +31,7 @@ async def test_the_official_client_understands_its_errors():
             await said(fake, "")
 
 
-async def test_the_official_client_notices_a_break():
+async def test_the_official_client_notices_a_break() -> None:
     with FakeSpeechServer() as fake:
         fake.utterances("close:0.1")
         with pytest.raises(Exception, match=r"incomplete|closed"):

@@ -28,33 +28,33 @@ def heard(*parts: bytes, size: int = 1600) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [320, 1600, 1234, 100_000])
-def test_each_slice_of_a_recording_is_a_word(size: int):
+def test_each_slice_of_a_recording_is_a_word(size: int) -> None:
     assert len(FIRST) == 5
     assert heard(ONE, TWO, size=size) == FIRST + SECOND
 
 
 @pytest.mark.parametrize("begin", [2, 100, 2 * BLOCK, 7000])
-def test_a_recording_is_known_wherever_it_begins(begin: int):
+def test_a_recording_is_known_wherever_it_begins(begin: int) -> None:
     assert heard(ONE[begin:]) == FIRST
 
 
-def test_what_comes_twice_is_heard_twice_and_what_does_not_come_is_not_heard():
+def test_what_comes_twice_is_heard_twice_and_what_does_not_come_is_not_heard() -> None:
     word = 2 * RATE * 3 // 10
     begin = 2 * QUIET
     assert heard(ONE[: begin + word], ONE[begin:]) == [FIRST[0], *FIRST]
     assert heard(ONE[:begin], ONE[begin + word + 2000 :]) == FIRST[1:]
 
 
-def test_silence_put_in_and_other_sound_are_no_words():
+def test_silence_put_in_and_other_sound_are_no_words() -> None:
     other = recording(3)
     assert heard(bytes(32_000), ONE, bytes(3200), other, TWO) == FIRST + SECOND
 
 
-def test_half_a_word_is_none():
+def test_half_a_word_is_none() -> None:
     assert heard(ONE[: 2 * QUIET + 4000]) == []
 
 
-def test_words_stand_where_their_samples_were():
+def test_words_stand_where_their_samples_were() -> None:
     ear = RecordingEar(LIBRARY)
     ear.feed(bytes(2 * RATE))
     for word, (name, end) in zip(ear.feed(ONE), LIBRARY.words(0), strict=True):

@@ -84,7 +84,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_official_client_hears_its_text(heard: dict[str, Told], name: str):
+def test_the_official_client_hears_its_text(heard: dict[str, Told], name: str) -> None:
     told = heard[name]
     assert [e["event"] for e in told.events][-1] == "spoken", told.events
     assert told.said == " ".join(SENTENCES)
@@ -95,6 +95,6 @@ def test_the_official_client_hears_its_text(heard: dict[str, Told], name: str):
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_official_client_takes_a_refusal_for_one(refused: dict[str, Told], name: str):
+def test_the_official_client_takes_a_refusal_for_one(refused: dict[str, Told], name: str) -> None:
     events = refused[name].events
     assert [e["event"] for e in events][-1] == "failed", events

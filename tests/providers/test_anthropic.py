@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.providers.anthropic import PROVIDER, AnthropicChat, Settings, to_messages
+from gateway.providers.anthropic import VENDOR, AnthropicChat, Settings, to_messages
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate, Usage
 from gateway.upstreams.errors import FailureError, Kind
 from gateway.upstreams.plan import Attempt
@@ -24,7 +24,7 @@ def asked(**body: Any) -> dict[str, Any]:
     return to_messages(whole, "claude-x", 4096)
 
 
-def test_a_conversation_is_hoisted_merged_and_alternates():
+def test_a_conversation_is_hoisted_merged_and_alternates() -> None:
     made = asked(
         messages=[
             {"role": "system", "content": "Be brief."},
@@ -84,7 +84,7 @@ def test_a_conversation_is_hoisted_merged_and_alternates():
         ),
     ],
 )
-def test_images_go_along(url: str, source: dict):
+def test_images_go_along(url: str, source: dict[str, Any]) -> None:
     part = {"type": "image_url", "image_url": {"url": url}}
     (message,) = asked(messages=[{"role": "user", "content": [part]}])["messages"]
     assert message["content"] == [{"type": "image", "source": source}]
@@ -101,7 +101,9 @@ def test_images_go_along(url: str, source: dict):
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
     ],
 )
-def test_the_choice_of_tools_is_put_in_its_words(choice, parallel, made):
+def test_the_choice_of_tools_is_put_in_its_words(
+    choice: Any, parallel: bool | None, made: dict[str, Any] | None
+) -> None:
     function = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
     sent = asked(
         tools=[{"type": "function", "function": function}],
@@ -114,7 +116,7 @@ def test_the_choice_of_tools_is_put_in_its_words(choice, parallel, made):
     ]
 
 
-def test_parameters_are_put_in_its_words():
+def test_parameters_are_put_in_its_words() -> None:
     sent = asked(
         max_completion_tokens=9,
         stop="x",
@@ -148,7 +150,9 @@ def test_parameters_are_put_in_its_words():
         ("claude-haiku-4-5", "2026-10-21", False),
     ],
 )
-def test_a_temperature_is_sent_only_to_those_who_take_one(model: str, version: str, kept: bool):
+def test_a_temperature_is_sent_only_to_those_who_take_one(
+    model: str, version: str, kept: bool
+) -> None:
     request = ChatRequest(
         {"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": 0.5},
         "m",
@@ -158,10 +162,12 @@ def test_a_temperature_is_sent_only_to_those_who_take_one(model: str, version: s
     assert ("temperature" in orjson.loads(dial.body)) is kept
 
 
-def test_the_key_stands_in_its_header_and_the_path_is_made_once():
-    account = Account("a", "anthropic", "https://api.anthropic.com/v1", "k", settings=Settings())
+def test_the_key_stands_in_its_header_and_the_path_is_made_once() -> None:
+    account = VENDOR.account(
+        "a", Settings(type="anthropic", base_url="https://api.anthropic.com/v1", api_key="k")
+    )
     request = ChatRequest({"model": "m", "messages": []}, "m", True)
-    dial = PROVIDER.chat(account).dial(request, ATTEMPT)
+    dial = AnthropicChat(account).dial(request, ATTEMPT)
     assert dial.url == "https://api.anthropic.com/v1/messages"
     assert dial.headers["x-api-key"] == "k"
 
@@ -182,7 +188,7 @@ START = {
 STOP = {"type": "message_stop"}
 
 
-def text(piece: str) -> dict:
+def text(piece: str) -> dict[str, Any]:
     return {
         "type": "content_block_delta",
         "index": 0,
@@ -190,7 +196,7 @@ def text(piece: str) -> dict:
     }
 
 
-def ending(reason: str) -> dict:
+def ending(reason: str) -> dict[str, Any]:
     return {
         "type": "message_delta",
         "delta": {"stop_reason": reason},
@@ -215,7 +221,7 @@ def play(*events: dict[str, Any], stream: bool = True) -> tuple[list[dict[str, A
     return [orjson.loads(line) for line in lines], heard
 
 
-def tool(index: int, call_id: str, *pieces: str) -> list[dict]:
+def tool(index: int, call_id: str, *pieces: str) -> list[dict[str, Any]]:
     block = {"type": "tool_use", "id": call_id, "name": "f", "input": {}}
     return [
         {"type": "content_block_start", "index": index, "content_block": block},
@@ -231,7 +237,7 @@ def tool(index: int, call_id: str, *pieces: str) -> list[dict]:
     ]
 
 
-def test_text_calls_and_usage_come_out_as_chunks():
+def test_text_calls_and_usage_come_out_as_chunks() -> None:
     chunks, heard = play(
         START,
         {"type": "ping"},
@@ -271,7 +277,7 @@ def test_text_calls_and_usage_come_out_as_chunks():
         ("refusal", "content_filter"),
     ],
 )
-def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str):
+def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str) -> None:
     chunks, _ = play(START, text("x"), ending(reason), STOP)
     assert chunks[1]["choices"][0]["finish_reason"] == finish
 
@@ -286,7 +292,7 @@ def test_reasons_to_stop_are_put_in_openais_words(reason: str, finish: str):
         ("api_error", Kind.UPSTREAM_ERROR),
     ],
 )
-def test_an_error_event_is_judged_by_its_type(kind_text: str, kind: Kind):
+def test_an_error_event_is_judged_by_its_type(kind_text: str, kind: Kind) -> None:
     error = {"type": "error", "error": {"type": kind_text, "message": "m"}}
     _, heard = play(START, error)
     assert heard.failure is not None
@@ -294,7 +300,7 @@ def test_an_error_event_is_judged_by_its_type(kind_text: str, kind: Kind):
     assert not heard.content
 
 
-def test_a_cut_stream_or_call_is_a_failure():
+def test_a_cut_stream_or_call_is_a_failure() -> None:
     _, heard = play(START, text("x"))
     assert heard.failure is not None
     assert heard.failure.kind is Kind.CONNECTION_LOST
@@ -303,25 +309,25 @@ def test_a_cut_stream_or_call_is_a_failure():
     assert not heard.content
 
 
-def test_a_reason_to_stop_that_nobody_knows_is_no_success():
+def test_a_reason_to_stop_that_nobody_knows_is_no_success() -> None:
     _, heard = play(START, text("Half a"), ending("something_new"), STOP)
     assert heard.failure is not None
 
 
-def test_a_call_that_the_length_cut_is_left_out_and_the_length_told():
+def test_a_call_that_the_length_cut_is_left_out_and_the_length_told() -> None:
     chunks, heard = play(START, text("Hm."), *tool(1, "t1", '{"x"'), ending("max_tokens"), STOP)
     assert heard.finished
     assert [one["choices"][0]["finish_reason"] for one in chunks if one["choices"]][-1] == "length"
     assert not any(one["choices"][0]["delta"].get("tool_calls") for one in chunks if one["choices"])
 
 
-def test_tokens_are_known_from_the_start_even_if_the_answer_breaks():
+def test_tokens_are_known_from_the_start_even_if_the_answer_breaks() -> None:
     _, heard = play(START)
     assert heard.usage is not None
     assert heard.usage.prompt == 17
 
 
-def test_an_answer_that_is_wanted_whole_is_one_object():
+def test_an_answer_that_is_wanted_whole_is_one_object() -> None:
     (answer,), _ = play(START, text("Hello"), ending("end_turn"), STOP, stream=False)
     assert answer["object"] == "chat.completion"
     assert answer["choices"][0]["message"]["content"] == "Hello"
@@ -347,7 +353,9 @@ INSIDE = {"type": "base64", "data": "QQ=="}
         ),
     ],
 )
-def test_parts_are_translated_where_that_is_faithful(part: dict, block: dict):
+def test_parts_are_translated_where_that_is_faithful(
+    part: dict[str, Any], block: dict[str, Any]
+) -> None:
     (message,) = asked(messages=[{"role": "user", "content": [TEXT, part]}])["messages"]
     assert message["content"] == [TEXT, block]
 
@@ -356,14 +364,14 @@ def test_parts_are_translated_where_that_is_faithful(part: dict, block: dict):
     "part",
     [{"type": "input_audio", "input_audio": {"data": "QQ=="}}, {"type": "file", "file": {}}, 7],
 )
-def test_a_part_that_has_no_form_here_is_named(part: object):
+def test_a_part_that_has_no_form_here_is_named(part: object) -> None:
     with pytest.raises(FailureError) as refused:
         asked(messages=[{"role": "user", "content": [TEXT, part]}])
     assert refused.value.failure.param == "messages[0].content[1]"
     assert refused.value.failure.kind is Kind.UNABLE
 
 
-def test_an_image_in_a_tools_result_goes_along():
+def test_an_image_in_a_tools_result_goes_along() -> None:
     call = {"id": "t1", "function": {"name": "f", "arguments": "{}"}}
     told = {"role": "tool", "tool_call_id": "t1", "content": [TEXT, PNG]}
     made = asked(messages=[USER, {"role": "assistant", "tool_calls": [call]}, told])
@@ -371,7 +379,7 @@ def test_an_image_in_a_tools_result_goes_along():
     assert [block["type"] for block in result["content"]] == ["text", "image"]
 
 
-def test_json_without_a_schema_is_asked_for_in_words():
+def test_json_without_a_schema_is_asked_for_in_words() -> None:
     made = asked(
         messages=[{"role": "user", "content": "x"}], response_format={"type": "json_object"}
     )
@@ -382,7 +390,7 @@ MARKS = [{"cache_control": {"type": "ephemeral"}}, {"prompt_cache_breakpoint": T
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_cache_marks_survive(mark: dict):
+def test_cache_marks_survive(mark: dict[str, Any]) -> None:
     made = asked(
         messages=[
             {"role": "system", "content": [{**TEXT, **mark}]},
@@ -397,13 +405,13 @@ def test_cache_marks_survive(mark: dict):
 @pytest.mark.parametrize(
     "odd", [{"tools": 5}, {"stop": 5}, {"reasoning_effort": []}, {"reasoning_effort": {}}]
 )
-def test_what_no_caller_should_send_does_not_raise(odd: dict):
+def test_what_no_caller_should_send_does_not_raise(odd: dict[str, Any]) -> None:
     asked(
         messages=[{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": 5}], **odd
     )
 
 
-def test_a_whole_answer_is_read_as_a_streamed_one():
+def test_a_whole_answer_is_read_as_a_streamed_one() -> None:
     answer = {
         "id": "msg_1",
         "model": "claude",

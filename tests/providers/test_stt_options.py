@@ -10,23 +10,8 @@ import pytest
 
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account, find
-from gateway.upstreams.stt import Recognizer, SttUpstream
-
-
-def upstream(vendor: str) -> SttUpstream:
-    provider = find(vendor)
-    assert provider.stt is not None
-    settings = provider.settings(type=vendor)
-    base_url = provider.base_url or "http://127.0.0.1/v1"
-    return provider.stt(Account(vendor, vendor, base_url, "secret-key", settings=settings))
-
-
-def recognizer(
-    vendor: str, model: str, language: str | None = "en", rate: int = 16_000, **extra: Any
-) -> Recognizer:
-    return upstream(vendor).recognizer(Attempt(vendor, model, extra, language=language), rate)
+from gateway.upstreams.stt import Recognizer
+from tests.providers.recognizers import KEY, recognizer, upstream
 
 
 def asked(one: Recognizer) -> dict[str, Any]:
@@ -178,7 +163,12 @@ def test_an_option_reaches_its_provider(
 @pytest.mark.parametrize(("vendor", "model"), SERVED)
 def test_options_of_others_and_empty_ones_are_left_out(vendor: str, model: str) -> None:
     plain = asked(recognizer(vendor, model))
-    foreign = {"of_nobody": 1, "keyterm": [], "keyterms_prompt": [], "additional_vocab": []}
+    foreign: dict[str, Any] = {
+        "of_nobody": 1,
+        "keyterm": [],
+        "keyterms_prompt": [],
+        "additional_vocab": [],
+    }
 
     assert asked(recognizer(vendor, model, **foreign)) == plain
 
@@ -212,9 +202,9 @@ def test_the_key_travels_in_a_header_alone(vendor: str, model: str) -> None:
     dial = one.dial()
     assert isinstance(dial, Dial)
 
-    assert "secret-key" not in dial.url
-    assert any("secret-key" in value for value in dial.headers.values())
-    assert "secret-key" not in repr(dial)
+    assert KEY not in dial.url
+    assert any(KEY in value for value in dial.headers.values())
+    assert KEY not in repr(dial)
 
 
 @pytest.mark.parametrize(("vendor", "model"), SERVED)

@@ -1,6 +1,7 @@
 """What a model cannot do is not asked of it twice."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -68,5 +69,7 @@ def test_what_is_remembered_is_bounded() -> None:
         ({"response_format": 5}, set()),
     ],
 )
-def test_what_a_request_needs_is_read_from_its_body(body: dict, abilities: set[str]) -> None:
+def test_what_a_request_needs_is_read_from_its_body(
+    body: dict[str, Any], abilities: set[str]
+) -> None:
     assert needs_of(body, 3000, images=False) == Needs(frozenset(abilities), 1000)

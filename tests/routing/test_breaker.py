@@ -30,7 +30,7 @@ def failed(health: Breaker, attempt: Attempt = A, times: int = 1, now: float = 0
     return rests
 
 
-def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out():
+def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out() -> None:
     health = Breaker(KNOWN)
     assert not failed(health, times=FAILURES_TO_REST - 1)
     assert health.order((A, B), 0.0) == (A, B)
@@ -39,14 +39,14 @@ def test_some_failures_in_a_row_put_a_deployment_last_and_leave_nothing_out():
     assert health.order((A,), 0.0) == (A,)
 
 
-def test_a_success_in_between_forgets_the_row():
+def test_a_success_in_between_forgets_the_row() -> None:
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST - 1)
     health.worked(A)
     assert not failed(health, times=FAILURES_TO_REST - 1)
 
 
-def test_a_share_of_failures_is_enough_without_a_row():
+def test_a_share_of_failures_is_enough_without_a_row() -> None:
     health = Breaker(KNOWN)
     rests = False
     for i in range(RECENT):
@@ -58,7 +58,7 @@ def test_a_share_of_failures_is_enough_without_a_row():
     assert rests
 
 
-def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere():
+def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere() -> None:
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     assert health.order((A, B), REST_S) == (A, B)
@@ -68,7 +68,7 @@ def test_after_its_rest_one_caller_probes_and_the_others_go_elsewhere():
     assert health.order((A, B), REST_S) == (A, B)
 
 
-def test_a_failed_probe_doubles_the_rest_up_to_a_bound():
+def test_a_failed_probe_doubles_the_rest_up_to_a_bound() -> None:
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     now, rests = 0.0, []
@@ -82,7 +82,7 @@ def test_a_failed_probe_doubles_the_rest_up_to_a_bound():
     assert max(rests) == REST_S_MAX
 
 
-def test_a_probe_that_was_let_go_lets_somebody_else_probe():
+def test_a_probe_that_was_let_go_lets_somebody_else_probe() -> None:
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     health.began(A, REST_S)
@@ -90,7 +90,7 @@ def test_a_probe_that_was_let_go_lets_somebody_else_probe():
     assert health.order((A, B), REST_S) == (A, B)
 
 
-def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
+def test_a_wish_to_wait_is_kept_to_from_the_first_failure() -> None:
     health = Breaker(KNOWN)
     health.failed(A, Failure(Kind.RATE_LIMITED, "x", retry_after_s=7), 10.0)
     assert health.order((A, B), 16.9) == (B, A)
@@ -107,7 +107,7 @@ def test_a_wish_to_wait_is_kept_to_from_the_first_failure():
         (Failure(Kind.UPSTREAM_NOT_FOUND, "x", upstream_status=404), False),
     ],
 )
-def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: bool):
+def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: bool) -> None:
     health = Breaker(KNOWN)
     assert health.failed(A, failure, 0.0)
     assert health.order((A, B), LONG_REST_S - 1) == (B, A)
@@ -118,14 +118,14 @@ def test_what_only_the_operator_can_mend_rests_long(failure: Failure, whole: boo
 @pytest.mark.parametrize(
     "kind", [Kind.BAD_REQUEST, Kind.CONTEXT_LENGTH, Kind.TOO_LARGE, Kind.UNSUPPORTED]
 )
-def test_a_callers_fault_is_no_failure(kind: Kind):
+def test_a_callers_fault_is_no_failure(kind: Kind) -> None:
     health = Breaker(KNOWN)
     for _ in range(50):
         health.failed(A, Failure(kind, "x"), 0.0)
     assert not health.resting(A, 0.0)
 
 
-def test_a_callers_fault_does_not_end_the_rest_that_a_refused_key_began():
+def test_a_callers_fault_does_not_end_the_rest_that_a_refused_key_began() -> None:
     health = Breaker(KNOWN)
     health.failed(A, Failure(Kind.UPSTREAM_AUTH, "x", upstream_status=401), 0.0)
     health.began(A2, 1.0)
@@ -134,7 +134,7 @@ def test_a_callers_fault_does_not_end_the_rest_that_a_refused_key_began():
     assert health.order((A, A2, B), 1.0) == (B, A, A2)
 
 
-def test_a_voice_that_is_not_there_rests_alone_and_at_once():
+def test_a_voice_that_is_not_there_rests_alone_and_at_once() -> None:
     health = Breaker(KNOWN)
     missing, other = replace(A, voice="nobody"), replace(A, voice="somebody")
     assert health.failed(missing, Failure(Kind.UPSTREAM_NOT_FOUND, "x"), 0.0)
@@ -143,7 +143,7 @@ def test_a_voice_that_is_not_there_rests_alone_and_at_once():
     assert not health.resting(A, 1.0)
 
 
-def test_a_probe_whose_request_was_at_fault_lets_somebody_else_probe():
+def test_a_probe_whose_request_was_at_fault_lets_somebody_else_probe() -> None:
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     health.began(A, REST_S)
@@ -151,14 +151,14 @@ def test_a_probe_whose_request_was_at_fault_lets_somebody_else_probe():
     assert health.order((A, B), REST_S) == (A, B)
 
 
-def test_a_limit_that_leaves_nothing_rests_before_the_first_refusal():
+def test_a_limit_that_leaves_nothing_rests_before_the_first_refusal() -> None:
     health = Breaker(KNOWN)
     health.rate_limited_until(A, 3.0, 0.0)
     assert health.order((A, B), 2.9) == (B, A)
     assert health.order((A, B), 3.0) == (A, B)
 
 
-def test_models_that_callers_invent_are_remembered_up_to_a_bound_and_push_out_no_known_one():
+def test_models_that_callers_invent_are_bounded_and_push_out_no_known_one() -> None:
     health = Breaker(KNOWN)
     failed(health, times=FAILURES_TO_REST)
     for i in range(10 * UNKNOWN_MAX):
@@ -167,7 +167,7 @@ def test_models_that_callers_invent_are_remembered_up_to_a_bound_and_push_out_no
     assert health.resting(A, 0.0)
 
 
-def test_the_time_that_most_first_tokens_take_is_known_after_some():
+def test_the_time_that_most_first_tokens_take_is_known_after_some() -> None:
     health = Breaker(KNOWN)
     for i in range(TTFT_SAMPLES_MIN - 1):
         health.record_ttft(A, 0.1 + i / 1000)

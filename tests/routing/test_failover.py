@@ -18,7 +18,7 @@ def of(plan: Plan = (A, B), policy: RetryPolicy = ONCE, breaker: Breaker | None 
     return Failover(plan, policy, breaker or Breaker(), 0.0)
 
 
-def test_a_plan_is_gone_through_in_order_and_then_exhausted():
+def test_a_plan_is_gone_through_in_order_and_then_exhausted() -> None:
     failover = of()
     assert failover.next(0.0) == A
     assert failover.failed(A, ERROR, 1.0) == Retry(1.0)
@@ -27,32 +27,32 @@ def test_a_plan_is_gone_through_in_order_and_then_exhausted():
     assert failover.next(2.0) is None
 
 
-def test_what_rests_is_asked_last():
+def test_what_rests_is_asked_last() -> None:
     breaker = Breaker()
     breaker.failed(A, KEY, 0.0)
     assert of(breaker=breaker).next(0.0) == B
 
 
-def test_what_is_free_is_asked_before_what_is_full():
+def test_what_is_free_is_asked_before_what_is_full() -> None:
     assert of().next(0.0, free=lambda attempt: attempt == B) == B
     assert of().next(0.0, free=lambda attempt: False) == A
 
 
-def test_a_second_next_is_the_hedge_beside_the_first():
+def test_a_second_next_is_the_hedge_beside_the_first() -> None:
     failover = of((A, A2, B))
     assert (failover.next(0.0), failover.next(0.5)) == (A, A2)
     assert failover.failed(A, ERROR, 1.0) == Retry(1.0)
     assert failover.next(1.0) == B
 
 
-def test_a_refused_key_takes_the_providers_other_deployments_along():
+def test_a_refused_key_takes_the_providers_other_deployments_along() -> None:
     failover = of((A, A2, B))
     failover.next(0.0)
     failover.failed(A, KEY, 0.0)
     assert failover.next(0.0) == B
 
 
-def test_a_request_that_every_provider_would_refuse_is_over_at_once():
+def test_a_request_that_every_provider_would_refuse_is_over_at_once() -> None:
     failover = of()
     failover.next(0.0)
     bad = Failure(Kind.BAD_REQUEST, "bad")
@@ -60,14 +60,16 @@ def test_a_request_that_every_provider_would_refuse_is_over_at_once():
 
 
 @pytest.mark.parametrize(("asks", "left"), [(True, Retry(0.0)), (False, None)])
-def test_a_policys_refusal_is_final_unless_the_operator_says_otherwise(asks: bool, left: object):
+def test_a_policys_refusal_is_final_unless_the_operator_says_otherwise(
+    asks: bool, left: object
+) -> None:
     failover = of(policy=RetryPolicy(retry_content_policy=asks))
     failover.next(0.0)
     refused = Failure(Kind.CONTENT_POLICY, "no")
     assert failover.failed(A, refused, 0.0) == (left or Exhausted(refused))
 
 
-def test_a_lost_connection_is_opened_anew_once_before_anybody_else_is_asked():
+def test_a_lost_connection_is_opened_anew_once_before_anybody_else_is_asked() -> None:
     failover = of(policy=RetryPolicy())
     failover.next(0.0)
     assert failover.failed(A, LOST, 1.0) == Retry(1.0)
@@ -76,7 +78,7 @@ def test_a_lost_connection_is_opened_anew_once_before_anybody_else_is_asked():
     assert failover.next(2.0) == B
 
 
-def test_what_may_pass_is_asked_again_in_rounds_with_longer_pauses():
+def test_what_may_pass_is_asked_again_in_rounds_with_longer_pauses() -> None:
     failover = of((A, B), RetryPolicy(rounds=3, retry_same=False))
     at = 0.0
     for pause_s in (0.25, 0.5):
@@ -90,7 +92,7 @@ def test_what_may_pass_is_asked_again_in_rounds_with_longer_pauses():
     assert failover.failed(B, ERROR, at) == Exhausted(ERROR)
 
 
-def test_what_failed_for_good_is_not_in_the_next_round():
+def test_what_failed_for_good_is_not_in_the_next_round() -> None:
     failover = of((A, B), RetryPolicy(rounds=2, retry_same=False))
     failover.next(0.0)
     failover.failed(A, KEY, 0.0)
@@ -100,7 +102,7 @@ def test_what_failed_for_good_is_not_in_the_next_round():
     assert failover.next(0.25) is None
 
 
-def test_a_short_wish_to_wait_is_kept_and_a_long_one_is_not_waited_for():
+def test_a_short_wish_to_wait_is_kept_and_a_long_one_is_not_waited_for() -> None:
     failover = of((A, B), RetryPolicy(rounds=2, retry_same=False))
     failover.next(0.0)
     failover.failed(A, Failure(Kind.RATE_LIMITED, "x", retry_after_s=1.5), 0.0)
@@ -110,7 +112,7 @@ def test_a_short_wish_to_wait_is_kept_and_a_long_one_is_not_waited_for():
     assert failover.next(1.5) is None
 
 
-def test_a_deployment_that_is_alone_is_asked_again_where_its_failure_says_so():
+def test_a_deployment_that_is_alone_is_asked_again_where_its_failure_says_so() -> None:
     policy = RetryPolicy(rounds=5, rounds_alone=2, retry_same=False)
     failover = of((A,), policy)
     failover.next(0.0)
@@ -123,7 +125,7 @@ def test_a_deployment_that_is_alone_is_asked_again_where_its_failure_says_so():
     assert failover.failed(A, again, 0.3) == Exhausted(again)
 
 
-def test_who_has_served_finds_the_whole_budget_again():
+def test_who_has_served_finds_the_whole_budget_again() -> None:
     failover = of((A, B), RetryPolicy(rounds=2))
     failover.next(0.0)
     failover.failed(A, LOST, 0.0)
@@ -133,7 +135,7 @@ def test_who_has_served_finds_the_whole_budget_again():
     assert failover.next(9.0) == A
 
 
-def test_the_operators_troubles_are_told_last():
+def test_the_operators_troubles_are_told_last() -> None:
     failover = of()
     failover.next(0.0)
     failover.failed(A, ERROR, 0.0)
@@ -141,7 +143,7 @@ def test_the_operators_troubles_are_told_last():
     assert failover.failed(B, KEY, 0.0) == Exhausted(ERROR)
 
 
-def test_another_form_of_the_same_question_comes_before_all_others():
+def test_another_form_of_the_same_question_comes_before_all_others() -> None:
     failover = of()
     first = failover.next(0.0)
     assert first is not None
@@ -151,7 +153,7 @@ def test_another_form_of_the_same_question_comes_before_all_others():
     assert failover.next(0.0) == B
 
 
-def test_a_new_plan_is_gone_by_at_once_and_forgives():
+def test_a_new_plan_is_gone_by_at_once_and_forgives() -> None:
     failover = of()
     failover.next(0.0)
     failover.failed(A, KEY, 0.0)

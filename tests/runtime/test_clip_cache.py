@@ -39,7 +39,7 @@ def call(clips: ClipCache, model: str = "acme/one", **more: Any) -> Conversation
     return Conversation(model, clips=clips, **more)
 
 
-def test_a_text_is_found_only_in_the_same_voice_rate_and_options():
+def test_a_text_is_found_only_in_the_same_voice_rate_and_options() -> None:
     clips = cache()
     clips.put(STYLE, 24000, "Hello. ", Clip(b"12"))
     assert clips.get(STYLE, 24000, "Hello.") == Clip(b"12")
@@ -54,7 +54,7 @@ def test_a_text_is_found_only_in_the_same_voice_rate_and_options():
         assert clips.get(other, 24000, "Hello. ") is None
 
 
-def test_memory_is_bounded_and_what_was_unused_for_longest_goes():
+def test_memory_is_bounded_and_what_was_unused_for_longest_goes() -> None:
     clips = cache(memory_mb=1)
     for name in "abc":
         clips.put(STYLE, 24000, name, Clip(bytes(400_000)))
@@ -64,7 +64,7 @@ def test_memory_is_bounded_and_what_was_unused_for_longest_goes():
     assert clips.get(STYLE, 24000, "c") is not None
 
 
-def test_clips_on_disk_outlive_the_process_and_are_bounded(tmp_path: Path):
+def test_clips_on_disk_outlive_the_process_and_are_bounded(tmp_path: Path) -> None:
     clip = Clip(b"\n\0" * 100, (Timed("Hello.", 0.0, 0.4),))
     first = cache(directory=tmp_path)
     first.put(STYLE, 24000, "Hello. ", clip)
@@ -77,7 +77,7 @@ def test_clips_on_disk_outlive_the_process_and_are_bounded(tmp_path: Path):
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 1 << 20
 
 
-def test_a_spoilt_file_is_as_good_as_none(tmp_path: Path):
+def test_a_spoilt_file_is_as_good_as_none(tmp_path: Path) -> None:
     clips = cache(directory=tmp_path)
     clips.put(STYLE, 24000, "Hello. ", Clip(b"12"))
     clips.close()
@@ -86,7 +86,7 @@ def test_a_spoilt_file_is_as_good_as_none(tmp_path: Path):
     assert cache(directory=tmp_path).get(STYLE, 24000, "Hello. ") is None
 
 
-def test_a_greeting_is_said_again_at_once_without_a_provider():
+def test_a_greeting_is_said_again_at_once_without_a_provider() -> None:
     clips = cache()
     first = call(clips)
     first.text("Hello. ")
@@ -103,7 +103,7 @@ def test_a_greeting_is_said_again_at_once_without_a_provider():
     assert (spoken.provider, spoken.first_audio_s) == ("cache", 0.0)
 
 
-def test_sentences_of_one_speech_are_kept_apart_by_their_words():
+def test_sentences_of_one_speech_are_kept_apart_by_their_words() -> None:
     clips = cache()
     first = call(clips)
     first.text("One. ")
@@ -118,7 +118,7 @@ def test_sentences_of_one_speech_are_kept_apart_by_their_words():
     assert audio_of(actions) == tone(0.5)
 
 
-def test_a_known_sentence_is_followed_by_an_unknown_one():
+def test_a_known_sentence_is_followed_by_an_unknown_one() -> None:
     clips = cache()
     first = call(clips, "marked/one")
     first.text("One. ")
@@ -134,7 +134,7 @@ def test_a_known_sentence_is_followed_by_an_unknown_one():
 
 
 @pytest.mark.parametrize("provider_fails", [True, False])
-def test_what_another_voice_said_is_not_kept(provider_fails: bool):
+def test_what_another_voice_said_is_not_kept(provider_fails: bool) -> None:
     clips = cache()
     first = call(clips, fallback=["zeus/two"])
     first.text("Hello. ")

@@ -31,6 +31,11 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
+def pid_of(companion: ManagedProcess) -> int:
+    assert companion.address is not None
+    return int(companion.address.rpartition(":")[2])
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -39,30 +44,30 @@ def alive(pid: int) -> bool:
     return True
 
 
-async def test_a_process_says_where_it_listens_and_ends_with_the_gateway():
+async def test_a_process_says_where_it_listens_and_ends_with_the_gateway() -> None:
     companion = a_companion()
     companions = ManagedProcesses([companion])
     companions.start()
     await until(lambda: companion.address)
-    pid = int(companion.address.rpartition(":")[2])
+    pid = pid_of(companion)
     await companions.close()
     assert companion.address is None
     assert not alive(pid)
 
 
-async def test_a_process_that_was_killed_is_started_again():
+async def test_a_process_that_was_killed_is_started_again() -> None:
     companion = a_companion()
     companions = ManagedProcesses([companion])
     companions.start()
     await until(lambda: companion.address)
     first = companion.address
-    os.kill(int(first.rpartition(":")[2]), signal.SIGKILL)
+    os.kill(pid_of(companion), signal.SIGKILL)
     await until(lambda: companion.address not in (None, first))
-    assert alive(int(companion.address.rpartition(":")[2]))
+    assert alive(pid_of(companion))
     await companions.close()
 
 
-async def test_a_process_that_says_nonsense_is_not_used():
+async def test_a_process_that_says_nonsense_is_not_used() -> None:
     companion = a_companion("print('hello', flush=True); import sys; sys.stdin.read()")
     companions = ManagedProcesses([companion])
     companions.start()
@@ -71,7 +76,7 @@ async def test_a_process_that_says_nonsense_is_not_used():
     await companions.close()
 
 
-async def test_a_program_that_is_not_there_does_no_harm():
+async def test_a_program_that_is_not_there_does_no_harm() -> None:
     companion = ManagedProcess("m", ("/nonexistent",), "{}", wanted=True)
     companions = ManagedProcesses([companion])
     companions.start()
@@ -80,7 +85,7 @@ async def test_a_program_that_is_not_there_does_no_harm():
     await companions.close()
 
 
-async def test_a_process_that_nobody_wants_is_not_started():
+async def test_a_process_that_nobody_wants_is_not_started() -> None:
     companion = a_companion()
     companion.wanted = False
     companions = ManagedProcesses([companion])

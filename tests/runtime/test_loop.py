@@ -1,8 +1,10 @@
 """The loop between a session and its events."""
 
 import asyncio
+import time
+from typing import Any
 
-from gateway.runtime.loop import Inbox, drive
+from gateway.runtime.loop import Clock, Inbox, drive
 from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
 
 
@@ -20,57 +22,62 @@ class Echo:
         return [event]
 
 
-async def performed(session: Echo, inbox: Inbox, until: int, clock=None) -> list[object]:
+async def performed(
+    session: Echo, inbox: Inbox[Any], until: int, clock: Clock = time.monotonic
+) -> list[object]:
     done: list[object] = []
 
     async def perform(action: object) -> bool:
         done.append(action)
         return len(done) < until
 
-    await asyncio.wait_for(drive(session, inbox, perform, *([clock] if clock else [])), 60)
+    await asyncio.wait_for(
+        drive(session, inbox, perform, *([clock] if clock is not None else [])), 60
+    )
     return done
 
 
-async def test_events_are_handled_in_order_of_arrival():
+async def test_events_are_handled_in_order_of_arrival() -> None:
     inbox: Inbox[int] = Inbox()
     for i in range(5):
         inbox.post(i)
     assert await performed(Echo(), inbox, 5) == [0, 1, 2, 3, 4]
 
 
-async def test_a_passed_deadline_comes_before_a_full_inbox():
+async def test_a_passed_deadline_comes_before_a_full_inbox() -> None:
     inbox: Inbox[int] = Inbox()
     inbox.post(1)
     assert await performed(Echo(deadline=0.0), inbox, 2) == [DEADLINE_PASSED, 1]
 
 
-async def test_a_session_is_woken_at_its_deadline_when_nothing_happens():
+async def test_a_session_is_woken_at_its_deadline_when_nothing_happens() -> None:
     loop = asyncio.get_running_loop()
-    session = Echo(deadline=loop.time() + 0.03)
-    wanted = session.deadline
+    wanted = loop.time() + 0.03
+    session = Echo(deadline=wanted)
     assert await performed(session, Inbox(), 1, loop.time) == [DEADLINE_PASSED]
     assert session.times[0] >= wanted
 
 
-async def test_a_deadline_that_moves_forward_is_met_only_then():
+async def test_a_deadline_that_moves_forward_is_met_only_then() -> None:
     loop = asyncio.get_running_loop()
     inbox: Inbox[int] = Inbox()
+
+    later = loop.time() + 0.06
 
     class Moving(Echo):
         def handle(self, event: object, now: float) -> list[object]:
             actions = super().handle(event, now)
             if event == 1:
-                self.deadline = self.later
+                self.deadline = later
             return actions
 
     session = Moving(deadline=loop.time() + 0.02)
-    session.later = loop.time() + 0.06
     inbox.post(1)
     assert await performed(session, inbox, 2, loop.time) == [1, DEADLINE_PASSED]
-    assert session.times[1] >= session.later
+    assert session.times[1] >= later
 
 
-async def test_a_full_inbox_slows_its_sender_down():
+async def test_a_full_inbox_slows_its_sender_down() -> None:
     inbox: Inbox[int] = Inbox(capacity=2)
     sent: list[int] = []
 
@@ -86,7 +93,7 @@ async def test_a_full_inbox_slows_its_sender_down():
     await sender
 
 
-async def test_a_sender_that_waits_is_let_go_when_the_conversation_ends():
+async def test_a_sender_that_waits_is_let_go_when_the_conversation_ends() -> None:
     inbox: Inbox[int] = Inbox(capacity=1)
     inbox.post(0)
     sender = asyncio.create_task(inbox.put(1))

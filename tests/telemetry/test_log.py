@@ -1,4 +1,7 @@
-"""Log lines: nobody forges them, no secret is in them, and nobody who does not read stops us."""
+"""Lines of the log: JSON for machines, readable ones for people. Nobody forges them, no secret is
+in them, and nobody who does not read stops us."""
+
+from __future__ import annotations
 
 import io
 import json
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.telemetry.log import BackgroundHandler, ConsoleFormatter, JsonFormatter
+from gateway.telemetry.log import BackgroundHandler, ConsoleFormatter, JsonFormatter, configure
 from gateway.upstreams.secrets import SECRETS
 
 KEY = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -21,10 +24,79 @@ def _known() -> Iterator[None]:
     SECRETS.forget()
 
 
-def record(message: str, **fields: object) -> logging.LogRecord:
-    made = logging.LogRecord("gateway", logging.WARNING, "f.py", 1, message, None, None)
-    made.__dict__.update(fields)
+def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("gateway.x", logging.WARNING, "x.py", 1, message, args, None)
+    made.created, made.msecs = 1_700_000_000.25, 250.0
+    made.__dict__.update(extra)
     return made
+
+
+def test_a_line_of_json_has_time_level_message_and_the_extra_fields() -> None:
+    line = json.loads(JsonFormatter().format(record("took %d ms", 5, route="chat", empty=None)))
+    assert line == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "warning",
+        "logger": "gateway.x",
+        "message": "took 5 ms",
+        "route": "chat",
+    }
+
+
+def test_what_json_does_not_know_is_written_as_text() -> None:
+    line = json.loads(JsonFormatter().format(record("x", kind=ValueError, n=1.5)))
+    assert line["kind"] == "<class 'ValueError'>"
+    assert line["n"] == 1.5
+
+
+def test_a_line_for_people_ends_with_the_extra_fields() -> None:
+    line = ConsoleFormatter().format(record("serving", address="http://a", keys=2))
+    assert line.endswith(".250 warning serving address=http://a keys=2")
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), ConsoleFormatter()])
+def test_an_exception_is_in_the_line_it_belongs_to(formatter: logging.Formatter) -> None:
+    made = record("failed")
+    with pytest.raises(RuntimeError) as caught:
+        raise RuntimeError("reason")
+    made.exc_info = (caught.type, caught.value, caught.tb)
+    assert "RuntimeError: reason" in formatter.format(made)
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    """Loggers as they were before."""
+    names = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(one.handlers, one.level, one.propagate, one.filters[:]) for one in loggers]
+    yield
+    for one, (handlers, level, propagate, filters) in zip(loggers, before, strict=True):
+        one.handlers, one.level, one.propagate, one.filters = handlers, level, propagate, filters
+
+
+@pytest.mark.usefixtures("untouched")
+def test_everything_goes_to_standard_error_at_the_wanted_level(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("warning", "json")
+    logging.getLogger("gateway.x").info("not this")
+    logging.getLogger("gateway.x").warning("this", extra={"route": "stt"})
+    logging.getLogger().handlers[0].flush()
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert json.loads(line)["route"] == "stt"
+
+
+@pytest.mark.usefixtures("untouched")
+def test_uvicorn_is_heard_only_when_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "console")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    logging.getLogger("uvicorn.error").error("ASGI callable returned without completing response.")
+    logging.getLogger().handlers[0].flush()
+    assert capsys.readouterr().err == ""
+    logging.getLogger("uvicorn.error").error("bind failed")
+    logging.getLogger().handlers[0].flush()
+    assert "bind failed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), ConsoleFormatter()])
@@ -38,14 +110,8 @@ def test_a_name_cannot_forge_a_line_for_people() -> None:
     assert "\x1b" not in line
 
 
-def test_fields_stand_in_the_json() -> None:
-    line = json.loads(JsonFormatter().format(record("chat", outcome="ok", nothing=None)))
-    assert (line["message"], line["outcome"], line["level"]) == ("chat", "ok", "warning")
-    assert "nothing" not in line
-
-
 def test_what_cannot_be_written_as_json_is_a_line_all_the_same() -> None:
-    deep: list = []
+    deep: list[object] = []
     for _ in range(2000):
         deep = [deep]
     assert "chat" in JsonFormatter().format(record("chat", deep=deep))

@@ -6,17 +6,17 @@ from gateway.settings.prices import Price
 from gateway.telemetry.prices import Prices, speech_cost, tokens_cost
 
 
-def test_cached_tokens_have_their_own_price():
+def test_cached_tokens_have_their_own_price() -> None:
     price = Price(input=2.0, cached_input=0.5, output=8.0)
     assert tokens_cost(price, 1_000_000, 0, 400_000) == pytest.approx(1.2 + 0.2)
     assert tokens_cost(price, 0, 250_000) == pytest.approx(2.0)
 
 
-def test_what_has_no_price_of_its_own_costs_as_input():
+def test_what_has_no_price_of_its_own_costs_as_input() -> None:
     assert tokens_cost(Price(input=2.0), 1_000_000, 0, 400_000, 100_000) == pytest.approx(2.0)
 
 
-def test_a_deployment_comes_before_a_name_and_a_name_before_a_star():
+def test_a_deployment_comes_before_a_name_and_a_name_before_a_star() -> None:
     prices = Prices(
         {
             "groq:openai/gpt-oss-120b": Price(input=1),
@@ -37,6 +37,6 @@ def test_a_deployment_comes_before_a_name_and_a_name_before_a_star():
     assert of("xai", "grok", "xai/grok") is None
 
 
-def test_speech_is_paid_by_the_minute_and_by_the_character():
+def test_speech_is_paid_by_the_minute_and_by_the_character() -> None:
     assert speech_cost(Price(audio_minute=0.6), 30.0, 0) == pytest.approx(0.3)
     assert speech_cost(Price(characters=10.0, request=1.0), 0, 100_000) == pytest.approx(2.0)

@@ -86,17 +86,19 @@ class ChatEndpoint:
         self._door = door
         self._connector = connector
         self._metrics = metrics
-        self.routes = Catalogue(config.models, config.accounts(), "chat")
+        self.catalogue = Catalogue(config.models, config.accounts(), "chat")
         self.shared = Shared(
-            config.chat, Breaker(self.routes.deployments()), ConcurrencyLimiter(self.routes.limits)
+            config.chat,
+            Breaker(self.catalogue.deployments()),
+            ConcurrencyLimiter(self.catalogue.limits),
         )
         self._warm_until = 0.0
         self._warming: set[asyncio.Task[None]] = set()
         self._upstreams: dict[str, ChatUpstream] = {}
         for name, account in config.accounts().items():
-            make_chat = find(account.type).chat
-            if make_chat is not None:
-                self._upstreams[name] = make_chat(account)
+            offer = find(account.type).chat
+            if offer is not None:
+                self._upstreams[name] = offer.adapter(account)
         companions = [
             companion
             for upstream in self._upstreams.values()
@@ -177,7 +179,7 @@ class ChatEndpoint:
             )
         pinned = header(scope, b"x-livekit-inference-provider")
         fallbacks = ((one.model, one.extra) for one in request.fallbacks)
-        plan = self.routes.plan(request.model, pinned, fallbacks)
+        plan = self.catalogue.plan(request.model, pinned, fallbacks)
         if isinstance(plan, Failure):
             return plan
         visit.note(model=request.model)
@@ -222,7 +224,7 @@ class ChatEndpoint:
                 metrics.first_byte.labels("chat", last.provider).observe(first_s)
                 visit.note(first_token_s=round(first_s, 4))
             if (usage := report.usage) is not None:
-                model = self.routes.model_label(str(visit.notes.get("model")))
+                model = self.catalogue.model_label(str(visit.notes.get("model")))
                 for kind, count in (
                     ("prompt", usage.prompt),
                     ("cached", usage.cached),
@@ -378,7 +380,7 @@ class ModelsEndpoint:
         self._warm = chat.warm
         data: list[dict[str, Any]] = [
             {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
-            for name, plan in chat.routes.names().items()
+            for name, plan in chat.catalogue.names().items()
         ]
         self._body = orjson.dumps({"object": "list", "data": data})
 

@@ -7,31 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from gateway.conversations.stt.protocol import Asked, Update, split_language
-from gateway.providers._shared.options import TEXTS, is_absent
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.plan import Plan
-from gateway.upstreams.stt import SttUpstream
-
-TERMS: Final = (
-    "keyterm",
-    "keyterms_prompt",
-    "additional_vocab",
-    "keywords",
-    "custom_vocabulary",
-    "keyterms",
-)
-"""What the providers call key terms: the client gives them under its main model's name alone."""
-
-SPEAKERS: Final = ("diarize", "speaker_labels", "diarization")
-"""What the providers call telling speakers apart."""
+from gateway.upstreams.plan import Attempt, Deployment, Plan
+from gateway.upstreams.stt import SPEAKERS, TERMS, SttUpstream
 
 ATTEMPTS_MAX: Final = 16
 """Longest plan."""
 
 
 class Plans(Protocol):
-    """`routes.Catalogue`, as far as it is needed here."""
+    """`Catalogue`, as far as it is needed here."""
 
     def plan(self, model: str) -> Plan | Failure: ...
 
@@ -41,7 +27,7 @@ class SttPlanner:
     """`automatic` and `last` are names of models: what `auto` means where the configuration does
     not say, and what is tried after everything else."""
 
-    routes: Plans
+    catalogue: Plans
     config: SttConfig
     upstreams: Mapping[str, SttUpstream]
     automatic: tuple[str, ...] = ()
@@ -96,9 +82,9 @@ class SttPlanner:
 
     def _named(self, model: str, extra: Mapping[str, Any], language: str | None) -> Plan | Failure:
         name, suffix = split_language(model)
-        found = self.routes.plan(name)
+        found = self.catalogue.plan(name)
         if isinstance(found, Failure) and suffix is not None:
-            found, suffix = self.routes.plan(model), None
+            found, suffix = self.catalogue.plan(model), None
         if isinstance(found, Failure):
             return found
         return tuple(
@@ -108,7 +94,7 @@ class SttPlanner:
                 options={
                     name: value
                     for name, value in {
-                        **self._translated(extra, attempt.provider),
+                        **self.upstreams[attempt.provider].translate(extra),
                         **attempt.options,
                     }.items()
                     if value is not None
@@ -116,24 +102,6 @@ class SttPlanner:
             )
             for attempt in found
         )
-
-    def _translated(self, extra: Mapping[str, Any], provider: str) -> dict[str, Any]:
-        """`extra`, with key terms and speakers also under the provider's names for them."""
-        upstream = self.upstreams[provider]
-        options = dict(extra)
-        terms = upstream.terms_option
-        if terms is not None and is_absent(options.get(terms)):
-            for name in TERMS:
-                value = TEXTS.read(extra[name]) if not is_absent(extra.get(name)) else None
-                if value:
-                    options[terms] = value
-                    break
-        speakers = upstream.speakers_option
-        if speakers is not None and speakers not in options:
-            wanted = [extra[name] for name in SPEAKERS if name in extra]
-            if any(value not in (None, False, "none", "") for value in wanted):
-                options[speakers] = True
-        return options
 
 
 def updated(asked: Asked, update: Update) -> Asked:
@@ -159,12 +127,8 @@ def _translatable(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unique(plan: Plan) -> Plan:
-    """`plan` without a place that stands in it before."""
-    seen = set()
-    kept = []
+    """`plan` with each deployment once, where it stands first."""
+    first: dict[Deployment, Attempt] = {}
     for attempt in plan:
-        place = (attempt.provider, attempt.model)
-        if place not in seen:
-            seen.add(place)
-            kept.append(attempt)
-    return tuple(kept)
+        first.setdefault(attempt.deployment, attempt)
+    return tuple(first.values())

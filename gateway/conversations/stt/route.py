@@ -68,8 +68,8 @@ class SttEndpoint:
         self._connector = connector
         self._metrics = metrics
         self._engines = engines
-        self.routes = Catalogue(config.models, config.accounts(), "stt")
-        self._health = Breaker(self.routes.deployments())
+        self.catalogue = Catalogue(config.models, config.accounts(), "stt")
+        self._health = Breaker(self.catalogue.deployments())
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []
         last: list[str] = []
@@ -77,9 +77,9 @@ class SttEndpoint:
             vendor = find(account.type)
             if vendor.stt is None:
                 continue
-            self._upstreams[name] = vendor.stt(account)
+            self._upstreams[name] = vendor.stt.adapter(account)
             models = [f"{name}/{model}" for model in account.settings.models]
-            models += vendor.models("stt")
+            models += vendor.stt.models
             if vendor.available is None:
                 automatic += models[:1]
             elif vendor.available():
@@ -87,7 +87,7 @@ class SttEndpoint:
         # loaded at the start only where it will be asked
         self._last = tuple(last) if config.stt.local_last or not automatic else ()
         self._planner = SttPlanner(
-            self.routes,
+            self.catalogue,
             config.stt,
             self._upstreams,
             automatic=(*automatic, *last),
@@ -98,7 +98,7 @@ class SttEndpoint:
     def warm(self) -> None:
         """Load the local engine, if there is one, so that the first caller does not wait."""
         for model in self._last:
-            plan = self.routes.plan(model)
+            plan = self.catalogue.plan(model)
             if isinstance(plan, Failure):
                 continue
             for attempt in plan:

@@ -13,10 +13,10 @@ from gateway.upstreams.plan import Attempt, Plan
 
 
 class TtsPlanner:
-    """Plans for /tts. `types` are the vendors' type names by provider."""
+    """Plans for /tts. `types` are the types of the providers."""
 
-    def __init__(self, routes: Catalogue, types: Mapping[str, str]) -> None:
-        self._routes = routes
+    def __init__(self, catalogue: Catalogue, types: Mapping[str, str]) -> None:
+        self._catalogue = catalogue
         self._types = types
 
     def plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
@@ -37,13 +37,13 @@ class TtsPlanner:
         return (*attempts, attempts[0])
 
     def _deployments(self, style: Style) -> list[Attempt] | Failure:
-        plan = self._routes.plan(style.model)
+        plan = self._catalogue.plan(style.model)
         if isinstance(plan, Failure):
             # `provider/model:voice`, as older fallback lists write it
             model, colon, voice = style.model.rpartition(":")
             if not colon or style.voice is not None:
                 return plan
-            shorter = self._routes.plan(model)
+            shorter = self._catalogue.plan(model)
             if isinstance(shorter, Failure):
                 return plan
             plan, style = shorter, replace(style, voice=voice)

@@ -78,8 +78,8 @@ class TtsEndpoint:
         self._door = door
         self._connector = connector
         self._metrics = metrics
-        self.routes = Catalogue(config.models, config.accounts(), "tts")
-        self._health = Breaker(self.routes.deployments())
+        self.catalogue = Catalogue(config.models, config.accounts(), "tts")
+        self._health = Breaker(self.catalogue.deployments())
         self.lines = ConnectionPool(connector, config.tts.connect_timeout_s, config.tts.spare_lines)
         self.workers = Workers()
         self._clips = ClipCache(config.tts.cache) if config.tts.cache.enabled else None
@@ -88,11 +88,11 @@ class TtsEndpoint:
         self._by_process: dict[str, ProcessVoice] = {}
         self._traits: dict[str, Capabilities] = {}
         for name, account in config.accounts().items():
-            make_tts = find(account.type).tts
-            if make_tts is not None:
-                self._add(name, make_tts(account))
+            offer = find(account.type).tts
+            if offer is not None:
+                self._add(name, offer.adapter(account))
         self._planner = TtsPlanner(
-            self.routes, {name: account.type for name, account in config.accounts().items()}
+            self.catalogue, {name: account.type for name, account in config.accounts().items()}
         )
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
         self._bytes_out = metrics.bytes.labels("tts", "out")

@@ -17,7 +17,7 @@ from gateway.upstreams.chat import ChatRequest, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, Offer, ProviderSettings
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -149,9 +149,11 @@ class OpenAIChat:
         return body
 
 
-def in_dialect(dialect: Dialect) -> Callable[[Account], OpenAIChat]:
-    """An adapter class for `Provider.chat`, from its dialect."""
-    return partial(OpenAIChat, dialect=dialect)
+def openai_chat(
+    dialect: Dialect, models: Mapping[str, str] | None = None
+) -> Offer[ProviderSettings, OpenAIChat]:
+    """What a vendor offers whose chat endpoint is OpenAI's, in its own dialect."""
+    return Offer(partial(OpenAIChat, dialect=dialect), models or {})
 
 
 def merged(request: ChatRequest, attempt: Attempt) -> dict[str, Any]:

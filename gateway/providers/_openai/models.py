@@ -131,10 +131,9 @@ def is_vendors(base_url: str) -> bool:
     return base_url.startswith("https://") and host.endswith(_VENDORS_HOSTS)
 
 
-def is_trusted(account: Account) -> bool:
+def is_trusted(account: Account[OpenAIModelsSettings]) -> bool:
     """Whether streams may be relayed as bytes: by the operator's word, or by address."""
-    settings = account.settings
-    word = settings.clean if isinstance(settings, OpenAIModelsSettings) else None
+    word = account.settings.clean
     return is_vendors(account.base_url) if word is None else word
 
 
@@ -142,7 +141,7 @@ class OpenAIModelsChat(OpenAIChat):
     """OpenAI's own models: relayed as bytes from /chat/completions, or translated from /responses
     where a model refuses tools with reasoning."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account[OpenAIModelsSettings]) -> None:
         trusted = is_trusted(account)
         super().__init__(
             account,
@@ -156,9 +155,7 @@ class OpenAIModelsChat(OpenAIChat):
             ),
         )
         self._responses_url = join_url(account.base_url, "responses")
-        settings = account.settings
-        own = settings.tools if isinstance(settings, OpenAIModelsSettings) else None
-        self._tools: Mapping[str, Tools] = TOOLS if own is None else own
+        self._tools = account.settings.tools
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         effort, by_responses = self._way(request, attempt)

@@ -48,16 +48,16 @@ _LANGUAGES: Final[Mapping[str, str]] = {
 
 
 class Transcriptions:
-    """The adapter of a configured server."""
-
-    terms_option: str | None = "keywords"
-    speakers_option: str | None = None
+    """The adapter of one provider."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
     def check(self, given: Mapping[str, Any]) -> Failure | None:
         return options.check(given, OPTIONS)
+
+    def translate(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return options.translated(extra, terms="keywords", speakers=None)
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         given = options.known(attempt.options, OPTIONS)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.stt import SPEAKERS, TERMS
 
 TEXT_CHARS_MAX: Final = 4000
 LIST_ENTRIES_MAX: Final = 1000
@@ -120,6 +121,23 @@ def known(options: Mapping[str, Any], table: Table) -> dict[str, Any]:
         if value is not None:
             read[option.name or name] = value
     return read
+
+
+def translated(extra: Mapping[str, Any], terms: str | None, speakers: str | None) -> dict[str, Any]:
+    """`SttUpstream.translate` for a vendor that takes key terms under the option `terms` and tells
+    speakers apart under `speakers` (None: not at all)."""
+    given = dict(extra)
+    if terms is not None and is_absent(given.get(terms)):
+        for name in TERMS:
+            value = TEXTS.read(extra[name]) if not is_absent(extra.get(name)) else None
+            if value:
+                given[terms] = value
+                break
+    if speakers is not None and speakers not in given:
+        wanted = [extra[name] for name in SPEAKERS if name in extra]
+        if any(value not in (None, False, "none", "") for value in wanted):
+            given[speakers] = True
+    return given
 
 
 def query_string(parameters: Mapping[str, Any]) -> str:

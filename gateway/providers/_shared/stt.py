@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from gateway.providers._shared.options import Table, check
+from gateway.providers._shared.options import Table, check, translated
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
@@ -76,10 +76,12 @@ def most_frequent(speakers: Iterable[str | None]) -> str | None:
 
 
 class SpeechAdapter:
-    """The adapter of a configured account; subclasses say what their options are."""
+    """The adapter of one provider; subclasses say what their options are."""
 
-    terms_option: str | None = None
-    speakers_option: str | None = None
+    terms_option: ClassVar[str | None] = None
+    """Under which option it takes key terms."""
+    speakers_option: ClassVar[str | None] = None
+    """Under which option it tells speakers apart."""
     table: ClassVar[Table] = {}
 
     def __init__(self, account: Account) -> None:
@@ -87,6 +89,9 @@ class SpeechAdapter:
 
     def check(self, given: Mapping[str, Any]) -> Failure | None:
         return check(given, self.table)
+
+    def translate(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return translated(extra, self.terms_option, self.speakers_option)
 
 
 class SocketRecognizer:

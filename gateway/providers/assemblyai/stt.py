@@ -88,10 +88,10 @@ CONTEXT_CHARS_MAX: Final = 1750
 
 
 class AssemblyAIStt(SpeechAdapter):
-    """The adapter of a configured AssemblyAI account."""
+    """The adapter of one AssemblyAI provider."""
 
-    terms_option: str | None = "keyterms_prompt"
-    speakers_option: str | None = "speaker_labels"
+    terms_option = "keyterms_prompt"
+    speakers_option = "speaker_labels"
     table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

@@ -2,20 +2,23 @@
 
 from gateway.providers.cartesia.stt import CartesiaStt
 from gateway.providers.cartesia.tts import CartesiaVoice
-from gateway.upstreams.provider import Provider
+from gateway.upstreams.provider import Offer, Vendor
 
 _TTS_MODELS = "sonic-3.5 sonic-3 sonic-3-latest sonic-latest sonic-2 sonic-turbo sonic".split()
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Cartesia",
     base_url="https://api.cartesia.ai",
     key_variable="CARTESIA_API_KEY",
-    stt=CartesiaStt,
-    stt_models={
-        "cartesia/ink-2": "ink-2",
-        "cartesia/ink-2-latest": "ink-2",
-        "cartesia/ink-whisper": "ink-whisper",
-    },
-    tts=CartesiaVoice,
-    tts_models={"cartesia": "sonic-3", **{f"cartesia/{name}": name for name in _TTS_MODELS}},
+    stt=Offer(
+        CartesiaStt,
+        {
+            "cartesia/ink-2": "ink-2",
+            "cartesia/ink-2-latest": "ink-2",
+            "cartesia/ink-whisper": "ink-whisper",
+        },
+    ),
+    tts=Offer(
+        CartesiaVoice, {"cartesia": "sonic-3", **{f"cartesia/{name}": name for name in _TTS_MODELS}}
+    ),
 )

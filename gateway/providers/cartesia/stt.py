@@ -67,9 +67,9 @@ _MANUAL: Final[Table] = {
 
 
 class CartesiaStt(SpeechAdapter):
-    """The adapter of a configured Cartesia account."""
+    """The adapter of one Cartesia provider."""
 
-    terms_option: str | None = "keyterm"
+    terms_option = "keyterm"
     table: ClassVar[Table] = {**_TURNS, **_MANUAL}
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

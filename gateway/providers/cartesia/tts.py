@@ -62,7 +62,7 @@ _TOP: Final = (
 
 
 class CartesiaVoice:
-    """One account."""
+    """The adapter of one provider."""
 
     traits = TRAITS
 

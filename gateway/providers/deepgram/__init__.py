@@ -2,19 +2,19 @@
 
 from gateway.providers.deepgram.stt import DeepgramStt
 from gateway.providers.deepgram.tts import DeepgramVoice
-from gateway.upstreams.provider import Provider
+from gateway.upstreams.provider import Offer, Vendor
 
 _STT_MODELS = (
     "nova-3 nova-3-medical nova-2 nova-2-medical nova-2-conversationalai nova-2-phonecall "
     "flux-general-en flux-general-multi flux-general"
 ).split()
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Deepgram",
     base_url="https://api.deepgram.com",
     key_variable="DEEPGRAM_API_KEY",
-    stt=DeepgramStt,
-    stt_models={f"deepgram/{name}": name for name in _STT_MODELS},
-    tts=DeepgramVoice,
-    tts_models={"deepgram": "aura-2", "deepgram/aura-2": "aura-2", "deepgram/aura": "aura"},
+    stt=Offer(DeepgramStt, {f"deepgram/{name}": name for name in _STT_MODELS}),
+    tts=Offer(
+        DeepgramVoice, {"deepgram": "aura-2", "deepgram/aura-2": "aura-2", "deepgram/aura": "aura"}
+    ),
 )

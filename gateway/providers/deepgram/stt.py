@@ -132,10 +132,10 @@ _RATES_FLUX: Final = (16_000, 8_000, 24_000, 44_100, 48_000)
 
 
 class DeepgramStt(SpeechAdapter):
-    """The adapter of a configured Deepgram account."""
+    """The adapter of one Deepgram provider."""
 
-    terms_option: str | None = "keyterm"
-    speakers_option: str | None = "diarize"
+    terms_option = "keyterm"
+    speakers_option = "diarize"
     table: ClassVar[Table] = {**_NOVA, **_FLUX}
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

@@ -49,7 +49,7 @@ _CLEAR: Final = orjson.dumps({"type": "Clear"}).decode()
 
 
 class DeepgramVoice:
-    """One account."""
+    """The adapter of one provider."""
 
     traits = TRAITS
 

@@ -2,22 +2,23 @@
 
 from gateway.providers.elevenlabs.stt import ElevenLabsStt
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
-from gateway.upstreams.provider import Provider
+from gateway.upstreams.provider import Offer, Vendor
 
 _TTS_MODELS = (
     "eleven_flash_v2 eleven_flash_v2_5 eleven_turbo_v2 eleven_turbo_v2_5 eleven_multilingual_v2 "
     "eleven_monolingual_v1 eleven_multilingual_v1"
 ).split()
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="ElevenLabs",
     base_url="https://api.elevenlabs.io",
     key_variable="ELEVEN_API_KEY",
-    stt=ElevenLabsStt,
-    stt_models={"elevenlabs/scribe_v2_realtime": "scribe_v2_realtime"},
-    tts=ElevenLabsVoice,
-    tts_models={
-        "elevenlabs": "eleven_turbo_v2_5",
-        **{f"elevenlabs/{name}": name for name in _TTS_MODELS},
-    },
+    stt=Offer(ElevenLabsStt, {"elevenlabs/scribe_v2_realtime": "scribe_v2_realtime"}),
+    tts=Offer(
+        ElevenLabsVoice,
+        {
+            "elevenlabs": "eleven_turbo_v2_5",
+            **{f"elevenlabs/{name}": name for name in _TTS_MODELS},
+        },
+    ),
 )

@@ -87,9 +87,9 @@ _KINDS: Final[Mapping[str, Kind]] = {
 
 
 class ElevenLabsStt(SpeechAdapter):
-    """The adapter of a configured ElevenLabs account."""
+    """The adapter of one ElevenLabs provider."""
 
-    terms_option: str | None = "keyterms"
+    terms_option = "keyterms"
     table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

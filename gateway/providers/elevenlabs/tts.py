@@ -77,7 +77,7 @@ _TAKES_LANGUAGE: Final = ("v2_5", "v3", "v4")
 
 
 class ElevenLabsVoice:
-    """One account."""
+    """The adapter of one provider."""
 
     traits = TRAITS
 

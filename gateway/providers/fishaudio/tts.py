@@ -54,7 +54,7 @@ _PROSODY: Final = ("speed", "volume", "normalize_loudness")
 
 
 class FishAudioVoice:
-    """One account."""
+    """The adapter of one provider."""
 
     traits = TRAITS
 

@@ -51,9 +51,9 @@ END: Final = '{"realtimeInput":{"audioStreamEnd":true}}'
 
 
 class GoogleStt(SpeechAdapter):
-    """The adapter of a configured Gemini account."""
+    """The adapter of one Gemini provider."""
 
-    terms_option: str | None = "custom_vocabulary"
+    terms_option = "custom_vocabulary"
     table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

@@ -59,9 +59,9 @@ _GRPC: Final[Mapping[int, int]] = {3: 400, 5: 404, 7: 403, 8: 429, 13: 500, 14: 
 
 
 class InworldStt(SpeechAdapter):
-    """The adapter of a configured Inworld account."""
+    """The adapter of one Inworld provider."""
 
-    terms_option: str | None = "prompts"
+    terms_option = "prompts"
     table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

@@ -63,7 +63,7 @@ _BY_GRPC: Final = {
 
 
 class InworldVoice:
-    """One account. Its key is base64 already."""
+    """The adapter of one provider. Its key is base64 already."""
 
     traits = TRAITS
 

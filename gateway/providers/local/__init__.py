@@ -4,20 +4,22 @@ from gateway.providers.local.chat import SMOLLM2, LocalChat, can_chat, packaged_
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.stt import WHISPER_BASE, LocalStt, can_transcribe
 from gateway.providers.local.tts import LocalVoice, can_speak
-from gateway.upstreams.provider import Provider
+from gateway.upstreams.provider import Offer, Vendor
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Local",
     base_url="local://",
     key_variable=None,
     key_required=False,
     available=lambda: can_transcribe() or can_speak() or can_chat(),
     settings=LocalSettings,
-    chat=LocalChat if can_chat() else None,
-    # a demo model: 135M parameters
-    chat_models={f"local/{SMOLLM2}": SMOLLM2} if can_chat() and packaged_model() else {},
-    stt=LocalStt,
-    stt_models={"local/whisper": WHISPER_BASE},
-    tts=LocalVoice,
-    tts_models={"local": "kokoro", "local/kokoro": "kokoro"},
+    chat=Offer(
+        LocalChat,
+        # a demo model: 135M parameters
+        {f"local/{SMOLLM2}": SMOLLM2} if packaged_model() else {},
+    )
+    if can_chat()
+    else None,
+    stt=Offer(LocalStt, {"local/whisper": WHISPER_BASE}),
+    tts=Offer(LocalVoice, {"local": "kokoro", "local/kokoro": "kokoro"}),
 )

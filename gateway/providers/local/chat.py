@@ -58,10 +58,9 @@ def models_of(settings: LocalSettings) -> dict[str, Path]:
 class LocalChat(OpenAIChat):
     """llama.cpp's server, wherever its process says that it listens."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account[LocalSettings]) -> None:
         super().__init__(account, _DIALECT)
         settings = account.settings
-        assert isinstance(settings, LocalSettings)
         self.companions: Mapping[str, ManagedProcess] = {
             name: ManagedProcess(
                 name=name,

@@ -29,17 +29,14 @@ def can_transcribe() -> bool:
 class LocalStt:
     """The adapter. Models are the fetched one and those that the configuration names."""
 
-    terms_option: str | None = "keyterms"
-    speakers_option: str | None = None
-
-    def __init__(self, account: Account) -> None:
-        settings = account.settings
-        if not isinstance(settings, LocalSettings):
-            settings = LocalSettings()
-        self._settings = settings
+    def __init__(self, account: Account[LocalSettings]) -> None:
+        self._settings = account.settings
 
     def check(self, given: Mapping[str, Any]) -> Failure | None:
         return options.check(given, _OPTIONS)
+
+    def translate(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return options.translated(extra, terms="keyterms", speakers=None)
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         settings = self._settings

@@ -21,10 +21,8 @@ class LocalVoice:
 
     traits = TRAITS
 
-    def __init__(self, account: Account) -> None:
-        settings = account.settings
-        assert isinstance(settings, LocalSettings)
-        self._settings = settings
+    def __init__(self, account: Account[LocalSettings]) -> None:
+        self._settings = account.settings
 
     def command(self) -> Sequence[str]:
         folder = self._settings.voice_folder or fetch.cache_folder() / "kokoro"

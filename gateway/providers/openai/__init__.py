@@ -5,7 +5,7 @@ from functools import partial
 from gateway.providers._openai.models import OpenAIModelsChat, OpenAIModelsSettings
 from gateway.providers._openai.tts import OpenAISpeech
 from gateway.providers.openai.stt import OpenAIStt
-from gateway.upstreams.provider import Provider
+from gateway.upstreams.provider import Offer, Vendor
 
 _CHAT_MODELS = (
     "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 "
@@ -16,19 +16,21 @@ _CHAT_MODELS = (
 _STT_MODELS = "gpt-realtime-whisper gpt-4o-transcribe gpt-4o-mini-transcribe whisper-1".split()
 _TTS_MODELS = "gpt-4o-mini-tts tts-1 tts-1-hd".split()
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="OpenAI",
     base_url="https://api.openai.com/v1",
     key_variable="OPENAI_API_KEY",
     settings=OpenAIModelsSettings,
-    chat=OpenAIModelsChat,
-    chat_models={f"openai/{name}": name for name in _CHAT_MODELS},
-    stt=OpenAIStt,
-    stt_models={
-        "openai/gpt-live-transcribe": "gpt-live-transcribe",
-        "openai": "gpt-live-transcribe",
-        **{f"openai/{name}": name for name in _STT_MODELS},
-    },
-    tts=partial(OpenAISpeech, voice="alloy"),
-    tts_models={f"openai/{name}": name for name in _TTS_MODELS},
+    chat=Offer(OpenAIModelsChat, {f"openai/{name}": name for name in _CHAT_MODELS}),
+    stt=Offer(
+        OpenAIStt,
+        {
+            "openai/gpt-live-transcribe": "gpt-live-transcribe",
+            "openai": "gpt-live-transcribe",
+            **{f"openai/{name}": name for name in _STT_MODELS},
+        },
+    ),
+    tts=Offer(
+        partial(OpenAISpeech, voice="alloy"), {f"openai/{name}": name for name in _TTS_MODELS}
+    ),
 )

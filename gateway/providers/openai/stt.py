@@ -71,9 +71,9 @@ _ITEM: Final = "conversation.item.input_audio_transcription."
 
 
 class OpenAIStt(SpeechAdapter):
-    """The adapter of a configured OpenAI account."""
+    """The adapter of one OpenAI provider."""
 
-    terms_option: str | None = "keywords"
+    terms_option = "keywords"
     table: ClassVar[Table] = {**RECORDING_OPTIONS, **_OPTIONS}
 
     def __init__(self, account: Account) -> None:

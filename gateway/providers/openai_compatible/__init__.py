@@ -5,7 +5,7 @@ from pydantic import Field
 from gateway.providers._openai.dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
 from gateway.providers._openai.stt import Transcriptions
 from gateway.providers._openai.tts import OpenAISpeech
-from gateway.upstreams.provider import Account, Provider, ProviderSettings
+from gateway.upstreams.provider import Account, Offer, ProviderSettings, Vendor
 
 
 class Settings(ProviderSettings):
@@ -26,25 +26,22 @@ class Settings(ProviderSettings):
 _DIALECT = Dialect(extras=PROXIED_EXTRAS)
 
 
-def _chat(account: Account) -> OpenAIChat:
-    settings = account.settings
-    clean = isinstance(settings, Settings) and settings.clean
-    return OpenAIChat(account, CLEAN if clean else _DIALECT)
+def _chat(account: Account[Settings]) -> OpenAIChat:
+    return OpenAIChat(account, CLEAN if account.settings.clean else _DIALECT)
 
 
-def _speech(account: Account) -> OpenAISpeech:
+def _speech(account: Account[Settings]) -> OpenAISpeech:
     settings = account.settings
-    assert isinstance(settings, Settings)
     return OpenAISpeech(account, rate=settings.speech_rate, look_ahead=settings.speech_look_ahead)
 
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="OpenAI-compatible server",
     base_url=None,
     key_variable="OPENAI_COMPATIBLE_API_KEY",
     key_required=False,
-    chat=_chat,
     settings=Settings,
-    tts=_speech,
-    stt=Transcriptions,
+    chat=Offer(_chat),
+    tts=Offer(_speech),
+    stt=Offer(Transcriptions),
 )

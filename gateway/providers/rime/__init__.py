@@ -1,14 +1,13 @@
 """Rime: https://docs.rime.ai."""
 
 from gateway.providers.rime.tts import RimeVoice
-from gateway.upstreams.provider import Provider
+from gateway.upstreams.provider import Offer, Vendor
 
 _TTS_MODELS = "coda arcana mistv3 mistv2 mist".split()
 
-PROVIDER = Provider(
+VENDOR = Vendor(
     title="Rime",
     base_url="https://users-ws.rime.ai",
     key_variable="RIME_API_KEY",
-    tts=RimeVoice,
-    tts_models={"rime": "coda", **{f"rime/{name}": name for name in _TTS_MODELS}},
+    tts=Offer(RimeVoice, {"rime": "coda", **{f"rime/{name}": name for name in _TTS_MODELS}}),
 )

@@ -69,7 +69,7 @@ _STATUS: Final = re.compile(r"^\s*([1-5]\d\d)\b")
 
 
 class RimeVoice:
-    """One account."""
+    """The adapter of one provider."""
 
     traits = TRAITS
 

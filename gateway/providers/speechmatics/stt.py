@@ -124,10 +124,10 @@ LEAST_S: Final = 60.0
 
 
 class SpeechmaticsStt(SpeechAdapter):
-    """The adapter of a configured Speechmatics account."""
+    """The adapter of one Speechmatics provider."""
 
-    terms_option: str | None = "additional_vocab"
-    speakers_option: str | None = "diarization"
+    terms_option = "additional_vocab"
+    speakers_option = "diarization"
     table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

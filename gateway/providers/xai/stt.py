@@ -65,10 +65,10 @@ _HINTS: Final = (
 
 
 class XaiStt(SpeechAdapter):
-    """The adapter of a configured xAI account."""
+    """The adapter of one xAI provider."""
 
-    terms_option: str | None = "keyterm"
-    speakers_option: str | None = "diarize"
+    terms_option = "keyterm"
+    speakers_option = "diarize"
     table = _OPTIONS
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:

@@ -57,7 +57,7 @@ _DONE: Final = orjson.dumps({"type": "text.done"}).decode()
 
 
 class XaiVoice:
-    """One account."""
+    """The adapter of one provider."""
 
     traits = TRAITS
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from gateway.conversations.bargein.session import (
     Ask,
     BargeinSession,
     Close,
+    Event,
     SendToClient,
 )
-from gateway.engines.types import FrameModelCard
+from gateway.engines.types import Floats, FrameModelCard
 from gateway.upstreams.events import DEADLINE_PASSED, Binary, ClientLeft, Text
 
 CARD = FrameModelCard("m", "1", 16000, 400, 0.6)
@@ -46,21 +48,27 @@ def window(created_at: int = 7, samples: int = 1600) -> Binary:
     return Binary(struct.pack("<Q", created_at) + b"\1\0" * samples)
 
 
-def said(actions: list) -> list[dict]:
+def told(action: SendToClient | Ask | Close) -> dict[str, Any]:
+    assert isinstance(action, SendToClient)
+    message: dict[str, Any] = json.loads(action.text)
+    return message
+
+
+def said(actions: list[Any]) -> list[dict[str, Any]]:
     return [json.loads(action.text) for action in actions if isinstance(action, SendToClient)]
 
 
-def probabilities(*values: float) -> np.ndarray:
+def probabilities(*values: float) -> Floats:
     return np.array(values, np.float32)
 
 
-def test_a_session_is_created_with_the_models_threshold():
+def test_a_session_is_created_with_the_models_threshold() -> None:
     assert said(a_session().handle(create(threshold=None), 0.0)) == [
         {"type": "session.created", "default_threshold": 0.6}
     ]
 
 
-def test_a_window_is_asked_about_and_answered_with_its_key():
+def test_a_window_is_asked_about_and_answered_with_its_key() -> None:
     session = opened()
     created_at = 2**64 - 1
     assert session.handle(window(created_at), 0.1) == [Ask(created_at, b"\1\0" * 1600)]
@@ -85,14 +93,16 @@ def test_a_window_is_asked_about_and_answered_with_its_key():
         ({"threshold": None}, (0.6, 0.7), "bargein_detected"),
     ],
 )
-def test_the_clients_threshold_and_frames_decide(changes: dict, values: tuple, kind: str):
+def test_the_clients_threshold_and_frames_decide(
+    changes: dict[str, Any], values: tuple[Any, ...], kind: str
+) -> None:
     session = opened(**changes)
     session.handle(window(), 0.1)
     (answer,) = said(session.handle(Answered(7, probabilities(*values), 0.004), 0.2))
     assert answer["type"] == kind
 
 
-def test_a_window_that_was_overtaken_is_answered_with_what_is_known():
+def test_a_window_that_was_overtaken_is_answered_with_what_is_known() -> None:
     session = opened()
     (first,) = said(session.handle(Answered(1, None), 0.1))
     assert first == {
@@ -109,9 +119,9 @@ def test_a_window_that_was_overtaken_is_answered_with_what_is_known():
     assert session.report.stale == 2
 
 
-def test_a_session_is_closed_as_asked():
+def test_a_session_is_closed_as_asked() -> None:
     tell, close = opened().handle(Text('{"type": "session.close"}'), 1.0)
-    assert json.loads(tell.text) == {"type": "session.closed"}
+    assert told(tell) == {"type": "session.closed"}
     assert close == Close(1000)
 
 
@@ -136,9 +146,9 @@ def test_a_session_is_closed_as_asked():
         (window(), "before session.create"),
     ],
 )
-def test_a_bad_beginning_is_told_and_closed(event: object, named: str):
+def test_a_bad_beginning_is_told_and_closed(event: Event, named: str) -> None:
     tell, close = a_session().handle(event, 0.0)
-    error = json.loads(tell.text)
+    error = told(tell)
     assert error["type"] == "error"
     assert error["code"] == 400
     assert error["session_id"] == "bargein_1"
@@ -147,9 +157,10 @@ def test_a_bad_beginning_is_told_and_closed(event: object, named: str):
     assert close.code == 1008
 
 
-def test_a_second_create_is_an_error():
+def test_a_second_create_is_an_error() -> None:
     tell, close = opened().handle(create(), 0.1)
-    assert "before" in json.loads(tell.text)["message"]
+    assert "before" in told(tell)["message"]
+    assert isinstance(close, Close)
     assert close.code == 1008
 
 
@@ -163,7 +174,7 @@ def test_a_second_create_is_an_error():
         (b"12345678" + b"x" * 96002, "at most 3 s"),
     ],
 )
-def test_a_bad_window_is_told_and_the_session_goes_on(data: bytes, named: str):
+def test_a_bad_window_is_told_and_the_session_goes_on(data: bytes, named: str) -> None:
     session = opened()
     (error,) = said(session.handle(Binary(data), 0.1))
     assert error["type"] == "error"
@@ -172,27 +183,27 @@ def test_a_bad_window_is_told_and_the_session_goes_on(data: bytes, named: str):
     assert session.handle(window(), 0.2) == [Ask(7, b"\1\0" * 1600)]
 
 
-def test_a_client_that_sends_nothing_but_bad_windows_is_closed():
+def test_a_client_that_sends_nothing_but_bad_windows_is_closed() -> None:
     session = opened()
     for _ in range(BAD_WINDOWS_MAX - 1):
         assert len(session.handle(Binary(b""), 0.1)) == 1
     assert isinstance(session.handle(Binary(b""), 0.1)[-1], Close)
 
 
-def test_the_longest_window_is_three_seconds():
+def test_the_longest_window_is_three_seconds() -> None:
     assert opened().handle(window(samples=48000), 0.1) == [Ask(7, b"\1\0" * 48000)]
 
 
-def test_a_session_on_which_nothing_moves_ends_with_its_reason():
+def test_a_session_on_which_nothing_moves_ends_with_its_reason() -> None:
     session = opened()
     session.handle(window(), 30.0)
     assert session.deadline == 90.0
     tell, close = session.handle(DEADLINE_PASSED, 90.0)
-    assert json.loads(tell.text)["code"] == 408
+    assert told(tell)["code"] == 408
     assert isinstance(close, Close)
 
 
-def test_nothing_is_said_after_the_client_left():
+def test_nothing_is_said_after_the_client_left() -> None:
     session = opened()
     assert session.handle(ClientLeft(1006), 0.1) == [Close(1000)]
     assert session.handle(Answered(7, probabilities(0.1), 0.1), 0.2) == []

@@ -1,5 +1,8 @@
 """A chat request: falling back without a trace, and never after the first content."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
 import pytest
 
@@ -27,7 +30,8 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Limits
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig, HedgeConfig
-from gateway.upstreams.chat import ChatRequest, ReaderUpdate
+from gateway.upstreams.chat import ChatRequest, ChatUpstream, Reader, ReaderUpdate
+from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import (
     DEADLINE_PASSED,
@@ -37,15 +41,23 @@ from gateway.upstreams.events import (
     ConnectionFailed,
     ResponseHead,
 )
-from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account
+from gateway.upstreams.plan import Attempt, Plan
+from gateway.upstreams.provider import Account, ProviderSettings
 
 CONFIG = ChatConfig(
     first_token_timeout_s=5, idle_timeout_s=4, total_timeout_s=60, keepalive_s=3, rounds=1
 )
 PLAN = (Attempt("acme", "a-1"), Attempt("zeus", "z-1"))
 UPSTREAMS = {
-    name: OpenAIChat(Account(name, "openai-compatible", f"http://{name}/v1", api_key=f"k-{name}"))
+    name: OpenAIChat(
+        Account(
+            name,
+            "openai-compatible",
+            f"http://{name}/v1",
+            api_key=f"k-{name}",
+            settings=ProviderSettings(),
+        )
+    )
     for name in ("acme", "zeus")
 }
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
@@ -57,14 +69,14 @@ REFUSED = Failure(Kind.UNREACHABLE, "the provider could not be reached")
 SILENT = Failure(Kind.TIMEOUT, "the provider could not be reached in time")
 
 
-def a_session(plan=PLAN, *, stream: bool = True, **body: object) -> ChatSession:
+def a_session(plan: Plan = PLAN, *, stream: bool = True, **body: Any) -> ChatSession:
     request = ChatRequest(
         {"model": "m", "messages": [{"role": "user"}], "stream": stream, **body}, "m", stream
     )
     return ChatSession(request, plan, UPSTREAMS, CONFIG, now=0.0)
 
 
-def begun(**kwargs: object) -> ChatSession:
+def begun(**kwargs: Any) -> ChatSession:
     session = a_session(**kwargs)
     session.handle(Begin(), 0.0)
     return session
@@ -78,12 +90,13 @@ def written(actions: list[Action]) -> bytes:
     return b"".join(action.data for action in actions if isinstance(action, Write))
 
 
-def error_of(data: bytes) -> dict:
+def error_of(data: bytes) -> dict[str, Any]:
     assert data.startswith(b"data: {")
-    return orjson.loads(data.removeprefix(b"data: "))["error"]
+    error: dict[str, Any] = orjson.loads(data.removeprefix(b"data: "))["error"]
+    return error
 
 
-def test_a_request_is_passed_on_with_what_we_do_not_know_and_the_upstreams_name_of_the_model():
+def test_a_request_is_passed_on_with_what_we_do_not_know_and_the_providers_name_for_it() -> None:
     (action,) = a_session(verbosity="low", tools=[{"x": 1}]).handle(Begin(), 0.0)
     assert isinstance(action, Open)
     assert action.dial.url == "http://acme/v1/chat/completions"
@@ -94,7 +107,7 @@ def test_a_request_is_passed_on_with_what_we_do_not_know_and_the_upstreams_name_
     assert body["tools"] == [{"x": 1}]
 
 
-def test_a_deployments_options_are_merged_and_null_removes_one():
+def test_a_deployments_options_are_merged_and_null_removes_one() -> None:
     plan = (Attempt("acme", "a-1", {"seed": None, "temperature": 0.5}),)
     (action,) = a_session(plan=plan, seed=1).handle(Begin(), 0.0)
     assert isinstance(action, Open)
@@ -103,12 +116,12 @@ def test_a_deployments_options_are_merged_and_null_removes_one():
     assert body["temperature"] == 0.5
 
 
-def test_credentials_stay_out_of_what_is_printed():
+def test_credentials_stay_out_of_what_is_printed() -> None:
     (action,) = a_session().handle(Begin(), 0.0)
     assert "k-acme" not in repr(action)
 
 
-def test_an_answer_is_relayed_and_ends_cleanly():
+def test_an_answer_is_relayed_and_ends_cleanly() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     assert session.handle(BodyChunk(1, ROLE), 0.2) == []
@@ -144,7 +157,9 @@ def test_an_answer_is_relayed_and_ends_cleanly():
         [ResponseHead(1, 200, {}), BodyChunk(1, b"data: " + b"x" * 2_000_000)],
     ],
 )
-def test_a_failure_before_the_first_content_leads_to_the_next_without_a_trace(events: list):
+def test_a_failure_before_the_first_content_leads_to_the_next_without_a_trace(
+    events: list[Any],
+) -> None:
     session = begun()
     *before, last = events
     for event in before:
@@ -160,7 +175,7 @@ def test_a_failure_before_the_first_content_leads_to_the_next_without_a_trace(ev
     assert session.report.tries[1].failure is None
 
 
-def test_a_first_token_that_does_not_come_leads_to_the_next():
+def test_a_first_token_that_does_not_come_leads_to_the_next() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, b": still thinking\n\n"), 4.9)
@@ -169,7 +184,7 @@ def test_a_first_token_that_does_not_come_leads_to_the_next():
     assert names(actions) == ["Drop", "Open"]
 
 
-def test_a_late_word_of_an_upstream_that_was_let_go_is_ignored():
+def test_a_late_word_of_an_upstream_that_was_let_go_is_ignored() -> None:
     session = begun()
     session.handle(ConnectionFailed(1, REFUSED), 0.1)
     for late in (
@@ -189,7 +204,9 @@ def test_a_late_word_of_an_upstream_that_was_let_go_is_ignored():
         BodyChunk(1, b'data: {"error": {"message": "x"}}\n\n'),
     ],
 )
-def test_after_the_first_content_a_failure_is_told_and_the_answer_never_ends_cleanly(event):
+def test_after_the_first_content_a_failure_is_told_and_the_answer_never_ends_cleanly(
+    event: Any,
+) -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, HELLO), 0.2)
@@ -199,7 +216,7 @@ def test_after_the_first_content_a_failure_is_told_and_the_answer_never_ends_cle
     assert not any(isinstance(action, Open | Finish) for action in actions)
 
 
-def test_half_an_event_is_not_passed_on_before_the_error():
+def test_half_an_event_is_not_passed_on_before_the_error() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, HELLO), 0.2)
@@ -208,7 +225,7 @@ def test_half_an_event_is_not_passed_on_before_the_error():
     assert error_of(written(actions))["code"] == "stream_interrupted"
 
 
-def test_a_pause_in_the_answer_that_is_too_long_is_a_failure():
+def test_a_pause_in_the_answer_that_is_too_long_is_a_failure() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, HELLO), 1.0)
@@ -217,14 +234,14 @@ def test_a_pause_in_the_answer_that_is_too_long_is_a_failure():
     assert error_of(written(actions))["code"] == "upstream_timeout"
 
 
-def test_a_silent_upstream_is_covered_by_comments_well_under_the_clients_ten_seconds():
+def test_a_silent_upstream_is_covered_by_comments_well_under_the_clients_ten_seconds() -> None:
     session = begun()
     assert session.deadline == 3.0
     assert session.handle(DEADLINE_PASSED, 3.0) == [Start(), Write(KEEPALIVE)]
     assert session.deadline == 5.0
 
 
-def test_when_all_fail_the_last_failure_is_answered():
+def test_when_all_fail_the_last_failure_is_answered() -> None:
     session = begun()
     session.handle(ConnectionFailed(1, SILENT), 0.1)
     session.handle(ResponseHead(2, 429, {"retry-after": "7"}), 0.2)
@@ -236,7 +253,7 @@ def test_when_all_fail_the_last_failure_is_answered():
     assert refused.failure.provider == "zeus"
 
 
-def test_when_all_fail_after_a_comment_was_sent_the_error_is_an_event():
+def test_when_all_fail_after_a_comment_was_sent_the_error_is_an_event() -> None:
     session = begun()
     session.handle(DEADLINE_PASSED, 3.0)
     session.handle(ConnectionFailed(1, SILENT), 3.1)
@@ -244,7 +261,7 @@ def test_when_all_fail_after_a_comment_was_sent_the_error_is_an_event():
     assert names(actions) == ["Drop", "Write", "BreakOff"]
 
 
-def test_a_refusal_that_nobody_else_can_be_asked_about_is_told():
+def test_a_refusal_that_nobody_else_can_be_asked_about_is_told() -> None:
     session = begun(plan=PLAN[:1])
     session.handle(ResponseHead(1, 400, {}), 0.1)
     body = b'{"error": {"message": "messages[0].content: too long", "param": "messages"}}'
@@ -255,7 +272,7 @@ def test_a_refusal_that_nobody_else_can_be_asked_about_is_told():
     assert refused.failure.param == "messages"
 
 
-def test_a_refused_key_is_not_tried_again_at_the_same_provider():
+def test_a_refused_key_is_not_tried_again_at_the_same_provider() -> None:
     session = begun(plan=(PLAN[0], Attempt("acme", "a-2"), PLAN[1]))
     session.handle(ResponseHead(1, 401, {}), 0.1)
     _, opened = session.handle(BodyEnd(1), 0.2)
@@ -263,7 +280,7 @@ def test_a_refused_key_is_not_tried_again_at_the_same_provider():
     assert opened.dial.url.startswith("http://zeus/")
 
 
-def test_the_operators_bad_key_is_never_the_callers_401():
+def test_the_operators_bad_key_is_never_the_callers_401() -> None:
     session = begun(plan=PLAN[:1])
     session.handle(ResponseHead(1, 401, {}), 0.1)
     _, refused = session.handle(BodyEnd(1), 0.2)
@@ -271,7 +288,7 @@ def test_the_operators_bad_key_is_never_the_callers_401():
     assert refused.failure.status == 502
 
 
-def test_an_empty_answer_of_the_last_upstream_is_passed_on():
+def test_an_empty_answer_of_the_last_upstream_is_passed_on() -> None:
     session = begun(plan=PLAN[:1])
     session.handle(ResponseHead(1, 200, {}), 0.1)
     assert names(session.handle(BodyChunk(1, ROLE + FINISH + DONE), 0.2)) == [
@@ -282,7 +299,7 @@ def test_an_empty_answer_of_the_last_upstream_is_passed_on():
     ]
 
 
-def test_a_client_that_leaves_cancels_its_upstream():
+def test_a_client_that_leaves_cancels_its_upstream() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     assert session.handle(ClientLeft(), 0.2) == [Drop(1), BreakOff()]
@@ -290,7 +307,7 @@ def test_a_client_that_leaves_cancels_its_upstream():
     assert session.deadline is None
 
 
-def test_all_time_together_is_bounded():
+def test_all_time_together_is_bounded() -> None:
     session = begun(plan=PLAN * 50)
     now, opened = 0.0, 1
     while session.deadline is not None and now < 100:
@@ -300,7 +317,7 @@ def test_all_time_together_is_bounded():
     assert opened == 12
 
 
-def test_an_answer_that_is_not_streamed_comes_whole():
+def test_an_answer_that_is_not_streamed_comes_whole() -> None:
     session = begun(stream=False)
     body = b'{"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}'
     session.handle(ResponseHead(1, 200, {}), 0.1)
@@ -310,7 +327,7 @@ def test_an_answer_that_is_not_streamed_comes_whole():
     assert session.report.usage is not None
 
 
-def test_an_answer_that_is_not_streamed_falls_back_whenever_it_breaks():
+def test_an_answer_that_is_not_streamed_falls_back_whenever_it_breaks() -> None:
     session = begun(stream=False)
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, b'{"choices"'), 0.2)
@@ -318,7 +335,7 @@ def test_an_answer_that_is_not_streamed_falls_back_whenever_it_breaks():
     assert names(actions) == ["Drop", "Open"]
 
 
-def test_reasoning_is_not_held_without_bound():
+def test_reasoning_is_not_held_without_bound() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     thought = b'data: {"choices":[{"delta":{"reasoning":"' + b"x" * 600_000 + b'"}}]}\n\n'
@@ -329,7 +346,9 @@ def test_reasoning_is_not_held_without_bound():
 # -- the same once more, and whom to turn to
 
 
-def answered(session: ChatSession, number: int, status: int, body: bytes = b"", now: float = 0.2):
+def answered(
+    session: ChatSession, number: int, status: int, body: bytes = b"", now: float = 0.2
+) -> list[Action]:
     session.handle(ResponseHead(number, status, {}), now)
     session.handle(BodyChunk(number, body), now)
     return session.handle(BodyEnd(number), now)
@@ -339,26 +358,29 @@ def opened(actions: list[Action]) -> list[str]:
     return [action.dial.url.split("/")[2] for action in actions if isinstance(action, Open)]
 
 
-def asked(actions: list[Action]) -> dict:
+def asked(actions: list[Action]) -> dict[str, Any]:
     (action,) = (action for action in actions if isinstance(action, Open))
-    return orjson.loads(action.dial.body)
+    body: dict[str, Any] = orjson.loads(action.dial.body)
+    return body
 
 
-def test_an_upstream_that_cannot_be_reached_is_tried_once_more_at_once_then_the_next():
+def test_an_upstream_that_cannot_be_reached_is_tried_once_more_at_once_then_the_next() -> None:
     session = begun()
     assert opened(session.handle(ConnectionFailed(1, REFUSED), 0.1)) == ["acme"]
     assert opened(session.handle(ConnectionFailed(2, REFUSED), 0.2)) == ["zeus"]
 
 
 @pytest.mark.parametrize("status", [409, 499])
-def test_a_conflict_is_tried_once_more_at_once_then_the_next(status: int):
+def test_a_conflict_is_tried_once_more_at_once_then_the_next(status: int) -> None:
     session = begun()
     assert opened(answered(session, 1, status)) == ["acme"]
     assert opened(answered(session, 2, status)) == ["zeus"]
 
 
 @pytest.mark.parametrize("status", [408, 498, 500, 502, 503, 504, 520])
-def test_a_server_error_is_tried_once_more_after_a_pause_only_if_nobody_else_is_left(status: int):
+def test_a_server_error_is_tried_once_more_after_a_pause_only_if_nobody_else_is_left(
+    status: int,
+) -> None:
     assert opened(answered(begun(), 1, status)) == ["zeus"]
     alone = begun(plan=PLAN[:1])
     assert answered(alone, 1, status, now=1.0) == [Drop(1)]
@@ -368,11 +390,11 @@ def test_a_server_error_is_tried_once_more_after_a_pause_only_if_nobody_else_is_
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 424, 429, 434, 529])
-def test_what_would_fail_again_is_not_tried_again(status: int):
+def test_what_would_fail_again_is_not_tried_again(status: int) -> None:
     assert names(answered(begun(plan=PLAN[:1]), 1, status)) == ["Drop", "Refuse"]
 
 
-def test_a_parameter_that_is_refused_is_left_out_and_the_same_provider_asked():
+def test_a_parameter_that_is_refused_is_left_out_and_the_same_provider_asked() -> None:
     session = begun(seed=1, temperature=0.5)
     body = b'{"error": {"message": "m", "code": "unsupported_parameter", "param": "seed"}}'
     sent = asked(answered(session, 1, 400, body))
@@ -382,7 +404,9 @@ def test_a_parameter_that_is_refused_is_left_out_and_the_same_provider_asked():
 
 
 @pytest.mark.parametrize("param", ["tools", "messages[0].name", "verbosity", None])
-def test_a_parameter_that_cannot_be_left_out_leads_to_the_next_and_last_to_a_400(param):
+def test_a_parameter_that_cannot_be_left_out_leads_to_the_next_and_last_to_a_400(
+    param: str | None,
+) -> None:
     session = begun(tools=[{}])
     error = {"message": "m", "code": "unsupported_parameter", "param": param}
     body = orjson.dumps({"error": error})
@@ -392,7 +416,7 @@ def test_a_parameter_that_cannot_be_left_out_leads_to_the_next_and_last_to_a_400
     assert refused.failure.status == 400
 
 
-def test_only_so_many_parameters_are_left_out():
+def test_only_so_many_parameters_are_left_out() -> None:
     session = begun(plan=PLAN[:1], **dict.fromkeys("abcdef", 1))
     actions: list[Action] = []
     for number, name in enumerate("abcdef", 1):
@@ -404,7 +428,7 @@ def test_only_so_many_parameters_are_left_out():
     assert isinstance(actions[-1], Refuse)
 
 
-def test_a_request_too_long_for_one_goes_where_there_may_be_more_room():
+def test_a_request_too_long_for_one_goes_where_there_may_be_more_room() -> None:
     small, same, unknown, large = (
         Attempt("acme", "a-1", context_tokens=8_000),
         Attempt("zeus", "z-0", context_tokens=8_000),
@@ -423,13 +447,13 @@ def test_a_request_too_long_for_one_goes_where_there_may_be_more_room():
 POLICY = b'{"error": {"code": "content_filter", "message": "no"}}'
 
 
-def test_what_a_policy_forbids_is_answered_at_once():
+def test_what_a_policy_forbids_is_answered_at_once() -> None:
     (_, refused) = answered(begun(), 1, 400, POLICY)
     assert isinstance(refused, Refuse)
     assert refused.failure.status == 400
 
 
-def test_what_a_policy_forbids_is_tried_elsewhere_if_the_operator_says_so():
+def test_what_a_policy_forbids_is_tried_elsewhere_if_the_operator_says_so() -> None:
     config = CONFIG.model_copy(update={"retry_content_policy": True})
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
     session = ChatSession(request, PLAN, UPSTREAMS, config, now=0.0)
@@ -437,7 +461,7 @@ def test_what_a_policy_forbids_is_tried_elsewhere_if_the_operator_says_so():
     assert opened(answered(session, 1, 400, POLICY)) == ["zeus"]
 
 
-def test_a_callers_own_fault_keeps_the_providers_words():
+def test_a_callers_own_fault_keeps_the_providers_words() -> None:
     body = b'{"error": {"message": "bad", "type": "t", "code": "c", "param": "p"}}'
     (_, refused) = answered(begun(plan=PLAN[:1]), 1, 400, body)
     assert isinstance(refused, Refuse)
@@ -449,7 +473,7 @@ def test_a_callers_own_fault_keeps_the_providers_words():
     }
 
 
-def test_when_all_fail_the_operators_troubles_are_told_last():
+def test_when_all_fail_the_operators_troubles_are_told_last() -> None:
     session = begun()
     answered(session, 1, 429)
     refused = answered(session, 2, 401)[-1]
@@ -460,7 +484,7 @@ def test_when_all_fail_the_operators_troubles_are_told_last():
 # -- health
 
 
-def test_a_resting_provider_is_asked_last():
+def test_a_resting_provider_is_asked_last() -> None:
     shared = Shared(CONFIG, Breaker({("acme", "a-1"), ("zeus", "z-1")}))
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
 
@@ -479,7 +503,7 @@ def test_a_resting_provider_is_asked_last():
     assert opened(third.handle(Begin(), 6.0)) == ["acme"]
 
 
-def test_headers_that_say_nothing_is_left_spare_the_next_caller_a_refusal():
+def test_headers_that_say_nothing_is_left_spare_the_next_caller_a_refusal() -> None:
     shared = Shared(CONFIG, Breaker({("acme", "a-1"), ("zeus", "z-1")}))
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
     session = ChatSession(request, PLAN, UPSTREAMS, CONFIG, 0.0, shared)
@@ -493,7 +517,7 @@ def test_headers_that_say_nothing_is_left_spare_the_next_caller_a_refusal():
 # -- hedging
 
 
-def hedged(plan=PLAN, **hedge: object) -> ChatSession:
+def hedged(plan: Plan = PLAN, **hedge: Any) -> ChatSession:
     config = CONFIG.model_copy(
         update={"hedge": HedgeConfig(**{"enabled": True, "after_s": 1.0, **hedge})}
     )
@@ -503,7 +527,7 @@ def hedged(plan=PLAN, **hedge: object) -> ChatSession:
     return session
 
 
-def test_a_silent_upstream_gets_company_and_the_first_to_speak_wins():
+def test_a_silent_upstream_gets_company_and_the_first_to_speak_wins() -> None:
     session = hedged()
     assert session.deadline == 1.0
     assert opened(session.handle(DEADLINE_PASSED, 1.0)) == ["zeus"]
@@ -523,33 +547,33 @@ def test_a_silent_upstream_gets_company_and_the_first_to_speak_wins():
     assert session.report.served is second
 
 
-def test_the_first_may_still_win():
+def test_the_first_may_still_win() -> None:
     session = hedged()
     session.handle(DEADLINE_PASSED, 1.0)
     assert session.handle(BodyChunk(1, HELLO), 1.2) == [Drop(2), Start(), Write(HELLO)]
 
 
-def test_a_failure_beside_a_hedge_costs_nothing():
+def test_a_failure_beside_a_hedge_costs_nothing() -> None:
     session = hedged()
     session.handle(DEADLINE_PASSED, 1.0)
     assert session.handle(ConnectionFailed(1, SILENT), 1.2) == [Drop(1)]
     assert session.handle(BodyChunk(2, HELLO), 1.3) == [Start(), Write(HELLO)]
 
 
-def test_an_upstream_that_reasons_gets_no_company():
+def test_an_upstream_that_reasons_gets_no_company() -> None:
     session = hedged()
     thought = b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n'
     assert session.handle(BodyChunk(1, thought), 0.5) == []
     assert session.deadline == 3.0  # the comment
 
 
-def test_so_many_are_asked_and_no_more():
+def test_so_many_are_asked_and_no_more() -> None:
     session = hedged(plan=(*PLAN, PLAN[0]), extra_max=1)
     session.handle(DEADLINE_PASSED, 1.0)
     assert session.handle(DEADLINE_PASSED, 2.0) == [Start(), Write(KEEPALIVE)]
 
 
-def test_hedges_are_a_share_of_all_requests():
+def test_hedges_are_a_share_of_all_requests() -> None:
     hedges = HedgeBudget(0.25)
     spent = 0
     for _ in range(100):
@@ -558,7 +582,7 @@ def test_hedges_are_a_share_of_all_requests():
     assert 25 <= spent <= 26
 
 
-def test_without_a_time_the_deployments_own_p95_decides():
+def test_without_a_time_the_deployments_own_p95_decides() -> None:
     config = CONFIG.model_copy(update={"hedge": HedgeConfig(enabled=True)})
     shared = Shared(config)
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
@@ -566,10 +590,11 @@ def test_without_a_time_the_deployments_own_p95_decides():
         shared.breaker.record_ttft(PLAN[0], 0.5 + i / 1000)
     session = ChatSession(request, PLAN, UPSTREAMS, config, 0.0, shared)
     session.handle(Begin(), 0.0)
+    assert session.deadline is not None
     assert 0.5 < session.deadline < 0.6
 
 
-def test_a_client_that_leaves_cancels_both():
+def test_a_client_that_leaves_cancels_both() -> None:
     session = hedged()
     session.handle(DEADLINE_PASSED, 1.0)
     assert session.handle(ClientLeft(), 1.1) == [Drop(1), Drop(2), BreakOff()]
@@ -578,7 +603,9 @@ def test_a_client_that_leaves_cancels_both():
 # -- places
 
 
-def limited(shared: Shared, priority: str = "standard", plan=PLAN[:1], now: float = 0.0):
+def limited(
+    shared: Shared, priority: str = "standard", plan: Plan = PLAN[:1], now: float = 0.0
+) -> tuple[ChatSession, list[Action]]:
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
     session = ChatSession(request, plan, UPSTREAMS, CONFIG, now, shared, RANKS[priority])
     return session, session.handle(Begin(), now)
@@ -588,7 +615,7 @@ def one_place() -> Shared:
     return Shared(CONFIG, None, ConcurrencyLimiter({("acme", "a-1"): Limits(concurrency=1)}))
 
 
-def test_a_request_waits_for_a_place_and_is_asked_once_it_is_granted():
+def test_a_request_waits_for_a_place_and_is_asked_once_it_is_granted() -> None:
     shared = one_place()
     first, _ = limited(shared)
     second, (wait,) = limited(shared)
@@ -600,7 +627,7 @@ def test_a_request_waits_for_a_place_and_is_asked_once_it_is_granted():
     assert opened(second.handle(Granted(1), 1.0)) == ["acme"]
 
 
-def test_a_place_is_returned_however_an_attempt_ends():
+def test_a_place_is_returned_however_an_attempt_ends() -> None:
     for ending in (ClientLeft(), ConnectionFailed(1, SILENT), BodyEnd(1)):
         shared = one_place()
         first, _ = limited(shared)
@@ -609,14 +636,14 @@ def test_a_place_is_returned_however_an_attempt_ends():
         assert isinstance(action, Open)
 
 
-def test_a_free_deployment_is_taken_before_waiting_for_a_full_one():
+def test_a_free_deployment_is_taken_before_waiting_for_a_full_one() -> None:
     shared = one_place()
     limited(shared)
     _, actions = limited(shared, plan=PLAN)
     assert opened(actions) == ["zeus"]
 
 
-def test_nothing_waits_past_its_deadline():
+def test_nothing_waits_past_its_deadline() -> None:
     shared = one_place()
     limited(shared)
     second, _ = limited(shared)
@@ -624,13 +651,14 @@ def test_nothing_waits_past_its_deadline():
     assert second.deadline == 4.0
     drop, error, _ = second.handle(DEADLINE_PASSED, 4.0)
     assert drop == Drop(1)
+    assert isinstance(error, Write)
     assert b"rate_limited" in error.data
 
 
 # -- rounds
 
 
-def rounds(of: int = 3, **hedge: object) -> ChatSession:
+def rounds(of: int = 3, **hedge: Any) -> ChatSession:
     update = {"rounds": of, "hedge": HedgeConfig(**hedge)}
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", True)
     session = ChatSession(request, PLAN, UPSTREAMS, CONFIG.model_copy(update=update), 0.0)
@@ -638,7 +666,7 @@ def rounds(of: int = 3, **hedge: object) -> ChatSession:
     return session
 
 
-def test_when_all_have_failed_for_the_moment_they_are_asked_again_after_a_pause():
+def test_when_all_have_failed_for_the_moment_they_are_asked_again_after_a_pause() -> None:
     session = rounds()
     session.handle(ConnectionFailed(1, SILENT), 0.1)
     assert answered(session, 2, 503, now=0.2) == [Drop(2)]
@@ -647,7 +675,7 @@ def test_when_all_have_failed_for_the_moment_they_are_asked_again_after_a_pause(
     assert session.handle(BodyChunk(3, HELLO), 0.5) == [Start(), Write(HELLO)]
 
 
-def test_a_short_wish_to_wait_is_kept_to_and_a_long_one_is_not_waited_for():
+def test_a_short_wish_to_wait_is_kept_to_and_a_long_one_is_not_waited_for() -> None:
     session = rounds()
     session.handle(ResponseHead(1, 429, {"retry-after": "1"}), 0.1)
     session.handle(BodyEnd(1), 0.1)
@@ -659,7 +687,7 @@ def test_a_short_wish_to_wait_is_kept_to_and_a_long_one_is_not_waited_for():
     assert names(session.handle(BodyEnd(3), 1.3)) == ["Drop", "Refuse"]
 
 
-def test_there_are_only_so_many_rounds_with_longer_pauses():
+def test_there_are_only_so_many_rounds_with_longer_pauses() -> None:
     session = rounds(3)
     now, pauses, number = 0.0, [], 0
     while session.deadline is not None:
@@ -673,13 +701,13 @@ def test_there_are_only_so_many_rounds_with_longer_pauses():
     assert pauses == [0.25, 0.5]
 
 
-def test_what_will_not_pass_is_not_asked_again():
+def test_what_will_not_pass_is_not_asked_again() -> None:
     session = rounds()
     answered(session, 1, 401)
     assert names(answered(session, 2, 404)) == ["Drop", "Refuse"]
 
 
-def test_beside_one_that_stalls_the_others_are_gone_through_again():
+def test_beside_one_that_stalls_the_others_are_gone_through_again() -> None:
     session = rounds(enabled=True, after_s=0.5)
     assert opened(session.handle(DEADLINE_PASSED, 0.5)) == ["zeus"]
     assert answered(session, 2, 503, now=0.6) == [Drop(2)]
@@ -688,7 +716,7 @@ def test_beside_one_that_stalls_the_others_are_gone_through_again():
     assert session.handle(BodyChunk(3, HELLO), 0.9) == [Drop(1), Start(), Write(HELLO)]
 
 
-def test_an_answer_that_comes_in_one_piece_is_not_asked_for_twice():
+def test_an_answer_that_comes_in_one_piece_is_not_asked_for_twice() -> None:
     config = CONFIG.model_copy(update={"hedge": HedgeConfig(enabled=True, after_s=1.0)})
     request = ChatRequest({"model": "m", "messages": [{}]}, "m", False)
     session = ChatSession(request, PLAN, UPSTREAMS, config, 0.0)
@@ -696,7 +724,7 @@ def test_an_answer_that_comes_in_one_piece_is_not_asked_for_twice():
     assert session.deadline == 60.0
 
 
-def test_an_answer_whose_end_alone_is_missing_is_whole():
+def test_an_answer_whose_end_alone_is_missing_is_whole() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, HELLO + FINISH), 0.2)
@@ -705,7 +733,7 @@ def test_an_answer_whose_end_alone_is_missing_is_whole():
     assert written(actions) == DONE
 
 
-def test_a_providers_refusal_is_tried_elsewhere_and_the_first_one_told_if_all_refuse():
+def test_a_providers_refusal_is_tried_elsewhere_and_the_first_one_told_if_all_refuse() -> None:
     session = begun()
     first = b'{"error": {"message": "first: no"}}'
     assert isinstance(answered(session, 1, 400, first)[-1], Open)
@@ -715,14 +743,14 @@ def test_a_providers_refusal_is_tried_elsewhere_and_the_first_one_told_if_all_re
 
 
 @pytest.mark.parametrize("status", [406, 407, 415, 418, 421, 425, 431, 451, 494, 600, 999])
-def test_a_status_that_nobody_listed_is_tried_elsewhere(status: int):
+def test_a_status_that_nobody_listed_is_tried_elsewhere(status: int) -> None:
     assert isinstance(answered(begun(), 1, status, b"")[-1], Open)
 
 
 @pytest.mark.parametrize(
     "beat", [b": ping\n\n", b'data: {"choices":[{"delta":{"content":""}}]}\n\n']
 )
-def test_bytes_are_not_progress(beat: bytes):
+def test_bytes_are_not_progress(beat: bytes) -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, ROLE + HELLO), 0.2)
@@ -734,7 +762,7 @@ def test_bytes_are_not_progress(beat: bytes):
     assert names(ended)[-2:] == ["Write", "BreakOff"]
 
 
-def test_an_answer_is_over_soon_after_its_finish_reason_whatever_still_comes():
+def test_an_answer_is_over_soon_after_its_finish_reason_whatever_still_comes() -> None:
     session = begun()
     session.handle(ResponseHead(1, 200, {}), 0.1)
     session.handle(BodyChunk(1, ROLE + HELLO), 0.2)
@@ -756,36 +784,36 @@ class Raising:
         if what == self._at:
             raise TypeError("what a provider sends is without end")
 
-    def warm(self):
+    def warm(self) -> None:
         return None
 
-    def dial(self, request, attempt):
+    def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         self._maybe("dial")
         return UPSTREAMS["acme"].dial(request, attempt)
 
-    def reader(self, request, attempt):
+    def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
         return self
 
-    def exhausted_for_s(self, headers):
+    def exhausted_for_s(self, headers: Mapping[str, str]) -> float | None:
         return None
 
-    def failure(self, status, headers, body):
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         self._maybe("failure")
         return Failure(Kind.UPSTREAM_ERROR, "x")
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> ReaderUpdate:
         self._maybe("feed")
         return ReaderUpdate(forward=data, content=True, progress=True)
 
-    def finish(self):
+    def finish(self) -> ReaderUpdate:
         self._maybe("finish")
         return ReaderUpdate(finished=True)
 
 
 @pytest.mark.parametrize("at", ["dial", "feed", "finish", "failure"])
-def test_an_adapter_that_raises_is_its_providers_failure(at: str):
+def test_an_adapter_that_raises_is_its_providers_failure(at: str) -> None:
     request = a_session()._request
-    upstreams = {"acme": Raising(at), "zeus": UPSTREAMS["zeus"]}
+    upstreams: dict[str, ChatUpstream] = {"acme": Raising(at), "zeus": UPSTREAMS["zeus"]}
     session = ChatSession(request, PLAN, upstreams, CONFIG, 0.0)
     actions = session.handle(Begin(), 0.0)
     if at == "failure":

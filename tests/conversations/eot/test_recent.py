@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.conversations.eot.recent import BLOCK_BYTES, MARK_BYTES, RecentAudio
 
 
-def test_audio_is_kept_up_to_its_bound():
+def test_audio_is_kept_up_to_its_bound() -> None:
     recent = RecentAudio(8)
     recent.append(b"abcdef", 1)
     recent.append(b"ghij", 2)
@@ -14,7 +14,7 @@ def test_audio_is_kept_up_to_its_bound():
     assert len(recent) == 8
 
 
-def test_one_piece_may_be_longer_than_all_that_is_kept():
+def test_one_piece_may_be_longer_than_all_that_is_kept() -> None:
     recent = RecentAudio(4)
     recent.append(b"abcdefgh", 7)
 
@@ -22,7 +22,7 @@ def test_one_piece_may_be_longer_than_all_that_is_kept():
     assert (recent.earliest_ns, recent.latest_ns) == (7, 7)
 
 
-def test_a_time_is_kept_for_the_oldest_and_the_newest_audio():
+def test_a_time_is_kept_for_the_oldest_and_the_newest_audio() -> None:
     recent = RecentAudio(2 * MARK_BYTES)
     for i in range(5):
         recent.append(bytes(MARK_BYTES), 100 + i)
@@ -30,7 +30,7 @@ def test_a_time_is_kept_for_the_oldest_and_the_newest_audio():
     assert (recent.earliest_ns, recent.latest_ns) == (103, 104)
 
 
-def test_many_small_pieces_cost_no_time_mark_each():
+def test_many_small_pieces_cost_no_time_mark_each() -> None:
     recent = RecentAudio(10 * MARK_BYTES)
     for i in range(MARK_BYTES):
         recent.append(b"ab", i)
@@ -38,7 +38,7 @@ def test_many_small_pieces_cost_no_time_mark_each():
     assert len(recent._marks) == 2
 
 
-def test_nothing_is_left_after_a_clear():
+def test_nothing_is_left_after_a_clear() -> None:
     recent = RecentAudio(8)
     recent.append(b"abcd", 5)
     recent.clear()
@@ -49,7 +49,7 @@ def test_nothing_is_left_after_a_clear():
     assert recent.earliest_ns == 9
 
 
-def test_what_is_kept_is_the_newest_however_the_pieces_fall():
+def test_what_is_kept_is_the_newest_however_the_pieces_fall() -> None:
     bound = 3 * BLOCK_BYTES + 10
     recent, whole = RecentAudio(bound), b""
     for i, length in enumerate([2, BLOCK_BYTES - 2, 7000, 2 * BLOCK_BYTES, 30, bound + 8, 900] * 5):
@@ -60,7 +60,7 @@ def test_what_is_kept_is_the_newest_however_the_pieces_fall():
         assert len(recent) == len(recent.samples())
 
 
-def test_what_is_forgotten_is_not_kept_in_memory():
+def test_what_is_forgotten_is_not_kept_in_memory() -> None:
     recent = RecentAudio(4 * BLOCK_BYTES)
     for i in range(1000):
         recent.append(bytes(1600), i)

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,9 @@ async def predicted(socket: ClientConnection, request_id: str) -> pb.EotPredicti
 
 
 @pytest.mark.parametrize("path", ["/eot", "/v1/eot", "//eot"])
-async def test_a_session_is_created_hears_predicts_flushes_and_closes(server: Server, path: str):
+async def test_a_session_is_created_hears_predicts_flushes_and_closes(
+    server: Server, path: str
+) -> None:
     async with connected(server, path) as socket:
         thresholds = await created(socket)
         assert thresholds.default_threshold == pytest.approx(0.4)
@@ -97,7 +100,7 @@ async def test_a_session_is_created_hears_predicts_flushes_and_closes(server: Se
         assert (await told(socket)).WhichOneof("message") == "session_closed"
 
 
-async def test_sessions_side_by_side_do_not_hear_each_other(server: Server):
+async def test_sessions_side_by_side_do_not_hear_each_other(server: Server) -> None:
     async with connected(server) as one, connected(server) as other:
         for socket, last in ((one, 3277), (other, 13107)):
             await created(socket)
@@ -109,7 +112,7 @@ async def test_sessions_side_by_side_do_not_hear_each_other(server: Server):
     assert found == pytest.approx([0.1, 0.4], abs=1e-3)
 
 
-async def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server):
+async def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server) -> None:
     async with connected(server) as leaving:
         await created(leaving)
         await hear(leaving, 1)
@@ -121,7 +124,7 @@ async def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server):
         assert (await predicted(staying, "r")).probability == pytest.approx(0.5)
 
 
-async def test_a_broken_message_is_answered_with_an_error_and_a_close(server: Server):
+async def test_a_broken_message_is_answered_with_an_error_and_a_close(server: Server) -> None:
     async with connected(server) as socket:
         await socket.send("{}")
         error = (await told(socket)).error
@@ -133,7 +136,7 @@ async def test_a_broken_message_is_answered_with_an_error_and_a_close(server: Se
     assert closed.value.rcvd.code == 1008
 
 
-async def test_a_message_beyond_the_limit_ends_the_session(server: Server):
+async def test_a_message_beyond_the_limit_ends_the_session(server: Server) -> None:
     async with connected(server) as socket:
         await created(socket)
         with suppress(ConnectionClosedError):
@@ -145,14 +148,16 @@ async def test_a_message_beyond_the_limit_ends_the_session(server: Server):
 
 
 @pytest.mark.parametrize("token", ["", "nonsense"])
-async def test_nobody_enters_without_a_token(server: Server, token: str):
+async def test_nobody_enters_without_a_token(server: Server, token: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with connected(server, token=token):
             pass
     assert refused.value.response.status_code == 401
 
 
-async def test_without_a_model_the_handshake_is_refused_with_the_remedy(modelless_server: Server):
+async def test_without_a_model_the_handshake_is_refused_with_the_remedy(
+    modelless_server: Server,
+) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with connected(modelless_server):
             pass
@@ -163,7 +168,9 @@ async def test_without_a_model_the_handshake_is_refused_with_the_remedy(modelles
     assert "gateway models fetch smart-turn" in body["error"]["message"]
 
 
-def post(server: Server, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict]:
+def post(
+    server: Server, body: bytes, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
     request = urllib.request.Request(
         server.url + "/v1/eot/multi", body, {"Content-Type": "application/json", **(headers or {})}
     )
@@ -177,35 +184,35 @@ def post(server: Server, body: bytes, headers: dict[str, str] | None = None) -> 
 CONVERSATION = b'{"items": [{"type": "message", "role": "user", "content": ["I want"]}]}'
 
 
-def test_without_a_text_model_there_is_no_prediction_and_no_language(server: Server):
+def test_without_a_text_model_there_is_no_prediction_and_no_language(server: Server) -> None:
     assert post(server, CONVERSATION) == (200, {"probability": -1.0})
     assert post(server, b'{"language": "en-US"}') == (200, {"threshold": None})
     assert server.log.read_text().count("no text model is configured") == 1
 
 
-def test_a_body_that_is_no_request_is_a_clear_error(server: Server):
+def test_a_body_that_is_no_request_is_a_clear_error(server: Server) -> None:
     status, body = post(server, b'{"items": 3}')
 
     assert status == 400
     assert body["error"]["param"] == "items"
 
 
-def test_a_body_beyond_the_limit_is_refused(server: Server):
+def test_a_body_beyond_the_limit_is_refused(server: Server) -> None:
     assert post(server, b" " * ((1 << 20) + 1))[0] == 413
 
 
-def test_a_wrong_token_is_refused_even_where_none_is_needed(server: Server):
+def test_a_wrong_token_is_refused_even_where_none_is_needed(server: Server) -> None:
     assert post(server, CONVERSATION, {"Authorization": "Bearer nonsense"})[0] == 401
 
 
-def test_other_networks_need_a_token(modelless_server: Server):
+def test_other_networks_need_a_token(modelless_server: Server) -> None:
     token = mint(modelless_server.api_key, modelless_server.api_secret, identity="agent", ttl_s=60)
 
     assert post(modelless_server, CONVERSATION)[0] == 401
     assert post(modelless_server, CONVERSATION, {"Authorization": f"Bearer {token}"})[0] == 200
 
 
-def test_no_other_route_is_open_to_the_anonymous(server: Server):
+def test_no_other_route_is_open_to_the_anonymous(server: Server) -> None:
     request = urllib.request.Request(server.url + "/bargein?threshold=0.5", b"\0\0" * 1600)
 
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -215,7 +222,7 @@ def test_no_other_route_is_open_to_the_anonymous(server: Server):
     assert refused.value.code == 401
 
 
-async def test_answers_are_counted(server: Server):
+async def test_answers_are_counted(server: Server) -> None:
     before = server.metric("parley_eot_answers_total", input="audio", verdict="finished")
     async with connected(server) as socket:
         await created(socket)
@@ -228,7 +235,7 @@ async def test_answers_are_counted(server: Server):
     assert server.metric("parley_requests_total", route="eot_multi") > 0
 
 
-def test_readiness_says_which_models_there_are(server: Server, modelless_server: Server):
+def test_readiness_says_which_models_there_are(server: Server, modelless_server: Server) -> None:
     eot = json.loads(server.get("/readyz")[1])["eot"]
     assert eot == {"model": "last-sample", "version": "test", "text_model": None}
     assert "gateway models fetch" in json.loads(modelless_server.get("/readyz")[1])["eot"]["reason"]

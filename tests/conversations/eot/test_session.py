@@ -67,7 +67,7 @@ def predicted(number: int = 1, probability: float = 0.75) -> Predicted:
     return Predicted(number, Prediction(probability, preprocess_s=0.002, inference_s=0.03))
 
 
-def test_a_session_is_created_with_the_thresholds_of_every_language():
+def test_a_session_is_created_with_the_thresholds_of_every_language() -> None:
     (told,) = said(a_session().handle(create(), 2.0))
 
     assert told.WhichOneof("message") == "session_created"
@@ -78,7 +78,7 @@ def test_a_session_is_created_with_the_thresholds_of_every_language():
     assert told.server_created_at.ToNanoseconds() == wall_ns(2.0)
 
 
-def test_a_client_is_told_of_a_language_even_where_all_have_one_threshold():
+def test_a_client_is_told_of_a_language_even_where_all_have_one_threshold() -> None:
     # it takes a session without any for broken
     session = EotSession(Thresholds(0.5, {}), WINDOW_BYTES, 60.0, 0.0, wall_ns)
 
@@ -87,7 +87,7 @@ def test_a_client_is_told_of_a_language_even_where_all_have_one_threshold():
     assert dict(told.session_created.default_thresholds) == {"en": 0.5}
 
 
-def test_a_request_asks_about_all_audio_so_far_and_is_answered_by_its_id():
+def test_a_request_asks_about_all_audio_so_far_and_is_answered_by_its_id() -> None:
     session = opened()
     session.handle(audio(b"\1\0" * 100), 0.1)
     session.handle(audio(b"\2\0" * 100), 0.2)
@@ -98,7 +98,7 @@ def test_a_request_asks_about_all_audio_so_far_and_is_answered_by_its_id():
     assert told.eot_prediction.probability == pytest.approx(0.75)
 
 
-def test_of_more_than_a_window_of_audio_the_newest_is_asked_about():
+def test_of_more_than_a_window_of_audio_the_newest_is_asked_about() -> None:
     session = opened()
     session.handle(audio(b"\1\0" * 16000), 0.1)
     session.handle(audio(b"\2\0" * 100), 0.2)
@@ -109,7 +109,7 @@ def test_of_more_than_a_window_of_audio_the_newest_is_asked_about():
     assert ask.samples == b"\1\0" * 15900 + b"\2\0" * 100
 
 
-def test_a_flush_forgets_the_turn_before():
+def test_a_flush_forgets_the_turn_before() -> None:
     session = opened()
     session.handle(audio(b"\1\0" * 100), 0.1)
     session.handle(message(session_flush=pb.SessionFlush()), 0.2)
@@ -118,7 +118,7 @@ def test_a_flush_forgets_the_turn_before():
     assert session.handle(start(), 0.4) == [Ask(1, b"\2\0" * 100)]
 
 
-def test_statistics_tell_the_clients_times_and_ours():
+def test_statistics_tell_the_clients_times_and_ours() -> None:
     session = opened()
     session.handle(audio(recorded_s=500.0), 0.1)
     session.handle(audio(recorded_s=500.1), 0.2)
@@ -138,7 +138,7 @@ def test_statistics_tell_the_clients_times_and_ours():
     assert told.server_created_at.ToNanoseconds() == wall_ns(0.45)
 
 
-def test_the_earliest_time_is_that_of_the_oldest_audio_still_kept():
+def test_the_earliest_time_is_that_of_the_oldest_audio_still_kept() -> None:
     session = opened()
     for i in range(30):
         session.handle(audio(b"\1\0" * 1600, recorded_s=500 + i / 10), i / 10)
@@ -150,7 +150,7 @@ def test_the_earliest_time_is_that_of_the_oldest_audio_still_kept():
     assert earliest.ToNanoseconds() == 502_000_000_000
 
 
-def test_a_client_without_clock_gets_statistics_without_its_times():
+def test_a_client_without_clock_gets_statistics_without_its_times() -> None:
     session = opened()
     session.handle(audio(), 0.1)
     session.handle(start(), 0.2)
@@ -161,7 +161,7 @@ def test_a_client_without_clock_gets_statistics_without_its_times():
     assert stats.client_e2e_latency.ToNanoseconds() == pytest.approx(0.1e9)
 
 
-def test_an_overtaken_request_is_told_that_the_turn_is_over_as_clients_assume_themselves():
+def test_an_overtaken_request_is_told_that_the_turn_is_over_as_clients_assume_themselves() -> None:
     session = opened()
     session.handle(audio(), 0.1)
     session.handle(start("old"), 0.2)
@@ -175,13 +175,13 @@ def test_an_overtaken_request_is_told_that_the_turn_is_over_as_clients_assume_th
     assert (session.report.predictions, session.report.none) == (2, 1)
 
 
-def test_a_request_without_any_audio_is_answered_at_once():
+def test_a_request_without_any_audio_is_answered_at_once() -> None:
     (told,) = said(opened().handle(start(), 0.1))
 
     assert told.eot_prediction.probability == 1.0
 
 
-def test_a_request_is_answered_in_time_whatever_the_engine_does():
+def test_a_request_is_answered_in_time_whatever_the_engine_does() -> None:
     session = opened()
     session.handle(audio(), 1.0)
     session.handle(start("slow"), 2.0)
@@ -200,7 +200,7 @@ def test_a_request_is_answered_in_time_whatever_the_engine_does():
     assert session.report.late == 1
 
 
-def test_a_client_that_asks_without_end_is_answered_without_the_engine():
+def test_a_client_that_asks_without_end_is_answered_without_the_engine() -> None:
     session = opened()
     session.handle(audio(), 0.1)
     for i in range(PENDING_MAX):
@@ -212,7 +212,7 @@ def test_a_client_that_asks_without_end_is_answered_without_the_engine():
     assert told.request_id == "one too many"
 
 
-def test_an_answer_nobody_waits_for_is_dropped():
+def test_an_answer_nobody_waits_for_is_dropped() -> None:
     session = opened()
     session.handle(audio(), 0.1)
     session.handle(start(), 0.2)
@@ -222,7 +222,7 @@ def test_an_answer_nobody_waits_for_is_dropped():
     assert session.handle(predicted(9), 0.4) == []
 
 
-def test_a_stopped_request_is_not_answered():
+def test_a_stopped_request_is_not_answered() -> None:
     session = opened()
     session.handle(audio(), 0.1)
     session.handle(start("r1"), 0.2)
@@ -233,7 +233,7 @@ def test_a_stopped_request_is_not_answered():
     assert session.handle(predicted(), 0.4) == []
 
 
-def test_words_that_claim_the_floor_are_no_backchannel():
+def test_words_that_claim_the_floor_are_no_backchannel() -> None:
     session = opened()
     session.handle(audio(), 0.1)
     session.handle(start(), 0.2)
@@ -245,7 +245,7 @@ def test_words_that_claim_the_floor_are_no_backchannel():
 
 
 @pytest.mark.parametrize("claim", [None, Claimed(1, None), Claimed(7, 0.2)])
-def test_the_interruption_model_is_not_waited_for(claim: Claimed | None):
+def test_the_interruption_model_is_not_waited_for(claim: Claimed | None) -> None:
     session = opened()
     session.handle(audio(), 0.1)
     session.handle(start(), 0.2)
@@ -258,7 +258,7 @@ def test_the_interruption_model_is_not_waited_for(claim: Claimed | None):
     assert session.handle(Claimed(1, 0.2), 0.4) == []
 
 
-def test_what_newer_clients_say_and_chat_context_are_passed_over():
+def test_what_newer_clients_say_and_chat_context_are_passed_over() -> None:
     session = opened()
 
     context = message(eot_input_chat_context=pb.EotInputChatContext())
@@ -266,7 +266,7 @@ def test_what_newer_clients_say_and_chat_context_are_passed_over():
     assert session.handle(message(), 0.1) == []
 
 
-def test_a_session_that_is_closed_says_so():
+def test_a_session_that_is_closed_says_so() -> None:
     session = opened()
 
     actions = session.handle(message(session_close=pb.SessionClose()), 0.1)
@@ -287,7 +287,7 @@ def test_a_session_that_is_closed_says_so():
     ],
     ids=["noise", "text", "twice", "half a sample", "long id"],
 )
-def test_what_breaks_the_protocol_ends_the_session(wrong: Binary | Text, expected: str):
+def test_what_breaks_the_protocol_ends_the_session(wrong: Binary | Text, expected: str) -> None:
     session = opened()
 
     actions = session.handle(wrong, 0.1)
@@ -308,20 +308,20 @@ def test_what_breaks_the_protocol_ends_the_session(wrong: Binary | Text, expecte
         ),
     ],
 )
-def test_audio_in_another_form_is_refused(settings: dict[str, object], field: str):
+def test_audio_in_another_form_is_refused(settings: dict[str, object], field: str) -> None:
     (told,) = said(a_session().handle(create(**settings), 0.1))
 
     assert told.error.message == field
 
 
 @pytest.mark.parametrize("first", [audio(), start(), message(session_flush=pb.SessionFlush())])
-def test_a_session_begins_with_session_create(first: Binary):
+def test_a_session_begins_with_session_create(first: Binary) -> None:
     (told,) = said(a_session().handle(first, 0.1))
 
     assert told.error.message == "the first message: expected session_create"
 
 
-def test_a_client_that_says_nothing_for_long_is_closed():
+def test_a_client_that_says_nothing_for_long_is_closed() -> None:
     session = opened()
     session.handle(audio(), 30.0)
 
@@ -332,7 +332,7 @@ def test_a_client_that_says_nothing_for_long_is_closed():
 
 
 @pytest.mark.parametrize(("code", "left"), [(1000, False), (1005, False), (1006, True)])
-def test_a_client_that_leaves_ends_the_session(code: int, left: bool):
+def test_a_client_that_leaves_ends_the_session(code: int, left: bool) -> None:
     session = opened()
 
     assert session.handle(ClientLeft(code), 0.1) == [Close(1000)]

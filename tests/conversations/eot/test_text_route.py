@@ -25,7 +25,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure
 
 
-def test_a_conversation_is_what_user_and_assistant_said():
+def test_a_conversation_is_what_user_and_assistant_said() -> None:
     body = b"""{"items": [
         {"type": "message", "role": "system", "content": ["Be kind."]},
         {"type": "message", "role": "assistant", "content": ["Hello.", {"type": "image"}, "You?"]},
@@ -39,11 +39,11 @@ def test_a_conversation_is_what_user_and_assistant_said():
     )
 
 
-def test_the_plugin_asks_for_a_languages_threshold_at_the_same_address():
+def test_the_plugin_asks_for_a_languages_threshold_at_the_same_address() -> None:
     assert read_request(b'{"language": "en-US"}') == Language("en-US")
 
 
-def test_content_may_be_plain_text():
+def test_content_may_be_plain_text() -> None:
     body = b'{"items": [{"type": "message", "role": "user", "content": "hello"}]}'
 
     assert read_request(body) == Conversation([Turn("user", "hello")])
@@ -65,7 +65,7 @@ def test_content_may_be_plain_text():
         ),
     ],
 )
-def test_a_body_in_another_form_is_refused(body: bytes, expected: str):
+def test_a_body_in_another_form_is_refused(body: bytes, expected: str) -> None:
     failure = read_request(body)
 
     assert isinstance(failure, Failure)
@@ -102,14 +102,16 @@ def endpoint(engine: Engine) -> EotMultiEndpoint:
 
 
 @pytest.mark.parametrize(("said", "told"), [(0.25, 0.25), (None, NO_PREDICTION)])
-async def test_a_model_that_was_too_busy_has_no_prediction(said: float | None, told: float):
+async def test_a_model_that_was_too_busy_has_no_prediction(said: float | None, told: float) -> None:
     engine = Engine(said)
 
     assert await endpoint(engine)._probability([Turn("user", "I was")]) == told
     assert engine.left == 1
 
 
-async def test_a_model_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+async def test_a_model_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(text_route, "ANSWER_S_MAX", 0.0)
     engine = Engine()
 
@@ -117,7 +119,7 @@ async def test_a_model_that_does_not_answer_is_not_waited_for(monkeypatch: pytes
     assert engine.left == 1
 
 
-async def test_where_nobody_said_anything_the_model_is_not_asked():
+async def test_where_nobody_said_anything_the_model_is_not_asked() -> None:
     engine: Any = None  # it would break
 
     assert await endpoint(engine)._probability([]) == NO_PREDICTION

@@ -93,15 +93,15 @@ class Scripted:
 
 
 class ScriptedUpstream:
-    terms_option: str | None = "keyterm"
-    speakers_option: str | None = None
-
     def __init__(self, traits: Capabilities, *, lively: bool = False) -> None:
         self.traits = traits
         self.lively = lively
 
     def check(self, options: Mapping[str, Any]) -> Failure | None:
         return None
+
+    def translate(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(extra)
 
     def recognizer(self, attempt: Attempt, rate: int) -> Scripted:
         return Scripted(attempt, self.traits, rate, self.lively)
@@ -216,7 +216,8 @@ class Play:
         self.event(SocketOpened(number or self.opened[-1].number))
 
     def hear(self, *heard: RecognizerEvent, number: int | None = None) -> None:
-        self.event(SocketFrame(number or self.opened[-1].number, heard))
+        frame: Any = heard  # what a scripted recogniser decodes to itself
+        self.event(SocketFrame(number or self.opened[-1].number, frame))
 
     def fail(self, kind: Kind = Kind.UNREACHABLE, number: int | None = None) -> None:
         self.event(ConnectionFailed(number or self.opened[-1].number, Failure(kind, "no")))

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.conversations.stt.planning import SttPlanner
 from gateway.conversations.stt.protocol import Asked, FallbackModel
+from gateway.providers._shared.options import translated
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
@@ -26,7 +27,10 @@ class Catalogue:
 
 class Upstream:
     def __init__(self, terms: str | None, speakers: str | None) -> None:
-        self.terms_option, self.speakers_option = terms, speakers
+        self.terms, self.speakers = terms, speakers
+
+    def translate(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return translated(extra, self.terms, self.speakers)
 
     def check(self, options: Mapping[str, Any]) -> Failure | None:
         return Failure(Kind.BAD_REQUEST, "bad", "x") if options.get("bad") else None

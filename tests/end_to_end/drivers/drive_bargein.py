@@ -74,7 +74,7 @@ def described(name: str, event: Any) -> dict[str, Any]:
 
 
 async def play(clip: Clip, options: argparse.Namespace) -> None:
-    from livekit import rtc
+    import livekit.rtc as rtc
     from livekit.agents.inference import interruption
 
     samples = microphone(*read_wave(clip.path), options.rate)

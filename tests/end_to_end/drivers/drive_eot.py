@@ -59,7 +59,7 @@ async def predicted(stream: Any, clip: Clip) -> None:
 
 
 async def main() -> None:
-    from livekit import rtc
+    import livekit.rtc as rtc
     from livekit.agents import inference
 
     options = arguments()

@@ -25,7 +25,7 @@ async def main() -> None:
         proc=SimpleNamespace(http_proxy=None),
         inference_executor=executor,
     )
-    job._JobContextVar.set(context)  # type: ignore[arg-type]
+    job._JobContextVar.set(context)
     from livekit.plugins.turn_detector.multilingual import MultilingualModel
 
     chat = llm.ChatContext.empty()

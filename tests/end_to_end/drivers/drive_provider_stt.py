@@ -69,7 +69,7 @@ def plugin(name: str, base: str, key: str, http: Any) -> Any:
 
 
 async def with_plugin(name: str, base: str, key: str, samples: bytes, rate: int) -> None:
-    from livekit import rtc
+    import livekit.rtc as rtc
 
     async with http_session() as http:
         stream = plugin(name, base, key, http).stream()
@@ -128,12 +128,13 @@ async def with_openai(base: str, key: str, samples: bytes, rate: int) -> None:
 
     client = AsyncOpenAI(api_key=key, base_url=f"{base}/v1")
     async with client.realtime.connect(model="", extra_query={"intent": "transcription"}) as live:
-        heard = {
+        heard: Any = {
             "format": {"type": "audio/pcm", "rate": rate},
             "transcription": {"model": "gpt-live-transcribe"},
             "turn_detection": None,
         }
-        await live.session.update(session={"type": "transcription", "audio": {"input": heard}})
+        session: Any = {"type": "transcription", "audio": {"input": heard}}
+        await live.session.update(session=session)
         pace = Pace(1.0)
         for piece in pieces(samples, rate, 50):
             await pace.wait(0.05)

@@ -13,9 +13,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import livekit.rtc as rtc
 from drive_bargein import Clip, described
 from events import Pace, error_fields, http_session, microphone, pieces, read_wave, run, say
-from livekit import rtc
 from livekit.agents import Agent, AgentSession, inference, io, stt, tts, utils
 
 RATE, FRAME_MS = 24000, 50  # what a room gives

@@ -14,9 +14,9 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import livekit.rtc as rtc
 from drive_session import FRAME_MS, RATE, Loudspeaker, Microphone, Tone
 from events import Pace, error_fields, http_session, microphone, pieces, read_wave, run, say
-from livekit import rtc
 from livekit.agents import Agent, AgentSession, LanguageCode, inference, stt
 
 TRANSCRIPT_AFTER_S = 0.1  # a recogniser's own delay

@@ -48,7 +48,7 @@ def pieces(samples: bytes, rate: int, piece_ms: int) -> Iterator[bytes]:
 
 def microphone(samples: bytes, file_rate: int, rate: int) -> bytes:
     """The recording at the rate at which a room hands out its participants' audio."""
-    from livekit import rtc
+    import livekit.rtc as rtc
 
     if file_rate == rate:
         return samples

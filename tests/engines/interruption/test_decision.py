@@ -23,11 +23,11 @@ from gateway.engines.interruption.decision import CLAIM_FRAMES, claim, first_det
 )
 def test_the_run_of_frames_is_found_where_it_is_complete(
     probabilities: list[float], min_frames: int, found: int | None
-):
+) -> None:
     assert first_detection(probabilities, 0.5, min_frames) == found
 
 
-def test_it_agrees_with_a_plain_count_on_random_frames():
+def test_it_agrees_with_a_plain_count_on_random_frames() -> None:
     rng = np.random.default_rng(7)
     for _ in range(300):
         values = rng.random(rng.integers(0, 130)).astype(np.float32)
@@ -41,13 +41,16 @@ def test_it_agrees_with_a_plain_count_on_random_frames():
         assert first_detection(values, 0.5, min_frames) == expected
 
 
-def test_a_claim_is_the_highest_threshold_at_which_there_is_a_detection():
+def test_a_claim_is_the_highest_threshold_at_which_there_is_a_detection() -> None:
     assert claim([0.1, 0.9, 0.7, 0.2, 0.95]) == 0.7
     assert claim([0.9]) == 0.0
 
     rng = np.random.default_rng(8)
     for _ in range(50):
-        values = rng.random(rng.integers(2, 60))
+        values = rng.random(rng.integers(2, 60)).astype(np.float32)
         highest = claim(values)
         assert first_detection(values, highest, CLAIM_FRAMES) is not None
-        assert first_detection(values, np.nextafter(highest, 1), CLAIM_FRAMES) is None
+        assert (
+            first_detection(values, np.nextafter(np.float32(highest), np.float32(1)), CLAIM_FRAMES)
+            is None
+        )

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.engines.interruption.model import BargeinModel, Question
 from gateway.engines.onnx import FrameModel
+from gateway.engines.types import Floats
 from tests.fakes import frame_model
 
 RNG = np.random.default_rng(3)
@@ -18,15 +19,17 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> FrameModel:
     return FrameModel(path, interface="bargein/1")
 
 
-class Counting:
+class Counting(FrameModel):
     """A model that counts the samples it is given."""
 
     def __init__(self, model: FrameModel) -> None:
         self._model = model
-        self.card, self.carries_state = model.card, model.carries_state
-        self.blank_state = model.blank_state
+        self.card, self._carries_state = model.card, model.carries_state
         self.samples = 0
         self.runs: list[tuple[int, int]] = []
+
+    def blank_state(self) -> Floats:
+        return self._model.blank_state()
 
     def run(self, audio: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.samples += audio.size
@@ -48,7 +51,7 @@ def windows(audio: np.ndarray, first: int, step: int = 1600) -> list[np.ndarray]
 @pytest.mark.parametrize("step", [1600, 1920, 2101, 800])
 def test_growing_and_sliding_windows_are_run_once_and_agree_with_the_whole(
     loaded: FrameModel, first: int, step: int
-):
+) -> None:
     counting = Counting(loaded)
     model = BargeinModel(counting)
     audio = speech(5)
@@ -65,7 +68,7 @@ def test_growing_and_sliding_windows_are_run_once_and_agree_with_the_whole(
     assert np.allclose(last, whole[: track.frames_run][-last.size :], atol=1e-5)
 
 
-def test_a_window_that_does_not_continue_starts_anew(loaded: FrameModel):
+def test_a_window_that_does_not_continue_starts_anew(loaded: FrameModel) -> None:
     model = BargeinModel(loaded)
     track = model.track()
     model.run([Question(track, speech(1).tobytes())])
@@ -74,7 +77,7 @@ def test_a_window_that_does_not_continue_starts_anew(loaded: FrameModel):
     assert np.allclose(answer, frame_model.expected(other), atol=1e-5)
 
 
-def test_a_pause_between_two_overlaps_is_bridged_where_the_windows_meet(loaded: FrameModel):
+def test_a_pause_between_two_overlaps_is_bridged_where_the_windows_meet(loaded: FrameModel) -> None:
     counting = Counting(loaded)
     model = BargeinModel(counting)
     track, audio = model.track(), speech(6)
@@ -85,7 +88,7 @@ def test_a_pause_between_two_overlaps_is_bridged_where_the_windows_meet(loaded: 
     assert counting.samples == 79600
 
 
-def test_the_same_window_again_costs_nothing(loaded: FrameModel):
+def test_the_same_window_again_costs_nothing(loaded: FrameModel) -> None:
     counting = Counting(loaded)
     model = BargeinModel(counting)
     track, window = model.track(), speech(1).tobytes()
@@ -94,7 +97,7 @@ def test_the_same_window_again_costs_nothing(loaded: FrameModel):
     assert counting.samples == 16000
 
 
-def test_silence_is_no_trap(loaded: FrameModel):
+def test_silence_is_no_trap(loaded: FrameModel) -> None:
     model = BargeinModel(loaded)
     track = model.track()
     audio = np.concatenate([np.zeros(40000, np.int16), speech(1)])
@@ -104,7 +107,7 @@ def test_silence_is_no_trap(loaded: FrameModel):
     assert answer[-1] > 0.1
 
 
-def test_a_tone_is_no_trap(loaded: FrameModel):
+def test_a_tone_is_no_trap(loaded: FrameModel) -> None:
     tone = (10000 * np.sin(2 * np.pi * 1000 * np.arange(80000) / 16000)).astype(np.int16)
     model = BargeinModel(loaded)
     track = model.track()
@@ -113,7 +116,7 @@ def test_a_tone_is_no_trap(loaded: FrameModel):
         assert answer.size == window.size // 400
 
 
-def test_sessions_in_one_batch_do_not_mix(loaded: FrameModel):
+def test_sessions_in_one_batch_do_not_mix(loaded: FrameModel) -> None:
     counting = Counting(loaded)
     model = BargeinModel(counting)
     sessions = [(model.track(), speech(4)) for _ in range(6)]
@@ -127,7 +130,7 @@ def test_sessions_in_one_batch_do_not_mix(loaded: FrameModel):
     assert counting.runs[-1] == (6, 1600)
 
 
-def test_windows_of_different_lengths_run_beside_each_other(loaded: FrameModel):
+def test_windows_of_different_lengths_run_beside_each_other(loaded: FrameModel) -> None:
     model = BargeinModel(loaded)
     long, short = speech(2), speech(0.5)
     answers = model.run(
@@ -136,7 +139,7 @@ def test_windows_of_different_lengths_run_beside_each_other(loaded: FrameModel):
     assert [answer.size for answer in answers] == [80, 20]
 
 
-def test_a_model_without_state_runs_every_window_whole(tmp_path: Path):
+def test_a_model_without_state_runs_every_window_whole(tmp_path: Path) -> None:
     path = frame_model.write(tmp_path / "m.onnx", stateful=False)
     model = BargeinModel(FrameModel(path, interface="bargein/1"))
     track, audio = model.track(), speech(4)
@@ -146,7 +149,7 @@ def test_a_model_without_state_runs_every_window_whole(tmp_path: Path):
         assert np.allclose(answer, expected, atol=1e-5)
 
 
-def test_a_window_shorter_than_a_frame_has_no_probabilities(loaded: FrameModel):
+def test_a_window_shorter_than_a_frame_has_no_probabilities(loaded: FrameModel) -> None:
     model = BargeinModel(loaded)
     (answer,) = model.run([Question(model.track(), speech(0.02).tobytes())])
     assert answer.size == 0

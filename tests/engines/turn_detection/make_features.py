@@ -19,7 +19,7 @@ FIXTURE = Path(__file__).parent / "whisper_features.npz"
 def main() -> None:
     from transformers import WhisperFeatureExtractor
 
-    extractor = WhisperFeatureExtractor(chunk_length=WINDOW_S)
+    extractor = WhisperFeatureExtractor(chunk_length=WINDOW_S)  # type: ignore[no-untyped-call]
     found = {}
     for name, samples in sounds().items():
         window = np.zeros(WINDOW_S * 16000, np.float32)

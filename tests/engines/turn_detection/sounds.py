@@ -41,4 +41,5 @@ def _voice(length: int) -> npt.NDArray[np.int16]:
     harmonics = np.sum([np.sin(n * phase) / n for n in range(1, 12)], axis=0)
     syllables = np.clip(np.sin(2 * np.pi * 4 * time), 0, None)
     syllables[-3200:] = 0
-    return np.round(6000 * harmonics * syllables).astype(np.int16)
+    samples: npt.NDArray[np.int16] = np.round(6000 * harmonics * syllables).astype(np.int16)
+    return samples

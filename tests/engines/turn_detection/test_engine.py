@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_fetched_model_the_engine_says_how_to_get_one(
     cache: Path, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     with caplog.at_level("INFO", "gateway.engines.turn_detection.engine"):
         engine = EotEngine(EotConfig(), Metrics())
 
@@ -47,11 +47,11 @@ def test_without_a_fetched_model_the_engine_says_how_to_get_one(
         "eot.model",
     ],
 )
-def test_the_refusal_says_that_nothing_is_lost_and_how_to_serve_one(told: str):
+def test_the_refusal_says_that_nothing_is_lost_and_how_to_serve_one(told: str) -> None:
     assert told in NOT_FETCHED
 
 
-def test_a_model_that_was_not_chosen_is_no_failure_that_somebody_is_rung_for(cache: Path):
+def test_a_model_that_was_not_chosen_is_no_failure_that_somebody_is_rung_for(cache: Path) -> None:
     failure = load_model(EotConfig())
 
     assert isinstance(failure, Failure)
@@ -59,14 +59,14 @@ def test_a_model_that_was_not_chosen_is_no_failure_that_somebody_is_rung_for(cac
     assert not re.search(rf"\b{failure.kind}\b", ALERTS.read_text())
 
 
-def test_detection_can_be_switched_off(cache: Path):
+def test_detection_can_be_switched_off(cache: Path) -> None:
     failure = load_model(EotConfig(enabled=False))
 
     assert isinstance(failure, Failure)
     assert "eot.enabled" in failure.message
 
 
-def test_a_fetched_file_that_was_changed_is_an_error(cache: Path):
+def test_a_fetched_file_that_was_changed_is_an_error(cache: Path) -> None:
     weights = fetch.WEIGHTS["smart-turn"]
     place = cache / "models" / "smart-turn"
     place.mkdir(parents=True)
@@ -76,12 +76,12 @@ def test_a_fetched_file_that_was_changed_is_an_error(cache: Path):
         load_model(EotConfig())
 
 
-def test_a_configured_model_that_is_missing_is_an_error(tmp_path: Path):
+def test_a_configured_model_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         EotEngine(EotConfig(model=tmp_path / "m.onnx"), Metrics())
 
 
-def test_the_interruption_model_is_left_out_where_it_is_not_wanted(tmp_path: Path):
+def test_the_interruption_model_is_left_out_where_it_is_not_wanted(tmp_path: Path) -> None:
     path = turn_model.write(tmp_path / "m.onnx")
 
     def listen(answered: object) -> None:
@@ -104,7 +104,7 @@ def test_the_interruption_model_is_left_out_where_it_is_not_wanted(tmp_path: Pat
 )
 def test_configured_thresholds_come_before_the_models_own(
     tmp_path: Path, config: dict[str, object], default: float, languages: dict[str, float]
-):
+) -> None:
     model = TurnModel(turn_model.write(tmp_path / "m.onnx"))
 
     told = thresholds(EotConfig.model_validate(config), model)

@@ -57,11 +57,11 @@ def model(tmp_path: Path) -> TextTurnModel:
         ("...", ""),
     ],
 )
-def test_text_is_told_without_case_and_punctuation(text: str, expected: str):
+def test_text_is_told_without_case_and_punctuation(text: str, expected: str) -> None:
     assert normalized(text) == expected
 
 
-def test_neighbours_of_one_role_are_joined():
+def test_neighbours_of_one_role_are_joined() -> None:
     turns = [Turn("user", "One."), Turn("user", "Two."), Turn("assistant", "Three?")]
 
     assert prepared(turns) == [
@@ -70,23 +70,23 @@ def test_neighbours_of_one_role_are_joined():
     ]
 
 
-def test_only_the_newest_six_turns_are_read():
+def test_only_the_newest_six_turns_are_read() -> None:
     turns = [Turn("user" if i % 2 else "assistant", str(i)) for i in range(9)]
 
     assert [message["content"] for message in prepared(turns)] == list("345678")
 
 
-def test_the_last_message_is_left_open(model: TextTurnModel):
+def test_the_last_message_is_left_open(model: TextTurnModel) -> None:
     text = model.text([Turn("assistant", "Yes?"), Turn("user", "I want")])
 
     assert text == "<assistant>yes<|im_end|><user>i want"
 
 
-def test_the_probability_is_that_after_the_last_token(model: TextTurnModel):
+def test_the_probability_is_that_after_the_last_token(model: TextTurnModel) -> None:
     assert model.run([[Turn("user", "ab")], [Turn("user", "ad")]]) == pytest.approx([0.098, 0.1])
 
 
-def test_where_nothing_was_said_nothing_is_predicted(model: TextTurnModel):
+def test_where_nothing_was_said_nothing_is_predicted(model: TextTurnModel) -> None:
     assert model.run([[], [Turn("user", "")]]) == [-1.0, -1.0]
 
 
@@ -96,22 +96,22 @@ def test_where_nothing_was_said_nothing_is_predicted(model: TextTurnModel):
 )
 def test_a_threshold_is_that_of_the_language_or_its_base(
     model: TextTurnModel, language: str, expected: float | None
-):
+) -> None:
     assert model.threshold(language) == expected
 
 
-def test_a_configured_threshold_is_that_of_every_language(tmp_path: Path):
+def test_a_configured_threshold_is_that_of_every_language(tmp_path: Path) -> None:
     tokens = TokenModel(turn_model.write_text(tmp_path / "m.onnx"))
     model = TextTurnModel("a model", tokens, LetterTokenizer(), {"en": 0.01}, 0.3)
 
     assert (model.threshold("en"), model.threshold("xx")) == (0.3, 0.3)
 
 
-def test_no_text_model_is_the_default():
+def test_no_text_model_is_the_default() -> None:
     assert load(TurnTextConfig()) is None
 
 
-def test_languages_without_a_threshold_are_passed_over(tmp_path: Path):
+def test_languages_without_a_threshold_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "languages.json"
     path.write_text(json.dumps({"en": {"threshold": 0.01}, "pt-BR": {"threshold": 0.02}, "x": {}}))
 
@@ -120,7 +120,7 @@ def test_languages_without_a_threshold_are_passed_over(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"en": 1}', '{"en": {"threshold": "x"}}'])
-def test_languages_that_cannot_be_read_are_an_error(tmp_path: Path, content: str):
+def test_languages_that_cannot_be_read_are_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "languages.json"
     path.write_text(content)
 
@@ -128,7 +128,7 @@ def test_languages_that_cannot_be_read_are_an_error(tmp_path: Path, content: str
         read_languages(path)
 
 
-def test_a_name_that_is_neither_folder_nor_repository_is_refused():
+def test_a_name_that_is_neither_folder_nor_repository_is_refused() -> None:
     with pytest.raises(ModelError, match="neither a folder nor a hub repository"):
         load(TurnTextConfig(model="/no/such/folder"))
 
@@ -140,7 +140,9 @@ class Hub:
         self.folder = folder
         self.asked: list[tuple[str, str | None, list[str]]] = []
 
-    def snapshot_download(self, name: str, *, revision: str | None, allow_patterns: list[str]):
+    def snapshot_download(
+        self, name: str, *, revision: str | None, allow_patterns: list[str]
+    ) -> str:
         self.asked.append((name, revision, allow_patterns))
         if self.folder is None:
             raise OSError("there is no way to the hub")
@@ -154,7 +156,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return hub
 
 
-def test_a_repository_is_fetched_at_the_revision_that_was_named(hub: Hub):
+def test_a_repository_is_fetched_at_the_revision_that_was_named(hub: Hub) -> None:
     config = TurnTextConfig(model="livekit/turn-detector", revision="v0.4.1-intl", file="m.onnx")
 
     model = load(config)
@@ -166,26 +168,26 @@ def test_a_repository_is_fetched_at_the_revision_that_was_named(hub: Hub):
     assert "m.onnx" in patterns
 
 
-def test_a_hub_that_cannot_be_reached_is_an_error_with_its_words(hub: Hub):
+def test_a_hub_that_cannot_be_reached_is_an_error_with_its_words(hub: Hub) -> None:
     hub.folder = None
 
     with pytest.raises(ModelError, match=r"cannot fetch some/model.*no way to the hub"):
         load(TurnTextConfig(model="some/model"))
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
 
     with pytest.raises(ModelError, match=r"pip install '.\[turn-text\]'"):
         load(TurnTextConfig(model="some/model"))
 
 
-def test_a_folder_without_the_model_is_refused(tmp_path: Path):
+def test_a_folder_without_the_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         load(TurnTextConfig(model=str(tmp_path)))
 
 
-def test_a_folder_is_loaded_with_its_own_tokenizer_and_template(tmp_path: Path):
+def test_a_folder_is_loaded_with_its_own_tokenizer_and_template(tmp_path: Path) -> None:
     folder = turn_model.write_text_folder(tmp_path / "model")
     config = TurnTextConfig(model=str(folder), file="m.onnx", threshold=0.2)
 

@@ -1,5 +1,7 @@
 """The byte relay: what goes through, what is noticed, what is held."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -9,7 +11,7 @@ from gateway.upstreams.chat import ReaderUpdate, Usage
 from gateway.upstreams.errors import Kind
 
 
-def event(delta: dict | None = None, finish: str | None = None, **more: object) -> bytes:
+def event(delta: dict[str, Any] | None = None, finish: str | None = None, **more: object) -> bytes:
     chunk = {
         "id": "chatcmpl-7",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
@@ -34,7 +36,7 @@ USAGE = event(
 DONE = b"data: [DONE]\n\n"
 
 
-def test_bytes_come_out_as_they_went_in_however_they_were_cut():
+def test_bytes_come_out_as_they_went_in_however_they_were_cut() -> None:
     stream = ROLE + HELLO + event({"content": ' "error" [DONE] "usage":{'}) + FINISH + USAGE + DONE
     for size in (1, 7, 64, 1 << 20):
         relay = StreamRelay()
@@ -46,7 +48,7 @@ def test_bytes_come_out_as_they_went_in_however_they_were_cut():
         assert any(h.finished for h in heard)
 
 
-def test_a_role_is_no_content_and_text_is():
+def test_a_role_is_no_content_and_text_is() -> None:
     relay = StreamRelay()
     assert not relay.feed(ROLE).content
     assert relay.feed(HELLO).content
@@ -60,16 +62,16 @@ def test_a_role_is_no_content_and_text_is():
         {"refusal": "no"},
     ],
 )
-def test_what_a_caller_acts_on_is_content(delta: dict):
+def test_what_a_caller_acts_on_is_content(delta: dict[str, Any]) -> None:
     assert StreamRelay().feed(event(delta)).content
 
 
 @pytest.mark.parametrize("delta", [None, {}, {"content": None}, {"reasoning_content": "hm"}])
-def test_what_a_caller_ignores_is_no_content(delta: dict | None):
+def test_what_a_caller_ignores_is_no_content(delta: dict[str, Any] | None) -> None:
     assert not StreamRelay().feed(event(delta)).content
 
 
-def test_a_stream_that_ends_without_a_finish_is_broken_off():
+def test_a_stream_that_ends_without_a_finish_is_broken_off() -> None:
     relay = StreamRelay()
     relay.feed(ROLE + HELLO)
     failure = relay.finish().failure
@@ -77,7 +79,7 @@ def test_a_stream_that_ends_without_a_finish_is_broken_off():
     assert failure.kind is Kind.CONNECTION_LOST
 
 
-def test_a_finish_without_done_is_a_success_and_done_is_added():
+def test_a_finish_without_done_is_a_success_and_done_is_added() -> None:
     relay = StreamRelay()
     relay.feed(HELLO + FINISH)
     heard = relay.finish()
@@ -86,7 +88,7 @@ def test_a_finish_without_done_is_a_success_and_done_is_added():
     assert heard.forward == DONE
 
 
-def test_a_last_line_without_a_line_end_is_read():
+def test_a_last_line_without_a_line_end_is_read() -> None:
     relay = StreamRelay()
     relay.feed(HELLO + FINISH + b"data: [DONE]")
     heard = relay.finish()
@@ -95,7 +97,7 @@ def test_a_last_line_without_a_line_end_is_read():
 
 
 @pytest.mark.parametrize("null", [b'"delta":null', b'"delta": null'])
-def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(null: bytes):
+def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(null: bytes) -> None:
     relay = StreamRelay()
     relay.feed(HELLO)
     chunk = b'data: {"choices":[{"index":0,' + null + b"}]}\n\n"
@@ -104,7 +106,7 @@ def test_a_delta_of_null_is_made_an_object_because_nodes_client_chokes_on_it(nul
     assert relay.feed(said).forward == said
 
 
-def test_nothing_counts_after_done():
+def test_nothing_counts_after_done() -> None:
     relay = StreamRelay()
     whole = HELLO + FINISH + DONE
     assert relay.feed(whole + event({"content": "late"})).forward == whole
@@ -112,7 +114,7 @@ def test_nothing_counts_after_done():
 
 
 @pytest.mark.parametrize("before", [b"", HELLO])
-def test_an_error_in_the_stream_ends_it_and_is_not_passed_on(before: bytes):
+def test_an_error_in_the_stream_ends_it_and_is_not_passed_on(before: bytes) -> None:
     error = b'data: {"error": {"message": "overloaded", "type": "server_error"}}\n\n'
     heard = StreamRelay().feed(before + error)
     assert heard.failure is not None
@@ -121,7 +123,7 @@ def test_an_error_in_the_stream_ends_it_and_is_not_passed_on(before: bytes):
     assert heard.forward == before
 
 
-def test_an_error_with_an_http_like_code_is_judged_by_it():
+def test_an_error_with_an_http_like_code_is_judged_by_it() -> None:
     error = b'data: {"error": {"message": "slow down", "code": 429}}\n\n'
     failure = StreamRelay().feed(error).failure
     assert failure is not None
@@ -129,13 +131,13 @@ def test_an_error_with_an_http_like_code_is_judged_by_it():
 
 
 @pytest.mark.parametrize("garbage", [b"data: {no json}\n\n", b"data: 17\n\n", b"data: [1]\n\n"])
-def test_an_event_that_is_no_json_object_is_nonsense(garbage: bytes):
+def test_an_event_that_is_no_json_object_is_nonsense(garbage: bytes) -> None:
     failure = StreamRelay().feed(ROLE + garbage).failure
     assert failure is not None
     assert failure.kind is Kind.PROTOCOL_ERROR
 
 
-def test_a_line_without_end_is_refused_at_the_bound():
+def test_a_line_without_end_is_refused_at_the_bound() -> None:
     relay = StreamRelay()
     assert relay.feed(b"data: " + b"x" * (EVENT_BYTES_MAX - 6)).failure is None
     failure = relay.feed(b"x").failure
@@ -143,19 +145,19 @@ def test_a_line_without_end_is_refused_at_the_bound():
     assert failure.kind is Kind.PROTOCOL_ERROR
 
 
-def test_comments_are_passed_on_and_are_no_content():
+def test_comments_are_passed_on_and_are_no_content() -> None:
     heard = StreamRelay().feed(b": waiting\n\n")
     assert heard.forward == b": waiting\n\n"
     assert not heard.content
 
 
-def test_windows_line_ends_are_understood():
+def test_windows_line_ends_are_understood() -> None:
     relay = StreamRelay()
     assert relay.feed(HELLO.replace(b"\n", b"\r\n")).content
     assert relay.feed((FINISH + DONE).replace(b"\n", b"\r\n")).finished
 
 
-def test_a_whole_answer_is_passed_on_untouched():
+def test_a_whole_answer_is_passed_on_untouched() -> None:
     body = b'{"id": "1",  "choices": [{"finish_reason": "stop"}], '
     body += b'"usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
     relay = WholeRelay()
@@ -167,7 +169,7 @@ def test_a_whole_answer_is_passed_on_untouched():
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1, 2]", b'{"error": {"message": "no"}}'])
-def test_a_whole_answer_that_is_none_is_a_failure(body: bytes):
+def test_a_whole_answer_that_is_none_is_a_failure(body: bytes) -> None:
     relay = WholeRelay()
     relay.feed(body)
     assert relay.finish().failure is not None
@@ -199,7 +201,7 @@ def relayed(*pieces: bytes) -> tuple[bytes, ReaderUpdate]:
     ],
 )
 @pytest.mark.parametrize("before", [b"", ROLE + HELLO])
-def test_what_is_not_understood_is_no_success(bad: bytes, before: bytes):
+def test_what_is_not_understood_is_no_success(bad: bytes, before: bytes) -> None:
     out, heard = relayed(before, bad, DONE)
     assert heard.failure is not None
     assert not heard.finished
@@ -207,7 +209,7 @@ def test_what_is_not_understood_is_no_success(bad: bytes, before: bytes):
     assert b"[DONE]" not in out
 
 
-def test_comments_pings_and_empty_deltas_are_no_progress():
+def test_comments_pings_and_empty_deltas_are_no_progress() -> None:
     relay = StreamRelay()
     assert relay.feed(HELLO).progress
     for beat in (b": ping\n\n", event({"content": ""}), event({}), b"event: ping\ndata: {}\n\n"):
@@ -219,7 +221,7 @@ def test_comments_pings_and_empty_deltas_are_no_progress():
     ).progress
 
 
-def test_a_finish_reason_says_that_only_the_end_is_to_come():
+def test_a_finish_reason_says_that_only_the_end_is_to_come() -> None:
     relay = StreamRelay()
     assert not relay.feed(HELLO).ending
     assert relay.feed(FINISH).ending
@@ -228,7 +230,7 @@ def test_a_finish_reason_says_that_only_the_end_is_to_come():
     assert relay.finish().finished
 
 
-def test_an_event_on_several_lines_is_written_on_one():
+def test_an_event_on_several_lines_is_written_on_one() -> None:
     several = b"data: {\ndata:  " + HELLO[7:-3] + b"\ndata: }\n\n"
     out, heard = relayed(ROLE, several, several, FINISH, DONE)
     assert heard.finished
@@ -237,7 +239,7 @@ def test_an_event_on_several_lines_is_written_on_one():
 
 
 @pytest.mark.parametrize("body", [b'{"choices": []}', b'{"choices": [{"finish_reason": "abort"}]}'])
-def test_a_whole_answer_without_a_good_ending_is_a_failure(body: bytes):
+def test_a_whole_answer_without_a_good_ending_is_a_failure(body: bytes) -> None:
     relay = WholeRelay()
     relay.feed(body)
     assert relay.finish().failure is not None

@@ -1,5 +1,7 @@
 """What each chat vendor is asked, and how OpenAI's parameters are put for it."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import orjson
@@ -7,37 +9,17 @@ import pytest
 
 from gateway.providers._openai.byte_relay import StreamRelay, WholeRelay
 from gateway.providers._openai.stream_reader import EventReader
-from gateway.upstreams.chat import MARKS, ChatRequest
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account, find, type_names
+from gateway.upstreams.provider import find, type_names
+from tests.providers.chats import HELLO, SIGNED, a_request, asked, turn, upstream
 
 DIALECTS = [n for n in type_names() if find(n).chat is not None and n != "anthropic"]
-HELLO = [{"role": "user", "content": "hi"}]
-
-
-def a_request(*, stream: bool = True, usage: bool = True, **body: Any) -> ChatRequest:
-    whole = {"model": "m", "messages": HELLO, "stream": stream, **body}
-    text = orjson.dumps(whole).decode()
-    return ChatRequest(
-        whole, "m", stream, usage=usage, marks=frozenset(m for m in MARKS if m in text)
-    )
-
-
-def upstream(vendor: str, **settings: Any):
-    provider = find(vendor)
-    made = provider.settings(type=vendor, **settings)
-    base = provider.base_url or "http://127.0.0.1:9/v1"
-    return provider.chat(Account(vendor, vendor, base, "k", settings=made))
-
-
-def asked(vendor: str, model: str = "m-1", options: dict | None = None, **body: Any) -> dict:
-    dial = upstream(vendor).dial(a_request(**body), Attempt(vendor, model, options or {}))
-    sent: dict = orjson.loads(dial.body)
-    return sent
 
 
 @pytest.mark.parametrize("vendor", DIALECTS)
-def test_everybody_is_asked_for_their_model_as_a_stream_with_the_tools_as_they_are(vendor: str):
+def test_everybody_is_asked_for_their_model_as_a_stream_with_the_tools_as_they_are(
+    vendor: str,
+) -> None:
     tools = [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}]
     sent = asked(vendor, tools=tools, temperature=0.5, max_completion_tokens=9)
     assert sent["model"] == "m-1"
@@ -65,47 +47,35 @@ STRIPPED = {
 @pytest.mark.parametrize(
     ("vendor", "name"), [(v, name) for v, names in STRIPPED.items() for name in names.split()]
 )
-def test_what_a_vendor_refuses_is_left_out_or_renamed(vendor: str, name: str):
-    everything = {one: 1 for names in STRIPPED.values() for one in names.split()}
+def test_what_a_vendor_refuses_is_left_out_or_renamed(vendor: str, name: str) -> None:
+    everything: dict[str, Any] = {one: 1 for names in STRIPPED.values() for one in names.split()}
     everything |= {"stream_options": {"include_usage": True}, "reasoning_effort": "low"}
     assert name not in asked(vendor, **everything)
 
 
-def test_what_the_operator_sets_for_a_deployment_is_not_dropped():
+def test_what_the_operator_sets_for_a_deployment_is_not_dropped() -> None:
     assert asked("fireworks", options={"seed": 4})["seed"] == 4
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "zai", "together", "baseten", "openrouter"])
-def test_a_developer_is_the_system_to_those_who_know_no_developer(vendor: str):
+def test_a_developer_is_the_system_to_those_who_know_no_developer(vendor: str) -> None:
     messages = [{"role": "developer", "content": "x"}, *HELLO]
     assert asked(vendor, messages=messages)["messages"][0]["role"] == "system"
 
 
-def test_a_developer_stays_one_at_openai():
+def test_a_developer_stays_one_at_openai() -> None:
     messages = [{"role": "developer", "content": "x"}, *HELLO]
     assert asked("openai", messages=messages)["messages"] == messages
 
 
 @pytest.mark.parametrize("vendor", ["groq", "xai"])
-def test_names_of_messages_are_left_out(vendor: str):
+def test_names_of_messages_are_left_out(vendor: str) -> None:
     messages = [{"role": "user", "name": "Ann", "content": "x"}]
     assert "name" not in asked(vendor, messages=messages)["messages"][0]
 
 
-CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-SIGNED = {"google": {"thought_signature": "s"}, "livekit": {"reasoning_content": "hm"}}
-
-
-def turn(**extra: Any) -> list[dict]:
-    return [
-        *HELLO,
-        {"role": "assistant", "tool_calls": [CALL | extra]},
-        {"role": "tool", "tool_call_id": "a", "content": "1"},
-    ]
-
-
 @pytest.mark.parametrize("vendor", DIALECTS)
-def test_state_of_one_vendor_never_reaches_another(vendor: str):
+def test_state_of_one_vendor_never_reaches_another(vendor: str) -> None:
     sent = asked(vendor, "gemini-2", messages=turn(extra_content=SIGNED))
     (made,) = sent["messages"][1]["tool_calls"]
     kept = made.get("extra_content", {})
@@ -115,12 +85,12 @@ def test_state_of_one_vendor_never_reaches_another(vendor: str):
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "moonshot"])
-def test_thoughts_go_back_to_those_who_want_them(vendor: str):
+def test_thoughts_go_back_to_those_who_want_them(vendor: str) -> None:
     sent = asked(vendor, messages=turn(extra_content=SIGNED))
     assert sent["messages"][1]["reasoning_content"] == "hm"
 
 
-def test_the_clients_own_messages_are_never_changed():
+def test_the_clients_own_messages_are_never_changed() -> None:
     messages = turn(extra_content=SIGNED)
     before = orjson.dumps(messages)
     for vendor in DIALECTS:
@@ -128,29 +98,12 @@ def test_the_clients_own_messages_are_never_changed():
     assert orjson.dumps(messages) == before
 
 
-def test_a_call_that_no_gemini_signed_gets_googles_placeholder():
-    sent = asked("google", "gemini-3-flash", messages=turn())
-    (made,) = sent["messages"][1]["tool_calls"]
-    assert made["extra_content"]["google"]["thought_signature"].startswith("skip_")
-    sent = asked("google", "gemini-3-flash", messages=turn(extra_content=SIGNED))
-    (made,) = sent["messages"][1]["tool_calls"]
-    assert made["extra_content"] == {"google": {"thought_signature": "s"}}
-    assert "extra_content" not in str(asked("google", "gemini-2.5-flash", messages=turn()))
-
-
 @pytest.mark.parametrize("vendor", ["deepseek", "ollama", "moonshot"])
-def test_a_turn_of_calls_alone_has_a_content_where_one_is_wanted(vendor: str):
+def test_a_turn_of_calls_alone_has_a_content_where_one_is_wanted(vendor: str) -> None:
     assert asked(vendor, messages=turn())["messages"][1]["content"] == ""
 
 
-def test_mistral_gets_ids_it_takes_the_same_for_call_and_result():
-    messages = asked("mistral", messages=turn())["messages"]
-    call_id = messages[1]["tool_calls"][0]["id"]
-    assert len(call_id) == 9
-    assert messages[2]["tool_call_id"] == call_id
-
-
-def test_cache_breakpoints_reach_only_those_who_know_them():
+def test_cache_breakpoints_reach_only_those_who_know_them() -> None:
     part = {"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}}
     messages = [{"role": "user", "content": [part]}]
     for vendor, model, kept in (
@@ -162,15 +115,8 @@ def test_cache_breakpoints_reach_only_those_who_know_them():
         assert ("prompt_cache_breakpoint" in said) is kept
 
 
-def test_a_schema_becomes_words_where_there_are_no_schemas():
-    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"a": 1}}}
-    sent = asked("deepseek", response_format=wanted)
-    assert sent["response_format"] == {"type": "json_object"}
-    assert '{"a":1}' in sent["messages"][-1]["content"]
-
-
 @pytest.mark.parametrize("vendor", ["deepseek", "moonshot", "zai"])
-def test_effort_is_a_switch_where_thinking_is_one(vendor: str):
+def test_effort_is_a_switch_where_thinking_is_one(vendor: str) -> None:
     assert asked(vendor, reasoning_effort="none")["thinking"] == {"type": "disabled"}
     assert asked(vendor, reasoning_effort="high")["thinking"] == {"type": "enabled"}
     assert "thinking" not in asked(vendor)
@@ -179,7 +125,7 @@ def test_effort_is_a_switch_where_thinking_is_one(vendor: str):
 # -- clean streams stay bytes
 
 
-def test_only_clean_streams_are_relayed_as_bytes():
+def test_only_clean_streams_are_relayed_as_bytes() -> None:
     attempt = Attempt("x", "m")
     assert isinstance(upstream("openai").reader(a_request(), attempt), StreamRelay)
     assert isinstance(upstream("openai").reader(a_request(stream=False), attempt), WholeRelay)
@@ -189,106 +135,8 @@ def test_only_clean_streams_are_relayed_as_bytes():
     assert isinstance(upstream("openai-compatible").reader(a_request(), attempt), EventReader)
 
 
-def test_usage_is_always_asked_for_and_withheld_from_who_did_not_ask():
+def test_usage_is_always_asked_for_and_withheld_from_who_did_not_ask() -> None:
     request = a_request(usage=False)
     dial = upstream("openai").dial(request, Attempt("x", "m"))
     assert orjson.loads(dial.body)["stream_options"] == {"include_usage": True}
     assert isinstance(upstream("openai").reader(request, Attempt("x", "m")), EventReader)
-
-
-# -- OpenAI's own models
-
-TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}, "strict": True}}]
-
-
-@pytest.mark.parametrize(
-    ("model", "effort", "way", "sent_effort"),
-    [
-        ("gpt-4.1", None, "chat", None),
-        ("gpt-5", "low", "chat", "low"),
-        ("gpt-5.2", None, "chat", None),
-        ("gpt-5.4", "none", "chat", "none"),
-        ("gpt-5.4", "low", "responses", "low"),
-        ("gpt-5.6-sol", None, "chat", "none"),
-        ("gpt-5.6-sol", "none", "chat", "none"),
-        ("gpt-5.6-sol", "low", "responses", "low"),
-        ("gpt-6-luna", None, "chat", "none"),
-        ("gpt-6-luna", "high", "responses", "high"),
-        ("gpt-6.1-sol", None, "responses", None),
-        ("gpt-6.1-sol", "none", "responses", "low"),
-        ("gpt-6-astra", None, "responses", None),
-    ],
-)
-def test_tools_with_reasoning_go_where_they_are_served(model, effort, way, sent_effort):
-    body = {} if effort is None else {"reasoning_effort": effort}
-    request, attempt = a_request(tools=TOOLS, **body), Attempt("openai", model)
-    of = upstream("openai")
-    dial = of.dial(request, attempt)
-    sent = orjson.loads(dial.body)
-    if way == "chat":
-        assert dial.url.endswith("/chat/completions")
-        assert sent.get("reasoning_effort") == sent_effort
-        assert isinstance(of.reader(request, attempt), StreamRelay)
-    else:
-        assert dial.url.endswith("/v1/responses")
-        assert sent.get("reasoning", {}).get("effort") == sent_effort
-        assert isinstance(of.reader(request, attempt), EventReader)
-
-
-def test_without_tools_nothing_changes_the_way():
-    dial = upstream("openai").dial(a_request(reasoning_effort="high"), Attempt("x", "gpt-6.1-sol"))
-    assert dial.url.endswith("/chat/completions")
-
-
-def test_the_table_is_the_operators():
-    own = upstream("openai", tools={"gpt-9": "responses"})
-    assert own.dial(a_request(tools=TOOLS), Attempt("x", "gpt-9-sol")).url.endswith("/responses")
-    assert own.dial(a_request(tools=TOOLS), Attempt("x", "gpt-6.1")).url.endswith("completions")
-
-
-@pytest.mark.parametrize(
-    ("model", "effort", "kept"),
-    [
-        ("gpt-4.1", None, {"temperature", "stop", "top_p", "presence_penalty"}),
-        ("o3-mini", None, {"stop"}),
-        ("gpt-5", None, {"stop"}),
-        ("gpt-5.1", "none", {"stop", "temperature", "top_p"}),
-        ("gpt-5.1-chat-latest", None, {"temperature", "stop", "top_p", "presence_penalty"}),
-        ("gpt-6-sol", "low", set()),
-        ("gpt-6-sol", "none", {"temperature", "stop", "top_p", "presence_penalty"}),
-    ],
-)
-def test_reasoning_models_are_spared_what_they_refuse(model: str, effort: str | None, kept: set):
-    given = {"temperature": 1, "stop": ["x"], "top_p": 1, "presence_penalty": 1}
-    body = given if effort is None else given | {"reasoning_effort": effort}
-    assert set(asked("openai", model, **body)) & set(given) == kept
-
-
-def test_reasoning_models_get_the_newer_name_of_the_limit():
-    sent = asked("openai", "gpt-5", max_tokens=9)
-    assert "max_tokens" not in sent
-    assert sent["max_completion_tokens"] == 9
-
-
-# -- Azure
-
-
-def test_azure_has_the_key_in_its_own_header_and_openais_paths():
-    azure = find("azure-openai")
-    account = Account(
-        "a", "azure-openai", "https://r.openai.azure.com", "k", settings=azure.settings()
-    )
-    dial = azure.chat(account).dial(a_request(), Attempt("a", "dep"))
-    assert dial.url == "https://r.openai.azure.com/openai/v1/chat/completions"
-    assert dial.headers["api-key"] == "k"
-    assert "authorization" not in dial.headers
-
-
-def test_a_dated_azure_api_has_the_deployment_in_the_path():
-    azure = find("azure-openai")
-    settings = azure.settings(api_version="2024-10-21", bearer=True)
-    account = Account("a", "azure-openai", "https://r.openai.azure.com", "k", settings=settings)
-    dial = azure.chat(account).dial(a_request(), Attempt("a", "dep"))
-    path = "/openai/deployments/dep/chat/completions?api-version=2024-10-21"
-    assert dial.url == "https://r.openai.azure.com" + path
-    assert dial.headers["authorization"] == "Bearer k"

@@ -12,7 +12,7 @@ from gateway.upstreams.errors import Kind
 STATE = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "zzz"}
 
 
-def test_a_conversation_is_put_as_items():
+def test_a_conversation_is_put_as_items() -> None:
     body = {
         "model": "gpt-6.1-sol",
         "messages": [
@@ -105,7 +105,7 @@ USAGE = {
 COMPLETED = {"type": "response.completed", "response": {"usage": USAGE, "service_tier": "default"}}
 
 
-def test_text_and_usage_come_out_as_chunks():
+def test_text_and_usage_come_out_as_chunks() -> None:
     chunks, heard = play(
         CREATED,
         {"type": "response.reasoning_summary_text.delta", "delta": "hm"},
@@ -125,7 +125,7 @@ def test_text_and_usage_come_out_as_chunks():
 
 
 @pytest.mark.parametrize("whole_only", [False, True])
-def test_a_call_comes_out_with_the_reasoning_that_led_to_it(whole_only: bool):
+def test_a_call_comes_out_with_the_reasoning_that_led_to_it(whole_only: bool) -> None:
     item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f"}
     deltas = [
         {"type": "response.function_call_arguments.delta", "output_index": 1, "delta": piece}
@@ -151,7 +151,7 @@ def test_a_call_comes_out_with_the_reasoning_that_led_to_it(whole_only: bool):
     ("reason", "finish"),
     [("max_output_tokens", "length"), ("content_filter", "content_filter"), ("steered", "stop")],
 )
-def test_an_incomplete_answer_says_why(reason: str, finish: str):
+def test_an_incomplete_answer_says_why(reason: str, finish: str) -> None:
     chunks, _ = play(
         {"type": "response.output_text.delta", "delta": "x"},
         {
@@ -182,14 +182,14 @@ def test_an_incomplete_answer_says_why(reason: str, finish: str):
         ({"type": "error", "code": "invalid_prompt", "message": "m"}, Kind.REQUEST_REFUSED),
     ],
 )
-def test_a_failure_is_one(event: dict, kind: Kind):
+def test_a_failure_is_one(event: dict[str, Any], kind: Kind) -> None:
     _, heard = play(CREATED, event)
     assert heard.failure is not None
     assert heard.failure.kind is kind
     assert heard.failure.message == "m"
 
 
-def test_a_stream_that_ends_before_its_time_is_broken_off():
+def test_a_stream_that_ends_before_its_time_is_broken_off() -> None:
     _, heard = play(CREATED, {"type": "response.output_text.delta", "delta": "x"})
     assert heard.failure is not None
     assert heard.failure.kind is Kind.CONNECTION_LOST

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from gateway.providers._openai.tts import OpenAISpeech, SpeechReader, wav_header
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Rate, SpeechRequest, SynthesisEvent
 
 PCM = bytes(range(200))
+ACCOUNT = Account(
+    "up", "openai-compatible", "http://127.0.0.1:1/v1", "key", settings=ProviderSettings()
+)
 
 
 def wav(rate: int = 22050, channels: int = 1, bits: int = 16) -> bytes:
@@ -38,12 +41,12 @@ def pcm_of(heard: Iterable[SynthesisEvent]) -> bytes:
 
 
 @given(st.lists(st.integers(1, 60), max_size=12))
-def test_raw_samples_come_out_as_they_are_wherever_they_are_cut(cuts: list[int]):
+def test_raw_samples_come_out_as_they_are_wherever_they_are_cut(cuts: list[int]) -> None:
     assert pcm_of(read(pieces(PCM, cuts))) == PCM
 
 
 @given(st.lists(st.integers(1, 60), max_size=12))
-def test_a_wav_gives_its_rate_and_its_samples_wherever_it_is_cut(cuts: list[int]):
+def test_a_wav_gives_its_rate_and_its_samples_wherever_it_is_cut(cuts: list[int]) -> None:
     heard = read(pieces(wav() + PCM, cuts), "audio/wav")
     assert heard[0] == Rate(22050)
     assert pcm_of(heard) == PCM
@@ -58,13 +61,13 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("header", [wav(channels=2), wav(bits=8), wav(rate=1)])
-def test_a_wav_that_is_no_mono_of_16_bits_is_refused(header: bytes):
+def test_a_wav_that_is_no_mono_of_16_bits_is_refused(header: bytes) -> None:
     found = wav_header(header)
     assert isinstance(found, Failure)
     assert found.kind is Kind.PROTOCOL_ERROR
 
 
-def test_a_header_without_an_end_is_not_waited_for():
+def test_a_header_without_an_end_is_not_waited_for() -> None:
     endless = b"RIFF\0\0\0\0WAVE" + b"LIST" + struct.pack("<I", 1 << 30) + bytes(70_000)
     assert isinstance(read([endless])[-1], Failed)
 
@@ -73,21 +76,21 @@ def events(*given: dict[str, Any]) -> bytes:
     return b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in given)
 
 
-def test_events_are_told_by_the_content_type_and_not_by_what_was_asked():
+def test_events_are_told_by_the_content_type_and_not_by_what_was_asked() -> None:
     delta = {"type": "speech.audio.delta", "audio": base64.b64encode(PCM).decode()}
     stream = events(delta, {"type": "speech.audio.done"}) + b"data: [DONE]\n\n"
     halves = [stream[:50], stream[50:]]
     assert pcm_of(read(halves, "text/event-stream; charset=utf-8")) == PCM
 
 
-def test_events_without_an_end_have_broken_off():
+def test_events_without_an_end_have_broken_off() -> None:
     delta = {"type": "speech.audio.delta", "delta": base64.b64encode(PCM).decode()}
     last = read([events(delta)], "text/event-stream")[-1]
     assert isinstance(last, Failed)
     assert last.failure.kind is Kind.CONNECTION_LOST
 
 
-def test_an_error_among_the_events_is_a_failure():
+def test_an_error_among_the_events_is_a_failure() -> None:
     error = {"type": "speech.audio.error", "error": {"message": "out of memory"}}
     last = read([events(error)], "text/event-stream")[0]
     assert isinstance(last, Failed)
@@ -95,15 +98,14 @@ def test_an_error_among_the_events_is_a_failure():
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "audio/mpeg"])
-def test_what_is_no_samples_is_not_played(kind: str):
+def test_what_is_no_samples_is_not_played(kind: str) -> None:
     heard = read([b"<html>" * 10], kind)
     assert all(isinstance(one, Failed) for one in heard)
     assert kind in heard[0].failure.message  # type: ignore[union-attr]
 
 
-def test_the_request_has_the_voice_the_options_and_the_text_alone():
-    account = Account("up", "openai-compatible", "http://127.0.0.1:1/v1", "key")
-    voice = OpenAISpeech(account, voice="alloy")
+def test_the_request_has_the_voice_the_options_and_the_text_alone() -> None:
+    voice = OpenAISpeech(ACCOUNT, voice="alloy")
     request = SpeechRequest("m", None, None, 24000, {"speed": 1.5, "instructions": "calm"})
     dial = voice.dial(request, "One. ")
     assert dial.url == "http://127.0.0.1:1/v1/audio/speech"
@@ -130,8 +132,9 @@ def test_the_request_has_the_voice_the_options_and_the_text_alone():
         (503, {}, Kind.OVERLOADED),
     ],
 )
-def test_errors_of_every_server_are_understood(status: int, body: dict[str, Any], kind: Kind):
-    account = Account("up", "openai-compatible", "http://127.0.0.1:1/v1", "key")
-    failure = OpenAISpeech(account).failure(status, {}, json.dumps(body).encode())
+def test_errors_of_every_server_are_understood(
+    status: int, body: dict[str, Any], kind: Kind
+) -> None:
+    failure = OpenAISpeech(ACCOUNT).failure(status, {}, json.dumps(body).encode())
     assert failure.kind is kind
     assert failure.upstream_status == status

@@ -1,5 +1,7 @@
 """What a provider's error means, whatever its form."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -42,20 +44,20 @@ def body(message: str = "m", **words: object) -> bytes:
         (b"\xff\xfe", "\ufffd\ufffd", ""),
     ],
 )
-def test_every_form_of_error_body_is_read(body: bytes, message: str, code: str):
+def test_every_form_of_error_body_is_read(body: bytes, message: str, code: str) -> None:
     error = read_error(body)
     assert error.message == message
     assert error.code == code
 
 
-def test_a_key_in_an_upstreams_message_is_not_shown():
+def test_a_key_in_an_upstreams_message_is_not_shown() -> None:
     body = b'{"error": {"message": "Incorrect API key provided: sk-proj-abcdef1234567890"}}'
     failure = failure_of(401, {}, body)
     assert "***" not in failure.message  # not even that there is one
     assert failure.upstream_text == "Incorrect API key provided: ***"
 
 
-def test_a_long_message_is_cut():
+def test_a_long_message_is_cut() -> None:
     assert len(read_error(b'{"error": {"message": "' + b"x" * 9000 + b'"}}').message) == 500
 
 
@@ -87,7 +89,7 @@ def test_a_long_message_is_cut():
         (529, OPENAI, Kind.OVERLOADED, 503),
     ],
 )
-def test_the_decision_table(status: int, body: bytes, kind: Kind, answered: int):
+def test_the_decision_table(status: int, body: bytes, kind: Kind, answered: int) -> None:
     failure = failure_of(status, {}, body)
     assert failure.kind is kind
     assert failure.status == answered
@@ -111,7 +113,7 @@ def test_the_decision_table(status: int, body: bytes, kind: Kind, answered: int)
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_window_that_is_too_small_is_known_in_the_words_of_every_server(
     message: str, status: int
-):
+) -> None:
     assert failure_of(status, {}, body(message)).kind is Kind.CONTEXT_LENGTH
 
 
@@ -127,14 +129,16 @@ def test_a_window_that_is_too_small_is_known_in_the_words_of_every_server(
         (400, "Tool calling is not supported with this model"),
     ],
 )
-def test_what_a_model_cannot_do_is_tried_elsewhere_and_rests_nobody(status: int, message: str):
+def test_what_a_model_cannot_do_is_tried_elsewhere_and_rests_nobody(
+    status: int, message: str
+) -> None:
     failure = failure_of(status, {}, body(message))
     assert failure.kind is Kind.UNABLE
     assert failure.policy.scope is FailureScope.ATTEMPT
     assert failure.policy.rest is Rest.NOTHING
 
 
-def test_no_providers_answer_ends_the_plan_for_the_others():
+def test_no_providers_answer_ends_the_plan_for_the_others() -> None:
     for status in (400, 401, 404, 408, 409, 429, 500, 503, 529):
         assert failure_of(status, {}, OPENAI).policy.scope is not FailureScope.REQUEST
 
@@ -154,7 +158,9 @@ def test_no_providers_answer_ends_the_plan_for_the_others():
         ({"retry-after": "999999"}, 3600.0),
     ],
 )
-def test_the_wish_to_wait_is_read_in_every_form(headers: dict[str, str], seconds: float | None):
+def test_the_wish_to_wait_is_read_in_every_form(
+    headers: dict[str, str], seconds: float | None
+) -> None:
     assert retry_after_s(headers, now=1445412480.0) == seconds
 
 
@@ -190,11 +196,11 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("case", "status", "sent"), ROWS, ids=[row[0] for row in ROWS])
-def test_every_row_of_the_table_is_reached(case: str, status: int, sent: bytes):
+def test_every_row_of_the_table_is_reached(case: str, status: int, sent: bytes) -> None:
     assert rule_of(status, read_error(sent)).case == case
 
 
-def test_no_row_of_the_table_is_without_a_test():
+def test_no_row_of_the_table_is_without_a_test() -> None:
     assert [row[0] for row in ROWS] == [rule.case for rule in RULES]
 
 
@@ -209,7 +215,9 @@ def test_no_row_of_the_table_is_without_a_test():
         ("Function tools with reasoning_effort are not supported for x", "reasoning_effort"),
     ],
 )
-def test_the_parameter_that_is_refused_is_found_in_the_message(message: str, param: str | None):
+def test_the_parameter_that_is_refused_is_found_in_the_message(
+    message: str, param: str | None
+) -> None:
     failure = failure_of(400, {}, body(message))
     assert failure.kind is Kind.UNSUPPORTED
     assert failure.param == param
@@ -229,17 +237,17 @@ def test_the_parameter_that_is_refused_is_found_in_the_message(message: str, par
         ({"error": "text"}, Kind.UPSTREAM_ERROR),
     ],
 )
-def test_an_error_inside_a_stream_is_judged_by_its_words(event: dict, kind: Kind):
+def test_an_error_inside_a_stream_is_judged_by_its_words(event: dict[str, Any], kind: Kind) -> None:
     assert failure_in_stream(read_error_object(event)).kind is kind
 
 
-def test_geminis_wish_to_wait_stands_in_the_body():
+def test_geminis_wish_to_wait_stands_in_the_body() -> None:
     details = [{"@type": "x"}, {"retryDelay": "12s"}]
     sent = orjson.dumps([{"error": {"code": 429, "message": "m", "details": details}}])
     assert failure_of(429, {}, sent).retry_after_s == 12.0
 
 
-def test_a_provider_that_knows_whether_to_ask_again_is_believed():
+def test_a_provider_that_knows_whether_to_ask_again_is_believed() -> None:
     assert failure_of(500, {}, b"").retry_same_after_s == PAUSE_S
     assert failure_of(500, {"x-should-retry": "false"}, b"").retry_same_after_s is None
     assert failure_of(503, {"retry-after": "20"}, b"").retry_same_after_s is None
@@ -271,11 +279,13 @@ DATE = {"date": "Wed, 21 Oct 2015 07:28:00 GMT"}
         ),
     ],
 )
-def test_what_the_limits_headers_leave_is_read(headers: dict[str, str], seconds: float | None):
+def test_what_the_limits_headers_leave_is_read(
+    headers: dict[str, str], seconds: float | None
+) -> None:
     left = exhausted_for_s(headers)
     assert left == (None if seconds is None else pytest.approx(seconds))
 
 
-def test_a_date_counts_from_the_answers_own_date():
+def test_a_date_counts_from_the_answers_own_date() -> None:
     headers = {**DATE, "retry-after": "Wed, 21 Oct 2015 07:28:10 GMT"}
     assert retry_after_s(headers) == 10.0

@@ -111,7 +111,7 @@ def test_an_empty_turn_of_the_assistant_is_left_out(empty: Any) -> None:
 
 
 @pytest.mark.parametrize("behind", [[], [{"role": "system", "content": "Go on."}]])
-def test_an_assistants_last_turn_is_followed_by_a_users_where_it_must_be(behind: list) -> None:
+def test_an_assistants_last_turn_is_followed_by_a_users_where_it_must_be(behind: list[Any]) -> None:
     history = [USER, ASSISTANT, *behind]
     last = normalised(history, ANTHROPIC)[-1]
     assert last == {"role": "user", "content": behind[0]["content"] if behind else PLACEHOLDER}

@@ -9,10 +9,12 @@ import pytest
 
 from gateway.providers.cartesia.tts import DEFAULT_VOICE, CartesiaVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
-VOICE = CartesiaVoice(Account("cartesia", "cartesia", "https://api.cartesia.ai", "key"))
+VOICE = CartesiaVoice(
+    Account("cartesia", "cartesia", "https://api.cartesia.ai", "key", settings=ProviderSettings())
+)
 
 
 def request(**options: Any) -> SpeechRequest:
@@ -26,7 +28,7 @@ def messages(**options: Any) -> list[dict[str, Any]]:
     return [json.loads(frame) for frame in frames]
 
 
-def test_the_socket_is_dialled_with_key_and_version():
+def test_the_socket_is_dialled_with_key_and_version() -> None:
     dial = VOICE.dial(request())
     assert dial.url == "wss://api.cartesia.ai/tts/websocket"
     assert dial.headers["X-API-Key"] == "key"
@@ -34,7 +36,7 @@ def test_the_socket_is_dialled_with_key_and_version():
     assert "key" not in repr(dial)
 
 
-def test_all_fields_of_a_context_are_the_same_in_every_message():
+def test_all_fields_of_a_context_are_the_same_in_every_message() -> None:
     said, last = messages(speed=1.2)
     assert (said.pop("transcript"), said.pop("continue")) == ("One. ", True)
     assert (last.pop("transcript"), last.pop("continue")) == ("", False)
@@ -44,7 +46,7 @@ def test_all_fields_of_a_context_are_the_same_in_every_message():
     assert said["max_buffer_delay_ms"] == 0
 
 
-def test_options_go_where_cartesia_has_them():
+def test_options_go_where_cartesia_has_them() -> None:
     said, _ = messages(speed=1.2, volume=0.8, emotion="calm", add_timestamps=False, duration=3)
     assert said["generation_config"] == {"speed": 1.2, "volume": 0.8, "emotion": "calm"}
     assert (said["add_timestamps"], said["duration"]) == (False, 3)
@@ -52,7 +54,7 @@ def test_options_go_where_cartesia_has_them():
     assert "generation_config" not in messages(speed="slow")[0]
 
 
-def test_without_a_voice_there_is_one():
+def test_without_a_voice_there_is_one() -> None:
     dialogue = VOICE.dialogue()
     dialogue.begin("u1", SpeechRequest("sonic-3", None, None, 24000))
     (frame,) = dialogue.say("u1", "x")
@@ -73,7 +75,7 @@ def test_without_a_voice_there_is_one():
         ),
     ],
 )
-def test_messages_carry_their_context(message: dict[str, Any], heard: Any):
+def test_messages_carry_their_context(message: dict[str, Any], heard: Any) -> None:
     ((context, got),) = VOICE.dialogue().decode(json.dumps({**message, "context_id": "u1"}))
     assert context == "u1"
     assert type(got) is type(heard)
@@ -81,7 +83,7 @@ def test_messages_carry_their_context(message: dict[str, Any], heard: Any):
 
 
 @pytest.mark.parametrize("message", [{"type": "flush_done"}, {"type": "new"}, {}])
-def test_what_says_nothing_new_is_passed_over(message: dict[str, Any]):
+def test_what_says_nothing_new_is_passed_over(message: dict[str, Any]) -> None:
     assert VOICE.dialogue().decode(json.dumps(message)) == ()
 
 
@@ -98,7 +100,7 @@ def test_what_says_nothing_new_is_passed_over(message: dict[str, Any]):
         (None, Kind.UPSTREAM_ERROR),
     ],
 )
-def test_errors_are_known_by_their_status(status: int | None, kind: Kind):
+def test_errors_are_known_by_their_status(status: int | None, kind: Kind) -> None:
     error = {"type": "error", "context_id": "u1", "status_code": status, "message": "why"}
     ((context, failed),) = VOICE.dialogue().decode(json.dumps(error))
     assert context == "u1"
@@ -107,11 +109,11 @@ def test_errors_are_known_by_their_status(status: int | None, kind: Kind):
 
 
 @pytest.mark.parametrize("frame", ["{", "[]", '{"type":"chunk","context_id":"u1","data":7}'])
-def test_nonsense_is_a_failure(frame: str):
+def test_nonsense_is_a_failure(frame: str) -> None:
     ((_, failed),) = VOICE.dialogue().decode(frame)
     assert isinstance(failed, Failed)
     assert failed.failure.kind is Kind.PROTOCOL_ERROR
 
 
-def test_a_close_breaks_off():
+def test_a_close_breaks_off() -> None:
     assert VOICE.dialogue().closed(1011, "x").kind is Kind.CONNECTION_LOST

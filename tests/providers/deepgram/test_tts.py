@@ -9,10 +9,12 @@ import pytest
 
 from gateway.providers.deepgram.tts import DeepgramVoice, upstream_model
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Finished, Released, SpeechRequest
 
-VOICE = DeepgramVoice(Account("deepgram", "deepgram", "https://api.deepgram.com", "key"))
+VOICE = DeepgramVoice(
+    Account("deepgram", "deepgram", "https://api.deepgram.com", "key", settings=ProviderSettings())
+)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +31,11 @@ VOICE = DeepgramVoice(Account("deepgram", "deepgram", "https://api.deepgram.com"
 )
 def test_model_voice_and_language_are_one_name(
     model: str, voice: str | None, language: str | None, name: str
-):
+) -> None:
     assert upstream_model(model, voice, language) == name
 
 
-def test_everything_is_in_the_url():
+def test_everything_is_in_the_url() -> None:
     request = SpeechRequest("aura-2", "athena", "en", 16000, {"mip_opt_out": True})
     dial = VOICE.dial(request)
     assert dial.headers["Authorization"] == "Token key"
@@ -45,7 +47,7 @@ def test_everything_is_in_the_url():
     }
 
 
-def test_an_utterance_is_speaks_and_one_flush():
+def test_an_utterance_is_speaks_and_one_flush() -> None:
     dialogue = VOICE.dialogue()
     assert dialogue.begin("u1", SpeechRequest("aura-2", None, None, 24000)) == ()
     assert [json.loads(f) for f in dialogue.say("u1", "One. ")] == [
@@ -55,7 +57,7 @@ def test_an_utterance_is_speaks_and_one_flush():
     assert [json.loads(f) for f in dialogue.cancel("u1")] == [{"type": "Clear"}]
 
 
-def test_a_flushed_counts_only_after_a_flush():
+def test_a_flushed_counts_only_after_a_flush() -> None:
     dialogue = VOICE.dialogue()
     assert dialogue.decode('{"type":"Flushed","sequence_id":0}') == ()
     dialogue.finish("u1")
@@ -63,7 +65,7 @@ def test_a_flushed_counts_only_after_a_flush():
     assert isinstance(heard, Finished)
 
 
-def test_frames():
+def test_frames() -> None:
     dialogue = VOICE.dialogue()
     assert dialogue.decode(b"\1\0") == ((None, Audio(b"\1\0")),)
     assert isinstance(dialogue.decode('{"type":"Cleared"}')[0][1], Released)
@@ -82,5 +84,5 @@ def test_frames():
         (1011, "NET-0000", Kind.CONNECTION_LOST),
     ],
 )
-def test_closes(code: int, reason: str, kind: Kind):
+def test_closes(code: int, reason: str, kind: Kind) -> None:
     assert VOICE.dialogue().closed(code, reason).kind is kind

@@ -9,10 +9,12 @@ import pytest
 
 from gateway.providers.inworld.tts import InworldVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed, Words
 
-VOICE = InworldVoice(Account("inworld", "inworld", "https://api.inworld.ai", "a2V5"))
+VOICE = InworldVoice(
+    Account("inworld", "inworld", "https://api.inworld.ai", "a2V5", settings=ProviderSettings())
+)
 
 
 def request(**options: Any) -> SpeechRequest:
@@ -23,13 +25,13 @@ def result(body: dict[str, Any]) -> str:
     return json.dumps({"result": {"contextId": "u1", **body}})
 
 
-def test_the_key_is_sent_as_it_is():
+def test_the_key_is_sent_as_it_is() -> None:
     dial = VOICE.dial(request())
     assert dial.url == "wss://api.inworld.ai/tts/v1/voice:streamBidirectional"
     assert dial.headers["Authorization"] == "Basic a2V5"
 
 
-def test_a_context_is_created_with_everything():
+def test_a_context_is_created_with_everything() -> None:
     options = {"speaking_rate": 1.1, "delivery_mode": "STABLE", "timestamp_type": "CHARACTER"}
     (frame,) = VOICE.dialogue().begin("u1", request(**options))
     message = json.loads(frame)
@@ -48,7 +50,7 @@ def test_a_context_is_created_with_everything():
     assert (create["deliveryMode"], create["timestampType"]) == ("STABLE", "CHARACTER")
 
 
-def test_the_end_is_a_flush_and_a_close():
+def test_the_end_is_a_flush_and_a_close() -> None:
     frames = [json.loads(frame) for frame in VOICE.dialogue().finish("u1")]
     assert [set(frame) - {"contextId"} for frame in frames] == [
         {"flush_context"},
@@ -56,7 +58,7 @@ def test_the_end_is_a_flush_and_a_close():
     ]
 
 
-def test_timings_come_before_their_audio():
+def test_timings_come_before_their_audio() -> None:
     info = {
         "wordAlignment": {
             "words": ["Hi"],
@@ -71,7 +73,7 @@ def test_timings_come_before_their_audio():
     ]
 
 
-def test_words_with_their_own_spaces_are_passed_as_they_are():
+def test_words_with_their_own_spaces_are_passed_as_they_are() -> None:
     info = {
         "wordAlignment": {
             "words": ["Hi", " "],
@@ -84,7 +86,7 @@ def test_words_with_their_own_spaces_are_passed_as_they_are():
     assert not words.spaced
 
 
-def test_characters():
+def test_characters() -> None:
     info = {
         "characterAlignment": {
             "characters": ["H"],
@@ -96,7 +98,7 @@ def test_characters():
     assert chars == Chars((Timed("H", 0.0, 0.1),))
 
 
-def test_a_wav_header_is_taken_off():
+def test_a_wav_header_is_taken_off() -> None:
     import base64
 
     audio = base64.b64encode(b"RIFF" + bytes(40) + b"\1\0").decode()
@@ -104,7 +106,7 @@ def test_a_wav_header_is_taken_off():
     assert heard == Audio(b"\1\0")
 
 
-def test_the_end_of_a_generation_is_not_the_end():
+def test_the_end_of_a_generation_is_not_the_end() -> None:
     assert VOICE.dialogue().decode(result({"flushCompleted": {}})) == ()
     ((_, heard),) = VOICE.dialogue().decode(result({"contextClosed": {}}))
     assert isinstance(heard, Finished)
@@ -121,7 +123,7 @@ def test_the_end_of_a_generation_is_not_the_end():
         (14, Kind.OVERLOADED),
     ],
 )
-def test_errors_are_known_by_their_grpc_code(code: int, kind: Kind):
+def test_errors_are_known_by_their_grpc_code(code: int, kind: Kind) -> None:
     dialogue = VOICE.dialogue()
     for frame in (
         result({"status": {"code": code, "message": "why"}}),

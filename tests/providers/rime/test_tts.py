@@ -10,10 +10,12 @@ import pytest
 
 from gateway.providers.rime.tts import RimeVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.tts import Audio, Failed, Finished, SpeechRequest, Timed, Words
 
-VOICE = RimeVoice(Account("rime", "rime", "https://users-ws.rime.ai", "key"))
+VOICE = RimeVoice(
+    Account("rime", "rime", "https://users-ws.rime.ai", "key", settings=ProviderSettings())
+)
 
 
 def query(**more: Any) -> dict[str, list[str]]:
@@ -21,7 +23,7 @@ def query(**more: Any) -> dict[str, list[str]]:
     return parse_qs(urlsplit(VOICE.dial(SpeechRequest(**asked)).url).query)
 
 
-def test_the_query_says_everything_in_rimes_own_names():
+def test_the_query_says_everything_in_rimes_own_names() -> None:
     asked = query(options={"speed_alpha": 1.2, "no_text_normalization": True, "top_p": 0.9})
     assert asked == {
         "speaker": ["lyra"],
@@ -36,11 +38,11 @@ def test_the_query_says_everything_in_rimes_own_names():
 
 
 @pytest.mark.parametrize(("model", "speaker"), [("mistv2", "cove"), ("arcana", "astra")])
-def test_every_model_has_a_speaker(model: str, speaker: str):
+def test_every_model_has_a_speaker(model: str, speaker: str) -> None:
     assert query(model=model)["speaker"] == [speaker]
 
 
-def test_texts_and_operations():
+def test_texts_and_operations() -> None:
     dialogue = VOICE.dialogue()
     dialogue.begin("u1", SpeechRequest("coda", None, None, 24000))
     assert json.loads(dialogue.say("u1", "One. ")[0]) == {"text": "One. ", "contextId": "u1"}
@@ -48,7 +50,7 @@ def test_texts_and_operations():
     assert json.loads(dialogue.cancel("u1")[0]) == {"operation": "clear"}
 
 
-def test_a_done_before_the_flush_is_that_of_a_sentence():
+def test_a_done_before_the_flush_is_that_of_a_sentence() -> None:
     dialogue = VOICE.dialogue()
     done = '{"type":"done","contextId":"u1"}'
     assert dialogue.decode(done) == ()
@@ -58,7 +60,7 @@ def test_a_done_before_the_flush_is_that_of_a_sentence():
     assert isinstance(heard, Finished)
 
 
-def test_audio_and_words():
+def test_audio_and_words() -> None:
     dialogue = VOICE.dialogue()
     chunk = '{"type":"chunk","data":"AQA=","contextId":"u1"}'
     assert dialogue.decode(chunk) == (("u1", Audio(b"\1\0")),)
@@ -76,7 +78,7 @@ def test_audio_and_words():
         ("", Kind.CONNECTION_LOST),
     ],
 )
-def test_a_close_is_known_by_the_status_in_its_reason(reason: str, kind: Kind):
+def test_a_close_is_known_by_the_status_in_its_reason(reason: str, kind: Kind) -> None:
     assert VOICE.dialogue().closed(1011, reason).kind is kind
     if reason:
         ((_, failed),) = VOICE.dialogue().decode(json.dumps({"type": "error", "message": reason}))

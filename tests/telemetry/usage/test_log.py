@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,14 +43,14 @@ class FakeStore:
     async def forget(self, before: float) -> None:
         self.forgotten.append(before)
 
-    async def summary(self, by: Sequence[str], since: float) -> list:
+    async def summary(self, by: Sequence[str], since: float) -> list[Any]:
         return []
 
     async def close(self) -> None:
         self.closed = True
 
 
-def record(number: int = 0, **fields: object) -> Record:
+def record(number: int = 0, **fields: Any) -> Record:
     given = {"route": "chat", **fields}
     return Record(
         at=float(number), key="k", request_id=f"r{number}", outcome="ok", duration_s=1.0, **given
@@ -60,7 +62,7 @@ def store() -> FakeStore:
     return FakeStore()
 
 
-def a_log(tmp_path, store: FakeStore, **config: object) -> tuple[UsageLog, Metrics]:
+def a_log(tmp_path: Path, store: FakeStore, **config: Any) -> tuple[UsageLog, Metrics]:
     metrics = Metrics()
     given = {"flush_s": 0.01, "spill": str(tmp_path / "spill.jsonl"), **config}
     prices = Prices({"v": Price(audio_minute=6.0)})
@@ -68,10 +70,11 @@ def a_log(tmp_path, store: FakeStore, **config: object) -> tuple[UsageLog, Metri
 
 
 def counted(metrics: Metrics, outcome: str) -> float:
-    return metrics.usage_records.labels(outcome)._value.get()
+    value: float = metrics.usage_records.labels(outcome)._value.get()
+    return value
 
 
-async def test_records_are_written_in_their_order(tmp_path, store: FakeStore):
+async def test_records_are_written_in_their_order(tmp_path: Path, store: FakeStore) -> None:
     of, metrics = a_log(tmp_path, store)
     of.start()
     for number in range(3):
@@ -84,7 +87,7 @@ async def test_records_are_written_in_their_order(tmp_path, store: FakeStore):
     assert store.forgotten == [1e9 - 90 * 86400]
 
 
-async def test_what_waits_at_the_end_is_written(tmp_path, store: FakeStore):
+async def test_what_waits_at_the_end_is_written(tmp_path: Path, store: FakeStore) -> None:
     of, _ = a_log(tmp_path, store, flush_s=60)
     of.start()
     for number in range(BATCH_MAX + 5):
@@ -93,7 +96,9 @@ async def test_what_waits_at_the_end_is_written(tmp_path, store: FakeStore):
     assert len(store.records) == BATCH_MAX + 5
 
 
-async def test_a_store_that_is_down_at_the_end_costs_no_record(tmp_path, store: FakeStore):
+async def test_a_store_that_is_down_at_the_end_costs_no_record(
+    tmp_path: Path, store: FakeStore
+) -> None:
     store.broken = True
     of, metrics = a_log(tmp_path, store, flush_s=60)
     of.start()
@@ -111,8 +116,8 @@ async def test_a_store_that_is_down_at_the_end_costs_no_record(tmp_path, store: 
 
 
 async def test_a_long_failure_spills_and_then_everything_is_written(
-    tmp_path, store: FakeStore, monkeypatch
-):
+    tmp_path: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log, "RETRY_S_MAX", 0.01)
     store.broken = True
     of, metrics = a_log(tmp_path, store)
@@ -129,7 +134,7 @@ async def test_a_long_failure_spills_and_then_everything_is_written(
     assert counted(metrics, "lost") == 0
 
 
-async def test_what_neither_holds_is_counted(tmp_path, store: FakeStore):
+async def test_what_neither_holds_is_counted(tmp_path: Path, store: FakeStore) -> None:
     store.broken = True
     (tmp_path / "file").write_text("")
     of, metrics = a_log(tmp_path, store, flush_s=60, spill=str(tmp_path / "file" / "x"))
@@ -139,7 +144,7 @@ async def test_what_neither_holds_is_counted(tmp_path, store: FakeStore):
     assert counted(metrics, "lost") == 1
 
 
-def test_memory_is_bounded(tmp_path, store: FakeStore):
+def test_memory_is_bounded(tmp_path: Path, store: FakeStore) -> None:
     of, metrics = a_log(tmp_path, store)
     for number in range(WAITING_MAX + 7):
         of.add(record(number))
@@ -147,19 +152,19 @@ def test_memory_is_bounded(tmp_path, store: FakeStore):
     assert counted(metrics, "lost") == 7
 
 
-def test_speech_is_priced_when_it_is_recorded(tmp_path, store: FakeStore):
+def test_speech_is_priced_when_it_is_recorded(tmp_path: Path, store: FakeStore) -> None:
     of, _ = a_log(tmp_path, store)
     of.add(record(route="stt", model="v", audio_s=30.0))
     assert of._waiting[0].cost == pytest.approx(3.0)
 
 
-def test_nothing_is_kept_where_nothing_is_wanted(tmp_path, store: FakeStore):
+def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path, store: FakeStore) -> None:
     of, _ = a_log(tmp_path, store, enabled=False)
     of.add(record())
     assert len(of) == 0
 
 
-def test_a_half_written_line_of_the_spill_file_is_left_out(tmp_path):
+def test_a_half_written_line_of_the_spill_file_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "spill"
     append_spill(path, [record(1), record(2)])
     with path.open("ab") as file:

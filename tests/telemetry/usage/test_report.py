@@ -7,20 +7,20 @@ from gateway.telemetry.usage.report import as_csv, as_table, dimensions, duratio
 ROW = ("k", "openai/gpt-4o", 1234, 2, 1300, 5_000_000, 0, 100, 0, None, 0, 0.25, 1.5)
 
 
-def test_times_are_read():
+def test_times_are_read() -> None:
     assert [duration_s(t) for t in ("90m", "24h", "7d", "2w")] == [5400, 86400, 604800, 1209600]
     for wrong in ("", "24", "h", "-1h", "1y"):
         with pytest.raises(ValueError, match="expected a time"):
             duration_s(wrong)
 
 
-def test_unknown_groups_hear_which_there_are():
+def test_unknown_groups_hear_which_there_are() -> None:
     assert dimensions("key, model") == ["key", "model"]
     with pytest.raises(ValueError, match="'colour'"):
         dimensions("key,colour")
 
 
-def test_a_table_shows_what_there_is():
+def test_a_table_shows_what_there_is() -> None:
     lines = as_table(["key", "model"], [ROW]).splitlines()
     assert "reasoning" not in lines[0]
     assert "1,234" in lines[1]
@@ -28,7 +28,7 @@ def test_a_table_shows_what_there_is():
     assert as_table(["key"], []) == "key\n"
 
 
-def test_csv_has_every_column_and_plain_numbers():
+def test_csv_has_every_column_and_plain_numbers() -> None:
     head, line = as_csv(["key", "model"], [ROW]).splitlines()
     assert head.startswith("key,model,requests,failed,")
     assert line.startswith("k,openai/gpt-4o,1234,2,")

@@ -1,6 +1,8 @@
 """Records in a real SQLite file and a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -19,7 +21,7 @@ def postgres() -> Iterator[services.Postgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def store(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Store]:
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     if request.param == "sqlite":
         url = f"sqlite:{tmp_path}/deep/usage.db"
     else:
@@ -30,12 +32,12 @@ async def store(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Store
     await made.close()
 
 
-def record(at: float = 100.0, **fields: object) -> Record:
+def record(at: float = 100.0, **fields: Any) -> Record:
     given = {"key": "k", "model": "m", "outcome": "ok", "duration_s": 1.5, **fields}
     return Record(at=at, route="chat", request_id="req_1", **given)
 
 
-async def test_what_was_written_is_summed_by_what_is_asked(store: Store):
+async def test_what_was_written_is_summed_by_what_is_asked(store: Store) -> None:
     await store.write(
         [
             record(prompt_tokens=10, completion_tokens=2, cost=0.5, first_token_s=0.2),
@@ -53,13 +55,13 @@ async def test_what_was_written_is_summed_by_what_is_asked(store: Store):
     assert (await store.summary([], 50.0))[0][0] == 3
 
 
-async def test_old_records_are_forgotten(store: Store):
+async def test_old_records_are_forgotten(store: Store) -> None:
     await store.write([record(at=5.0), record(at=500.0)])
     await store.forget(100.0)
     assert (await store.summary([], 0.0))[0][0] == 1
 
 
-async def test_a_store_that_cannot_be_reached_says_so(tmp_path):
+async def test_a_store_that_cannot_be_reached_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with Port() as nobodys:
         for url in (
@@ -72,7 +74,7 @@ async def test_a_store_that_cannot_be_reached_says_so(tmp_path):
             await store.close()
 
 
-async def test_a_store_that_was_stopped_is_used_again_once_it_runs():
+async def test_a_store_that_was_stopped_is_used_again_once_it_runs() -> None:
     with services.postgres() as server:
         store = open_store(UsageConfig(url=SecretStr(server.url)))
         await store.write([record()])
@@ -85,7 +87,7 @@ async def test_a_store_that_was_stopped_is_used_again_once_it_runs():
         await store.close()
 
 
-def test_a_record_is_made_of_what_a_visit_notes():
+def test_a_record_is_made_of_what_a_visit_notes() -> None:
     made = record_of(
         at=1.0,
         route="stt",
@@ -109,7 +111,7 @@ def test_a_record_is_made_of_what_a_visit_notes():
     assert made.cost == 0.0
 
 
-def test_a_long_text_of_a_callers_is_cut():
+def test_a_long_text_of_a_callers_is_cut() -> None:
     made = record_of(
         at=1.0, route="chat", key="k", request_id="r", outcome="ok", duration_s=2.0, ids={},
         notes={"model": "m" * 9999},

@@ -1,0 +1,307 @@
+"""A Dial is opened: what comes back, and what each way of failing is called."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.runtime.connector import LARGE_BYTES, Connector, UpstreamSocket
+from gateway.runtime.loop import Inbox
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.events import (
+    BodyChunk,
+    BodyEnd,
+    ConnectionFailed,
+    ResponseHead,
+    SocketClosed,
+    SocketFrame,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serve = Callable[[Handler], Awaitable[str]]
+
+
+@pytest.fixture
+async def connector() -> AsyncIterator[Connector]:
+    made = Connector()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serves a handler for every path; gives the server's address."""
+    runners = []
+
+    async def start(handler: Handler) -> str:
+        app = web.Application(client_max_size=8 << 20)
+        app.router.add_route("*", "/{path:.*}", handler)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def answered(connector: Connector, dial: Dial) -> list[Any]:
+    """Every event of one HTTP request."""
+    inbox: Inbox[Any] = Inbox()
+    await connector.request(dial, 7, inbox, 5.0)
+    return [await inbox.next(None, lambda: 0.0) for _ in range(len(inbox))]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# -- HTTP
+
+
+async def test_an_answer_is_its_head_its_body_and_its_end(
+    connector: Connector, serve: Serve
+) -> None:
+    seen: list[tuple[str, str | None, bytes]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append((request.method, request.headers.get("x-key"), await request.read()))
+        return web.Response(status=201, body=b"answer", headers={"X-Limit": "9"})
+
+    url = await serve(handler)
+    head, *chunks, end = await answered(connector, Dial(url, {"x-key": "k"}, body=b"asked"))
+    assert seen == [("POST", "k", b"asked")]
+    assert isinstance(head, ResponseHead)
+    assert (head.attempt, head.status, head.headers["x-limit"]) == (7, 201, "9")
+    assert b"".join(chunk.data for chunk in chunks if isinstance(chunk, BodyChunk)) == b"answer"
+    assert end == BodyEnd(7)
+
+
+async def test_an_error_status_is_an_answer_like_any_other(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=503, body=b"busy")
+
+    events = await answered(connector, Dial(await serve(handler)))
+    assert [type(event) for event in events] == [ResponseHead, BodyChunk, BodyEnd]
+    assert events[0].status == 503
+
+
+async def test_a_redirect_is_not_followed_because_it_would_take_the_key_along(
+    connector: Connector, serve: Serve
+) -> None:
+    paths = []
+
+    async def handler(request: web.Request) -> web.Response:
+        paths.append(request.path)
+        return web.Response(status=307, headers={"location": "/elsewhere"})
+
+    events = await answered(connector, Dial(f"{await serve(handler)}/here"))
+    assert events[0].status == 307
+    assert paths == ["/here"]
+
+
+async def test_a_large_body_arrives_whole(connector: Connector, serve: Serve) -> None:
+    lengths = []
+
+    async def handler(request: web.Request) -> web.Response:
+        lengths.append(len(await request.read()))
+        return web.Response()
+
+    await answered(connector, Dial(await serve(handler), body=bytes(3 * LARGE_BYTES)))
+    assert lengths == [3 * LARGE_BYTES]
+
+
+async def test_connections_are_kept_for_the_next_request(
+    connector: Connector, serve: Serve
+) -> None:
+    peers = set()
+
+    async def handler(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        return web.Response(body=b"x")
+
+    url = await serve(handler)
+    await connector.warm(Dial(url, method="GET"))
+    await answered(connector, Dial(url))
+    await answered(connector, Dial(url))
+    assert len(peers) == 1
+
+
+async def test_nobody_listens(connector: Connector) -> None:
+    (event,) = await answered(connector, Dial(f"http://127.0.0.1:{free_port()}/secret-path"))
+    assert isinstance(event, ConnectionFailed)
+    assert (event.attempt, event.failure.kind) == (7, Kind.UNREACHABLE)
+    assert "127.0.0.1" not in event.failure.message
+    assert "secret-path" not in event.failure.message
+
+
+async def test_an_answer_that_breaks_off_is_a_lost_connection(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-length": "100"})
+        await response.prepare(request)
+        await response.write(b"half")
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    events = await answered(connector, Dial(await serve(handler)))
+    assert isinstance(events[0], ResponseHead)
+    assert isinstance(events[-1], ConnectionFailed)
+    assert events[-1].failure.kind is Kind.CONNECTION_LOST
+
+
+async def test_a_server_that_hangs_up_without_an_answer_was_not_reached(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    (event,) = await answered(connector, Dial(await serve(handler)))
+    assert event.failure.kind is Kind.UNREACHABLE
+
+
+async def test_an_address_that_is_none_is_a_failure_not_an_exception(connector: Connector) -> None:
+    (event,) = await answered(connector, Dial("http://"))
+    assert isinstance(event, ConnectionFailed)
+
+
+async def test_warming_tells_nobody_what_went_wrong(connector: Connector) -> None:
+    await connector.warm(Dial(f"http://127.0.0.1:{free_port()}", method="GET"))
+
+
+# -- WebSockets
+
+
+async def opened(connector: Connector, dial: Dial, message_bytes_max: int = 4096) -> UpstreamSocket:
+    sock = await connector.websocket(dial, 5.0, message_bytes_max)
+    assert isinstance(sock, UpstreamSocket)
+    return sock
+
+
+async def heard(sock: UpstreamSocket) -> list[Any]:
+    """Every event of the socket, to its end."""
+    inbox: Inbox[Any] = Inbox()
+    await sock.listen(3, inbox)
+    return [await inbox.next(None, lambda: 0.0) for _ in range(len(inbox))]
+
+
+async def test_messages_go_both_ways_and_a_close_has_its_code_and_reason(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse(protocols=("realtime",))
+        await sock.prepare(request)
+        assert request.headers["x-key"] == "k"
+        await sock.send_str(f"text {await sock.receive_str()}")
+        await sock.send_bytes(await sock.receive_bytes())
+        await sock.close(code=4001, message=b"bad key")
+        return sock
+
+    dial = Dial(await serve(handler), {"x-key": "k"}, subprotocols=("realtime",))
+    sock = await opened(connector, dial)
+    await sock.send("hello")
+    await sock.send(b"\1\2")
+    assert await heard(sock) == [
+        SocketFrame(3, "text hello"),
+        SocketFrame(3, b"\1\2"),
+        SocketClosed(3, 4001, "bad key"),
+    ]
+
+
+async def test_a_refused_handshake_has_its_status(connector: Connector, serve: Serve) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=401)
+
+    failure = await connector.websocket(Dial(await serve(handler)), 5.0)
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.upstream_status) == (Kind.UPSTREAM_AUTH, 401)
+
+
+async def test_a_handshake_that_never_ends_is_a_time_out(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    failure = await connector.websocket(Dial(await serve(handler)), 0.01)
+    assert isinstance(failure, Failure)
+    assert failure.kind is Kind.TIMEOUT
+
+
+async def test_a_message_that_is_too_long_ends_the_connection(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        await sock.send_str("x" * 2000)
+        await sock.receive()
+        return sock
+
+    events = await heard(await opened(connector, Dial(await serve(handler)), 1000))
+    assert len(events) == 1
+    assert isinstance(events[0], ConnectionFailed | SocketClosed)
+
+
+async def test_a_provider_that_vanishes_is_a_close_without_a_goodbye(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        assert request.transport is not None
+        request.transport.abort()
+        return sock
+
+    (event,) = await heard(await opened(connector, Dial(await serve(handler))))
+    assert event == SocketClosed(3, 1006, "")
+
+
+async def test_a_socket_that_was_cut_by_us_takes_no_more_messages(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        await sock.receive()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    sock.abort()
+    await heard(sock)
+    with pytest.raises((ConnectionError, aiohttp.ClientError)):
+        await sock.send("too late")
+
+
+async def test_a_closed_connector_opens_anew_when_it_is_needed(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=b"x")
+
+    url = await serve(handler)
+    await answered(connector, Dial(url))
+    await connector.close()
+    await connector.close()
+    assert isinstance((await answered(connector, Dial(url)))[-1], BodyEnd)

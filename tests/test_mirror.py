@@ -1,0 +1,77 @@
+"""Tests mirror the code: `gateway/a/b.py` is tested by `tests/a/test_b.py`."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent / "gateway"
+
+UNTESTED = {
+    # This list may only get shorter. What is here is reached by the tests that stand beside it.
+    "conversations/bargein/protocol.py": "tests/conversations/bargein/test_session.py",
+    "conversations/bargein/route.py": "tests/end_to_end/test_bargein.py",
+    "conversations/chat/route.py": "tests/test_app.py",
+    "conversations/eot/protocol.py": "tests/conversations/eot/test_session.py",
+    "conversations/stt/client_state.py": "tests/conversations/stt/test_session.py",
+    "conversations/stt/connection.py": "tests/conversations/stt/test_session.py",
+    "conversations/stt/connections.py": "tests/conversations/stt/test_session.py",
+    "conversations/stt/course.py": "tests/conversations/stt/test_session.py",
+    "conversations/stt/handover.py": "tests/conversations/stt/test_session.py",
+    "conversations/stt/recognition.py": "tests/conversations/stt/test_session.py",
+    "conversations/stt/route.py": "tests/end_to_end/test_stt.py",
+    "conversations/stt/stall_detector.py": "tests/conversations/stt/test_session.py",
+    "conversations/stt/transcripts.py": "tests/conversations/stt/test_session.py",
+    "conversations/tts/clips.py": "tests/runtime/test_clip_cache.py",
+    "conversations/tts/protocol.py": "tests/conversations/tts/test_session.py",
+    "conversations/tts/route.py": "tests/end_to_end/test_tts.py",
+    "conversations/tts/synthesis.py": "tests/conversations/tts/test_session.py",
+    "engines/utterances.py": "tests/end_to_end/test_stt_local.py",
+    "providers/local/llm_server.py": "tests/end_to_end/test_local_llm.py",
+    "runtime/voice_requests.py": "tests/end_to_end/test_tts_http.py",
+    "serve.py": "tests/end_to_end/server.py",
+}
+
+MODULES = [
+    path.relative_to(ROOT).as_posix()
+    for path in sorted(ROOT.rglob("*.py"))
+    if not path.name.startswith("__")
+]
+
+
+def only_declares(module: str) -> bool:
+    """Whether it has no statement inside a function: types, constants and tables of vendors are
+    tested by those who use them, and a protocol's methods have nothing but their docstring."""
+    functions = (
+        node
+        for node in ast.walk(ast.parse((ROOT / module).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    return all(
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        for function in functions
+        for statement in function.body
+    )
+
+
+def mirror(module: str) -> Path:
+    path = TESTS / module
+    return path.with_name(f"test_{path.name.removeprefix('_')}")
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in UNTESTED])
+def test_a_module_has_a_test_of_its_name(module: str) -> None:
+    assert mirror(module).exists() or only_declares(module), (
+        f"gateway/{module} has no {mirror(module).relative_to(TESTS.parent)}"
+    )
+
+
+@pytest.mark.parametrize("module", UNTESTED)
+def test_no_module_is_excused_that_need_not_be(module: str) -> None:
+    assert module in MODULES, "it is gone: take it off the list"
+    assert not mirror(module).exists(), "it has a test: take it off the list"
+    assert not only_declares(module), "it only declares: take it off the list"
+    assert (TESTS.parent / UNTESTED[module]).exists(), "what tests it instead is gone"
