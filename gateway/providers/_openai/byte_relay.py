@@ -72,7 +72,7 @@ class StreamRelay:
             return heard
         if self._finish_seen or self._done:
             heard.finished = True
-            if not self._done:  # llm.md, section 9: a finish without [DONE] is a success
+            if not self._done:  # some servers end after the finish: that is a success too
                 heard.forward += b"data: [DONE]\n\n"
         else:
             heard.failure = Failure(Kind.CONNECTION_LOST, "the provider's stream ended early")
