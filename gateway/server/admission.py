@@ -29,7 +29,8 @@ _IDS: Final = {
     b"x-livekit-session-id": "client_session_id",
     b"user-agent": "user_agent",
 }
-"""Identification headers (contract, section 2) and their names in the log."""
+"""Identification headers, all optional, and their names in the log. A job's connections all carry
+the same room and job id; `X-LiveKit-Session-ID` is new for each request or connection."""
 
 _prefix = os.urandom(6).hex()
 _numbers = itertools.count(1)
