@@ -189,13 +189,23 @@ _HEARD: Final[TypeAdapter[_Heard]] = TypeAdapter(Annotated[_Heard, Field(discrim
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 
 
+def read_model(parameters: Mapping[str, str], default: str | None) -> str | Failure | None:
+    """The model that the URL names, else `default`."""
+    given = parameters.get("model")
+    return _model(given) if given else default
+
+
+def _model(name: Any) -> str | Failure:
+    return validated(name, _NAME, "model")
+
+
 def read_message(
     text: str, default_model: str | None
 ) -> Create | InputText | Flush | CloseSession | Failure:
     """A text message of the client; `default_model` is that of the URL or of the config."""
     message = read(text, _HEARD)
     if isinstance(message, Create) and message.model is None:
-        model = validated(default_model, _NAME, "model")
+        model = _model(default_model)
         return model if isinstance(model, Failure) else message.model_copy(update={"model": model})
     return message
 

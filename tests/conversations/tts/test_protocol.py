@@ -17,6 +17,7 @@ from gateway.conversations.tts.protocol import (
     InputText,
     Style,
     read_message,
+    read_model,
 )
 from gateway.upstreams.errors import Failure
 from tests.conversations.hostile import anything, assert_is_a_clear_refusal
@@ -71,6 +72,15 @@ def test_the_model_may_stand_in_the_url_alone():
     assert read({"type": "session.create", "model": ""}, "acme/one").style == Style("acme/one")
     assert read({"type": "session.create"}).param == "model"
     assert read({"type": "session.create"}, "acme/one\0").param == "model"
+
+
+def test_a_model_in_the_url_is_a_name():
+    assert read_model({"model": "acme/one"}, "acme/two") == "acme/one"
+    assert read_model({"model": ""}, "acme/two") == "acme/two"
+    assert read_model({}, None) is None
+    failure = read_model({"model": "acme/one\0"}, None)
+    assert isinstance(failure, Failure)
+    assert failure.param == "model"
 
 
 def test_a_text_says_only_what_differs():
