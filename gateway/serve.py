@@ -89,7 +89,7 @@ def serve(config: Config, sock: socket.socket) -> None:
             http="httptools",
             ws=WebSocketProtocol,
             ws_max_size=config.limits.message_bytes,
-            # an idle pooled socket of a client does not answer pings (contract, section 5)
+            # a pooled /tts socket does not answer pings while it is idle
             ws_ping_interval=None,
             ws_per_message_deflate=False,
             timeout_keep_alive=KEEPALIVE_S,

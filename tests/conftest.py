@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
 
 pytest_plugins = ["tests.side_by_side", "tests.skips"]
+
+# no test asks how long something takes: the machine may be busy
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

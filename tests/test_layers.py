@@ -141,7 +141,10 @@ def test_no_conversation_imports_another(module: str) -> None:
     own = module.split(".")[2] if module.count(".") > 1 else ""
     for imported in imports(module):
         if imported.startswith("gateway.conversations."):
-            assert imported.split(".")[2] == own, imported
+            other = ".".join(imported.split(".")[:3])
+            # a conversation is a folder; what several need is a module beside the folders
+            is_folder = MODULES[other].name == "__init__.py"
+            assert not is_folder or imported.split(".")[2] == own, imported
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if inside(m, SIBLINGS)])

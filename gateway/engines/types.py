@@ -32,7 +32,7 @@ class FrameModelCard:
 
 
 INTERRUPTION_WINDOW_S_MAX: Final = 3.0
-"""Longest window (contract, section 6)."""
+"""Longest window that clients send: up to 1 s before the user's speech, and what came since."""
 
 
 FINISHED: Final = 1.0

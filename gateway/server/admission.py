@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,16 @@ _IDS: Final = {
     b"x-livekit-session-id": "client_session_id",
     b"user-agent": "user_agent",
 }
-"""Identification headers (contract, section 2) and their names in the log."""
+"""Identification headers, all optional, and their names in the log. A job's connections all carry
+the same room and job id; `X-LiveKit-Session-ID` is new for each request or connection."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What has no place in a log line or a database."""
+
+
+def _text(value: bytes) -> str:
+    return value[:LABEL_CHARS_MAX].decode("utf-8", "replace")
+
 
 _prefix = os.urandom(6).hex()
 _numbers = itertools.count(1)
@@ -115,7 +125,7 @@ class RequestContext:
         for name, value in scope["headers"]:
             field = _IDS.get(name)
             if field is not None:
-                self.ids[field] = str(value[:LABEL_CHARS_MAX], "latin-1")
+                self.ids[field] = _text(value)
         self.notes: dict[str, object] = {}
 
     def note(self, **fields: object) -> None:
@@ -195,6 +205,12 @@ class Admission:
             caller = self._authenticator.authenticate(authorization)
         if isinstance(caller, Failure):
             return caller
+        for name, value in scope["headers"]:
+            if name in _IDS and _CONTROL.search(_text(value)):
+                field = name.decode()
+                return Failure(
+                    Kind.BAD_REQUEST, f"{field}: expected no control characters", param=field
+                )
         if self.draining:
             return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
         if (failure := self._leases.take(caller.key)) is not None:

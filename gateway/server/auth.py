@@ -1,8 +1,14 @@
-"""Token + keys + now -> Caller or Failure (contract, section 2)."""
+"""Token + keys + now -> the principal who asks, or why it is refused.
+
+LiveKit's clients send `Authorization: Bearer <JWT>`, HS256, signed with an API secret, a new one
+for every request and connection. Claims: `iss` (the API key, which picks the secret), `sub` (an
+identity), `nbf`, `exp` (600 s later), `inference: {"perform": true}`; no `iat`. On
+/chat/completions the token stands where an OpenAI key would, and /eot/multi comes without one.
+A refusal is told before a WebSocket's upgrade: a client retries no 4xx but 408 and 429.
+"""
 
 from __future__ import annotations
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -20,6 +26,10 @@ TOKEN_CHARS_MAX: Final = 4096
 """A longer token is refused unread; LiveKit's have about 300 characters."""
 
 ALGORITHM: Final = "HS256"
+
+UNIX_S_MAX: Final = 1 << 53
+"""Latest time of a claim, in seconds: beyond it a float skips some, and an integer of hundreds of
+digits is no float at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class Authenticator:
         try:
             header = jwt.get_unverified_header(token)
             claimed: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):  # claims may be nested as deep as a token is long
             return _refused("malformed token: expected a JWT signed with an API secret")
         if header.get("alg") != ALGORITHM:
             return _refused(f"token algorithm is not accepted: expected {ALGORITHM}")
@@ -89,6 +99,9 @@ class Authenticator:
                     "verify_nbf": False,
                     "verify_iat": False,
                     "verify_aud": False,
+                    # for their mistakes there are better words, see `_check_claims`
+                    "verify_sub": False,
+                    "verify_jti": False,
                 },
             )
         except jwt.MissingRequiredClaimError:
@@ -101,7 +114,10 @@ class Authenticator:
         now = self._now()
         expires, not_before = claims.get("exp"), claims.get("nbf", 0)
         if expires is None or not _is_time(expires) or not _is_time(not_before):
-            return _refused("malformed token: 'exp' and 'nbf' are Unix seconds")
+            return _refused("malformed token: claims 'exp' and 'nbf': expected Unix seconds")
+        for name in ("sub", "jti"):
+            if not isinstance(claims.get(name, ""), str):
+                return _refused(f"malformed token: claim '{name}': expected a string")
         if now >= expires + self._leeway_s:
             return _refused("token has expired")
         if now < not_before - self._leeway_s:
@@ -111,8 +127,7 @@ class Authenticator:
             return Failure(
                 Kind.FORBIDDEN, "token lacks the grant for inference: expected inference.perform"
             )
-        identity = claims.get("sub")
-        caller = Principal(key, identity if isinstance(identity, str) else "")
+        caller = Principal(key, claims.get("sub", ""))
         self._verified[token] = (caller, expires + self._leeway_s)
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
@@ -133,7 +148,9 @@ def mint(key: str, secret: str, *, identity: str, ttl_s: int, now: float | None 
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -UNIX_S_MAX <= value <= UNIX_S_MAX  # false for NaN as well
 
 
 def _refused(message: str) -> Failure:

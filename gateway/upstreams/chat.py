@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.plan import Attempt
+from gateway.upstreams.plan import Attempt, FallbackModel
 
 MARKS: Final = (
     "extra_content",
@@ -17,15 +17,8 @@ MARKS: Final = (
     "cache_control",
     "image_url",
 )
-"""Words in a request that only some providers understand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """A model to be tried in its turn, and parameters for it alone (None removes one)."""
-
-    model: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
+"""What only some providers understand: a key of messages and tool calls, keys of the parts of a
+message, a role, and a type of part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +27,16 @@ class ChatRequest:
 
     `model` is the client's name of the model; `stream` whether the answer is to be streamed.
     `usage` says that the client wants a usage chunk. `fallbacks` are the models that the client
-    wants tried after `model`. `marks` are the words of MARKS that the body holds somewhere, so
-    that nobody looks for what is not there. `size_bytes` is the body's length. `id` and `created`
-    (Unix time) are for answers that the gateway writes itself.
+    wants tried after `model`. `marks` are the words of MARKS that its messages hold, so that nobody
+    looks for what is not there. `size_bytes` is the body's length. `id` and `created` (Unix time)
+    are for answers that the gateway writes itself.
     """
 
     body: Mapping[str, Any]
     model: str
     stream: bool
     usage: bool = True
-    fallbacks: tuple[Fallback, ...] = ()
+    fallbacks: tuple[FallbackModel, ...] = ()
     marks: frozenset[str] = frozenset()
     size_bytes: int = 0
     id: str = "chatcmpl-0"

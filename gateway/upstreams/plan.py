@@ -13,6 +13,15 @@ Deployment = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackModel:
+    """A model that the client wants tried when the one it asked for fails, and options for it
+    alone (None removes one)."""
+
+    model: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try: a provider by its configured name, and what to ask it for.
 

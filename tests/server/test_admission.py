@@ -69,3 +69,26 @@ def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
     third = door.admit(scope(("127.0.0.1", 3)), "eot_multi", NETWORKS)
     assert isinstance(third, Failure)
     assert third.kind is Kind.SHUTTING_DOWN
+
+
+@pytest.mark.parametrize("header", ["x-livekit-room-id", "x-livekit-job-id", "user-agent"])
+@pytest.mark.parametrize("value", ["RM_\0", "a\nb", "\x1b[2J", "\x9b2J", "a\u2028b"])
+def test_an_identification_with_control_characters_is_refused(header: str, value: str):
+    asked = scope(("127.0.0.1", 1))
+    asked["headers"].append((header.encode(), value.encode()))
+    refused = a_door().admit(asked, "eot_multi", NETWORKS)
+
+    assert isinstance(refused, Failure)
+    assert (refused.status, refused.param) == (400, header)
+
+
+@pytest.mark.parametrize("value", ["RM_zoë", "日本語", "x" * 500])
+def test_an_identification_may_be_of_any_script(value: str):
+    asked = scope(("127.0.0.1", 1))
+    asked["headers"].append((b"x-livekit-room-id", value.encode()))
+    visit = a_door().admit(asked, "eot_multi", NETWORKS)
+
+    assert isinstance(visit, RequestContext)
+    assert visit.ids["room_id"] == value[:128]
+    with visit:
+        pass

@@ -1,100 +1,149 @@
-"""What a client may say on /bargein, and the forms of what it is told (contract, section 6)."""
+"""/bargein, WebSocket and HTTP: what a client may say, and the forms of what it is told. Pure.
+
+A window is the newest audio, mono s16le at 16 kHz, at most 3 s: up to 1 s before the user's speech
+began and everything since. It grows, then slides; one is asked about for every 100 ms of new audio
+while the user talks over the agent. The answer has one probability for each 25 ms of it, that the
+user means to take the floor.
+
+WebSocket (Python since 1.6, Node since 1.4.11)
+    -> {"type": "session.create", "settings": {"sample_rate": 16000, "num_channels": 1,
+        "threshold": 0.5, "min_frames": 2, "encoding": "s16le"}}
+    <- {"type": "session.created", "default_threshold": 0.5}
+        `threshold` may be missing; then `default_threshold` is what the client goes by.
+    -> binary: `created_at` (8 bytes, uint64, little-endian), then the samples
+    <- {"type": "inference_done" or "bargein_detected", "created_at": N,
+        "prediction_duration": 0.004, "probabilities": [...]}
+        Every window has exactly one answer, with its own `created_at`: it is the client's key.
+        `bargein_detected` when at least `min_frames` frames in a row reach the threshold.
+    -> {"type": "session.close"}  <- {"type": "session.closed"}
+    <- {"type": "error", "message": "...", "code": 400, "session_id": "..."}, all three required.
+
+    An error, a broken socket, or one answer that takes over 0.7 s ends adaptive interruption for
+    the rest of the call: there is no second try, so under load an older window is answered at once
+    with what is known. A minute without a window is usual.
+
+HTTP (Python 1.5.x, Node 1.2 to 1.4.5)
+    POST /bargein?threshold=0.5&min_frames=2&created_at=N, the body is the samples
+    {"created_at": N, "is_bargein": true, "probabilities": [...], "prediction_duration": 0.004}
+        Node's `created_at` may have a fraction. A late answer ends the detector here as well, and
+        so does a 400: a client whose setting comes to no frame at all, or to more than a window
+        has, sends 0 or more than 120 as `min_frames`. Both are taken for what comes nearest.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
+from gateway.conversations.messages import (
+    Expected,
+    Message,
+    Share,
+    Whole,
+    bad_request,
+    expected,
+    read,
+    required,
+    validated,
+)
 from gateway.engines.types import Floats
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure
 
 HEADER_BYTES: Final = 8
 """`created_at`, uint64 little-endian, before the samples."""
+
+SAMPLE_RATE: Final = 16_000
+"""Hz. The only one that the clients send."""
 
 MIN_FRAMES_MAX: Final = 120
 """As many frames as the longest window has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+def _within_window(frames: int) -> int:
+    return min(max(frames, 1), MIN_FRAMES_MAX)
+
+
+def _as_written(value: Any) -> int | float:
+    """A number from a URL, which is echoed as it was written."""
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise expected("a number")
+    return number
+
+
+MinFrames = Annotated[Annotated[Whole, Expected("a whole number")], AfterValidator(_within_window)]
+"""Frames in a row that make an interruption."""
+
+
+class Settings(Message):
     """What a session asked for; a threshold of None means the model's own."""
 
-    threshold: float | None = None
-    min_frames: int = 2
+    sample_rate: Annotated[
+        Whole, Field(ge=SAMPLE_RATE, le=SAMPLE_RATE), Expected(f"{SAMPLE_RATE}")
+    ] = SAMPLE_RATE
+    num_channels: Annotated[Whole, Field(ge=1, le=1), Expected("1")] = 1
+    encoding: Annotated[Literal["s16le", "pcm_s16le"], Expected("s16le")] = "s16le"
+    threshold: Share | None = None
+    min_frames: MinFrames = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(Message):
     """session.create"""
 
-    settings: Settings
+    type: Literal["session.create"]
+    settings: Settings = required()
 
 
-class CloseSession:
+class CloseSession(Message):
     """session.close"""
 
-
-def read_message(text: str, sample_rate: int) -> Create | CloseSession | Failure:
-    """A text message of the client; `sample_rate` is the only one that is served."""
-    try:
-        message: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return _bad(f"the message is not JSON: {error.msg}")
-    if not isinstance(message, dict):
-        return _bad("the message: expected a JSON object")
-    match message.get("type"):
-        case "session.create":
-            settings = message.get("settings")
-            if not isinstance(settings, dict):
-                return _bad("settings: expected an object", "settings")
-            return read_settings(settings, sample_rate)
-        case "session.close":
-            return CloseSession()
-        case _:
-            return _bad("type: expected session.create or session.close", "type")
+    type: Literal["session.close"]
 
 
-def read_settings(settings: dict[str, Any], sample_rate: int) -> Create | Failure:
-    """The settings of session.create."""
-    rate = settings.get("sample_rate", sample_rate)
-    if rate not in (sample_rate, str(sample_rate)) or isinstance(rate, bool):
-        return _bad(f"settings.sample_rate: expected {sample_rate}", "settings.sample_rate")
-    channels = settings.get("num_channels", 1)
-    if channels != 1 or isinstance(channels, bool):
-        return _bad("settings.num_channels: expected 1", "settings.num_channels")
-    encoding = settings.get("encoding", "s16le")
-    if encoding not in ("s16le", "pcm_s16le"):
-        return _bad("settings.encoding: expected s16le", "settings.encoding")
-    threshold = settings.get("threshold")
-    if threshold is not None and not is_threshold(threshold):
-        return _bad("settings.threshold: expected a number from 0 to 1", "settings.threshold")
-    min_frames = settings.get("min_frames", 2)
-    if not is_min_frames(min_frames):
-        return _bad(
-            f"settings.min_frames: expected a whole number from 1 to {MIN_FRAMES_MAX}",
-            "settings.min_frames",
-        )
-    return Create(Settings(None if threshold is None else float(threshold), min_frames))
+class Query(Message):
+    """The parameters of POST /bargein."""
+
+    threshold: Share | None = None
+    min_frames: MinFrames = 2
+    created_at: Annotated[int | float, BeforeValidator(_as_written)] = 0
 
 
-def is_threshold(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+_Heard = Create | CloseSession
+_HEARD: Final[TypeAdapter[_Heard]] = TypeAdapter(Annotated[_Heard, Field(discriminator="type")])
+_QUERY: Final = TypeAdapter(Query)
 
 
-def is_min_frames(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MIN_FRAMES_MAX
+def read_message(text: str) -> Create | CloseSession | Failure:
+    """A text message of the client."""
+    return read(text, _HEARD)
+
+
+def read_query(parameters: Mapping[str, str]) -> Query | Failure:
+    """The parameters of POST /bargein."""
+    return validated(dict(parameters), _QUERY)
 
 
 def check_window(samples_bytes: int, sample_rate: int, seconds_max: float) -> Failure | None:
     """What is wrong with a window of so many bytes of s16le, if anything."""
     if samples_bytes == 0:
-        return _bad("the window is empty: expected mono s16le samples")
+        return bad_request("the window is empty: expected mono s16le samples")
     if samples_bytes % 2:
-        return _bad(f"the window has {samples_bytes} bytes: s16le samples have two bytes each")
+        return bad_request(
+            f"the window has {samples_bytes} bytes: s16le samples have two bytes each"
+        )
     if samples_bytes > 2 * sample_rate * seconds_max:
-        return _bad(
+        return bad_request(
             f"the window has {samples_bytes / 2 / sample_rate:.2f} s: "
             f"expected at most {seconds_max:g} s"
         )
@@ -145,7 +194,3 @@ def http_answer(
 def probabilities_json(probabilities: Floats) -> str:
     """A JSON array of `probabilities`, four decimals each."""
     return orjson.dumps(probabilities.round(4), option=orjson.OPT_SERIALIZE_NUMPY).decode()
-
-
-def _bad(message: str, param: str | None = None) -> Failure:
-    return Failure(Kind.BAD_REQUEST, message, param=param)

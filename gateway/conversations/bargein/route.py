@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from gateway.conversations.bargein import protocol
@@ -136,7 +134,7 @@ class BargeinEndpoint:
     async def _http(
         self, scope: Scope, receive: Receive, send: Send, visit: RequestContext
     ) -> None:
-        asked = _read_query(query(scope), self._engine.default_threshold)
+        asked = protocol.read_query(query(scope))
         rate = self._engine.card.sample_rate
         if not isinstance(asked, Failure):
             try:
@@ -160,7 +158,10 @@ class BargeinEndpoint:
             visit.fail(failure)
             await refuse(scope, send, failure)
             return
-        found = first_detection(floats, asked.threshold, asked.min_frames) is not None
+        threshold = asked.threshold
+        if threshold is None:
+            threshold = self._engine.default_threshold
+        found = first_detection(floats, threshold, asked.min_frames) is not None
         self._verdicts["interruption" if found else "none"].inc()
         self._audio_in.inc(len(body) / 2 / rate)
         await answer(
@@ -186,45 +187,3 @@ class BargeinEndpoint:
             return None, 0.0
         finally:
             place.leave()
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    threshold: float
-    min_frames: int
-    created_at: int | float
-
-
-def _read_query(given: dict[str, str], default_threshold: float) -> _Asked | Failure:
-    """The parameters of POST /bargein."""
-    threshold = _number(given.get("threshold"), default_threshold)
-    if threshold is None or not protocol.is_threshold(threshold):
-        return Failure(
-            Kind.BAD_REQUEST, "threshold: expected a number from 0 to 1", param="threshold"
-        )
-    min_frames = _number(given.get("min_frames"), 2)
-    if min_frames is None or not protocol.is_min_frames(min_frames):
-        return Failure(
-            Kind.BAD_REQUEST,
-            f"min_frames: expected a whole number from 1 to {protocol.MIN_FRAMES_MAX}",
-            param="min_frames",
-        )
-    created_at = _number(given.get("created_at"), 0)
-    if created_at is None:
-        return Failure(Kind.BAD_REQUEST, "created_at: expected a number", param="created_at")
-    return _Asked(threshold, int(min_frames), created_at)
-
-
-def _number(text: str | None, default: float) -> int | float | None:
-    """`text` as the number it is written as, None if it is none."""
-    if text is None:
-        return default
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

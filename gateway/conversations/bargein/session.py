@@ -114,10 +114,10 @@ class BargeinSession:
                 )
 
     def _text(self, text: str) -> list[Action]:
-        match protocol.read_message(text, self._card.sample_rate):
+        match protocol.read_message(text):
             case Failure() as failure:
                 return self._end(failure, 1008)
-            case Create(settings):
+            case Create(settings=settings):
                 if self._settings is not None:
                     failure = Failure(Kind.BAD_REQUEST, "session.create was sent before")
                     return self._end(failure, 1008)

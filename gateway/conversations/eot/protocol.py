@@ -1,7 +1,23 @@
-"""What a client may say on /eot, and the forms of what it is told (contract, section 7).
+"""WebSocket /eot: what a client may say, and the forms of what it is told. Pure.
 
-Binary messages of the published package `livekit-protocol`: ClientMessage in, ServerMessage out.
-Times are Unix nanoseconds as the client's clock has them; 0 stands for "not said".
+Binary messages of the published package `livekit-protocol`: ClientMessage in, ServerMessage out
+(Python since 1.6.1, Node since 1.4.11). Times are Unix nanoseconds as the client's clock has them;
+0 stands for "not said".
+
+    -> session_create (settings: sample_rate 16000, PCM s16le)
+    <- session_created: `default_threshold`, `default_thresholds` by language, and the same pair for
+        backchannels. A client gives up on a server that names no language.
+    -> input_audio, all the time, with the moment it was recorded
+    -> inference_start (`request_id`): the newest audio is to be judged; the client itself looks at
+        1.2 s of it
+    <- eot_prediction with that `request_id`: the probability that the turn is over, the
+        probability of a backchannel, and how the prediction came about
+    -> session_flush: what was heard so far belongs to a turn that is over
+    -> inference_stop: the answer is no longer wanted  <- inference_stopped
+    -> session_close  <- session_closed
+    <- error (`message`, `code`): the client goes on with its own small model and does not return.
+
+POST /eot/multi, the end of a turn by its words, is described in `text_route`.
 """
 
 from __future__ import annotations
@@ -13,8 +29,9 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from livekit.protocol.agent_pb import agent_inference as pb
 
+from gateway.conversations.messages import bad_request
 from gateway.engines.types import Thresholds
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure
 
 SAMPLE_RATE: Final = 16_000
 """The only rate that is served; the clients resample to it."""
@@ -80,12 +97,12 @@ def read_message(data: bytes) -> ClientMessage | Failure:
     try:
         message = pb.ClientMessage.FromString(data)
     except DecodeError:
-        return _bad("the message is not a livekit.agent.ClientMessage")
+        return bad_request("the message is not a livekit.agent.ClientMessage")
     match message.WhichOneof("message"):
         case "input_audio":
             audio = message.input_audio
             if len(audio.audio) % 2:
-                return _bad(
+                return bad_request(
                     f"input_audio.audio has {len(audio.audio)} bytes: s16le samples have two each",
                     "input_audio.audio",
                 )
@@ -93,7 +110,7 @@ def read_message(data: bytes) -> ClientMessage | Failure:
         case "inference_start":
             request_id = message.inference_start.request_id
             if len(request_id) > REQUEST_ID_CHARS_MAX:
-                return _bad(
+                return bad_request(
                     f"inference_start.request_id: expected at most {REQUEST_ID_CHARS_MAX} "
                     "characters",
                     "inference_start.request_id",
@@ -114,13 +131,13 @@ def read_message(data: bytes) -> ClientMessage | Failure:
 def _read_create(message: pb.ClientMessage) -> Create | Failure:
     settings = message.session_create.settings
     if settings.sample_rate not in (0, SAMPLE_RATE):
-        return _bad(
+        return bad_request(
             f"session_create.settings.sample_rate is {settings.sample_rate}: "
             f"expected {SAMPLE_RATE}",
             "session_create.settings.sample_rate",
         )
     if settings.encoding != pb.AUDIO_ENCODING_PCM_S16LE:
-        return _bad(
+        return bad_request(
             "session_create.settings.encoding: expected AUDIO_ENCODING_PCM_S16LE",
             "session_create.settings.encoding",
         )
@@ -215,7 +232,3 @@ def _ns(timestamp: Timestamp) -> int:
     ns: int = timestamp.seconds * 1_000_000_000 + timestamp.nanos
     # what FromNanoseconds accepts again: years 1 to 9999, of which we need those since 1970
     return ns if 0 < ns < 253_402_300_800_000_000_000 else 0
-
-
-def _bad(message: str, param: str | None = None) -> Failure:
-    return Failure(Kind.BAD_REQUEST, message, param=param)

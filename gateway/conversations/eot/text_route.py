@@ -1,8 +1,14 @@
-"""POST /eot/multi: the end of a turn by what was said, as LiveKit's MultilingualModel asks it.
+"""POST /eot/multi: the end of a turn by its words, as LiveKit's MultilingualModel asks it.
 
-Two kinds of requests come to the one address: a conversation ("items"), answered with
-{"probability": 0..1}, -1 for "no prediction"; and {"language": "en-US"}, answered with
-{"threshold": x}, null if the language is not supported: the plugin then asks no further.
+Two kinds of requests come to the one address, both without an Authorization header:
+    {"items": [{"type": "message", "role": "user", "content": ["text", ...]}, ...],
+     "jobId": "...", "workerId": "...", "agentId"?: "..."}
+        the conversation so far, answered with {"probability": 0..1} that its last message of the
+        user ends the turn. A negative number stands for "no prediction". Among the items are
+        function calls and hand-overs, among the parts of a content images and audio (objects).
+    {"language": "en-US"}
+        answered with {"threshold": x}, null if the language is not supported: the plugin then asks
+        no further.
 """
 
 from __future__ import annotations
@@ -11,10 +17,21 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter
 
+from gateway.conversations.messages import (
+    Expected,
+    Message,
+    Name,
+    bad_request,
+    expected,
+    parse,
+    required,
+    validated,
+)
 from gateway.engines.batcher import Batcher, Timing
 from gateway.engines.turn_detection.text import Turn, load
 from gateway.server.admission import Admission, RequestContext
@@ -67,44 +84,71 @@ class Language:
     tag: str
 
 
-def read_request(body: bytes) -> Conversation | Language | Failure:
-    """The body of a request."""
-    try:
-        request: Any = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        return _bad(f"the body is not JSON: {error.msg}")
-    if not isinstance(request, dict):
-        return _bad("the body: expected a JSON object")
-    if "items" not in request and isinstance(request.get("language"), str):
-        return Language(request["language"])
-    items = request.get("items")
-    if not isinstance(items, list):
-        return _bad("items: expected a list of messages", "items")
-    if len(items) > ITEMS_MAX:
-        return _bad(f"items: expected at most {ITEMS_MAX}", "items")
-    turns = []
-    for i, item in enumerate(items):
-        if not isinstance(item, dict):
-            return _bad(f"items[{i}]: expected an object", f"items[{i}]")
-        if item.get("type", "message") != "message" or item.get("role") not in _ROLES:
-            continue  # function calls, hand-overs, instructions
-        content = item.get("content")
-        if isinstance(content, str):
-            content = [content]
-        if not isinstance(content, list):
-            return _bad(f"items[{i}].content: expected a list", f"items[{i}].content")
-        # images and audio are objects among the texts
-        text = "\n".join(part for part in content if isinstance(part, str))
-        if text:
-            turns.append(Turn(item["role"], text))
-    return Conversation(turns)
+def _texts(content: Any) -> list[str] | None:
+    """The texts of a message (images and audio are objects among them), None if it has no list."""
+    if isinstance(content, str):
+        return [content]
+    if isinstance(content, list):
+        return [part for part in content if isinstance(part, str)]
+    return None
 
+
+def _few_enough(items: list[Any]) -> list[Any]:
+    if len(items) > ITEMS_MAX:
+        raise expected(f"at most {ITEMS_MAX}")
+    return items
+
+
+class _Body(Message):
+    items: Annotated[
+        Annotated[list[Any], Expected("a list of messages")], AfterValidator(_few_enough)
+    ] = required()
+
+
+class _Item(Message):
+    """An item of the conversation. What is not said by a `role` has a content of any form."""
+
+    type: Any = "message"
+    role: Annotated[str | None, Expected("a string")] = None
+    content: Annotated[Any, BeforeValidator(_texts)] = None
+
+
+class _LanguageBody(Message):
+    language: Name = required()
+
+
+_BODY: Final = TypeAdapter(_Body)
+_ITEM: Final = TypeAdapter(_Item)
+_LANGUAGE: Final = TypeAdapter(_LanguageBody)
 
 _ROLES: Final = frozenset({"user", "assistant"})
 
 
-def _bad(message: str, param: str | None = None) -> Failure:
-    return Failure(Kind.BAD_REQUEST, message, param=param)
+def read_request(body: bytes) -> Conversation | Language | Failure:
+    """The body of a request."""
+    parsed = parse(body, "the body")
+    if isinstance(parsed, Failure):
+        return parsed
+    if "items" not in parsed and isinstance(parsed.get("language"), str):
+        asked = validated(parsed, _LANGUAGE)
+        return asked if isinstance(asked, Failure) else Language(asked.language)
+    request = validated(parsed, _BODY)
+    if isinstance(request, Failure):
+        return request
+    turns = []
+    for i, given in enumerate(request.items):
+        item = validated(given, _ITEM, f"items[{i}]")
+        if isinstance(item, Failure):
+            return item
+        if item.type != "message" or item.role not in _ROLES:
+            continue  # function calls, hand-overs, instructions
+        if item.content is None:
+            place = f"items[{i}].content"
+            return bad_request(f"{place}: expected a list of texts", place)
+        text = "\n".join(item.content)
+        if text:
+            turns.append(Turn(item.role, text))
+    return Conversation(turns)
 
 
 class EotMultiEndpoint:

@@ -1,21 +1,77 @@
-"""What a client may say on /stt, and the forms of what it is told (contract, section 4).
+"""WebSocket /stt: what a client may say, and the forms of what it is told. Pure.
 
-The forms obey what three generations of clients do with each field: no null where a number or
-a string belongs, speaker ids as strings, error codes as integers, nothing without text.
+The URL is `/stt?model=<name>`, but the model that counts is that of `session.create`: Python
+clients without one write `model=NOT_GIVEN` there. Text messages of JSON in both directions.
+
+The client
+    {"type": "session.create", "model": "deepgram/nova-3",
+     "settings": {"sample_rate": "16000", "encoding": "pcm_s16le", "language": "en", "extra": {}},
+     "fallback": {"models": [{"model": "assemblyai/universal-streaming", "extra": null}]},
+     "connection": {"timeout": 10.0, "retries": 3}}
+        comes first. `sample_rate` is a string. No `model`, "", "auto" and "NOT_GIVEN" ask for one
+        by language. `language`, `fallback` and `connection` may be missing. `extra` holds options
+        by the names of the main model's provider; 1.8.9 always has its key terms there, as an
+        empty list when there are none. A model may end in `:language`.
+    {"type": "input_audio", "audio": "<base64>"}
+        every 50 ms: mono s16le. It may follow session.create without waiting for the answer.
+    {"type": "session.finalize"}
+        at the end of the input, and for some models whenever the client's VAD finds the end of
+        speech: the recogniser is to say what is pending. The session stays open.
+    {"type": "session.update", "settings": {"model"?, "language"?, "extra"?}}
+        only what has changed. Options of another provider are among them at times. Nothing that
+        is merely unsupported may be answered by an error.
+    {"type": "session.close"}
+        the last finals, `session.closed`, a normal close. 1.8.9 closes its socket right behind it;
+        1.5.x never sends it and waits without limit until the server closes.
+
+The gateway
+    `session.created`, `session.finalized`, `session.closed`, each with `session_id`. A
+    `session.closed` before the end of the input is taken for a failure.
+    `start_of_speech`: the onset, about 0.8 s before the first text otherwise.
+    `interim_transcript`, `preflight_transcript` (lets the agent prepare its reply; ignored unless
+    speech has begun), `final_transcript` (ends the utterance, even without text: so none is sent
+    without).
+    `error` with `message`, `code`, `session_id`: ends this attempt; the client reconnects while its
+    input is open and loses what was said in between. Of 1.5.x and Node only where `code` as an
+    HTTP status is 408, 429, 499 or 5xx.
+
+What three generations of clients do with fields
+    `start`, `duration`, `start` and `end` of words: seconds since the session's first sample,
+        whichever provider recognised it. null ends a Python client's stream and makes Node drop
+        the message; the same goes for `language`, which is left out where it is not known.
+    `transcript`: a string, always.
+    `confidence`: 0..1; missing is 1 for a transcript but 0 for a word, so it is always sent.
+    `speaker_id`: a string or missing; for a number Node drops the whole message.
+    `request_id` is what Python goes by, `session_id` what Node does: both are sent.
+    `code`: an integer. A string ends a 1.5.x stream; 2007 tells Node not to come back.
 """
 
 from __future__ import annotations
 
 import binascii
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import orjson
+from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
 
+from gateway.conversations.messages import (
+    Connection,
+    Expected,
+    Fallback,
+    Message,
+    Name,
+    Options,
+    Whole,
+    bad_request,
+    expected,
+    read,
+    required,
+)
 from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import FallbackModel
 
 RATE_MIN: Final = 8_000
 RATE_MAX: Final = 48_000
@@ -23,13 +79,10 @@ RATE_MAX: Final = 48_000
 FRAME_S_MAX: Final = 5.0
 """Longest audio of one message; the clients send 0.05 s."""
 
-FALLBACKS_MAX: Final = 8
-"""Fallback models that a client may name."""
-
 RETRIES_MAX: Final = 10
 TIMEOUT_S_MAX: Final = 60.0
-EXTRA_ENTRIES_MAX: Final = 64
-NAME_CHARS_MAX: Final = 200
+LANGUAGE_CHARS_MAX: Final = 35
+"""RFC 5646 has no longer tag that means something."""
 
 INACTIVITY_CODE: Final = 2007
 """LiveKit's code for a session that was idle for too long; Node's client does not come back."""
@@ -38,16 +91,7 @@ _AUDIO_FORMS: Final = ('{"type": "input_audio", "audio": "', '{"type":"input_aud
 """How the clients in Python and in JavaScript begin the message that comes 20 times a second."""
 
 _NO_MODEL: Final = frozenset({"", "auto", "NOT_GIVEN"})
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 _SUFFIX = re.compile(r":(multi|[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)$")
-
-
-@dataclass(frozen=True, slots=True)
-class FallbackModel:
-    """A model that the client names for when the first one fails."""
-
-    model: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +104,133 @@ class Asked:
     fallbacks: tuple[FallbackModel, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+# -- heard
+
+
+def _chosen(value: Any) -> Any:
+    return None if isinstance(value, str) and value in _NO_MODEL else value
+
+
+def _samples(value: Any) -> bytes:
+    try:
+        return binascii.a2b_base64(value, strict_mode=True)
+    except (TypeError, ValueError):
+        raise expected("a string of base64") from None
+
+
+Model = Annotated[Name | None, BeforeValidator(_chosen)]
+
+Language = Annotated[
+    Annotated[
+        str,
+        Field(max_length=LANGUAGE_CHARS_MAX, pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"),
+        Expected("a language tag such as en or pt-BR, or multi"),
+    ]
+    | None,
+    BeforeValidator(lambda value: None if value == "" else value),
+]
+
+
+class InputAudio(Message):
+    """Audio in a spelling that `read_message` does not know by heart."""
+
+    type: Literal["input_audio"]
+    audio: Annotated[bytes, BeforeValidator(_samples)] = required()
+
+
+class Settings(Message):
+    """`settings` of session.create."""
+
+    sample_rate: Annotated[
+        Whole, Field(ge=RATE_MIN, le=RATE_MAX), Expected(f"Hz from {RATE_MIN} to {RATE_MAX}")
+    ] = 16_000
+    encoding: Annotated[Literal["pcm_s16le", "s16le"], Expected("pcm_s16le")] = "pcm_s16le"
+    num_channels: Annotated[Whole, Field(ge=1, le=1), Expected("1")] = Field(
+        default=1, validation_alias=AliasChoices("num_channels", "channels")
+    )
+    language: Language = None
+    extra: Options | None = None
+
+
+class Create(Message):
     """session.create"""
 
-    asked: Asked
-    sample_rate: int = 16_000
-    timeout_s: float | None = None
-    retries: int | None = None
+    type: Literal["session.create"]
+    model: Model = None
+    settings: Settings = Settings()
+    fallback: Fallback | None = None
+    connection: Connection | None = None
+
+    @property
+    def asked(self) -> Asked:
+        fallbacks = () if self.fallback is None else self.fallback.models
+        return Asked(
+            self.model,
+            self.settings.language,
+            self.settings.extra or {},
+            tuple(one.choice for one in fallbacks),
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        return self.settings.sample_rate
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long opening a connection may take; None if the client does not say."""
+        if self.connection is None or self.connection.timeout is None:
+            return None
+        return min(self.connection.timeout, TIMEOUT_S_MAX)
+
+    @property
+    def retries(self) -> int | None:
+        """How often a failed provider may be asked again; None if the client does not say."""
+        if self.connection is None or self.connection.retries is None:
+            return None
+        return min(self.connection.retries, RETRIES_MAX)
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class UpdatedSettings(Message):
+    """`settings` of session.update."""
+
+    model: Model = None
+    language: Language = None
+    extra: Options | None = None
+
+
+class Update(Message):
     """session.update: None is unchanged."""
 
-    model: str | None = None
-    language: str | None = None
-    extra: Mapping[str, Any] | None = None
+    type: Literal["session.update"]
+    settings: UpdatedSettings = required()
+
+    @property
+    def model(self) -> str | None:
+        return self.settings.model
+
+    @property
+    def language(self) -> str | None:
+        return self.settings.language
+
+    @property
+    def extra(self) -> Mapping[str, Any] | None:
+        return self.settings.extra
 
 
-class FinalizeSession:
+class FinalizeSession(Message):
     """session.finalize"""
 
+    type: Literal["session.finalize"]
 
-class CloseSession:
+
+class CloseSession(Message):
     """session.close"""
 
+    type: Literal["session.close"]
 
-FINALIZE, CLOSE = FinalizeSession(), CloseSession()
+
+_Heard = Create | InputAudio | Update | FinalizeSession | CloseSession
+_HEARD: Final[TypeAdapter[_Heard]] = TypeAdapter(Annotated[_Heard, Field(discriminator="type")])
 
 
 def read_message(text: str) -> bytes | Create | Update | FinalizeSession | CloseSession | Failure:
@@ -99,41 +242,14 @@ def read_message(text: str) -> bytes | Create | Update | FinalizeSession | Close
                 return binascii.a2b_base64(text[len(form) : -2], strict_mode=True)
             except (binascii.Error, ValueError):
                 break
-    try:
-        message: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return _bad(f"the message is not JSON: {error.msg}")
-    if not isinstance(message, dict):
-        return _bad("the message: expected a JSON object")
-    match message.get("type"):
-        case "input_audio":
-            audio = message.get("audio")
-            if not isinstance(audio, str):
-                return _bad("audio: expected a string of base64", "audio")
-            try:
-                return binascii.a2b_base64(audio, strict_mode=True)
-            except (binascii.Error, ValueError):
-                return _bad("audio: not valid base64", "audio")
-        case "session.finalize":
-            return FINALIZE
-        case "session.close":
-            return CLOSE
-        case "session.create":
-            return _read_create(message)
-        case "session.update":
-            return _read_update(message)
-        case _:
-            return _bad(
-                "type: expected session.create, input_audio, session.update, session.finalize "
-                "or session.close",
-                "type",
-            )
+    message = read(text, _HEARD)
+    return message.audio if isinstance(message, InputAudio) else message
 
 
 def check_audio(pcm: bytes, rate: int) -> Failure | None:
     """What is wrong with the audio of one message, if anything."""
     if len(pcm) % 2:
-        return _bad(
+        return bad_request(
             f"audio: {len(pcm)} bytes are no whole number of 16-bit samples (s16le)", "audio"
         )
     if len(pcm) > 2 * rate * FRAME_S_MAX:
@@ -150,142 +266,6 @@ def split_language(model: str) -> tuple[str, str | None]:
     """`deepgram/nova-3:en` as ("deepgram/nova-3", "en")."""
     found = _SUFFIX.search(model)
     return (model[: found.start()], found.group(1)) if found else (model, None)
-
-
-def _read_create(message: dict[str, Any]) -> Create | Failure:
-    settings = message.get("settings", {})
-    if not isinstance(settings, dict):
-        return _bad("settings: expected an object", "settings")
-    rate = settings.get("sample_rate", 16_000)
-    if isinstance(rate, str) and rate.isascii() and rate.isdigit():
-        rate = int(rate[:8])
-    if not _is_whole(rate) or not RATE_MIN <= rate <= RATE_MAX:
-        return _bad(
-            f"settings.sample_rate: expected Hz from {RATE_MIN} to {RATE_MAX}",
-            "settings.sample_rate",
-        )
-    if settings.get("encoding", "pcm_s16le") not in ("pcm_s16le", "s16le"):
-        return _bad("settings.encoding: expected pcm_s16le", "settings.encoding")
-    channels = settings.get("num_channels", settings.get("channels", 1))
-    if channels not in (1, "1"):
-        return _bad("settings.num_channels: expected 1", "settings.num_channels")
-    model = _read_model(message.get("model"), "model")
-    language = _read_language(settings.get("language"))
-    extra = _read_extra(settings.get("extra"), "settings.extra")
-    fallbacks = _read_fallbacks(message.get("fallback"))
-    connection = _read_connection(message.get("connection"))
-    for part in (model, language, extra, fallbacks, connection):
-        if isinstance(part, Failure):
-            return part
-    assert not isinstance(model, Failure)
-    assert not isinstance(language, Failure)
-    assert not isinstance(extra, Failure)
-    assert not isinstance(fallbacks, Failure)
-    assert not isinstance(connection, Failure)
-    timeout_s, retries = connection
-    return Create(Asked(model, language, extra or {}, fallbacks), rate, timeout_s, retries)
-
-
-def _read_update(message: dict[str, Any]) -> Update | Failure:
-    settings = message.get("settings")
-    if not isinstance(settings, dict):
-        return _bad("settings: expected an object", "settings")
-    model = _read_model(settings.get("model"), "settings.model")
-    language = _read_language(settings.get("language"))
-    extra = _read_extra(settings.get("extra"), "settings.extra")
-    if isinstance(model, Failure):
-        return model
-    if isinstance(language, Failure):
-        return language
-    if isinstance(extra, Failure):
-        return extra
-    return Update(model, language, extra)
-
-
-def _read_model(value: Any, name: str) -> str | Failure | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > NAME_CHARS_MAX:
-        return _bad(f"{name}: expected the name of a model, a string", name)
-    return None if value in _NO_MODEL else value
-
-
-def _read_language(value: Any) -> str | Failure | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > 35 or not _LANGUAGE.fullmatch(value):
-        return _bad(
-            "settings.language: expected a language tag such as en or pt-BR, or multi",
-            "settings.language",
-        )
-    return value
-
-
-def _read_extra(value: Any, name: str) -> dict[str, Any] | Failure | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        return _bad(f"{name}: expected an object of provider options", name)
-    if len(value) > EXTRA_ENTRIES_MAX:
-        return _bad(f"{name}: more than {EXTRA_ENTRIES_MAX} options", name)
-    return value
-
-
-def _read_fallbacks(value: Any) -> tuple[FallbackModel, ...] | Failure:
-    if value is None:
-        return ()
-    models = value.get("models") if isinstance(value, dict) else None
-    if not isinstance(models, list) or len(models) > FALLBACKS_MAX:
-        return _bad(
-            f"fallback.models: expected a list of at most {FALLBACKS_MAX} models",
-            "fallback.models",
-        )
-    read = []
-    for i, entry in enumerate(models):
-        if isinstance(entry, str):
-            entry = {"model": entry}
-        name = f"fallback.models.{i}"
-        if not isinstance(entry, dict):
-            return _bad(f"{name}: expected an object with a model", name)
-        model = _read_model(entry.get("model"), f"{name}.model")
-        extra = _read_extra(entry.get("extra"), f"{name}.extra")
-        if isinstance(model, Failure):
-            return model
-        if isinstance(extra, Failure):
-            return extra
-        if model is None:
-            return _bad(f"{name}.model: expected the name of a model, a string", f"{name}.model")
-        read.append(FallbackModel(model, extra or {}))
-    return tuple(read)
-
-
-def _read_connection(value: Any) -> tuple[float | None, int | None] | Failure:
-    if value is None:
-        return None, None
-    if not isinstance(value, dict):
-        return _bad("connection: expected an object", "connection")
-    timeout_s, retries = value.get("timeout"), value.get("retries")
-    if timeout_s is not None:
-        if not _is_number(timeout_s) or timeout_s <= 0:
-            return _bad("connection.timeout: expected seconds above 0", "connection.timeout")
-        timeout_s = min(float(timeout_s), TIMEOUT_S_MAX)
-    if retries is not None:
-        if not _is_whole(retries) or retries < 0:
-            return _bad("connection.retries: expected a whole number from 0", "connection.retries")
-        retries = min(retries, RETRIES_MAX)
-    return timeout_s, retries
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _bad(message: str, param: str | None = None) -> Failure:
-    return Failure(Kind.BAD_REQUEST, message, param=param)
 
 
 # -- told

@@ -1,27 +1,78 @@
-"""What a client may say on /tts, and the forms of what it is told (contract, section 5)."""
+"""WebSocket /tts: what a client may say, and the forms of what it is told. Pure.
+
+The URL is `/tts?model=<name>`. Text messages of JSON in both directions. Sockets are pooled: one
+carries many utterances one after the other, and is opened before there is one.
+
+The client
+    {"type": "session.create", "sample_rate": "24000", "encoding": "pcm_s16le",
+     "model": "cartesia/sonic-3", "voice": "...", "language": "en", "extra": {},
+     "fallback": {"models": [{"model": "rime/coda", "voice": "...", "extra": {}}]},
+     "connection": {"timeout": 10.0, "retries": 3}}
+        once a socket. `sample_rate` is a string. A model may end in `:voice`.
+    {"type": "input_transcript", "transcript": "One sentence. ",
+     "generation_config": {"voice": "...", "model": "...", "language": "..."}, "extra": {}}
+        a sentence at a time while the LLM writes; what it says of voice and model wins over
+        session.create, and may differ from one utterance to the next.
+    {"type": "session.flush"}
+        the end of the utterance, which may consist of this alone.
+    {"type": "session.close"}
+        Node's goodbye; Python closes the socket.
+    When the user interrupts, the client stops reading and says nothing; it closes the socket when
+    it next needs one. So a send that blocks means "cancel" as much as a close does. It does not
+    answer pings while it is idle.
+
+The gateway
+    `session.created`, `output_audio` (`audio`: base64 of mono s16le at the asked rate, whole
+    samples, any length), `output_alignment` (`words`: [{word, start, end}] or `chars`: [{char,
+    start, end}], seconds since the utterance's first sample; where there are words, characters are
+    ignored), `done`, `session.closed`, `error` (`message`, `code`).
+    * Every message carries `session_id`: Python opens its audio segment at the first one that it
+      sees in an utterance, and on a pooled socket no session.created comes again.
+    * Words are joined as they come, except for cartesia's in Python 1.8.9: it adds the spaces.
+    * `done` says that all audio was sent; what comes after it is played with the next utterance.
+      `done` without audio for a text that can be spoken is a failure, and the utterance is tried
+      again.
+    * `error`, like a close in the middle, fails the utterance, and the client drops the socket. It
+      tries again only if nothing was played.
+    * No message at all for 10 s while an utterance is open, and the client gives up. Types that it
+      does not know are ignored but start that clock anew.
+"""
 
 from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
-from gateway.upstreams.errors import Failure, Kind
+from gateway.conversations.messages import (
+    FALLBACKS_MAX,
+    Expected,
+    Fallback,
+    FallbackEntry,
+    Message,
+    Name,
+    OptionalName,
+    Options,
+    Whole,
+    as_list_entry,
+    list_of_at_most,
+    read,
+    required,
+    too_large,
+    validated,
+)
+from gateway.upstreams.errors import Failure
 from gateway.upstreams.tts import Timed
 
-SAMPLE_RATES: Final = range(8000, 48001)
-"""Hz a client may ask for; providers without it are resampled."""
+RATE_MIN: Final = 8_000
+RATE_MAX: Final = 48_000
 
 TEXT_CHARS_MAX: Final = 20_000
 """In one message. The clients send a sentence at a time, of a few hundred characters."""
-
-NAME_CHARS_MAX: Final = 256
-"""Of a model, voice or language."""
-
-FALLBACKS_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,156 +85,129 @@ class Style:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
-    """session.create; `style` is for texts that do not say otherwise."""
-
-    sample_rate: int
-    style: Style
-    fallback: tuple[Style, ...] = ()
+def _short_enough(text: str) -> str:
+    if len(text) > TEXT_CHARS_MAX:
+        raise too_large(f"at most {TEXT_CHARS_MAX} characters")
+    return text
 
 
-@dataclass(frozen=True, slots=True)
-class InputText:
+class VoicedEntry(FallbackEntry):
+    """A fallback model, and the voice that it is to have."""
+
+    voice: OptionalName = None
+    language: OptionalName = None
+
+    @property
+    def style(self) -> Style:
+        return Style(self.model, self.voice, self.language, self.extra or {})
+
+
+class VoicedFallback(Fallback):
+    models: Annotated[
+        tuple[Annotated[VoicedEntry, BeforeValidator(as_list_entry)], ...],
+        list_of_at_most(FALLBACKS_MAX, "models"),
+    ] = ()
+
+
+class Create(Message):
+    """session.create; its style is for texts that do not say otherwise."""
+
+    type: Literal["session.create"]
+    sample_rate: Annotated[
+        Whole,
+        Field(ge=RATE_MIN, le=RATE_MAX),
+        Expected(f"a whole number from {RATE_MIN} to {RATE_MAX}"),
+    ] = 24_000
+    encoding: Annotated[Literal["pcm_s16le"], Expected("pcm_s16le")] = "pcm_s16le"
+    model: OptionalName = None
+    voice: OptionalName = None
+    language: OptionalName = None
+    extra: Options | None = None
+    fallback_models: VoicedFallback | None = Field(default=None, validation_alias="fallback")
+
+    @property
+    def style(self) -> Style:
+        assert self.model is not None  # `read_message` saw to it
+        return Style(self.model, self.voice, self.language, self.extra or {})
+
+    @property
+    def fallback(self) -> tuple[Style, ...]:
+        if self.fallback_models is None:
+            return ()
+        return tuple(one.style for one in self.fallback_models.models)
+
+
+class GenerationConfig(Message):
+    """How the text of one message is to be spoken."""
+
+    model: OptionalName = None
+    voice: OptionalName = None
+    language: OptionalName = None
+
+
+class InputText(Message):
     """input_transcript; what is None is as in session.create."""
 
-    text: str
-    model: str | None = None
-    voice: str | None = None
-    language: str | None = None
-    extra: Mapping[str, Any] | None = None
+    type: Literal["input_transcript"]
+    transcript: Annotated[Annotated[str, Expected("a string")], AfterValidator(_short_enough)] = (
+        required()
+    )
+    generation_config: GenerationConfig | None = None
+    extra: Options | None = None
+
+    @property
+    def text(self) -> str:
+        return self.transcript
+
+    @property
+    def model(self) -> str | None:
+        return None if self.generation_config is None else self.generation_config.model
+
+    @property
+    def voice(self) -> str | None:
+        return None if self.generation_config is None else self.generation_config.voice
+
+    @property
+    def language(self) -> str | None:
+        return None if self.generation_config is None else self.generation_config.language
 
 
-class Flush:
+class Flush(Message):
     """session.flush"""
 
+    type: Literal["session.flush"]
 
-class CloseSession:
+
+class CloseSession(Message):
     """session.close"""
 
-
-Message = Create | InputText | Flush | CloseSession
-
-_FLUSH: Final = Flush()
-_CLOSE: Final = CloseSession()
+    type: Literal["session.close"]
 
 
-def read_message(text: str, default_model: str | None) -> Message | Failure:
+_Heard = Create | InputText | Flush | CloseSession
+_HEARD: Final[TypeAdapter[_Heard]] = TypeAdapter(Annotated[_Heard, Field(discriminator="type")])
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
+
+
+def read_model(parameters: Mapping[str, str], default: str | None) -> str | Failure | None:
+    """The model that the URL names, else `default`."""
+    given = parameters.get("model")
+    return _model(given) if given else default
+
+
+def _model(name: Any) -> str | Failure:
+    return validated(name, _NAME, "model")
+
+
+def read_message(
+    text: str, default_model: str | None
+) -> Create | InputText | Flush | CloseSession | Failure:
     """A text message of the client; `default_model` is that of the URL or of the config."""
-    try:
-        message: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return _bad(f"the message is not JSON: {error.msg}")
-    if not isinstance(message, dict):
-        return _bad("the message: expected a JSON object")
-    match message.get("type"):
-        case "input_transcript":
-            return _read_transcript(message)
-        case "session.flush":
-            return _FLUSH
-        case "session.close":
-            return _CLOSE
-        case "session.create":
-            return _read_create(message, default_model)
-        case _:
-            return _bad(
-                "type: expected session.create, input_transcript, session.flush or session.close",
-                "type",
-            )
-
-
-def _read_transcript(message: dict[str, Any]) -> InputText | Failure:
-    text = message.get("transcript")
-    if not isinstance(text, str):
-        return _bad("transcript: expected a string", "transcript")
-    if len(text) > TEXT_CHARS_MAX:
-        return Failure(
-            Kind.TOO_LARGE,
-            f"transcript: {len(text)} characters, expected at most {TEXT_CHARS_MAX}",
-            param="transcript",
-        )
-    config = message.get("generation_config")
-    if config is None:
-        config = {}
-    if not isinstance(config, dict):
-        return _bad("generation_config: expected an object", "generation_config")
-    names: list[str | None] = []
-    for name in ("model", "voice", "language"):
-        value = _name(config.get(name), f"generation_config.{name}")
-        if isinstance(value, Failure):
-            return value
-        names.append(value)
-    extra = message.get("extra")
-    if extra is not None and not isinstance(extra, dict):
-        return _bad("extra: expected an object", "extra")
-    return InputText(text, names[0], names[1], names[2], extra)
-
-
-def _read_create(message: dict[str, Any], default_model: str | None) -> Create | Failure:
-    rate = _rate(message.get("sample_rate", "24000"))
-    if isinstance(rate, Failure):
-        return rate
-    if message.get("encoding", "pcm_s16le") != "pcm_s16le":
-        return _bad("encoding: expected pcm_s16le", "encoding")
-    style = _read_style(message, "", default_model)
-    if isinstance(style, Failure):
-        return style
-    given = message.get("fallback") or {}
-    models = given.get("models") if isinstance(given, dict) else given
-    if models is None:
-        models = []
-    if not isinstance(models, list) or len(models) > FALLBACKS_MAX:
-        return _bad(
-            f"fallback.models: expected a list of at most {FALLBACKS_MAX}", "fallback.models"
-        )
-    fallback = []
-    for i, one in enumerate(models):
-        if not isinstance(one, dict):
-            return _bad(f"fallback.models.{i}: expected an object", "fallback.models")
-        other = _read_style(one, f"fallback.models.{i}.", None)
-        if isinstance(other, Failure):
-            return other
-        fallback.append(other)
-    return Create(rate, style, tuple(fallback))
-
-
-def _read_style(message: dict[str, Any], place: str, default_model: str | None) -> Style | Failure:
-    names: list[str | None] = []
-    for name in ("model", "voice", "language"):
-        value = _name(message.get(name), place + name)
-        if isinstance(value, Failure):
-            return value
-        names.append(value)
-    model = names[0] or default_model
-    if model is None:
-        return _bad(f"{place}model: expected the name of a model, provider/model", f"{place}model")
-    extra = message.get("extra")
-    if extra is not None and not isinstance(extra, dict):
-        return _bad(f"{place}extra: expected an object", f"{place}extra")
-    return Style(model, names[1], names[2], extra or {})
-
-
-def _name(value: Any, place: str) -> str | Failure | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > NAME_CHARS_MAX:
-        return _bad(f"{place}: expected a string of at most {NAME_CHARS_MAX} characters", place)
-    return value
-
-
-def _rate(value: Any) -> int | Failure:
-    """The clients send it as a string."""
-    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) in SAMPLE_RATES):
-        return _bad(
-            f"sample_rate: expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}",
-            "sample_rate",
-        )
-    return int(text)
-
-
-def _bad(message: str, param: str | None = None) -> Failure:
-    return Failure(Kind.BAD_REQUEST, message, param=param)
+    message = read(text, _HEARD)
+    if isinstance(message, Create) and message.model is None:
+        model = _model(default_model)
+        return model if isinstance(model, Failure) else message.model_copy(update={"model": model})
+    return message
 
 
 class Encoder:

@@ -24,6 +24,7 @@ from gateway.conversations.tts.actions import (
     Tried,
 )
 from gateway.conversations.tts.planning import TtsPlanner
+from gateway.conversations.tts.protocol import read_model
 from gateway.conversations.tts.session import TtsSession
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -109,6 +110,11 @@ class TtsEndpoint:
             await refuse(scope, send, visit)
             return
         with visit:
+            model = read_model(query(scope), self._config.tts.default_model)
+            if isinstance(model, Failure):
+                visit.fail(model)
+                await refuse(scope, send, model)
+                return
             socket = ClientSocket(receive, send)
             if not await socket.accept():
                 visit.outcome = "left"
@@ -121,7 +127,7 @@ class TtsEndpoint:
                 self._traits,
                 self._health,
                 self._config.tts,
-                query(scope).get("model") or self._config.tts.default_model,
+                model,
                 self._config.limits.session_idle_s,
                 time.monotonic(),
                 self._clips,
@@ -133,7 +139,7 @@ class TtsEndpoint:
                 report = session.report
                 visit.note(
                     utterances=report.utterances,
-                    model=query(scope).get("model") or self._config.tts.default_model,
+                    model=model,
                     provider=conversation.provider,
                     audio_s=round(conversation.audio_s, 2),
                     characters=conversation.characters,

@@ -104,7 +104,7 @@ class StreamRelay:
             return heard
         if self._finish is not None:
             heard.finished = True
-            if not self._done:  # a finish without [DONE] is a success
+            if not self._done:  # some servers end after the finish: that is a success too
                 heard.forward += b"data: [DONE]\n\n"
         else:
             heard.failure = Failure(

@@ -44,7 +44,7 @@ _LANGUAGES: Final[Mapping[str, str]] = {
     "portuguese": "pt", "dutch": "nl", "polish": "pl", "russian": "ru", "turkish": "tr",
     "japanese": "ja", "chinese": "zh", "korean": "ko", "hindi": "hi", "arabic": "ar",
 }  # fmt: skip
-"""OpenAI's whisper-1 gives names; the clients know these too, but codes are the contract."""
+"""OpenAI's whisper-1 gives names; the clients know these too, but expect codes."""
 
 
 class Transcriptions:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from gateway.conversations.eot import text_route
 from gateway.conversations.eot.text_route import (
@@ -23,6 +24,7 @@ from gateway.settings.eot import EotConfig
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure
+from tests.conversations.hostile import anything, assert_is_a_clear_refusal
 
 
 def test_a_conversation_is_what_user_and_assistant_said() -> None:
@@ -59,6 +61,10 @@ def test_content_may_be_plain_text() -> None:
         (b'{"language": 3}', "items: expected a list of messages"),
         (b'{"items": [3]}', "items[0]: expected an object"),
         (b'{"items": [{"role": "user", "content": 3}]}', "items[0].content: expected a list"),
+        (b'{"items": [{"role": "user"}]}', "items[0].content: expected a list"),
+        (b'{"items": [{"role": []}]}', "items[0].role: expected a string"),
+        (b'{"items": [{}, {"role": {}}]}', "items[1].role: expected a string"),
+        (b'{"language": "en\\u0000"}', "language: expected a name"),
         (
             b'{"items": [' + b",".join([b"{}"] * (ITEMS_MAX + 1)) + b"]}",
             f"items: expected at most {ITEMS_MAX}",
@@ -71,6 +77,37 @@ def test_a_body_in_another_form_is_refused(body: bytes, expected: str) -> None:
     assert isinstance(failure, Failure)
     assert failure.message.startswith(expected)
     assert failure.status == 400
+
+
+def test_what_is_no_message_may_have_any_form() -> None:
+    body = b"""{"items": [
+        {"type": "function_call", "content": 5},
+        {"type": ["new"], "content": {}},
+        {"role": "system", "content": null},
+        {"type": "message"}
+    ]}"""
+
+    assert read_request(body) == Conversation([])
+
+
+CONVERSATION: dict[str, Any] = {
+    "items": [
+        {"type": "message", "role": "assistant", "content": ["Hello.", {"type": "image"}]},
+        {"type": "agent_handoff", "new_agent_id": "x"},
+        {"type": "message", "role": "user", "content": "I was"},
+    ],
+    "jobId": "AJ_1",
+    "workerId": "AW_1",
+}
+
+
+@given(anything(CONVERSATION, {"language": "en-US"}))
+def test_whatever_comes_is_a_request_or_a_clear_refusal(text: str) -> None:
+    request = read_request(text.encode("utf-8", "surrogatepass"))
+    if isinstance(request, Failure):
+        assert_is_a_clear_refusal(request)
+    elif isinstance(request, Conversation):
+        assert all(turn.role in ("user", "assistant") for turn in request.turns)
 
 
 class Engine:

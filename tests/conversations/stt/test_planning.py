@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.conversations.stt.planning import SttPlanner
-from gateway.conversations.stt.protocol import Asked, FallbackModel
+from gateway.conversations.stt.protocol import Asked
 from gateway.providers._shared.options import translated
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.plan import Attempt, Plan
+from gateway.upstreams.plan import Attempt, FallbackModel, Plan
 
 
 class Catalogue:
