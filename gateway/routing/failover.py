@@ -88,10 +88,10 @@ class Failover:
 
     def others(self, attempt: Attempt) -> bool:
         """Whether somebody else would be asked, in this round or the next, if `attempt` failed."""
-        if any(other != attempt for other in self._left):
+        if self._left and any(other != attempt for other in self._left):
             return True
-        more = self._round < self._rounds
-        return more and any(other != attempt for other, _ in self._passed)
+        more = self._passed and self._round < self._rounds
+        return bool(more) and any(other != attempt for other, _ in self._passed)
 
     def next(self, now: float, *, free: Callable[[Attempt], bool] = _always) -> Attempt | None:
         """Take the next attempt: the first that is `free`, else the first. None: nobody is left in

@@ -41,6 +41,7 @@ class Progress:
         "_spelt",
         "_strayed",
         "_stream",
+        "_weight",
         "_word_ends",
         "_word_starts",
         "texts",
@@ -53,6 +54,7 @@ class Progress:
         self._marks = 0
         self._mark_times: list[float] = []
         self._stream: list[str] = []
+        self._weight = 0.0
         self._spelt = 0
         self._strayed = False
         self._word_ends: list[tuple[int, float]] = []
@@ -63,6 +65,7 @@ class Progress:
         self.texts.append(text)
         self._parts.append(parts)
         self._stream.append(letters(text))
+        self._weight += weight(text)
 
     def part_spoken(self, audio_s: float = 0.0) -> None:
         """The provider has reported the end of a message's audio, `audio_s` into the synthesis."""
@@ -101,7 +104,7 @@ class Progress:
         if self._word_ends and not self._strayed:
             return self._by_timings(audio_s) >= len(self.texts)
         # not sure: long enough for it is what counts, so that a slow writer is not taken for a hole
-        return audio_s * LETTERS_PER_S * 2 >= sum(weight(text) for text in self.texts)
+        return audio_s * LETTERS_PER_S * 2 >= self._weight
 
     def ends(self, audio_s: float) -> list[float] | None:
         """Where each sentence of a complete synthesis ends, if that is surely known: the last at
