@@ -44,8 +44,6 @@ SIBLINGS = ("gateway.conversations", "gateway.providers")
 UPWARD = {
     # tests/test_layers.py wants this list to become shorter, never longer
     ("gateway.upstreams.provider", "gateway.providers"),  # vendors are found by path
-    ("gateway.runtime.clip_cache", "gateway.conversations.tts.clips"),
-    ("gateway.runtime.clip_cache", "gateway.conversations.tts.protocol"),
 }
 
 

@@ -12,10 +12,8 @@ ROOT = TESTS.parent / "gateway"
 
 UNTESTED = {
     # This list may only get shorter. What is here is reached by the tests that stand beside it.
-    "conversations/bargein/protocol.py": "tests/conversations/bargein/test_session.py",
     "conversations/bargein/route.py": "tests/end_to_end/test_bargein.py",
     "conversations/chat/route.py": "tests/test_app.py",
-    "conversations/eot/protocol.py": "tests/conversations/eot/test_session.py",
     "conversations/stt/client_state.py": "tests/conversations/stt/test_session.py",
     "conversations/stt/connection.py": "tests/conversations/stt/test_session.py",
     "conversations/stt/connections.py": "tests/conversations/stt/test_session.py",
@@ -25,13 +23,8 @@ UNTESTED = {
     "conversations/stt/route.py": "tests/end_to_end/test_stt.py",
     "conversations/stt/stall_detector.py": "tests/conversations/stt/test_session.py",
     "conversations/stt/transcripts.py": "tests/conversations/stt/test_session.py",
-    "conversations/tts/clips.py": "tests/runtime/test_clip_cache.py",
-    "conversations/tts/protocol.py": "tests/conversations/tts/test_session.py",
-    "conversations/tts/route.py": "tests/end_to_end/test_tts.py",
-    "conversations/tts/synthesis.py": "tests/conversations/tts/test_session.py",
     "engines/utterances.py": "tests/end_to_end/test_stt_local.py",
     "providers/local/llm_server.py": "tests/end_to_end/test_local_llm.py",
-    "runtime/voice_requests.py": "tests/end_to_end/test_tts_http.py",
     "serve.py": "tests/end_to_end/server.py",
 }
 

@@ -32,7 +32,7 @@ class RetryPolicy:
     `backoff_max_s`. A deployment whose `Retry-After` is longer than that is not asked again.
     `retry_same`: whether a lost connection (`FailurePolicy.retry_same`) is opened anew at once;
     without it a deployment that is alone is asked again only where its failure says so
-    (`Failure.retry_same_after_s`).
+    (`Failure.retry_same_after_s`), or with `retry_alone`.
     `retry_content_policy`: whether others are asked when one refuses by its content policy.
     """
 
@@ -41,6 +41,7 @@ class RetryPolicy:
     backoff_s: float = 0.25
     backoff_max_s: float = 2.0
     retry_same: bool = True
+    retry_alone: bool = False
     retry_content_policy: bool = False
 
 
@@ -84,6 +85,13 @@ class Failover:
     def left(self) -> Plan:
         """Who is still to be asked in this round, in order."""
         return self._left
+
+    def others(self, attempt: Attempt) -> bool:
+        """Whether somebody else would be asked, in this round or the next, if `attempt` failed."""
+        if self._left and any(other != attempt for other in self._left):
+            return True
+        more = self._passed and self._round < self._rounds
+        return bool(more) and any(other != attempt for other, _ in self._passed)
 
     def next(self, now: float, *, free: Callable[[Attempt], bool] = _always) -> Attempt | None:
         """Take the next attempt: the first that is `free`, else the first. None: nobody is left in
@@ -129,6 +137,10 @@ class Failover:
         """Ask `attempt` before all others: the same deployment, asked in another way."""
         self._left = (attempt, *self._left)
 
+    def later(self, attempt: Attempt) -> None:
+        """Ask `attempt` after all others of this round: it was let go without having failed."""
+        self._left = (*self._left, attempt)
+
     def replan(self, plan: Plan, now: float) -> None:
         """Go by this plan from now on; what failed for good before may be asked again."""
         self._alone = _alone(plan)
@@ -149,13 +161,16 @@ class Failover:
     def _worth_another_round(self, failure: Failure) -> bool:
         if (failure.retry_after_s or 0.0) > self._policy.backoff_max_s:
             return False
-        if self._alone and not self._policy.retry_same:
+        if self._alone and not (self._policy.retry_same or self._policy.retry_alone):
             return failure.retry_same_after_s is not None
         return True
 
+    @property
+    def _rounds(self) -> int:
+        return self._policy.rounds_alone if self._alone else self._policy.rounds
+
     def _next_round(self, now: float) -> Retry | None:
-        rounds = self._policy.rounds_alone if self._alone else self._policy.rounds
-        if self._round >= rounds or not self._passed:
+        if self._round >= self._rounds or not self._passed:
             return None
         pause_s = self._policy.backoff_s * 2.0 ** (self._round - 1)
         wish_s = min(failure.retry_after_s or 0.0 for _, failure in self._passed)

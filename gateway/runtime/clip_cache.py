@@ -2,75 +2,93 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import queue
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from gateway.conversations.tts.clips import Clip, clip_name
-from gateway.conversations.tts.protocol import Style
 from gateway.settings.tts import TtsCacheConfig
-from gateway.upstreams.tts import Timed
+from gateway.upstreams.tts import Clip, Timed
 
 _logger = logging.getLogger(__name__)
 
 WRITES_MAX: Final = 64
-"""Clips that wait to be written; more are not kept on disk."""
+"""Jobs that wait for the disk when a further clip is no longer written."""
+
+READS_MAX: Final = 256
+"""The same when a further look-up finds nothing: a provider would be faster."""
 
 SUFFIX: Final = ".clip"
 
+Found = Callable[[Clip | None], None]
+"""Takes the answer to a look-up, on the event loop."""
+
 
 class ClipCache:
-    """At most `memory_mb` in memory and `disk_mb` in a directory; what was unused for longest goes
-    first. Disk is written by a thread of its own, and read only for what is known to be there."""
+    """Clips by key (a string that is a file name): at most `memory_mb` in memory and `disk_mb` in a
+    directory; what was unused for longest goes first. The disk is read and written by a thread of
+    its own, and read only for what is known to be there."""
 
     def __init__(self, config: TtsCacheConfig) -> None:
-        self._config = config
+        self._bytes_max = config.memory_mb << 20
         self._clips: OrderedDict[str, Clip] = OrderedDict()
         self._bytes = 0
         self._disk = _Disk(config.directory, config.disk_mb << 20) if config.directory else None
 
-    def get(self, style: Style, rate: int, text: str) -> Clip | None:
-        """The clip of this text, or None."""
-        if len(text) > self._config.text_chars:
-            return None
-        name = clip_name(style, rate, text)
-        clip = self._clips.get(name)
+    def look_up(self, key: str, found: Found) -> None:
+        """Tell `found` the clip, or None: at once, unless it has to be read from the disk."""
+        clip = self._clips.get(key)
         if clip is not None:
-            self._clips.move_to_end(name)
-            return clip
-        if self._disk is not None and (clip := self._disk.read(name)) is not None:
-            self._keep(name, clip)
-        return clip
+            self._clips.move_to_end(key)
+            found(clip)
+        elif self._disk is None or key not in self._disk:
+            found(None)
+        else:
+            self._disk.read(key, lambda read: found(self._remember(key, read)))
 
-    def put(self, style: Style, rate: int, text: str, clip: Clip) -> None:
-        """Keep the clip of this text."""
-        if len(text) > self._config.text_chars or not clip.pcm:
-            return
-        name = clip_name(style, rate, text)
-        if name not in self._clips:
-            self._keep(name, clip)
+    def put(self, key: str, clip: Clip) -> None:
+        """Keep a clip; an empty one is not worth it."""
+        if clip.pcm and key not in self._clips:
+            self._remember(key, clip)
             if self._disk is not None:
-                self._disk.write(name, clip)
-
-    def _keep(self, name: str, clip: Clip) -> None:
-        self._clips[name] = clip
-        self._bytes += len(clip.pcm)
-        while self._bytes > self._config.memory_mb << 20:
-            _, oldest = self._clips.popitem(last=False)
-            self._bytes -= len(oldest.pcm)
+                self._disk.write(key, clip)
 
     def close(self) -> None:
         """Write what waits to be written."""
         if self._disk is not None:
             self._disk.close()
+
+    def _remember(self, key: str, clip: Clip | None) -> Clip | None:
+        if clip is not None and key not in self._clips:
+            self._clips[key] = clip
+            self._bytes += len(clip.pcm)
+            while self._bytes > self._bytes_max:
+                _, oldest = self._clips.popitem(last=False)
+                self._bytes -= len(oldest.pcm)
+        return clip
+
+
+@dataclass(order=True)
+class _Job:
+    """For the disk's thread: reads come first, since a caller waits for them, the end last."""
+
+    rank: int
+    number: int
+    run: Callable[[], None] | None = field(compare=False)
+
+
+_READ, _WRITE, _END = range(3)
 
 
 class _Disk:
@@ -80,59 +98,86 @@ class _Disk:
         self._folder = folder
         self._bytes_max = bytes_max
         self._sizes: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
-        self._writes: queue.Queue[tuple[str, Clip] | None] = queue.Queue(WRITES_MAX)
+        self._bytes = 0
+        self._lock = threading.Lock()  # of the sizes, held for no longer than it takes to count
+        self._numbers = itertools.count()
+        self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         folder.mkdir(parents=True, exist_ok=True)
         known = [(entry.stat(), entry) for entry in folder.glob(f"*{SUFFIX}")]
         for stat, entry in sorted(known, key=lambda one: one[0].st_mtime):
             self._sizes[entry.stem] = stat.st_size
+            self._bytes += stat.st_size
         self._thread = threading.Thread(target=self._run, name="tts-cache", daemon=True)
         self._thread.start()
 
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{name}{SUFFIX}"
-
-    def read(self, name: str) -> Clip | None:
+    def __contains__(self, key: str) -> bool:
         with self._lock:
-            if name not in self._sizes:
-                return None
-            self._sizes.move_to_end(name)
-        try:
-            head, _, pcm = self._path(name).read_bytes().partition(b"\n")
-            words = tuple(Timed(str(t), float(s), float(e)) for t, s, e in orjson.loads(head))
-        except (OSError, ValueError, TypeError):
-            with self._lock:
-                self._sizes.pop(name, None)  # somebody else removed or spoilt it
-            return None
-        return Clip(pcm, words)
+            return key in self._sizes
 
-    def write(self, name: str, clip: Clip) -> None:
-        with contextlib.suppress(queue.Full):
-            self._writes.put_nowait((name, clip))
+    def read(self, key: str, found: Found) -> None:
+        """Read a clip; `found` is called on the running event loop."""
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            clip = self._load(key)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(found, clip)
+
+        if not self._submit(_READ, run, READS_MAX):
+            found(None)
+
+    def write(self, key: str, clip: Clip) -> None:
+        """Write a clip some time later."""
+        self._submit(_WRITE, lambda: self._store(key, clip), WRITES_MAX)
 
     def close(self) -> None:
-        self._writes.put(None)
+        self._jobs.put(_Job(_END, next(self._numbers), None))
         self._thread.join()
 
+    def _submit(self, rank: int, run: Callable[[], None], waiting_max: int) -> bool:
+        if self._jobs.qsize() >= waiting_max:
+            return False
+        self._jobs.put(_Job(rank, next(self._numbers), run))
+        return True
+
     def _run(self) -> None:
-        while (one := self._writes.get()) is not None:
+        while (run := self._jobs.get().run) is not None:
             try:
-                self._store(*one)
+                run()
             except OSError as error:
                 _logger.warning("cannot keep audio on disk", extra={"reason": error.strerror})
 
-    def _store(self, name: str, clip: Clip) -> None:
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}{SUFFIX}"
+
+    def _load(self, key: str) -> Clip | None:
+        try:
+            head, _, pcm = self._path(key).read_bytes().partition(b"\n")
+            words = tuple(Timed(str(t), float(s), float(e)) for t, s, e in orjson.loads(head))
+        except (OSError, ValueError, TypeError):
+            with self._lock:
+                self._bytes -= self._sizes.pop(key, 0)  # somebody else removed or spoilt it
+            return None
+        with self._lock:
+            if key in self._sizes:
+                self._sizes.move_to_end(key)
+        return Clip(pcm, words)
+
+    def _store(self, key: str, clip: Clip) -> None:
         words = [[word.text, word.start, word.end] for word in clip.words]
         data = orjson.dumps(words) + b"\n" + clip.pcm
         # in one step: another process may share the directory
         handle, temporary = tempfile.mkstemp(dir=self._folder)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        Path(temporary).replace(self._path(name))
+        Path(temporary).replace(self._path(key))
         gone = []
         with self._lock:
-            self._sizes[name] = len(data)
-            while sum(self._sizes.values()) > self._bytes_max and len(self._sizes) > 1:
-                gone.append(self._sizes.popitem(last=False)[0])
+            self._bytes += len(data) - self._sizes.pop(key, 0)
+            self._sizes[key] = len(data)
+            while self._bytes > self._bytes_max and len(self._sizes) > 1:
+                old, size = self._sizes.popitem(last=False)
+                self._bytes -= size
+                gone.append(old)
         for old in gone:
             self._path(old).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import aiohttp
@@ -19,6 +20,7 @@ from gateway.upstreams.events import (
     ConnectionFailed,
     ResponseHead,
     SocketClosed,
+    SocketEvent,
     SocketFrame,
 )
 
@@ -43,6 +45,10 @@ END_S: Final = 1.0
 CLOSE_S: Final = 2.0
 """How long the goodbye of a WebSocket is waited for."""
 
+SocketSink = Callable[[SocketEvent], Awaitable[object] | None]
+"""Takes an event of an upstream socket at once. Returns None, or what to await before the socket
+is read further. An `Inbox` is one."""
+
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 
 
@@ -61,23 +67,26 @@ class UpstreamSocket:
         else:
             await self._socket.send_bytes(frame)
 
-    async def listen(self, attempt: int, inbox: Inbox[Any]) -> None:
-        """Put every message into `inbox` (waiting while it is full), at last Closed or Broke."""
+    async def listen(self, attempt: int, sink: SocketSink) -> None:
+        """Hand every message to `sink`, at last SocketClosed or ConnectionFailed. While `sink` has
+        returned something to await, the socket is read no further."""
         while True:
             message = await self._socket.receive()
             match message.type:
                 case aiohttp.WSMsgType.TEXT | aiohttp.WSMsgType.BINARY:
-                    await inbox.put(SocketFrame(attempt, message.data))
+                    full = sink(SocketFrame(attempt, message.data))
+                    if full is not None:
+                        await full
                 case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSING:
                     code = message.data if isinstance(message.data, int) else 1005
-                    inbox.post(SocketClosed(attempt, code, message.extra or ""))
+                    sink(SocketClosed(attempt, code, message.extra or ""))
                     return
                 case aiohttp.WSMsgType.CLOSED:
-                    inbox.post(SocketClosed(attempt, self._socket.close_code or 1006, ""))
+                    sink(SocketClosed(attempt, self._socket.close_code or 1006, ""))
                     return
                 case _:
                     failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
-                    inbox.post(ConnectionFailed(attempt, failure))
+                    sink(ConnectionFailed(attempt, failure))
                     return
 
     async def close(self) -> None:

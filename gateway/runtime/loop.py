@@ -1,12 +1,13 @@
-"""The one loop between a session, its sockets and the clock."""
+"""The loops between what decides and its sources of events: one for a session, one for a core that
+many sessions share."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
 
@@ -31,12 +32,20 @@ class Session(Protocol[_Event_contra, _Action_co]):
     def handle(self, event: _Event_contra, now: float) -> Sequence[_Action_co]: ...
 
 
+class Room(asyncio.Event):
+    """Set once an inbox has room again. To be awaited, or to be ignored."""
+
+    def __await__(self) -> Generator[Any, None, object]:
+        return self.wait().__await__()
+
+
 class Inbox(Generic[Event]):
     """Events of one session from all its sources, in order of arrival, for one reader.
 
     Holds at most `capacity` events of senders that use `put`, which waits while it is full: so a
     fast client is slowed down, not buffered. `post` never waits; it is for the rare events that a
-    source sends once (opened, failed, ended) and for callbacks that bound themselves.
+    source sends once (opened, failed, ended) and for callbacks that bound themselves. Called as a
+    function it takes an event at once and returns what to await before the next, if it is full.
     """
 
     __slots__ = ("_capacity", "_events", "_reader", "_room", "_timer", "_timer_at")
@@ -45,7 +54,7 @@ class Inbox(Generic[Event]):
         self._events: deque[Event] = deque()
         self._capacity = capacity
         self._reader: asyncio.Future[None] | None = None
-        self._room: asyncio.Event | None = None
+        self._room: Room | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -65,12 +74,21 @@ class Inbox(Generic[Event]):
     async def put(self, event: Event) -> None:
         """Append `event`, waiting first while the inbox is full."""
         while len(self._events) >= self._capacity:
-            if self._room is None:
-                self._room = asyncio.Event()
-            self._room.clear()
-            await self._room.wait()
+            await self.room()
         self._events.append(event)
         self._wake()
+
+    def __call__(self, event: Event) -> Room | None:
+        self._events.append(event)
+        self._wake()
+        return self.room() if len(self._events) >= self._capacity else None
+
+    def room(self) -> Room:
+        """What a sender awaits while the inbox is full."""
+        if self._room is None:
+            self._room = Room()
+        self._room.clear()
+        return self._room
 
     async def next(self, deadline: float | None, clock: Clock) -> Event | DeadlinePassed:
         """The next event, or `DEADLINE_PASSED` once `deadline` has passed: it comes first, since a
@@ -133,3 +151,61 @@ async def drive(
                     return
     finally:
         inbox.close()
+
+
+class Reactor(Generic[Event, Action]):
+    """Drives a core that many sessions share. It has no task: an event is handled where it
+    happens, and what its actions give rise to is handled after them, in order."""
+
+    def __init__(
+        self,
+        core: Session[Event | DeadlinePassed, Action],
+        perform: Callable[[Action], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._core = core
+        self._perform = perform
+        self._clock = clock
+        self._events: deque[Event | DeadlinePassed] = deque()
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def post(self, event: Event | DeadlinePassed) -> None:
+        """Handle `event`, now or after the one that is being handled."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                for action in self._core.handle(self._events.popleft(), self._clock()):
+                    self._perform(action)
+        finally:
+            self._busy = False
+        self._set_timer()
+
+    def close(self) -> None:
+        """Forget the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self) -> None:
+        # kept while it fires no later than wanted, as in Inbox
+        deadline = self._core.deadline
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0.0, deadline - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._timer_fired)
+        self._timer_at = deadline
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        deadline = self._core.deadline
+        if deadline is not None and self._clock() >= deadline:
+            self.post(DEADLINE_PASSED)
+        else:
+            self._set_timer()

@@ -1,4 +1,4 @@
-"""Speech over HTTP: a request for each text, heard strictly in order."""
+"""Synthesis over HTTP: a request for each text, heard strictly in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox
-from gateway.runtime.voice_pool import Sink
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
 from gateway.upstreams.tts import (
@@ -16,18 +15,22 @@ from gateway.upstreams.tts import (
     Finished,
     PartSpoken,
     RequestVoice,
+    Sink,
     SpeechRequest,
+    SynthesisEvent,
 )
 
 PIECES_MAX: Final = 64
-"""Pieces of a body that wait to be heard; then the provider waits."""
+"""Pieces of a body that wait to be heard; then its connection is read no further."""
 
 ERROR_BODY_BYTES_MAX: Final = 64 << 10
+"""Bytes of an error body that are read; the rest is not worth waiting for."""
 
 
 class RequestSynthesis:
-    """A speech by HTTP requests. `look_ahead` of them run ahead of the one that is heard: what the
-    provider needs to begin is over when its turn comes."""
+    """A `LiveSynthesis` by HTTP requests. `look_ahead` of them run ahead of the one that is heard,
+    so that the provider has begun when its turn comes. A body is read no further while the sink
+    asks to wait."""
 
     def __init__(
         self,
@@ -49,18 +52,15 @@ class RequestSynthesis:
         self._task = asyncio.create_task(self._run())
 
     def say(self, text: str) -> None:
-        """More text."""
         self._texts.append(text)
         self._start()
         self._more.set()
 
     def finish(self) -> None:
-        """No more text."""
         self._finished = True
         self._more.set()
 
-    def cancel(self) -> None:
-        """Nothing more is to be heard; the requests are broken off."""
+    def cancel(self, *, suspect: bool = False) -> None:
         self._sink = None
         self._task.cancel()
 
@@ -80,12 +80,12 @@ class RequestSynthesis:
                 if self._running:
                     failure = await self._hear(self._running[0][0])
                     if failure is not None:
-                        self._tell(Failed(failure))
+                        await self._tell(Failed(failure))
                         return
                     await self._running.popleft()[1]
-                    self._tell(PartSpoken())
+                    await self._tell(PartSpoken())
                 elif self._finished:
-                    self._tell(Finished())
+                    await self._tell(Finished())
                     return
                 else:
                     self._more.clear()
@@ -96,9 +96,11 @@ class RequestSynthesis:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _tell(self, heard: Any) -> None:
+    async def _tell(self, heard: SynthesisEvent) -> None:
         if self._sink is not None:
-            self._sink(heard)
+            full = self._sink(heard)
+            if full is not None:
+                await full
 
     async def _hear(self, inbox: Inbox[Any]) -> Failure | None:
         """One answer to its end."""
@@ -120,14 +122,14 @@ class RequestSynthesis:
                     for heard in reader.feed(data):
                         if isinstance(heard, Failed):
                             return heard.failure
-                        self._tell(heard)
+                        await self._tell(heard)
                 case BodyEnd():
                     if refused is not None:
                         return self._refusal(refused, bytes(body))
                     for heard in reader.finish():
                         if isinstance(heard, Failed):
                             return heard.failure
-                        self._tell(heard)
+                        await self._tell(heard)
                     return None
                 case ConnectionFailed(failure=failure):
                     return failure

@@ -1,8 +1,8 @@
-"""Voices that run beside the gateway: one process for each, which no relay has to wait for.
+"""Voices that run beside the gateway: one process for each, so that they never block the relay.
 
 Both directions carry frames: a little-endian uint32 length, one byte for the kind, a uint32 job
 number, and a payload (JSON to the worker; samples, text or nothing from it). A job is one text;
-jobs are done in order, those of cancelled speeches are skipped.
+jobs are done in order, those of cancelled syntheses are skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Final
 
 import orjson
 
-from gateway.runtime.voice_pool import Sink
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.tts import (
     Audio,
@@ -25,6 +24,7 @@ from gateway.upstreams.tts import (
     Finished,
     PartSpoken,
     ProcessVoice,
+    Sink,
     SpeechRequest,
 )
 
@@ -41,10 +41,10 @@ SPOKEN: Final = 5
 FAILED: Final = 6
 
 JOBS_MAX: Final = 256
-"""Texts that wait for one worker; more, and it is overloaded."""
+"""Texts that wait for one worker; a further one finds it overloaded."""
 
 PAYLOAD_BYTES_MAX: Final = 16 << 20
-"""A longer frame is nonsense."""
+"""Longest payload; a longer one means that the stream is out of step."""
 
 _numbers = itertools.count(1)
 
@@ -55,11 +55,13 @@ def frame(kind: int, job: int, payload: bytes = b"") -> bytes:
 
 
 class WorkerSynthesis:
-    """A speech by a worker: its texts are jobs."""
+    """A `LiveSynthesis` by a worker: its texts are jobs. A Failure in place of the worker says why
+    there is none; it is told with the first text. What is heard waits for nobody, since the worker
+    serves all sessions over one pipe: its listener bounds it."""
 
     __slots__ = ("_finished", "_jobs", "_request", "_sink", "_worker")
 
-    def __init__(self, worker: _Worker, request: SpeechRequest, sink: Sink) -> None:
+    def __init__(self, worker: _Worker | Failure, request: SpeechRequest, sink: Sink) -> None:
         self._worker = worker
         self._request = request
         self._sink: Sink | None = sink
@@ -67,27 +69,22 @@ class WorkerSynthesis:
         self._finished = False
 
     def say(self, text: str) -> None:
-        """More text."""
         if self._sink is None:
             return
-        job = self._worker.submit(self, self._request, text)
-        if job is None:
-            failure = Failure(Kind.OVERLOADED, "the local voice has too much to say already")
-            self.lost(failure)
+        worker = self._worker
+        job = worker if isinstance(worker, Failure) else worker.submit(self, self._request, text)
+        if isinstance(job, Failure):
+            self.lost(job)
         else:
             self._jobs.append(job)
 
     def finish(self) -> None:
-        """No more text."""
         self._finished = True
         self._end_if_done()
 
-    def cancel(self) -> None:
-        """Nothing more is to be heard; its jobs are dropped."""
+    def cancel(self, *, suspect: bool = False) -> None:
         self._sink = None
-        for job in self._jobs:
-            self._worker.drop(job)
-        self._jobs.clear()
+        self._drop_jobs()
 
     def heard(self, job: int, kind: int, payload: bytes) -> None:
         """A frame of one of its jobs."""
@@ -108,38 +105,20 @@ class WorkerSynthesis:
     def lost(self, failure: Failure) -> None:
         """It cannot go on."""
         sink, self._sink = self._sink, None
-        for job in self._jobs:
-            self._worker.drop(job)
-        self._jobs.clear()
+        self._drop_jobs()
         if sink is not None:
             sink(Failed(failure))
+
+    def _drop_jobs(self) -> None:
+        if not isinstance(self._worker, Failure):
+            for job in self._jobs:
+                self._worker.drop(job)
+        self._jobs.clear()
 
     def _end_if_done(self) -> None:
         if self._finished and not self._jobs and self._sink is not None:
             sink, self._sink = self._sink, None
             sink(Finished())
-
-
-class FailedSynthesis:
-    """A speech by a voice that cannot run here; it says so when it is asked to speak."""
-
-    __slots__ = ("_failure", "_sink")
-
-    def __init__(self, sink: Sink, failure: Failure) -> None:
-        self._sink: Sink | None = sink
-        self._failure = failure
-
-    def say(self, text: str) -> None:
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink(Failed(self._failure))
-
-    def finish(self) -> None:
-        """Nothing to do."""
-
-    def cancel(self) -> None:
-        """Nothing more is to be heard."""
-        self._sink = None
 
 
 class _Worker:
@@ -153,11 +132,13 @@ class _Worker:
         self.dead = False
         self.task = asyncio.create_task(self._run())
 
-    def submit(self, speech: WorkerSynthesis, request: SpeechRequest, text: str) -> int | None:
+    def submit(
+        self, synthesis: WorkerSynthesis, request: SpeechRequest, text: str
+    ) -> int | Failure:
         if len(self._owners) >= JOBS_MAX:
-            return None
+            return Failure(Kind.OVERLOADED, "the local voice has too much to say already")
         job = next(_numbers) & 0xFFFFFFFF
-        self._owners[job] = speech
+        self._owners[job] = synthesis
         self._write(frame(SAY, job, orjson.dumps({**asdict(request), "text": text})))
         return job
 
@@ -187,7 +168,7 @@ class _Worker:
             while True:
                 length, kind, job = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
                 if length > PAYLOAD_BYTES_MAX:
-                    failure = Failure(Kind.PROTOCOL_ERROR, "the local voice talks nonsense")
+                    failure = Failure(Kind.PROTOCOL_ERROR, "the local voice sent no valid frame")
                     break
                 payload = await process.stdout.readexactly(length)
                 owner = self._owners.get(job)
@@ -203,8 +184,8 @@ class _Worker:
             self._process = None
             self._waiting.clear()
             owners, self._owners = set(self._owners.values()), {}
-            for speech in owners:
-                speech.lost(failure)
+            for synthesis in owners:
+                synthesis.lost(failure)
             if process is not None and process.returncode is None:
                 process.kill()
                 await process.wait()
@@ -229,11 +210,11 @@ class Workers:
 
     def begin(
         self, provider: str, voice: ProcessVoice, request: SpeechRequest, sink: Sink
-    ) -> WorkerSynthesis | FailedSynthesis:
-        """Start a speech."""
+    ) -> WorkerSynthesis:
+        """Start a synthesis."""
         problem = voice.check()
         if problem is not None:
-            return FailedSynthesis(sink, Failure(Kind.UPSTREAM_ERROR, problem))
+            return WorkerSynthesis(Failure(Kind.UPSTREAM_ERROR, problem), request, sink)
         return WorkerSynthesis(self._worker(provider, voice), request, sink)
 
     async def close(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.settings.section import Section
 
@@ -24,6 +25,20 @@ class TtsCacheConfig(Section):
     """Longer texts are not kept."""
 
 
+class TtsHedgeConfig(Section):
+    """A second provider is asked while the first has sent no audio; the first to speak is heard,
+    the other is cancelled (its provider may bill what it had begun)."""
+
+    enabled: bool = False
+    """True switches it on."""
+    after_s: float | None = Field(None, gt=0)
+    """Time without audio after which the next provider is asked. Default: what 95 % of the recent
+    first audio of this deployment stayed under, but at least 0.3 s, once 20 are known; until then
+    nobody is asked twice."""
+    share_max: float = Field(0.25, gt=0, le=1)
+    """Hedges per utterance on average; when everything is slow, asking twice makes it slower."""
+
+
 class TtsConfig(Section):
     """Time-outs, failover and connections of `/tts`."""
 
@@ -39,9 +54,10 @@ class TtsConfig(Section):
     """Silence of a deployment in the middle of a text; then the next goes on with the first
     sentence that was not fully spoken. While the listener still has audio to play, it waits
     longer."""
-    hedge_after_s: float | None = Field(None, gt=0)
-    """If set: without audio for so long, the next deployment is asked as well, and the first
-    to speak is heard. Costs the text twice."""
+    rounds: int = Field(2, ge=1, le=10)
+    """How often the deployments of a model are gone through before the client is told: those that
+    failed for a passing reason are asked again after a pause of 0.25 s, then 0.5 s, 1 s, 2 s."""
+    hedge: TtsHedgeConfig = TtsHedgeConfig()
     keepalive_s: float = Field(3.0, gt=0, le=9)
     """A harmless message is sent when nothing else was for so long: the clients give up after
     10 s."""
@@ -53,3 +69,15 @@ class TtsConfig(Section):
     """Whether the voice that takes over in the middle of an utterance is made as loud as the one
     before."""
     cache: TtsCacheConfig = TtsCacheConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hedge_after_s_is_a_hedge(cls, given: Any) -> Any:
+        """`hedge_after_s`, of before `hedge`, had no bound on its share."""
+        if not isinstance(given, dict) or "hedge_after_s" not in given or "hedge" in given:
+            return given
+        rest = {name: value for name, value in given.items() if name != "hedge_after_s"}
+        after_s = given["hedge_after_s"]
+        if after_s is None:
+            return rest
+        return {**rest, "hedge": {"enabled": True, "after_s": after_s, "share_max": 1.0}}

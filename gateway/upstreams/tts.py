@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, runtime_checkable
@@ -26,7 +26,7 @@ class SpeechRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-# What is heard of one speech (one try at some sentences by one provider).
+# What is heard of one synthesis (one try at some sentences by one provider).
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +81,67 @@ class PartSpoken:
 
 
 class Finished:
-    """All audio of the speech is out."""
+    """All audio of the synthesis is out."""
 
     __slots__ = ()
 
 
 class Released:
-    """A cancelled speech is over at the provider; its place is free again."""
+    """A cancelled synthesis is over at the provider; its place is free again."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """The speech ends here, without what is missing. `stale` says that the connection had broken
-    before the provider knew of the speech."""
+class Retried:
+    """A kept connection turned out to be dead before anything was heard; the same texts have gone
+    to the same provider over a new one. `failure` is how the old one ended."""
 
     failure: Failure
-    stale: bool = False
 
 
-SynthesisEvent = Audio | Rate | Words | Chars | Restart | PartSpoken | Finished | Released | Failed
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The synthesis ends here, without what is missing."""
+
+    failure: Failure
+
+
+SynthesisEvent = (
+    Audio | Rate | Words | Chars | Restart | PartSpoken | Finished | Released | Retried | Failed
+)
+
+Sink = Callable[[SynthesisEvent], Awaitable[object] | None]
+"""Takes what is heard of one synthesis, at once. Returns None, or what to await before more is
+read, for a source that serves this synthesis alone; it may be ignored."""
+
+
+class LiveSynthesis(Protocol):
+    """A synthesis under way at a provider. No call waits; what is heard goes to its sink, up to
+    Finished or Failed."""
+
+    def say(self, text: str) -> None:
+        """Speak this text after those before."""
+
+    def finish(self) -> None:
+        """No more text comes."""
+
+    def cancel(self, *, suspect: bool = False) -> None:
+        """Stop, and let nothing more be heard. `suspect`: it was silent for too long, so its
+        connection must not serve another synthesis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A spoken text for the cache: s16le mono samples at the client's rate, and its words in
+    seconds from the first sample."""
+
+    pcm: bytes
+    words: tuple[Timed, ...] = ()
 
 
 class CancelMode(Enum):
-    """How a provider lets go of a speech."""
+    """How a provider is made to stop a synthesis."""
 
     AT_ONCE = "a message; what still comes is known as late by its context"
     ACKNOWLEDGED = "a message; the socket may be used again after the answer"
@@ -115,7 +151,7 @@ class CancelMode(Enum):
 class Times(Enum):
     """Which clock a provider's timings are on."""
 
-    ABSOLUTE = "seconds since the speech's first sample"
+    ABSOLUTE = "seconds since the synthesis's first sample"
     RESTARTING = "may begin again at 0 at any message"
 
 
@@ -123,13 +159,13 @@ class Times(Enum):
 class Capabilities:
     """What a provider can and cannot do, as data.
 
-    `rates` are what it delivers by itself, ascending. `text_chars_max` is its longest text in one
-    message. `contexts` is how many speeches one socket carries at a time, `lines_max` how many
-    sockets an account may have. A socket is given up after `idle_s` without a speech, and takes
-    no new ones after `life_s`; one that is not `reusable` carries one speech. `expires_s` is
-    the silence after which a context is finished by us, because the provider would drop it.
-    `look_ahead` is how many HTTP requests may run ahead of the one that is heard. `marks` says
-    that the end of every text is told (PartSpoken).
+    `rates`: sample rates it delivers by itself, Hz, ascending. `text_chars_max`: longest text in
+    one message. `contexts`: syntheses one socket carries at a time (1 with CancelMode.CLOSE).
+    `lines_max`: sockets an account may have. A socket is closed after `idle_s` without a
+    synthesis and takes no new ones after `life_s`; one that is not `reusable` carries one
+    synthesis. `expires_s`: silence after which we finish a context, because the provider would
+    drop it. `look_ahead`: HTTP requests that may run ahead of the one being heard. `marks`: the
+    provider reports the end of every text (PartSpoken).
     """
 
     rates: tuple[int, ...]
@@ -153,11 +189,11 @@ class Capabilities:
 class Dialogue(Protocol):
     """The protocol on one socket: what to send, and what a frame means. Pure.
 
-    `context` names a speech; where a protocol has no names, only one is open at a time.
+    `context` names a synthesis; where a protocol has no names, only one is open at a time.
     """
 
     def begin(self, context: str, request: SpeechRequest) -> Sequence[str | bytes]:
-        """Frames that open a speech."""
+        """Frames that open a synthesis."""
 
     def say(self, context: str, text: str) -> Sequence[str | bytes]:
         """Frames that add `text` to it."""
@@ -169,7 +205,7 @@ class Dialogue(Protocol):
         """Frames that stop it."""
 
     def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
-        """What a frame means, and for which speech (None: every one on this socket)."""
+        """What a frame means, and for which synthesis (None: every one on this socket)."""
 
     def closed(self, code: int, reason: str) -> Failure:
         """What it means that the provider closed the socket."""
@@ -221,7 +257,8 @@ class RequestVoice(Protocol):
 
 @runtime_checkable
 class ProcessVoice(Protocol):
-    """A voice that runs beside the gateway, in a process of its own (see tts/worker.py)."""
+    """A voice that runs beside the gateway, in a process of its own (see
+    runtime/voice_worker.py)."""
 
     @property
     def traits(self) -> Capabilities: ...

@@ -225,7 +225,7 @@ def test_what_is_no_object_is_told_so(text: str) -> None:
 
 
 @pytest.mark.parametrize("bracket", ["[", "{"])
-def test_the_deepest_json_that_is_taken_has_as_many_levels_as_are_allowed(bracket: str):
+def test_the_deepest_json_that_is_taken_has_as_many_levels_as_are_allowed(bracket: str) -> None:
     def with_depth(depth: int) -> str:
         return json.dumps({"x": nested(depth - 1, bracket)})
 

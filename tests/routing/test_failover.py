@@ -159,3 +159,33 @@ def test_a_new_plan_is_gone_by_at_once_and_forgives() -> None:
     failover.failed(A, KEY, 0.0)
     failover.replan((A, A2), 1.0)
     assert (failover.next(1.0), failover.next(1.0)) == (A, A2)
+
+
+def test_it_is_known_whether_somebody_else_would_be_asked() -> None:
+    failover = of((A, B), RetryPolicy(rounds=2, retry_same=False))
+    failover.next(0.0)
+    assert failover.others(A)
+    failover.failed(A, ERROR, 0.0)
+    failover.next(0.0)
+    assert failover.others(B), "the first is asked again in the next round"
+    failover.failed(B, ERROR, 0.0)
+    failover.next(1.0)
+    failover.failed(A, ERROR, 1.0)
+    failover.next(1.0)
+    assert not failover.others(B)
+
+
+def test_who_was_let_go_without_a_failure_is_asked_after_the_others() -> None:
+    failover = of((A, A2, B))
+    failover.next(0.0)
+    failover.later(A)
+    assert [failover.next(0.0) for _ in range(3)] == [A2, B, A]
+
+
+def test_a_deployment_that_is_alone_is_asked_again_where_the_policy_says_so() -> None:
+    policy = RetryPolicy(rounds_alone=2, retry_same=False, retry_alone=True)
+    failover = of((A,), policy)
+    failover.next(0.0)
+    assert failover.failed(A, ERROR, 0.0) == Retry(0.25)
+    assert failover.next(0.25) == A
+    assert failover.failed(A, ERROR, 0.3) == Exhausted(ERROR)

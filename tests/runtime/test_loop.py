@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any
 
-from gateway.runtime.loop import Clock, Inbox, drive
+from gateway.runtime.loop import Clock, Inbox, Reactor, drive
 from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
 
 
@@ -100,4 +100,67 @@ async def test_a_sender_that_waits_is_let_go_when_the_conversation_ends() -> Non
     await asyncio.sleep(0)
     assert not sender.done()
     inbox.close()
-    await asyncio.wait_for(sender, 60)
+    await asyncio.wait_for(sender, 1)
+
+
+async def test_an_inbox_takes_an_event_at_once_and_says_when_to_send_the_next() -> None:
+    inbox: Inbox[int] = Inbox(capacity=2)
+    assert inbox(0) is None
+    room = inbox(1)
+    assert room is not None
+    waiting = asyncio.ensure_future(room)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await inbox.next(None, lambda: 0.0) == 0
+    await asyncio.wait_for(waiting, 5)
+
+
+class Shared:
+    """A core whose clock is set by hand; what it handles is kept."""
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+        self.handled: list[object] = []
+
+    def handle(self, event: object, now: float) -> list[object]:
+        self.handled.append(event)
+        if isinstance(event, DeadlinePassed):
+            self.deadline = None
+        return [f"{event}!"]
+
+
+async def test_an_event_of_a_shared_core_is_handled_where_it_happens() -> None:
+    core = Shared()
+    done: list[object] = []
+    reactor = Reactor(core, done.append)
+    reactor.post("a")
+    reactor.post("b")
+    assert done == ["a!", "b!"]
+
+
+async def test_what_an_action_gives_rise_to_is_handled_after_it() -> None:
+    core = Shared()
+
+    def perform(action: object) -> None:
+        if action == "a!":
+            reactor.post("c")
+            assert core.handled == ["a"]
+
+    reactor: Reactor[Any, Any] = Reactor(core, perform)
+    reactor.post("a")
+    assert core.handled == ["a", "c"]
+
+
+async def test_a_shared_core_is_woken_at_its_deadline() -> None:
+    core, woken = Shared(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    reactor = Reactor(
+        core, lambda action: None if str(action)[0] == "a" else woken.set(), loop.time
+    )
+    core.deadline = loop.time() + 60.0
+    reactor.post("a")
+    core.deadline = loop.time()
+    reactor.post("a")
+    await asyncio.wait_for(woken.wait(), 5)
+    assert core.handled == ["a", "a", DEADLINE_PASSED]
+    reactor.close()

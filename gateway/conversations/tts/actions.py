@@ -6,21 +6,39 @@ from dataclasses import dataclass
 
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import Binary, ClientLeft, Text
-from gateway.upstreams.tts import SpeechRequest, SynthesisEvent
+from gateway.upstreams.tts import Clip, SpeechRequest, SynthesisEvent
+
+# Events
 
 
 @dataclass(frozen=True, slots=True)
 class Spoke:
-    """Something was heard of the speech with this number."""
+    """Something was heard of the synthesis with this number."""
 
     number: int
     heard: SynthesisEvent
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to LookUp; None: the cache has no such clip."""
+
+    key: str
+    clip: Clip | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stalled:
     """The client does not read what it is sent."""
 
-    __slots__ = ()
+
+@dataclass(frozen=True, slots=True)
+class Unblocked:
+    """The client reads again after a send had to wait for it. The session could hear nothing
+    meanwhile, so this time says nothing about its provider."""
+
+
+# Actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +51,7 @@ class SendToClient:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """A speech like this is to be expected: have a connection open."""
+    """A synthesis like this is to be expected: have a connection open."""
 
     provider: str
     request: SpeechRequest
@@ -41,7 +59,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Open a speech; what is heard of it comes back with its number."""
+    """Start a synthesis; what is heard of it comes back with its number."""
 
     number: int
     provider: str
@@ -50,7 +68,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Give a text to a speech."""
+    """Give a text to a synthesis."""
 
     number: int
     text: str
@@ -58,16 +76,33 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """No more text comes for a speech."""
+    """No more text comes for a synthesis."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class CancelSynthesis:
-    """Stop a speech."""
+    """Stop a synthesis. `suspect`: it was silent for too long, so its connection must not serve
+    another one."""
 
     number: int
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Look for a clip in the cache: Found answers with the same key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Put a clip into the cache."""
+
+    key: str
+    clip: Clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +115,8 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How a try at a provider ended; `failure` is None if well, `switched` if another followed."""
+    """How one try at a provider ended. `failure` is None if it ended well; `switched`: another
+    attempt follows. A kept connection that was found dead and replaced counts as a try."""
 
     provider: str
     failure: Failure | None
@@ -89,7 +125,8 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """An utterance has ended, with `first_audio_s` from its first text to its first audio."""
+    """An utterance has ended. `first_audio_s`: from its first text to its first audio; `audio_s`
+    and `chars`: what was sent and asked; `speeches`: tries at providers."""
 
     provider: str | None
     first_audio_s: float | None
@@ -112,9 +149,11 @@ Action = (
     | Say
     | Finish
     | CancelSynthesis
+    | LookUp
+    | Keep
     | Close
     | Tried
     | Spoken
     | Looked
 )
-Event = Text | Binary | ClientLeft | Stalled | Spoke
+Event = Text | Binary | ClientLeft | Stalled | Unblocked | Spoke | Found

@@ -1,4 +1,4 @@
-"""Timings of a speech: from the provider's clock to the utterance's, each sent with its audio."""
+"""Timings of a synthesis: put on the utterance's clock, and each sent with its audio."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ WAITING_MAX: Final = 20_000
 """Timings that wait for their audio; a provider that sends more loses the rest."""
 
 JITTER_S: Final = 0.005
-"""So much earlier than the end before it, a start is rounding and no restart."""
+"""A start earlier than the end before it by no more than this is rounding, not a restart."""
 
 PAUSE_S_MAX: Final = 0.5
-"""Silence at the end of a synthesis is taken for no longer. Timings may come after the first audio
-of their synthesis, so the audio heard so far is only an upper bound of where it begins."""
+"""Longest silence assumed at the end of a provider's synthesis. Timings may come after the first
+audio of the next one, so the audio heard so far is only an upper bound of where that begins."""
 
 
 class Alignment:
-    """One speech's timings. Seconds go in on the provider's clock and come out since the speech's
-    first sample, never decreasing, once the audio they belong to has been sent."""
+    """Timings of one synthesis. Seconds go in on the provider's clock and come out counted from the
+    synthesis's first sample, never decreasing, once the audio they belong to has been sent."""
 
     __slots__ = ("_base", "_end", "_times", "_waiting", "spaced")
 
@@ -37,8 +37,8 @@ class Alignment:
         self._base = max(audio_s, self._end)
 
     def hear(self, heard: Words | Chars, audio_s: float) -> tuple[Timed, ...]:
-        """Take timings in, `audio_s` being the audio heard so far; returns them on the speech's
-        clock."""
+        """Take timings in, `audio_s` being the audio heard so far; returns them on the
+        synthesis's clock."""
         entries = heard.words if isinstance(heard, Words) else heard.chars
         is_word = isinstance(heard, Words)
         if isinstance(heard, Words):

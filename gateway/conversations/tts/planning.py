@@ -20,9 +20,9 @@ class TtsPlanner:
         self._types = types
 
     def plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
-        """The deployments of the model, then the client's fallbacks, then the first once more:
-        what fails now may work a second later. A voice is kept within one vendor; elsewhere its
-        name means nothing, so the deployment's own or the vendor's default is taken."""
+        """The deployments of the model, then the client's fallbacks. A voice is kept within one
+        vendor; elsewhere its name means nothing, so the deployment's own or the vendor's default
+        is taken."""
         first = self._deployments(style)
         if isinstance(first, Failure):
             return first
@@ -34,7 +34,7 @@ class TtsPlanner:
             )
             if not isinstance(deployments, Failure):
                 attempts += [a for a in deployments if a not in attempts]
-        return (*attempts, attempts[0])
+        return tuple(attempts)
 
     def _deployments(self, style: Style) -> list[Attempt] | Failure:
         plan = self._catalogue.plan(style.model)

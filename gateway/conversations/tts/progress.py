@@ -1,8 +1,8 @@
-"""Which sentences of a speech have been spoken, judged when it breaks off.
+"""Which sentences of a synthesis have been spoken, judged when it breaks off.
 
-Three witnesses, the surest first: the provider says where each text ends; timings, as long as
-they spell the text; else the length of the audio, with the pauses in it. In doubt a sentence counts
-as not spoken: it is heard twice, which is better than not at all.
+Three sources, the most reliable first: the provider reports where each text ends; timings, as long
+as they spell the text; else the length of the audio, with the pauses in it. In doubt a sentence
+counts as not spoken: it is heard twice, which is better than not at all.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ LETTERS_PER_S: Final = 13.0
 """Of unhurried English speech, its pauses included."""
 
 ROUNDING_S: Final = 0.002
-"""So much audio may be missing at the end of a word: times are rounded to milliseconds."""
+"""Audio that may be missing at the end of a word: times are rounded to milliseconds."""
 
 SURE: Final = 1.6
-"""So many times its expected length, a sentence is over without a pause to show for it."""
+"""A sentence is over after its expected length times this, even without a pause."""
 
 PAUSE_S: Final = 0.2
-"""A pause at the end of a sentence is at least so long."""
+"""Shortest pause that may be the end of a sentence."""
 
 PAUSE_EARLY: Final = 0.7
 PAUSE_LATE: Final = 1.5
-"""Where, in parts of its expected length, a sentence may end in a pause."""
+"""Range in which a pause may end a sentence, as a share of its expected length."""
 
 
 class Progress:
-    """What one speech was given to say, and what is known of how far it is."""
+    """What one synthesis was given to say, and what is known of how far it is."""
 
     __slots__ = (
         "_mark_times",
@@ -41,6 +41,7 @@ class Progress:
         "_spelt",
         "_strayed",
         "_stream",
+        "_weight",
         "_word_ends",
         "_word_starts",
         "texts",
@@ -53,24 +54,26 @@ class Progress:
         self._marks = 0
         self._mark_times: list[float] = []
         self._stream: list[str] = []
+        self._weight = 0.0
         self._spelt = 0
         self._strayed = False
         self._word_ends: list[tuple[int, float]] = []
         self._word_starts: list[float] = []
 
     def said(self, text: str, parts: int) -> None:
-        """One more sentence was given, in so many messages."""
+        """One more sentence was given, in `parts` messages."""
         self.texts.append(text)
         self._parts.append(parts)
         self._stream.append(letters(text))
+        self._weight += weight(text)
 
     def part_spoken(self, audio_s: float = 0.0) -> None:
-        """The provider has told the end of a message's audio, so many seconds in."""
+        """The provider has reported the end of a message's audio, `audio_s` into the synthesis."""
         self._marks += 1
         self._mark_times.append(audio_s)
 
     def timed(self, timings: Sequence[Timed]) -> None:
-        """Timings on the speech's clock, in the order of the text."""
+        """Timings on the synthesis's clock, in the order of the text."""
         if self._strayed:
             return
         stream = "".join(self._stream)
@@ -79,7 +82,7 @@ class Progress:
             if not spelt:
                 continue
             if not stream.startswith(spelt, self._spelt):
-                self._strayed = True  # normalised ("21" became "twenty one"): no witness any more
+                self._strayed = True  # normalised ("21" became "twenty one"): no longer comparable
                 return
             self._spelt += len(spelt)
             self._word_ends.append((self._spelt, timing.end))
@@ -101,10 +104,10 @@ class Progress:
         if self._word_ends and not self._strayed:
             return self._by_timings(audio_s) >= len(self.texts)
         # not sure: long enough for it is what counts, so that a slow writer is not taken for a hole
-        return audio_s * LETTERS_PER_S * 2 >= sum(weight(text) for text in self.texts)
+        return audio_s * LETTERS_PER_S * 2 >= self._weight
 
     def ends(self, audio_s: float) -> list[float] | None:
-        """Where each sentence of a complete speech ends, if that is surely known: the last at
+        """Where each sentence of a complete synthesis ends, if that is surely known: the last at
         `audio_s`, the whole length."""
         if len(self.texts) == 1:
             return [audio_s]

@@ -1,15 +1,16 @@
 """/tts: what to do, and when. Pure: events in, actions out.
 
-An utterance is a row of passages (texts in one style, mostly just one). A passage is spoken by a
-speech at a time; when that fails, another speech by the next provider of the plan goes on with the
-first sentence that was not fully spoken.
+An utterance is a row of segments (texts in one style, mostly just one). A segment is spoken by one
+synthesis at a time. When that fails, another one, by the next provider of the plan, goes on with
+the first sentence that was not fully spoken. Where hedging is on, a second provider may be asked
+beside a silent one; the first to speak is heard.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.audio.chunks import SAMPLE_BYTES, chunks
@@ -21,7 +22,10 @@ from gateway.conversations.tts.actions import (
     Close,
     Event,
     Finish,
+    Found,
+    Keep,
     Looked,
+    LookUp,
     Prepare,
     Say,
     SendToClient,
@@ -29,8 +33,9 @@ from gateway.conversations.tts.actions import (
     Spoken,
     Stalled,
     Tried,
+    Unblocked,
 )
-from gateway.conversations.tts.clips import Clip, Clips
+from gateway.conversations.tts.clips import clip_key, clips_of
 from gateway.conversations.tts.protocol import (
     CloseSession,
     Create,
@@ -42,20 +47,30 @@ from gateway.conversations.tts.protocol import (
 )
 from gateway.conversations.tts.synthesis import Synthesis
 from gateway.conversations.tts.text import speakable, split
+from gateway.conversations.tts.utterance import (
+    LOOK_UP_S_MAX,
+    LookUpPending,
+    Segment,
+    Utterance,
+)
 from gateway.routing.breaker import Breaker
+from gateway.routing.failover import Exhausted, Failover, RetryPolicy
+from gateway.routing.hedging import HedgeBudget
 from gateway.settings.tts import TtsConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
-from gateway.upstreams.plan import Attempt, Plan, left_after
+from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
     Chars,
+    Clip,
     Failed,
     Finished,
     PartSpoken,
     Rate,
     Restart,
+    Retried,
     SpeechRequest,
     SynthesisEvent,
     Words,
@@ -65,7 +80,7 @@ CHUNK_S: Final = 0.1
 """Longest piece of audio in one message."""
 
 UTTERANCE_CHARS_MAX: Final = 100_000
-"""Two hours of speech; what wants more is no utterance."""
+"""Characters of one utterance, about two hours of speech; a longer one is a client's mistake."""
 
 LATER_MAX: Final = 256
 """Messages that may come for the next utterances while one is being spoken."""
@@ -77,51 +92,26 @@ SILENCE_S: Final = 0.02
 """Sent for a text without a letter: the clients take an utterance without audio for a failure."""
 
 SEAM_S: Final = 0.005
-"""A voice that breaks off glides to silence in this time."""
+"""A voice that breaks off is faded to silence over this time."""
 
 AHEAD_S: Final = 1.0
-"""A hole is mended at the latest so long before the listener runs out of audio."""
+"""A silent provider is left at the latest this long before the listener runs out of audio."""
 
 HOLE_S_MAX: Final = 8.0
-"""A hole is mended after so long, however much audio the listener still has."""
+"""A silent provider is left after this time, however much audio the listener still has."""
+
+BACKOFF_S: Final = 0.25
+BACKOFF_S_MAX: Final = 2.0
+"""Pauses between rounds, see `RetryPolicy`."""
+
+HEDGE_S_MIN: Final = 0.3
+"""Where the time before a hedge is taken from recent answers, it is never shorter."""
 
 _NEVER: Final = float("inf")
 
 
 Planning = Callable[[Style, tuple[Style, ...]], Plan | Failure]
-
-
-@dataclass(slots=True)
-class _Segment:
-    """Texts in one style. `next` is the first that no speech was given yet; `closed` says that
-    no more come; `choice` is what was asked for, whoever is asked first today."""
-
-    style: Style
-    plan: Plan
-    choice: Attempt
-    texts: list[str] = field(default_factory=list)
-    next: int = 0
-    closed: bool = False
-
-
-@dataclass(slots=True)
-class _Utterance:
-    began: float
-    passages: deque[_Segment] = field(default_factory=deque)
-    flushed: bool = False
-    chars: int = 0
-    clock: int = 0
-    """Samples sent."""
-    first_audio_at: float | None = None
-    provider: str | None = None
-    speeches: int = 0
-    loudness_db: float | None = None
-    """Of a voice that broke off; who goes on shall be as loud."""
-    last_sample: int = 0
-    envelope: Envelope | None = None
-    """Of the current speech."""
-    last: Attempt | None = None
-    """Who spoke last, to the end."""
+"""The plan for texts in this style, given the client's fallbacks."""
 
 
 @dataclass(slots=True)
@@ -141,29 +131,40 @@ class TtsSession:
         session_id: str,
         planning: Planning,
         traits: Mapping[str, Capabilities],
-        health: Breaker,
+        breaker: Breaker,
         config: TtsConfig,
         default_model: str | None,
         idle_s: float,
         now: float,
-        clips: Clips | None = None,
+        hedges: HedgeBudget | None = None,
     ) -> None:
-        self._clips = clips
-        self._said = Encoder(session_id)
+        self._encoder = Encoder(session_id)
         self._planning = planning
         self._traits = traits
-        self._health = health
+        self._breaker = breaker
         self._config = config
         self._default_model = default_model
         self._idle_s = idle_s
         self._idle_at = now + idle_s
+        self._hedges = hedges or HedgeBudget(config.hedge.share_max)
+        self._retries = RetryPolicy(
+            rounds=config.rounds,
+            rounds_alone=config.rounds,
+            backoff_s=BACKOFF_S,
+            backoff_max_s=BACKOFF_S_MAX,
+            # somebody else at once is better than the same one again: the listener waits
+            retry_same=False,
+            retry_alone=True,
+        )
         self._created: Create | None = None
         self._later: deque[InputText | Flush] = deque()
-        self._utterance: _Utterance | None = None
-        self._voice: Synthesis | None = None
-        self._rival: Synthesis | None = None
+        self._utterance: Utterance | None = None
+        self._current: Synthesis | None = None
+        self._hedge: Synthesis | None = None
+        self._hedge_at = _NEVER
         self._number = 0
         self._told_at = now
+        self._unblocked_at = now
         self._over = False
         self._out: list[Action] = []
         self.report = Report()
@@ -172,14 +173,14 @@ class TtsSession:
     def deadline(self) -> float | None:
         if self._over:
             return None
-        utterance = self._utterance
-        if utterance is None:
+        if self._utterance is None:
             return self._idle_at
         return min(
             self._told_at + self._config.keepalive_s,
             self._fails_at(),
             self._hedges_at(),
             self._expires_at(),
+            self._resumes_at(),
         )
 
     def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
@@ -194,6 +195,11 @@ class TtsSession:
                 self._text(text, now)
             case DeadlinePassed():
                 self._woken(now)
+            case Found(key, clip):
+                self._found(key, clip, now)
+            case Unblocked():
+                # what a provider sent meanwhile waits unheard: its silence is measured from now
+                self._unblocked_at = now
             case Binary():
                 self._refuse(
                     Failure(Kind.BAD_REQUEST, "expected text messages with JSON, got a binary one")
@@ -206,7 +212,8 @@ class TtsSession:
                 self.report.left = True
                 self._end()
                 self._out.append(Close(1008, "the audio was not read"))
-        self._take_later(now)
+        if self._later:
+            self._take_later(now)
         out, self._out = self._out, []
         return out
 
@@ -231,7 +238,7 @@ class TtsSession:
                 self._create(message, now)
             case CloseSession():
                 self._end()
-                self._tell(self._said.session_closed, now)
+                self._tell(self._encoder.session_closed, now)
                 self._out.append(Close(1000))
             case _ if self._created is None:
                 self._refuse(Failure(Kind.BAD_REQUEST, "type: expected session.create first"))
@@ -261,8 +268,8 @@ class TtsSession:
             self._refuse(plan)
             return
         self._created = create
-        self._tell(self._said.created, now)
-        self._prepare(self._health.order(plan, now)[0])
+        self._tell(self._encoder.created, now)
+        self._prepare(self._breaker.order(plan, now)[0])
 
     def _prepare(self, attempt: Attempt) -> None:
         self._out.append(Prepare(attempt.provider, self._request(attempt)))
@@ -280,8 +287,9 @@ class TtsSession:
     def _transcript(self, message: InputText, now: float) -> None:
         assert self._created is not None
         if self._utterance is None:
-            self._utterance = _Utterance(now)
+            self._utterance = Utterance(now)
             self._told_at = now
+            self._hedges.earn()
         utterance = self._utterance
         utterance.chars += len(message.text)
         if utterance.chars > UTTERANCE_CHARS_MAX:
@@ -302,188 +310,219 @@ class TtsSession:
             message.language or created.language,
             created.extra if message.extra is None else message.extra,
         )
-        passage = utterance.passages[-1] if utterance.passages else None
-        if passage is None or passage.style != style:
+        segment = utterance.segments[-1] if utterance.segments else None
+        if segment is None or segment.style != style:
             plan = self._planning(style, self._created.fallback)
             if isinstance(plan, Failure):
                 self._refuse(plan)
                 return
-            if passage is not None:
-                passage.closed = True
-            passage = _Segment(style, self._health.order(plan, now), plan[0])
-            utterance.passages.append(passage)
-        passage.texts.append(message.text)
+            if segment is not None:
+                segment.closed = True
+            failover = Failover(plan, self._retries, self._breaker, now)
+            segment = Segment(style, plan, failover)
+            utterance.segments.append(segment)
+        segment.texts.append(message.text)
         self._advance(now)
 
     def _flush(self, now: float) -> None:
         if self._utterance is None:
-            self._utterance = _Utterance(now)
+            self._utterance = Utterance(now)
         utterance = self._utterance
         utterance.flushed = True
-        if utterance.passages:
-            utterance.passages[-1].closed = True
+        if utterance.segments:
+            utterance.segments[-1].closed = True
         elif utterance.chars:
             assert self._created is not None
             self._send(bytes(SAMPLE_BYTES * int(self._created.sample_rate * SILENCE_S)), now)
         self._advance(now)
 
-    # Speeches
+    # Syntheses
 
     def _advance(self, now: float) -> None:
-        """Give what is unsaid to the current speech or a new one; end what is complete."""
+        """Give what is unsaid to the current synthesis or a new one; end what is complete."""
         utterance = self._utterance
         assert utterance is not None
-        while utterance.passages:
-            passage = utterance.passages[0]
-            if self._voice is None:
-                if passage.next < len(passage.texts):
-                    if self._play(passage, now):
-                        continue
-                    self._voice = self._begin(passage, passage.plan[0], now)
-                    utterance.envelope = None
-                elif passage.closed:
-                    utterance.passages.popleft()
-                    continue
+        while utterance.segments:
+            segment = utterance.segments[0]
+            if self._current is not None:
+                self._give(self._current, segment, now)
+                if self._hedge is not None:
+                    self._give(self._hedge, segment, now)
                 return
-            self._give(self._voice, passage, now)
-            if self._rival is not None:
-                self._give(self._rival, passage, now)
-            return
+            if not segment.unsaid:
+                if not segment.closed:
+                    return
+                utterance.segments.popleft()
+            elif self._must_wait(segment, now) or not self._begin_next(segment, now):
+                return
         if utterance.flushed:
             self._done(now)
 
-    def _play(self, passage: _Segment, now: float) -> bool:
-        """Say the next text from the cache, if it is there."""
-        utterance = self._utterance
-        assert utterance is not None
+    def _must_wait(self, segment: Segment, now: float) -> bool:
+        """Whether the next text cannot be given to a provider yet: there is a pause before the
+        next round, or the cache is asked first."""
+        if segment.waits_until is not None:
+            return True
+        if not self._config.cache.enabled or segment.next < segment.looked_up:
+            return False
         assert self._created is not None
-        if self._clips is None:
+        text = segment.texts[segment.next]
+        if len(text) > self._config.cache.text_chars:
+            self._looked(segment, None)
             return False
-        rate = self._created.sample_rate
-        clip = self._clips.get(passage.style, rate, passage.texts[passage.next])
-        self._out.append(Looked(clip is not None))
-        if clip is None:
-            return False
-        passage.next += 1
-        if utterance.first_audio_at is None:
-            utterance.first_audio_at, utterance.provider = now, CACHE
-        base_s = utterance.clock / rate
-        self._send(clip.pcm, now)
-        if clip.words:
-            self._tell(self._said.words(clip.words, base_s, self._space(True)), now)
+        key = clip_key(segment.style, self._created.sample_rate, text)
+        segment.lookup = LookUpPending(key, now + LOOK_UP_S_MAX)
+        self._out.append(LookUp(key))
         return True
 
-    def _record(self, speech: Synthesis, passage: _Segment) -> None:
-        """Keep what a complete speech has said, sentence by sentence. What another voice than the
-        asked one said is not kept, and nothing that was made louder or quieter."""
+    def _looked(self, segment: Segment, clip: Clip | None) -> None:
+        segment.lookup = None
+        segment.looked_up = segment.next + 1
+        self._out.append(Looked(clip is not None))
+
+    def _found(self, key: str, clip: Clip | None, now: float) -> None:
+        """The cache has answered."""
+        utterance = self._utterance
+        if utterance is None or not utterance.segments:
+            return
+        segment = utterance.segments[0]
+        if segment.lookup is None or segment.lookup.key != key:
+            return  # it was waited for no longer
+        self._looked(segment, clip)
+        if clip is not None:
+            segment.next += 1
+            self._play(utterance, clip, now)
+        self._advance(now)
+
+    def _play(self, utterance: Utterance, clip: Clip, now: float) -> None:
+        """Say a text from the cache."""
         assert self._created is not None
-        if self._clips is None or speech.recording is None or speech.attempt != passage.choice:
+        if utterance.first_audio_at is None:
+            utterance.first_audio_at, utterance.provider = now, CACHE
+        base_s = utterance.clock / self._created.sample_rate
+        self._send(clip.pcm, now)
+        if clip.words:
+            self._tell(self._encoder.words(clip.words, base_s, self._space(True)), now)
+
+    def _keep(self, synthesis: Synthesis, segment: Segment) -> None:
+        """Keep what a complete synthesis has said. What another voice than the asked one said is
+        not kept, and nothing that was made louder or quieter."""
+        assert self._created is not None
+        if synthesis.recording is None or synthesis.attempt != segment.plan[0]:
             return
         rate = self._created.sample_rate
-        ends = speech.progress.ends(speech.sent_s)
-        if ends is None:
-            return
-        begins = 0
-        words = list(speech.spoken_words)
-        for text, end_s in zip(speech.progress.texts, ends, strict=True):
-            end = round(end_s * rate)
-            start_s = begins / rate
-            mine = [word for word in words if start_s <= word.start < end_s]
-            shifted = tuple(
-                replace(word, start=word.start - start_s, end=word.end - start_s) for word in mine
-            )
-            pcm = bytes(speech.recording[begins * SAMPLE_BYTES : end * SAMPLE_BYTES])
-            self._clips.put(passage.style, rate, text, Clip(pcm, shifted))
-            begins = end
+        for text, clip in clips_of(synthesis, rate):
+            if len(text) <= self._config.cache.text_chars:
+                self._out.append(Keep(clip_key(segment.style, rate, text), clip))
 
-    def _begin(self, passage: _Segment, attempt: Attempt, now: float) -> Synthesis:
+    def _begin_next(self, segment: Segment, now: float) -> bool:
+        """Ask the next provider. False: nobody is left, and the client was told."""
+        attempt = segment.failover.next(now)
+        if attempt is None:
+            assert segment.failure is not None
+            self._refuse(segment.failure)
+            return False
+        assert self._utterance is not None
+        self._current = self._begin(segment, attempt, segment.next, now)
+        self._utterance.envelope = None
+        self._hedge_at = self._next_hedge(attempt, now)
+        return True
+
+    def _begin(self, segment: Segment, attempt: Attempt, first: int, now: float) -> Synthesis:
+        """Start a synthesis with all texts from the one with index `first`."""
         assert self._utterance is not None
         assert self._created is not None
         self._number += 1
-        self._utterance.speeches += 1
-        speech = Synthesis(
+        self._utterance.tries += 1
+        synthesis = Synthesis(
             self._number,
             attempt,
             self._traits[attempt.provider],
-            passage.next,
+            first,
             self._created.sample_rate,
             now,
             self._utterance.loudness_db if self._config.match_loudness else None,
         )
-        speech.base = self._utterance.clock
-        if self._clips is not None:
-            speech.recording = bytearray()
-        self._health.began(attempt, now)
-        self._out.append(Begin(speech.number, attempt.provider, self._request(attempt)))
-        self._give(speech, passage, now)
-        return speech
+        synthesis.base = self._utterance.clock
+        if self._config.cache.enabled:
+            synthesis.recording = bytearray()
+        self._breaker.began(attempt, now)
+        self._out.append(Begin(synthesis.number, attempt.provider, self._request(attempt)))
+        self._give(synthesis, segment, now)
+        return synthesis
 
-    def _give(self, speech: Synthesis, passage: _Segment, now: float) -> None:
-        """Say to `speech` what it was not given yet."""
-        given = speech.first + len(speech.progress.texts)
-        if not speech.finished and given < len(passage.texts):
-            if speech.progress.nothing_pending(speech.sent_s):
-                speech.waits_since = now
-            for text in passage.texts[given:]:
-                parts = [
-                    part for part in split(text, speech.traits.text_chars_max) if speakable(part)
-                ]
-                speech.progress.said(text, len(parts))
-                self._out += [Say(speech.number, part) for part in parts]
-            passage.next = max(passage.next, len(passage.texts))
-        if passage.closed and not speech.finished:
-            speech.finished = True
-            speech.waits_since = max(speech.waits_since, speech.heard_at)
-            self._out.append(Finish(speech.number))
+    def _give(self, synthesis: Synthesis, segment: Segment, now: float) -> None:
+        """Say to `synthesis` what it was not given yet."""
+        given = synthesis.first + len(synthesis.progress.texts)
+        if not synthesis.finished and given < len(segment.texts):
+            if synthesis.progress.nothing_pending(synthesis.sent_s):
+                synthesis.waits_since = now
+            chars_max = synthesis.traits.text_chars_max
+            for text in segment.texts[given:]:
+                parts = [part for part in split(text, chars_max) if speakable(part)]
+                synthesis.progress.said(text, len(parts))
+                self._out += [Say(synthesis.number, part) for part in parts]
+            segment.next = len(segment.texts)
+        if segment.closed and not synthesis.finished:
+            synthesis.finished = True
+            synthesis.waits_since = max(synthesis.waits_since, synthesis.heard_at)
+            self._out.append(Finish(synthesis.number))
 
     def _spoke(self, number: int, heard: SynthesisEvent, now: float) -> None:
-        speech = self._voice
-        if speech is None or speech.number != number:
-            speech = self._rival
-            if speech is None or speech.number != number:
-                return  # late words of a speech that was let go
+        synthesis = self._current
+        if synthesis is None or synthesis.number != number:
+            synthesis = self._hedge
+            if synthesis is None or synthesis.number != number:
+                return  # a late event of a synthesis that was cancelled
         match heard:
             case Audio(pcm):
-                self._audio(speech, pcm, now)
+                self._audio(synthesis, pcm, now)
             case Words() | Chars():
-                speech.timings(heard)
-                self._align(speech, now)
+                synthesis.timings(heard)
+                self._align(synthesis, now)
             case PartSpoken():
-                speech.progress.part_spoken(speech.sent_s)
+                synthesis.progress.part_spoken(synthesis.sent_s)
             case Restart():
-                speech.alignment.restart(speech.sent_s)
+                synthesis.alignment.restart(synthesis.sent_s)
             case Rate(sample_rate):
-                speech.rate(sample_rate)
+                synthesis.rate(sample_rate)
             case Finished():
-                self._finished(speech, now)
+                self._finished(synthesis, now)
             case Failed(failure):
-                self._failed(speech, failure, now)
+                self._failed(synthesis, failure, now)
+            case Retried(failure):
+                self._retried(synthesis, failure)
             case _:
                 pass
 
-    def _audio(self, speech: Synthesis, pcm: bytes, now: float) -> None:
+    def _audio(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
         if not pcm:
             return
-        speech.heard_at = now
-        if self._rival is not None:
-            self._win(speech)
-        self._send_of(speech, speech.samples(pcm), now)
+        if synthesis.heard_at == synthesis.began:
+            self._breaker.record_ttft(synthesis.attempt, now - synthesis.began)
+        synthesis.heard_at = now
+        if self._hedge is not None:
+            self._win(synthesis)
+        self._send_of(synthesis, synthesis.samples(pcm), now)
 
-    def _win(self, speech: Synthesis) -> None:
-        """The first of two to speak goes on alone; the other stays in the plan as the last."""
-        assert self._voice is not None
+    def _win(self, winner: Synthesis) -> None:
+        """The first of two to speak goes on alone. The other has not failed: it may be asked again
+        for this segment, the hedge as the next, the first one after all others."""
+        assert self._current is not None
+        assert self._hedge is not None
         assert self._utterance is not None
-        if speech is self._voice:
-            assert self._rival is not None
-            self._out.append(CancelSynthesis(self._rival.number))
+        failover = self._utterance.segments[0].failover
+        if winner is self._current:
+            loser = self._hedge
+            failover.instead(loser.attempt)
         else:
-            self._out.append(CancelSynthesis(self._voice.number))
-            passage = self._utterance.passages[0]
-            passage.plan = (*passage.plan[1:], passage.plan[0])
-            self._voice = speech
-        self._rival = None
+            loser = self._current
+            failover.later(loser.attempt)
+        self._breaker.cancelled(loser.attempt)
+        self._out.append(CancelSynthesis(loser.number))
+        self._current, self._hedge = winner, None
 
-    def _send_of(self, speech: Synthesis, pcm: bytes, now: float) -> None:
+    def _send_of(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
@@ -491,14 +530,14 @@ class TtsSession:
             return
         if utterance.first_audio_at is None:
             utterance.first_audio_at = now
-            utterance.provider = speech.attempt.provider
+            utterance.provider = synthesis.attempt.provider
         if utterance.envelope is None:
             utterance.envelope = Envelope(self._created.sample_rate)
         utterance.envelope.feed(pcm)
-        speech.sent += len(pcm) // SAMPLE_BYTES
-        speech.record(pcm)
+        synthesis.sent += len(pcm) // SAMPLE_BYTES
+        synthesis.record(pcm)
         self._send(pcm, now)
-        self._align(speech, now)
+        self._align(synthesis, now)
 
     def _send(self, pcm: bytes, now: float) -> None:
         utterance = self._utterance
@@ -508,20 +547,21 @@ class TtsSession:
         for chunk in chunks(pcm, int(rate * CHUNK_S) * SAMPLE_BYTES):
             samples = len(chunk) // SAMPLE_BYTES
             utterance.clock += samples
-            self._tell(self._said.audio(chunk), now, samples / rate)
+            self._tell(self._encoder.audio(chunk), now, samples / rate)
         utterance.last_sample = int.from_bytes(pcm[-SAMPLE_BYTES:], "little", signed=True)
 
-    def _align(self, speech: Synthesis, now: float, *, everything: bool = False) -> None:
+    def _align(self, synthesis: Synthesis, now: float, *, everything: bool = False) -> None:
         assert self._created is not None
-        words, chars = speech.due(everything)
+        words, chars = synthesis.due(everything)
         if not words and not chars:
             return
-        base_s = speech.base / self._created.sample_rate
+        base_s = synthesis.base / self._created.sample_rate
         if words:
-            speech.keep_words(words)
-            self._tell(self._said.words(words, base_s, self._space(speech.alignment.spaced)), now)
+            synthesis.keep_words(words)
+            space = self._space(synthesis.alignment.spaced)
+            self._tell(self._encoder.words(words, base_s, space), now)
         if chars:
-            self._tell(self._said.chars(chars, base_s), now)
+            self._tell(self._encoder.chars(chars, base_s), now)
 
     def _space(self, spaced: bool) -> str:
         """What follows a word. The Python client adds the space by itself if its own model is
@@ -530,106 +570,118 @@ class TtsSession:
         adds_space = self._created.style.model.startswith("cartesia")
         return " " if spaced and not adds_space else ""
 
-    def _finished(self, speech: Synthesis, now: float) -> None:
-        if speech is self._rival:
-            self._drop_rival(Failure(Kind.PROTOCOL_ERROR, "the provider sent no audio"), now)
+    def _finished(self, synthesis: Synthesis, now: float) -> None:
+        if synthesis is self._hedge:
+            self._drop_hedge(Failure(Kind.PROTOCOL_ERROR, "the provider sent no audio"), now)
             return
-        self._send_of(speech, speech.rest(), now)
-        if not speech.sent:
+        self._send_of(synthesis, synthesis.rest(), now)
+        if not synthesis.sent:
             failure = Failure(Kind.PROTOCOL_ERROR, "the provider sent no audio for the text")
-            self._failed(speech, failure, now)
+            self._failed(synthesis, failure, now)
             return
-        self._align(speech, now, everything=True)
-        assert self._utterance is not None
-        self._record(speech, self._utterance.passages[0])
-        self._ended_well(speech, now)
+        self._align(synthesis, now, everything=True)
+        self._ended_well(synthesis, now)
 
-    def _ended_well(self, speech: Synthesis, now: float) -> None:
+    def _ended_well(self, synthesis: Synthesis, now: float) -> None:
         utterance = self._utterance
         assert utterance is not None
-        self._health.worked(speech.attempt)
-        self._out.append(Tried(speech.attempt.provider, None))
-        utterance.last = speech.attempt
-        passage = utterance.passages[0]
+        segment = utterance.segments[0]
+        self._keep(synthesis, segment)
+        segment.served_by(synthesis.attempt, now)
+        self._out.append(Tried(synthesis.attempt.provider, None))
+        utterance.last = synthesis.attempt
         # a provider that ends before it was asked to has still spoken what it was given
-        passage.next = speech.first + len(speech.progress.texts)
-        self._voice = None
+        segment.next = synthesis.first + len(synthesis.progress.texts)
+        self._current = None
         self._advance(now)
 
-    def _remember_loudness(self) -> None:
-        utterance = self._utterance
-        assert utterance is not None
-        if utterance.envelope is not None:
-            loudness_db = utterance.envelope.loudness_db()
-            utterance.loudness_db = utterance.loudness_db or loudness_db
+    # Failures
 
-    def _failed(self, speech: Synthesis, failure: Failure, now: float) -> None:
-        if speech is self._rival:
-            self._drop_rival(failure, now)
+    def _retried(self, synthesis: Synthesis, failure: Failure) -> None:
+        """A kept connection was found dead, and the provider asked over a new one. That is a try;
+        the breaker counts it only if the new connection fails as well, for a provider that closes
+        idle connections is not ill."""
+        assert self._utterance is not None
+        self._utterance.tries += 1
+        synthesis.retried = replace(failure, provider=synthesis.attempt.provider)
+        self._out.append(Tried(synthesis.attempt.provider, synthesis.retried))
+
+    def _tell_breaker(self, synthesis: Synthesis, failure: Failure, now: float) -> None:
+        for one in (synthesis.retried, failure):
+            if one is not None:
+                self._breaker.failed(synthesis.attempt, one, now)
+
+    def _failed(self, synthesis: Synthesis, failure: Failure, now: float) -> None:
+        if synthesis is self._hedge:
+            self._drop_hedge(failure, now)
             return
         utterance = self._utterance
         assert utterance is not None
-        passage = utterance.passages[0]
-        failure = replace(failure, provider=speech.attempt.provider)
-        self._health.failed(speech.attempt, failure, now)
-        self._voice = None
-        passage.plan = left_after(failure, passage.plan[0], passage.plan[1:])
-        passage.next = speech.first
-        if speech.sent:
-            self._break_seam(speech, passage, now)
-        if passage.next >= len(passage.texts) and passage.closed:
-            # all of it was spoken, only the goodbye is missing
-            self._out.append(Tried(speech.attempt.provider, failure))
-            self._rival = None
+        segment = utterance.segments[0]
+        provider = synthesis.attempt.provider
+        failure = segment.failure = replace(failure, provider=provider)
+        self._tell_breaker(synthesis, failure, now)
+        self._current = None
+        segment.next = synthesis.first
+        if synthesis.sent:
+            self._break_seam(synthesis, segment, now)
+        if segment.closed and not segment.unsaid:
+            # all of it was spoken, only the provider's word that it is done is missing
+            self._out.append(Tried(provider, failure))
             self._advance(now)
             return
-        rival, self._rival = self._rival, None
-        if rival is not None and passage.plan and passage.plan[0] == rival.attempt:
-            self._out.append(Tried(speech.attempt.provider, failure, switched=True))
-            self._voice = rival
+        outcome = segment.failover.failed(synthesis.attempt, failure, now)
+        if self._hedge is not None:
+            self._out.append(Tried(provider, failure, switched=True))
+            self._current, self._hedge = self._hedge, None
+            self._hedge_at = self._next_hedge(self._current.attempt, now)
             return
-        if rival is not None:
-            self._out.append(CancelSynthesis(rival.number))
-        if not passage.plan and passage.next >= len(passage.texts):
-            passage.plan = (speech.attempt,)  # nothing is missing yet, so nobody need hear of it
-        if not passage.plan:
-            self._out.append(Tried(speech.attempt.provider, failure))
-            self._refuse(failure)
+        if isinstance(outcome, Exhausted) and segment.unsaid:
+            self._out.append(Tried(provider, failure))
+            self._refuse(outcome.failure)
             return
-        self._out.append(Tried(speech.attempt.provider, failure, switched=True))
+        self._out.append(Tried(provider, failure, switched=True))
+        if isinstance(outcome, Exhausted):
+            segment.replan(now)  # nothing is missing yet, so the client need not know
+        elif outcome.at > now:
+            segment.retry_at = outcome.at
         self._advance(now)
 
-    def _break_seam(self, speech: Synthesis, passage: _Segment, now: float) -> None:
-        """The voice broke off after some audio: judge what was spoken, and glide to silence."""
+    def _break_seam(self, synthesis: Synthesis, segment: Segment, now: float) -> None:
+        """The voice broke off after some audio: judge what was spoken, and fade to silence."""
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
         envelope = utterance.envelope
-        spoken = speech.progress.spoken(
-            speech.sent_s, envelope.pauses if envelope is not None else lambda _: []
+        spoken = synthesis.progress.spoken(
+            synthesis.sent_s, envelope.pauses if envelope is not None else lambda _: []
         )
-        passage.next = speech.first + spoken
-        self._remember_loudness()
+        segment.next = synthesis.first + spoken
+        if envelope is not None:
+            utterance.loudness_db = utterance.loudness_db or envelope.loudness_db()
         if utterance.last_sample:
             samples = int(self._created.sample_rate * SEAM_S)
             self._send(ramp_to_zero(utterance.last_sample, samples), now)
 
-    def _drop_rival(self, failure: Failure, now: float) -> None:
+    def _drop_hedge(self, failure: Failure, now: float) -> None:
+        """The hedge has failed; the first one still has its time."""
         assert self._utterance is not None
-        assert self._rival is not None
-        passage = self._utterance.passages[0]
-        failure = replace(failure, provider=self._rival.attempt.provider)
-        self._health.failed(self._rival.attempt, failure, now)
-        self._out.append(Tried(self._rival.attempt.provider, failure))
-        passage.plan = (passage.plan[0], *left_after(failure, passage.plan[1], passage.plan[2:]))
-        self._rival = None
+        assert self._hedge is not None
+        hedge, self._hedge = self._hedge, None
+        failure = replace(failure, provider=hedge.attempt.provider)
+        self._tell_breaker(hedge, failure, now)
+        self._out.append(Tried(hedge.attempt.provider, failure))
+        self._utterance.segments[0].failover.failed(hedge.attempt, failure, now)
+        self._hedge_at = now  # another may take its place, within the budget
+
+    # The end of an utterance
 
     def _done(self, now: float) -> None:
         """The utterance is complete: the last byte has been sent."""
         self._note()
         utterance, self._utterance = self._utterance, None
         assert utterance is not None
-        self._tell(self._said.done, now)
+        self._tell(self._encoder.done, now)
         self.report.utterances += 1
         if utterance.last is not None:
             self._prepare(utterance.last)
@@ -646,56 +698,102 @@ class TtsSession:
                     None if first is None else first - utterance.began,
                     utterance.clock / self._created.sample_rate,
                     utterance.chars,
-                    utterance.speeches,
+                    utterance.tries,
                 )
             )
 
     # Time
 
     def _fails_at(self) -> float:
-        """When the current speech is given up for its silence."""
-        speech = self._voice
-        if speech is None:
+        """When the current synthesis is given up for its silence."""
+        synthesis = self._current
+        if synthesis is None:
             return _NEVER
         utterance = self._utterance
         assert utterance is not None
+        config = self._config
         # who has no successor is waited for: asking the same one again would begin anew
-        alone = all(one == speech.attempt for one in utterance.passages[0].plan)
-        if not speech.sent and speech.heard_at == speech.began:
-            config = self._config
+        failover = utterance.segments[0].failover
+        alone = self._hedge is None and not failover.others(synthesis.attempt)
+        if not synthesis.sent and synthesis.heard_at == synthesis.began:
             wait_s = config.last_audio_timeout_s if alone else config.first_audio_timeout_s
-            return speech.waits_since + wait_s
-        if not speech.finished and speech.progress.nothing_pending(speech.sent_s):
+            return max(synthesis.waits_since, self._unblocked_at) + wait_s
+        if not synthesis.finished and synthesis.progress.nothing_pending(synthesis.sent_s):
             return _NEVER  # the writer is slow, not the speaker
         assert self._created is not None
-        wait_s = self._config.last_audio_timeout_s if alone else self._config.hole_timeout_s
-        since = max(speech.heard_at, speech.waits_since)
+        wait_s = config.last_audio_timeout_s if alone else config.hole_timeout_s
+        since = max(synthesis.heard_at, synthesis.waits_since, self._unblocked_at)
         if utterance.first_audio_at is not None:
             plays_until = utterance.first_audio_at + utterance.clock / self._created.sample_rate
             wait_s = max(wait_s, min(plays_until - AHEAD_S - since, HOLE_S_MAX))
         return since + wait_s
 
+    def _next_hedge(self, attempt: Attempt, now: float) -> float:
+        """When a second provider may be asked beside `attempt`, which starts now."""
+        hedge = self._config.hedge
+        if not hedge.enabled:
+            return _NEVER
+        if hedge.after_s is not None:
+            return now + hedge.after_s
+        p95_s = self._breaker.ttft_p95_s(attempt)
+        return _NEVER if p95_s is None else now + max(p95_s, HEDGE_S_MIN)
+
     def _hedges_at(self) -> float:
-        speech, utterance = self._voice, self._utterance
-        wait_s = self._config.hedge_after_s
+        current, utterance = self._current, self._utterance
         if (
-            wait_s is None
-            or speech is None
+            self._hedge_at == _NEVER
+            or current is None
             or utterance is None
-            or self._rival is not None
+            or self._hedge is not None
             or utterance.first_audio_at is not None
-            or len(utterance.passages[0].plan) < 2
-            or utterance.passages[0].plan[1].provider == speech.attempt.provider
+            or not any(
+                other.provider != current.attempt.provider
+                for other in utterance.segments[0].failover.left
+            )
         ):
             return _NEVER
-        return speech.began + wait_s
+        return self._hedge_at
+
+    def _ask_beside(self, now: float) -> None:
+        """Ask a second provider while the first is silent, if the budget allows it."""
+        self._hedge_at = _NEVER
+        assert self._current is not None
+        assert self._utterance is not None
+        if not self._hedges.spend():
+            return
+        segment, current = self._utterance.segments[0], self._current
+        other = segment.failover.next(
+            now, free=lambda attempt: attempt.provider != current.attempt.provider
+        )
+        assert other is not None
+        self._hedge = self._begin(segment, other, current.first, now)
 
     def _expires_at(self) -> float:
-        """When the current context has to be ended before its provider does so."""
-        speech = self._voice
-        if speech is None or speech.finished or speech.traits.expires_s is None or not speech.sent:
+        """When the current context has to be finished before its provider drops it."""
+        synthesis = self._current
+        if synthesis is None or synthesis.finished or not synthesis.sent:
             return _NEVER
-        return max(speech.heard_at, speech.waits_since) + speech.traits.expires_s
+        if synthesis.traits.expires_s is None:
+            return _NEVER
+        return max(synthesis.heard_at, synthesis.waits_since) + synthesis.traits.expires_s
+
+    def _resumes_at(self) -> float:
+        """When the next synthesis starts, if something is waited for before it."""
+        utterance = self._utterance
+        if self._current is not None or utterance is None or not utterance.segments:
+            return _NEVER
+        waits_until = utterance.segments[0].waits_until
+        return _NEVER if waits_until is None else waits_until
+
+    def _resume(self, now: float) -> None:
+        """A pause is over, or the cache has not answered in time."""
+        assert self._utterance is not None
+        segment = self._utterance.segments[0]
+        if segment.lookup is not None:
+            self._looked(segment, None)
+        else:
+            segment.retry_at = None
+        self._advance(now)
 
     def _woken(self, now: float) -> None:
         if self._utterance is None:
@@ -703,24 +801,22 @@ class TtsSession:
                 self._end()
                 self._out.append(Close(1001, "idle"))
             return
+        if now >= self._resumes_at():
+            self._resume(now)
         if now >= self._expires_at():
-            assert self._voice is not None
-            self._voice.finished = True
-            self._out.append(Finish(self._voice.number))
+            assert self._current is not None
+            self._current.finished = True
+            self._out.append(Finish(self._current.number))
         if now >= self._fails_at():
-            assert self._voice is not None
-            what = "next part of its audio" if self._voice.sent else "first audio"
-            self._out.append(CancelSynthesis(self._voice.number))
+            assert self._current is not None
+            what = "next part of its audio" if self._current.sent else "first audio"
+            self._out.append(CancelSynthesis(self._current.number, suspect=True))
             failure = Failure(Kind.TIMEOUT, f"the provider did not send the {what} in time")
-            self._failed(self._voice, failure, now)
+            self._failed(self._current, failure, now)
         elif now >= self._hedges_at():
-            assert self._voice is not None
-            passage = self._utterance.passages[0]
-            given, passage.next = passage.next, self._voice.first
-            self._rival = self._begin(passage, passage.plan[1], now)
-            passage.next = given
+            self._ask_beside(now)
         if not self._over and now >= self._told_at + self._config.keepalive_s:
-            self._tell(self._said.keepalive, now)
+            self._tell(self._encoder.keepalive, now)
 
     # Ends
 
@@ -729,9 +825,9 @@ class TtsSession:
         self._out.append(SendToClient(text, audio_s))
 
     def _refuse(self, failure: Failure) -> None:
-        """The client hears what went wrong. It drops its socket then, and so do we."""
+        """Tell the client what went wrong. It drops its socket then, and so do we."""
         self.report.failure = failure
-        self._out.append(SendToClient(self._said.error(failure)))
+        self._out.append(SendToClient(self._encoder.error(failure)))
         if self._utterance is not None:
             self._note()
         self._end()
@@ -739,8 +835,8 @@ class TtsSession:
 
     def _end(self) -> None:
         self._over = True
-        for speech in (self._voice, self._rival):
-            if speech is not None:
-                self._health.cancelled(speech.attempt)
-                self._out.append(CancelSynthesis(speech.number))
-        self._voice = self._rival = None
+        for synthesis in (self._current, self._hedge):
+            if synthesis is not None:
+                self._breaker.cancelled(synthesis.attempt)
+                self._out.append(CancelSynthesis(synthesis.number))
+        self._current = self._hedge = None

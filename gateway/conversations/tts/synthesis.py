@@ -9,27 +9,32 @@ from gateway.audio.envelope import Envelope, gained
 from gateway.audio.resample import Resampler
 from gateway.conversations.tts.alignment import Alignment
 from gateway.conversations.tts.progress import Progress
+from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.tts import Capabilities, Chars, Timed, Words
 
 MATCH_S: Final = 0.3
-"""Audio by which the loudness of a voice that takes over is judged; so much is held back."""
+"""Audio over which the loudness of a voice that takes over is measured; it is held back for this
+long."""
 
 GAIN_DB_MIN: Final = 1.5
-"""Nobody hears less between two voices, and a short measurement is no surer."""
+"""A smaller difference is not corrected: it is inaudible between two voices, and so short a
+measurement is no more exact."""
 
 RECORDING_BYTES_MAX: Final = 6 << 20
-"""A speech that is longer (about two minutes) is nothing for the cache."""
+"""A longer synthesis (about two minutes) is not recorded for the cache."""
 
 GAIN_DB_MAX: Final = 9.0
-"""Voices differ by less; a larger difference is a measurement gone wrong."""
+"""Voices differ by less; a larger difference is a wrong measurement."""
 
 
 class Synthesis:
-    """Takes what is heard of one speech; gives samples at the utterance's rate.
+    """Takes what is heard of one synthesis; gives samples at the utterance's rate.
 
-    `first` is the index in its passage of the first sentence it was given, `base` the utterance's
-    clock (samples) at its first sample, `sent` its own samples so far. Times are the session's.
+    `first` is the index in its segment of the first sentence it was given, `base` the utterance's
+    clock (samples) at its first sample, `sent` its own samples so far. `retried` is how a kept
+    connection ended that was found dead. Times are the session's: `heard_at` of the last audio,
+    `waits_since` since when audio is due.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Synthesis:
         self.waits_since = now
         self.heard_at = now
         self.finished = False
+        self.retried: Failure | None = None
         self.base = 0
         self.sent = 0
         self.progress = Progress(traits.marks)
@@ -74,7 +80,7 @@ class Synthesis:
                 self.recording = None
 
     def keep_words(self, words: list[Timed]) -> None:
-        """Keep the words with it."""
+        """Keep the words of what is sent, for the cache."""
         if self.recording is not None:
             self.spoken_words += words
 
@@ -98,7 +104,7 @@ class Synthesis:
         return self._matched(pcm)
 
     def rest(self) -> bytes:
-        """What the filters still hold, at the speech's end."""
+        """What resampler and gain still hold, at the end of the synthesis."""
         pcm = b""
         if self._resampler is not None:
             pcm, self._resampler = self._resampler.finish(), None
@@ -116,7 +122,7 @@ class Synthesis:
         return self._settle()
 
     def _settle(self) -> bytes:
-        """Decide the gain for good, by what has been held back until now."""
+        """Decide the gain, by what has been held back so far; it does not change any more."""
         assert self._measure is not None
         assert self._match_db is not None
         loudness_db = self._measure.loudness_db()

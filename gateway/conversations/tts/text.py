@@ -11,7 +11,7 @@ _TAG: Final = re.compile(r"<[^<>]{1,200}>")
 _SENTENCE_END: Final = re.compile(r"[.!?;:,\u3002\uff01\uff1f\uff0c]\s*|\s+")
 
 _WIDE: Final = 2.8
-"""A Chinese or Japanese character takes about as long as so many Latin letters."""
+"""Latin letters that take as long to say as one Chinese or Japanese character."""
 
 
 def speakable(text: str) -> bool:

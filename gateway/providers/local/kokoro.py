@@ -1,4 +1,4 @@
-"""The embedded voice: Kokoro-82M by ONNX Runtime, as a process of its own (see tts/worker.py).
+"""The embedded voice: Kokoro-82M by ONNX Runtime, in its own process (see runtime/voice_worker.py).
 
     python -m gateway.providers.local.kokoro --model FOLDER [--threads 2]
 

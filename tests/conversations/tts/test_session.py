@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from gateway.conversations.tts.actions import (
     CancelSynthesis,
     Close,
     Finish,
+    Found,
+    Keep,
+    LookUp,
     Prepare,
     Say,
     SendToClient,
@@ -23,8 +27,8 @@ from gateway.conversations.tts.actions import (
     Spoken,
     Stalled,
     Tried,
+    Unblocked,
 )
-from gateway.conversations.tts.clips import Clips
 from gateway.conversations.tts.protocol import Style
 from gateway.conversations.tts.session import TtsSession
 from gateway.routing.breaker import Breaker
@@ -36,10 +40,12 @@ from gateway.upstreams.tts import (
     Audio,
     Capabilities,
     Chars,
+    Clip,
     Failed,
     Finished,
     PartSpoken,
     Restart,
+    Retried,
     SynthesisEvent,
     Timed,
     Times,
@@ -77,14 +83,16 @@ class Conversation:
         model: str = "acme/one",
         fallback: Sequence[str] = (),
         rate: int = RATE,
-        clips: Clips | None = None,
+        clips: dict[str, Clip] | None = None,
         **config: Any,
     ) -> None:
+        config = {"rounds": 1, "cache": {"enabled": clips is not None}} | config
+        self.clips = clips
         self.now = 0.0
         self.rate = rate
         self.health = Breaker()
         self.session = TtsSession(
-            "s1", plan_of, TRAITS, self.health, TtsConfig(**config), None, 600.0, 0.0, clips
+            "s1", plan_of, TRAITS, self.health, TtsConfig(**config), None, 600.0, 0.0
         )
         self.log: list[Action] = []
         create: dict[str, Any] = {
@@ -105,7 +113,19 @@ class Conversation:
         self.now += after_s
         actions = self.session.handle(event, self.now)
         self.log += actions
-        return actions
+        return actions + self._cached(actions)
+
+    def _cached(self, actions: list[Action]) -> list[Action]:
+        """The cache, if there is one, does what it is asked to."""
+        more: list[Action] = []
+        clips = self.clips
+        for action in actions if clips is not None else ():
+            assert clips is not None
+            if isinstance(action, Keep):
+                clips[action.key] = action.clip
+            elif isinstance(action, LookUp):
+                more += self.handle(Found(action.key, clips.get(action.key)))
+        return more
 
     def say(self, message: dict[str, Any]) -> list[Action]:
         return self.handle(Text(json.dumps(message)))
@@ -157,6 +177,10 @@ def tone(seconds: float, rate: int = RATE, amplitude: float = 8000) -> bytes:
 
 def upstream(actions: Sequence[Action]) -> list[Action]:
     return [a for a in actions if isinstance(a, (Begin, Say, Finish, CancelSynthesis))]
+
+
+def begins(actions: Sequence[Action]) -> list[Begin]:
+    return [action for action in actions if isinstance(action, Begin)]
 
 
 def words(*entries: tuple[str, float, float]) -> Words:
@@ -685,6 +709,156 @@ def test_a_hedge_that_fails_leaves_the_first_alone():
     assert upstream(call.hear(2, Failed(BROKEN))) == []
     call.flush()
     assert types(call.hear(1, Audio(tone(0.2)), Finished()))[-1] == "done"
+
+
+def test_no_more_is_hedged_than_the_budget_of_all_sessions_allows():
+    call = Conversation(
+        fallback=["zeus/two"], hedge={"enabled": True, "after_s": 0.5, "share_max": 0.1}
+    )
+    begun = []
+    for _ in range(3):
+        call.text("One. ")
+        call.flush()
+        first = begins(call.log)[-1].number
+        call.now += 0.5
+        call.handle(DeadlinePassed())
+        begun.append(begins(call.log)[-1].number - first)
+        call.hear(first, Audio(tone(0.1)), Finished())
+    assert begun == [1, 0, 0]
+
+
+def test_without_a_time_of_its_own_a_hedge_waits_as_long_as_recent_answers_took():
+    call = Conversation(fallback=["zeus/two"], hedge={"enabled": True})
+    asked = Attempt("acme", "one", {}, "ann")
+    for _ in range(20):
+        call.health.record_ttft(asked, 0.7)
+    call.text("One. ")
+    assert isinstance(upstream(call.wait())[0], Begin)
+    assert call.now == pytest.approx(0.7)
+
+
+def test_the_time_to_the_first_audio_is_kept_for_later_hedges():
+    call = Conversation(hedge={"enabled": True})
+    for number in range(1, 21):
+        call.text("One. ")
+        call.flush()
+        call.hear(number, Audio(tone(0.1)), after_s=0.2)
+        call.hear(number, Finished())
+    assert call.health.ttft_p95_s(Attempt("acme", "one")) == pytest.approx(0.2)
+
+
+def test_a_hedge_that_fails_is_followed_by_another():
+    call = Conversation(fallback=["zeus/two", "low/x"], hedge_after_s=0.5)
+    call.text("One. ")
+    call.wait()
+    call.hear(2, Failed(BROKEN))
+    assert [begin.provider for begin in begins(call.wait())] == ["low"]
+    assert call.now == pytest.approx(0.5)
+
+
+def test_who_lost_against_its_hedge_is_asked_again_after_all_others():
+    call = Conversation(fallback=["zeus/two", "low/x"], hedge_after_s=0.5)
+    call.text("One two three. ")
+    call.flush()
+    call.wait()
+    call.hear(2, Audio(tone(0.1)))
+    asked = [begins(call.hear(number, Failed(BROKEN)))[0].provider for number in (2, 3)]
+    assert asked == ["low", "acme"]
+
+
+# Rounds
+
+
+def test_who_failed_for_a_passing_reason_is_asked_again_after_a_pause():
+    call = Conversation(fallback=["zeus/two"], rounds=2)
+    call.text("One. ")
+    call.hear(1, Failed(BROKEN))
+    assert upstream(call.hear(2, Failed(BROKEN))) == []
+    call.text("Two. ")
+    (begin, *rest) = upstream(call.wait())
+    assert call.now == pytest.approx(0.25)
+    assert isinstance(begin, Begin)
+    assert begin.provider == "acme"
+    assert rest == [Say(3, "One. "), Say(3, "Two. ")]
+    call.flush()
+    assert types(call.hear(3, Audio(tone(0.2)), Finished()))[-1] == "done"
+
+
+def test_by_default_the_only_provider_is_asked_once_more():
+    call = Conversation(rounds=TtsConfig().rounds)
+    call.text("One. ")
+    assert types(call.hear(1, Failed(BROKEN))) == []
+    assert isinstance(upstream(call.wait())[0], Begin)
+    assert types(call.hear(2, Failed(BROKEN))) == ["error"]
+
+
+def test_what_failed_for_good_is_not_asked_again():
+    call = Conversation(rounds=3)
+    call.text("One. ")
+    refused = Failure(Kind.UPSTREAM_REFUSED, "voice: there is no 'ann'")
+    assert types(call.hear(1, Failed(refused))) == ["error"]
+
+
+def test_the_last_of_the_last_round_is_given_more_time():
+    call = Conversation(
+        fallback=["zeus/two"], rounds=2, first_audio_timeout_s=1.0, last_audio_timeout_s=20.0
+    )
+    call.text("One. ")
+    call.flush()
+    waits = []
+    for _ in range(4):
+        began = call.now
+        call.wait_until(CancelSynthesis)
+        waits.append(round(call.now - began, 2))
+        if len(waits) == 2:
+            call.wait()  # the pause between the rounds
+    assert waits == [1.0, 1.0, 1.0, 20.0]
+
+
+# Connections
+
+
+def test_a_connection_whose_provider_was_silent_serves_nobody_else():
+    call = Conversation(fallback=["zeus/two"], first_audio_timeout_s=1.0)
+    call.text("One. ")
+    assert upstream(call.wait())[0] == CancelSynthesis(1, suspect=True)
+
+
+def test_a_dead_connection_that_was_replaced_counts_as_a_try():
+    call = Conversation()
+    call.text("One. ")
+    assert call.hear(1, Retried(BROKEN)) == [Tried("acme", replace(BROKEN, provider="acme"))]
+    call.flush()
+    call.hear(1, Audio(tone(0.2)), Finished())
+    (spoken,) = [a for a in call.log if isinstance(a, Spoken)]
+    assert spoken.speeches == 2
+
+
+def test_it_says_nothing_about_the_provider_unless_the_new_one_fails_as_well():
+    for fails, rests in ((False, False), (True, True)):
+        call = Conversation(fallback=["zeus/two"])
+        asked = Attempt("acme", "one", {}, "ann")
+        call.health.failed(asked, BROKEN, 0.0)
+        call.text("One. ")
+        call.flush()
+        call.hear(1, Retried(BROKEN))
+        if fails:
+            call.hear(1, Failed(BROKEN))
+        else:
+            call.hear(1, Audio(tone(0.2)), Finished())
+        assert call.health.resting(asked, call.now) is rests
+
+
+def test_a_client_that_read_slowly_is_not_taken_for_a_silent_provider():
+    call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(0.5)))
+    assert call.handle(Unblocked(), after_s=4.0) == []
+    assert call.session.deadline is not None
+    assert upstream(call.handle(DeadlinePassed())) == []
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(6.0)
 
 
 # Ends
