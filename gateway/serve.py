@@ -89,9 +89,7 @@ def serve(config: Config, sock: socket.socket) -> None:
             http="httptools",
             ws=WebSocketProtocol,
             ws_max_size=config.limits.message_bytes,
-            # an idle pooled socket of a client does not answer pings (contract, section 5)
-            ws_ping_interval=None,
-            ws_per_message_deflate=False,
+            ws_ping_interval=config.server.ws_ping_interval_s or None,
             timeout_keep_alive=KEEPALIVE_S,
             timeout_graceful_shutdown=CLOSE_S,
             backlog=2048,

@@ -205,7 +205,7 @@ class ClientSocket:
             return
         try:
             await self._send({"type": "websocket.send", "text": text})
-        except (OSError, RuntimeError):  # uvicorn: the socket is closed
+        except (OSError, RuntimeError):
             self.gone = True
 
     async def say_binary(self, data: bytes) -> None:
@@ -218,12 +218,12 @@ class ClientSocket:
             self.gone = True
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close with `code`; silent once the client is gone. The reason is cut to 120 bytes."""
+        """Close with `code`; silent once the client is gone."""
         if self.gone:
             return
         self.gone = True
         try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except (OSError, RuntimeError):
             return
 

@@ -20,6 +20,9 @@ class ServerConfig(Section):
     """After SIGTERM: how long open sessions may go on before they are closed."""
     token_leeway_s: float = Field(10.0, ge=0, le=300)
     """Clock skew allowed on a token's `nbf` and `exp`."""
+    ws_ping_interval_s: float = Field(20.0, ge=0, le=3600)
+    """A WebSocket gets a ping this often, because proxies cut a connection on which nothing moves
+    (nginx and AWS after 60 s, Google after 30 s). No answer is waited for. 0 sends none."""
 
 
 class LimitsConfig(Section):
