@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Final
@@ -58,17 +58,18 @@ def _is_within(scope: Scope, networks: Sequence[IPv4Network | IPv6Network]) -> b
 class SessionLimiter:
     """Places for open sessions, over all and for each key; a place is held until it is returned."""
 
-    def __init__(self, limits: LimitsConfig) -> None:
+    def __init__(
+        self,
+        limits: LimitsConfig,
+        held: Counter[str] | None = None,
+        elsewhere: Callable[[str], int] | None = None,
+    ) -> None:
+        """`held` takes the places that each key holds here. `elsewhere`: those that it holds at
+        other processes, where several share their counts."""
         self._limits = limits
-        self._held: Counter[str] = Counter()
+        self._held = Counter() if held is None else held
+        self._elsewhere = elsewhere
         self.open = 0
-        self.elsewhere: Callable[[str], int] | None = None
-        """Places of a key that other processes hold, where several share their counts."""
-
-    @property
-    def held(self) -> Mapping[str, int]:
-        """Places that each key holds here."""
-        return self._held
 
     def take(self, key: str) -> Failure | None:
         """Take a place for `key`, or say why there is none."""
@@ -79,8 +80,8 @@ class SessionLimiter:
                 retry_after_s=1,
             )
         held = self._held[key]
-        if self.elsewhere is not None:
-            held += self.elsewhere(key)
+        if self._elsewhere is not None:
+            held += self._elsewhere(key)
         if held >= self._limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
@@ -103,9 +104,10 @@ class RequestContext:
     line in the log; `note` adds fields to that line, `outcome` is "ok", "left" or an error kind."""
 
     def __init__(
-        self, door: Admission, route: str, caller: Principal, scope: Scope, began: float
+        self, admission: Admission, route: str, caller: Principal, scope: Scope, began: float
     ) -> None:
-        self._door = door
+        self._admission = admission
+        self.scope = scope
         self.route = route
         self.caller = caller
         self.id = new_id("req")
@@ -119,11 +121,11 @@ class RequestContext:
         self.notes: dict[str, object] = {}
 
     def note(self, **fields: object) -> None:
-        """Add `fields` to this visit's line in the log."""
+        """Add `fields` to this request's line in the log."""
         self.notes.update(fields)
 
     def fail(self, failure: Failure) -> None:
-        """The visit ends in `failure`."""
+        """The request ends in `failure`."""
         self.outcome = failure.kind.value
         self.notes["error"] = failure.message
 
@@ -138,7 +140,7 @@ class RequestContext:
     ) -> None:
         if isinstance(exc, Exception):
             self.outcome = Kind.INTERNAL.value
-        self._door.leave(self)
+        self._admission.leave(self)
 
 
 class Admission:
@@ -147,24 +149,25 @@ class Admission:
     def __init__(
         self,
         authenticator: Authenticator,
-        limits: LimitsConfig,
+        limiter: SessionLimiter,
         metrics: Metrics,
         usage: UsageLog | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._usage = usage
-        self.leases = self._leases = SessionLimiter(limits)
+        self._limiter = limiter
         self._metrics = metrics
         self.draining = False
 
     @property
-    def open_visits(self) -> int:
-        return self._leases.open
+    def open_requests(self) -> int:
+        return self._limiter.open
 
     def admit(
         self, scope: Scope, route: str, anonymous: Sequence[IPv4Network | IPv6Network] = ()
     ) -> RequestContext | Failure:
-        """A visit for `route` (one of metrics.ROUTES), or why not (401, 403, 429, 503).
+        """The context of an admitted request for `route` (one of metrics.ROUTES), or why not (401,
+        403, 429, 503).
 
         Who comes from one of the networks `anonymous` needs no token; a wrong one is refused.
         """
@@ -197,41 +200,41 @@ class Admission:
             return caller
         if self.draining:
             return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
-        if (failure := self._leases.take(caller.key)) is not None:
+        if (failure := self._limiter.take(caller.key)) is not None:
             return failure
         return caller
 
-    def leave(self, visit: RequestContext) -> None:
-        """Return the visit's place, count it, write its line and its usage record."""
-        route, duration_s = visit.route, time.perf_counter() - visit.began
-        self._leases.give_back(visit.caller.key)
+    def leave(self, request: RequestContext) -> None:
+        """Return the request's place, count it, write its line and its usage record."""
+        route, duration_s = request.route, time.perf_counter() - request.began
+        self._limiter.give_back(request.caller.key)
         self._metrics.open_sessions.labels(route).dec()
-        self._metrics.requests.labels(route, visit.outcome).inc()
+        self._metrics.requests.labels(route, request.outcome).inc()
         self._metrics.duration.labels(route).observe(duration_s)
-        if visit.outcome not in ("ok", "left"):
-            self._metrics.errors.labels(route, visit.outcome).inc()
+        if request.outcome not in ("ok", "left"):
+            self._metrics.errors.labels(route, request.outcome).inc()
         if self._usage is not None and route != "models":
             self._usage.add(
                 record_of(
                     at=time.time(),
                     route=route,
-                    key=visit.caller.key,
-                    request_id=visit.id,
-                    outcome=visit.outcome,
+                    key=request.caller.key,
+                    request_id=request.id,
+                    outcome=request.outcome,
                     duration_s=duration_s,
-                    ids=visit.ids,
-                    notes=visit.notes,
+                    ids=request.ids,
+                    notes=request.notes,
                 )
             )
         if _logger.isEnabledFor(logging.INFO):
             _logger.info(
                 route,
                 extra={
-                    "request_id": visit.id,
-                    "key": visit.caller.key,
-                    "outcome": visit.outcome,
+                    "request_id": request.id,
+                    "key": request.caller.key,
+                    "outcome": request.outcome,
                     "duration_s": round(duration_s, 4),
-                    **visit.ids,
-                    **visit.notes,
+                    **request.ids,
+                    **request.notes,
                 },
             )

@@ -126,6 +126,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._lost = False
         self._ping_timer: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
+        self.blocked_s: float | None = None
+        """A send that waits so long for the client to read cuts the connection."""
 
     # -- for an application that wants its messages at once
 
@@ -138,6 +140,10 @@ class WebSocketProtocol(asyncio.Protocol):
         """`sink` takes messages again."""
         self._held = False
         self._balance()
+
+    def abort(self) -> None:
+        """Cut the connection: what is buffered is not sent, a send that waits fails."""
+        self._transport.abort()
 
     # -- from uvicorn and the transport
 
@@ -397,6 +403,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._tell_end(code, reason)
         self._flush()
         self._hang_up()
+        self._writable.set()  # what waits to be sent will not be
 
     def _tell_end(self, code: int, reason: str = "") -> None:
         if not self._told:
@@ -428,7 +435,7 @@ class WebSocketProtocol(asyncio.Protocol):
     async def send(self, message: Any) -> None:
         """Send what the application says; waits while the client does not read."""
         if not self._writable.is_set():
-            await self._writable.wait()
+            await self._until_writable()
         if self._lost:
             raise ClientGoneError
         kind = message["type"]
@@ -448,6 +455,16 @@ class WebSocketProtocol(asyncio.Protocol):
             self._send_answer(kind, message)
         else:
             raise ClientGoneError
+
+    async def _until_writable(self) -> None:
+        if self.blocked_s is None:
+            await self._writable.wait()
+            return
+        timer = self._loop.call_later(self.blocked_s, self._transport.abort)
+        try:
+            await self._writable.wait()
+        finally:
+            timer.cancel()
 
     def _send_answer(self, kind: str, message: Any) -> None:
         """The application's answer to the handshake."""

@@ -34,6 +34,8 @@ class LimitsConfig(Section):
     """The same for one API key."""
     chat_body_bytes: int = Field(16 << 20, ge=1024)
     """Largest body of a chat request (images travel inside it)."""
+    body_timeout_s: float = Field(30.0, gt=0, le=600)
+    """A request whose body has not come whole after so long is refused (408)."""
     message_bytes: int = Field(1 << 20, ge=128 << 10)
     """Largest WebSocket message; a larger one closes the connection with code 1009."""
     session_idle_s: float = Field(21600.0, ge=1)

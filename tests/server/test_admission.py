@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.admission import Admission, RequestContext
+from gateway.server.admission import Admission, RequestContext, SessionLimiter
 from gateway.server.auth import Authenticator
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
@@ -17,7 +17,8 @@ NETWORKS = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("172.31
 
 
 def a_door(**limits: int) -> Admission:
-    return Admission(Authenticator({"key": "secret"}), LimitsConfig(**limits), Metrics())
+    limiter = SessionLimiter(LimitsConfig(**limits))
+    return Admission(Authenticator({"key": "secret"}), limiter, Metrics())
 
 
 def scope(client: tuple[str, int] | None, authorization: str | None = None) -> dict[str, Any]:

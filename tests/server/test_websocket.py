@@ -45,12 +45,17 @@ class Wire(asyncio.Transport):
         self.written = b""
         self.closed = False
         self.reading = True
+        self.lost: Callable[[], None] = lambda: None
 
     def write(self, data: Any) -> None:
         self.written += data
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+        self.lost()
 
     def is_closing(self) -> bool:
         return self.closed
@@ -380,6 +385,30 @@ async def test_who_waits_to_send_is_let_go_when_the_connection_is_lost():
     await settled()
     assert not sending.done()
     connection.protocol.connection_lost(None)
+    with pytest.raises(ClientGoneError):
+        await sending
+
+
+async def test_a_client_that_does_not_read_is_cut_off_by_the_send_that_waits():
+    connection = await Connection().opened()
+    connection.wire.lost = lambda: connection.protocol.connection_lost(None)
+    connection.protocol.blocked_s = 0.0
+    connection.protocol.pause_writing()
+    await settled()
+    assert not connection.wire.closed  # nobody wants to tell it anything
+    with pytest.raises(ClientGoneError):
+        async with asyncio.timeout(5):
+            await connection.send({"type": "websocket.send", "text": "x"})
+    await settled()
+    assert connection.told == [1006]
+
+
+async def test_a_send_that_waits_fails_when_the_client_closes():
+    connection = await Connection().opened()
+    connection.protocol.pause_writing()
+    sending = asyncio.create_task(connection.send({"type": "websocket.send", "text": "x"}))
+    await settled()
+    await connection.read(frame(CLOSE, b"\x03\xe8"))
     with pytest.raises(ClientGoneError):
         await sending
 

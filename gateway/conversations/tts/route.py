@@ -1,12 +1,11 @@
-"""/tts: authenticate, build the session, drive it."""
+"""/tts: what the host does not do for it."""
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Mapping
 from typing import Final, Protocol
 
-from gateway.config import Config
 from gateway.conversations.tts.actions import (
     Action,
     Begin,
@@ -20,7 +19,6 @@ from gateway.conversations.tts.actions import (
     SendToClient,
     Spoke,
     Spoken,
-    Stalled,
     Tried,
 )
 from gateway.conversations.tts.planning import TtsPlanner
@@ -29,15 +27,15 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
-from gateway.runtime.loop import Inbox, drive
 from gateway.runtime.voice_pool import ConnectionPool, Reservation, Sink
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
-from gateway.server.admission import Admission, new_id
-from gateway.server.asgi import ClientSocket, Receive, Scope, Send, query, refuse
+from gateway.server.admission import RequestContext, new_id
+from gateway.server.asgi import query
+from gateway.server.host import SocketLink
+from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import Metrics
-from gateway.upstreams.errors import Failure
-from gateway.upstreams.provider import find
+from gateway.upstreams.provider import Account, find
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
@@ -68,31 +66,42 @@ class LiveSpeech(Protocol):
     def cancel(self) -> None: ...
 
 
-class TtsEndpoint:
+class TtsRoute:
     """The route. One for each process; holds what is the same for every session."""
 
+    name: Final = "tts"
+    events_max: Final = EVENTS_MAX
+
     def __init__(
-        self, config: Config, door: Admission, connector: Connector, metrics: Metrics
+        self,
+        config: TtsConfig,
+        catalogue: Catalogue,
+        accounts: Mapping[str, Account],
+        breaker: Breaker,
+        connector: Connector,
+        metrics: Metrics,
+        idle_s: float,
     ) -> None:
         self._config = config
-        self._door = door
         self._connector = connector
         self._metrics = metrics
-        self.routes = Catalogue(config.models, config.accounts(), "tts")
-        self._health = Breaker(self.routes.deployments())
-        self.lines = ConnectionPool(connector, config.tts.connect_timeout_s, config.tts.spare_lines)
+        self._idle_s = idle_s
+        self.blocked_s = config.blocked_timeout_s
+        self.catalogue = catalogue
+        self._health = breaker
+        self.lines = ConnectionPool(connector, config.connect_timeout_s, config.spare_lines)
         self.workers = Workers()
-        self._clips = ClipCache(config.tts.cache) if config.tts.cache.enabled else None
+        self._clips = ClipCache(config.cache) if config.cache.enabled else None
         self._by_socket: dict[str, SocketVoice] = {}
         self._by_request: dict[str, RequestVoice] = {}
         self._by_process: dict[str, ProcessVoice] = {}
         self._traits: dict[str, Capabilities] = {}
-        for name, account in config.accounts().items():
+        for name, account in accounts.items():
             make_tts = find(account.type).tts
             if make_tts is not None:
                 self._add(name, make_tts(account))
         self._planner = TtsPlanner(
-            self.routes, {name: account.type for name, account in config.accounts().items()}
+            catalogue, {name: account.type for name, account in accounts.items()}
         )
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
         self._bytes_out = metrics.bytes.labels("tts", "out")
@@ -103,45 +112,22 @@ class TtsEndpoint:
         if self._clips is not None:
             self._clips.close()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit = self._door.admit(scope, "tts")
-        if isinstance(visit, Failure):
-            await refuse(scope, send, visit)
-            return
-        with visit:
-            socket = ClientSocket(receive, send)
-            if not await socket.accept():
-                visit.outcome = "left"
-                return
-            session_id = new_id("tts")
-            visit.note(session_id=session_id)
-            session = TtsSession(
-                session_id,
-                self._planner.plan,
-                self._traits,
-                self._health,
-                self._config.tts,
-                query(scope).get("model") or self._config.tts.default_model,
-                self._config.limits.session_idle_s,
-                time.monotonic(),
-                self._clips,
-            )
-            conversation = _Conversation(self, session, socket)
-            try:
-                await conversation.run()
-            finally:
-                report = session.report
-                visit.note(
-                    utterances=report.utterances,
-                    model=query(scope).get("model") or self._config.tts.default_model,
-                    provider=conversation.provider,
-                    audio_s=round(conversation.audio_s, 2),
-                    characters=conversation.characters,
-                )
-                if report.failure is not None:
-                    visit.fail(report.failure)
-                elif report.left and report.utterances == 0:
-                    visit.outcome = "left"
+    def open(self, request: RequestContext, link: SocketLink[Event]) -> TtsConversation:
+        session_id = new_id("tts")
+        model = query(request.scope).get("model") or self._config.default_model
+        request.note(session_id=session_id)
+        session = TtsSession(
+            session_id,
+            self._planner.plan,
+            self._traits,
+            self._health,
+            self._config,
+            model,
+            self._idle_s,
+            time.monotonic(),
+            self._clips,
+        )
+        return TtsConversation(self, session, model, request, link)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -159,7 +145,7 @@ class TtsEndpoint:
         if provider in self._by_request:
             return RequestSynthesis(
                 self._connector,
-                self._config.tts.connect_timeout_s,
+                self._config.connect_timeout_s,
                 self._by_request[provider],
                 request,
                 sink,
@@ -194,61 +180,59 @@ class TtsEndpoint:
         self._bytes_out.inc(characters)
 
 
-class _Conversation:
+class TtsConversation:
     """One client's I/O: performs what its session decides."""
 
-    def __init__(self, endpoint: TtsEndpoint, session: TtsSession, socket: ClientSocket) -> None:
-        self._endpoint = endpoint
-        self._session = session
-        self._socket = socket
-        self._blocked_timeout_s = endpoint._config.tts.blocked_timeout_s
-        self._inbox: Inbox[Event] = Inbox(EVENTS_MAX)
+    def __init__(
+        self,
+        route: TtsRoute,
+        session: TtsSession,
+        model: str | None,
+        request: RequestContext,
+        link: SocketLink[Event],
+    ) -> None:
+        self.session = session
+        self._endpoint = route
+        self._model = model
+        self._request = request
+        self._socket = link.client
+        self._inbox = link.inbox
         self._speeches: dict[int, LiveSpeech] = {}
         self._reservation: Reservation | None = None
         self.provider: str | None = None
         self.audio_s = 0.0
         self.characters = 0
         self._ahead = 0
-        self._blocked = False
         self._bytes_out = 0
-        self._telling_since: float | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        self._task = asyncio.current_task()
-        listening = asyncio.create_task(self._listen())
-        try:
-            await drive(self._session, self._inbox, self._perform)
-        except asyncio.CancelledError:
-            if not self._blocked or self._task is None:
-                raise
-            self._task.uncancel()
-            self._session.handle(Stalled(), time.monotonic())
-        finally:
-            self._cancel_all()
-            if self._watch is not None:
-                self._watch.cancel()
-            self._endpoint.sent(self._bytes_out)
-            if self._reservation is not None:
-                self._reservation.release()
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-
-    async def _listen(self) -> None:
-        await self._socket.listen(self._inbox)
-        # the session hears of it in its turn, which may be behind a blocked send
+    async def close(self) -> None:
         self._cancel_all()
+        if self._reservation is not None:
+            self._reservation.release()
+        self._endpoint.sent(self._bytes_out)
+        report, request = self.session.report, self._request
+        request.note(
+            utterances=report.utterances,
+            model=self._model,
+            provider=self.provider,
+            audio_s=round(self.audio_s, 2),
+            characters=self.characters,
+        )
+        if report.failure is not None:
+            request.fail(report.failure)
+        elif report.left and report.utterances == 0:
+            request.outcome = "left"
 
     def _cancel_all(self) -> None:
         speeches, self._speeches = self._speeches, {}
         for speech in speeches.values():
             speech.cancel()
 
-    async def _perform(self, action: Action) -> bool:
+    async def perform(self, action: Action) -> bool:
         match action:
             case SendToClient(text):
-                return await self._tell(text)
+                await self._socket.say(text)
+                self._bytes_out += len(text)
             case Say(number, text):
                 if number in self._speeches:
                     self._speeches[number].say(text)
@@ -273,37 +257,12 @@ class _Conversation:
             case Close(code, reason):
                 await self._socket.close(code, reason)
                 return False
-        return not (self._socket.gone and self._session.deadline is None)
-
-    async def _tell(self, text: str) -> bool:
-        loop = asyncio.get_running_loop()
-        self._telling_since = loop.time()
-        if self._watch is None:
-            # looks once in a while, which costs less than a time limit for every message
-            self._watch = loop.call_later(self._blocked_timeout_s, self._look)
-        await self._socket.say(text)
-        self._telling_since = None
-        self._bytes_out += len(text)
-        return True
-
-    def _look(self) -> None:
-        """Whether the client still reads; if not, its speech is cancelled and it is let go."""
-        self._watch = None
-        if self._telling_since is None:
-            return
-        loop = asyncio.get_running_loop()
-        left_s = self._telling_since + self._blocked_timeout_s - loop.time()
-        if left_s > 0:
-            self._watch = loop.call_later(left_s, self._look)
-            return
-        self._give_up()
+        return not (self._socket.gone and self.session.deadline is None)
 
     def _give_up(self) -> None:
         """The client does not read. Not even a goodbye would get through."""
-        self._blocked = True
         self._cancel_all()
-        if self._task is not None:
-            self._task.cancel()
+        self._socket.cut()
 
     def _begin(self, number: int, provider: str, request: SpeechRequest) -> None:
         def sink(heard: SynthesisEvent) -> None:
