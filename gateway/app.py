@@ -27,7 +27,6 @@ from gateway.conversations.tts.route import TtsRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
-from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
@@ -45,6 +44,7 @@ from gateway.server.host import (
 from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices
+from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.errors import POLICY, Failure, Kind, error_body
 from gateway.upstreams.provider import Modality
@@ -84,7 +84,7 @@ class Gateway:
             for modality in get_args(Modality)
         }
         # one for all: a key that /chat saw refused is known to /stt
-        self.breaker = breaker = Breaker(
+        self.breaker = breaker = LoggingBreaker(
             deployment
             for catalogue in catalogues.values()
             for deployment in catalogue.deployments()
@@ -106,7 +106,7 @@ class Gateway:
         )
         self.engines = UtteranceEngines(self.connector)
         self.stt = SttRoute(
-            config.stt, catalogues["stt"], accounts, breaker, self.connector, self.engines, metrics
+            config.stt, catalogues["stt"], accounts, breaker, self.connector, self.engines
         )
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
         self.bargein = BargeinRoute(self.bargein_engine, metrics, idle_s)

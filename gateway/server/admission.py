@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Final
@@ -15,7 +16,8 @@ from typing import Final
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Principal
 from gateway.settings.server import LimitsConfig
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, count
+from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import record_of
 from gateway.upstreams.errors import Failure, Kind
@@ -29,7 +31,7 @@ _IDS: Final = {
     b"x-livekit-session-id": "client_session_id",
     b"user-agent": "user_agent",
 }
-"""Identification headers (contract, section 2) and their names in the log."""
+"""Identification headers of the clients, and the fields of `ClientIds`."""
 
 _prefix = os.urandom(6).hex()
 _numbers = itertools.count(1)
@@ -100,8 +102,8 @@ class SessionLimiter:
 
 
 class RequestContext:
-    """One admitted request or session. As a context manager it returns its place and writes its
-    line in the log; `note` adds fields to that line, `outcome` is "ok", "left" or an error kind."""
+    """One admitted request or session. As a context manager it returns its place, and has what
+    became of it (`outcome`) logged, counted and recorded."""
 
     def __init__(
         self, admission: Admission, route: str, caller: Principal, scope: Scope, began: float
@@ -112,22 +114,15 @@ class RequestContext:
         self.caller = caller
         self.id = new_id("req")
         self.began = began
-        self.outcome = "ok"
-        self.ids: dict[str, str] = {}
-        for name, value in scope["headers"]:
-            field = _IDS.get(name)
-            if field is not None:
-                self.ids[field] = str(value[:LABEL_CHARS_MAX], "latin-1")
-        self.notes: dict[str, object] = {}
-
-    def note(self, **fields: object) -> None:
-        """Add `fields` to this request's line in the log."""
-        self.notes.update(fields)
+        self.outcome = Outcome()
 
     def fail(self, failure: Failure) -> None:
         """The request ends in `failure`."""
-        self.outcome = failure.kind.value
-        self.notes["error"] = failure.message
+        self.outcome = replace(self.outcome, failure=failure)
+
+    def leave(self) -> None:
+        """The client went away before the end."""
+        self.outcome = replace(self.outcome, left=True)
 
     def __enter__(self) -> RequestContext:
         return self
@@ -139,7 +134,9 @@ class RequestContext:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, Exception):
-            self.outcome = Kind.INTERNAL.value
+            self.fail(Failure(Kind.INTERNAL, "internal error"))
+        elif exc is not None and self.outcome.failure is None:
+            self.fail(Failure(Kind.SHUTTING_DOWN, "cut off by the end of the server"))
         self._admission.leave(self)
 
 
@@ -175,7 +172,8 @@ class Admission:
         admitted = self._admit(scope, anonymous)
         if isinstance(admitted, Failure):
             self._metrics.refusals.labels(route, admitted.kind.value).inc()
-            _logger.info(
+            _logger.log(
+                log_level(admitted),
                 "refused",
                 extra={
                     "route": route,
@@ -206,35 +204,30 @@ class Admission:
 
     def leave(self, request: RequestContext) -> None:
         """Return the request's place, count it, write its line and its usage record."""
-        route, duration_s = request.route, time.perf_counter() - request.began
-        self._limiter.give_back(request.caller.key)
+        route = request.route
+        ended = Ended(
+            time.time(),
+            route,
+            request.caller.key,
+            request.id,
+            time.perf_counter() - request.began,
+            request.outcome,
+            _client_ids(request.scope),
+        )
+        self._limiter.give_back(ended.key)
         self._metrics.open_sessions.labels(route).dec()
-        self._metrics.requests.labels(route, request.outcome).inc()
-        self._metrics.duration.labels(route).observe(duration_s)
-        if request.outcome not in ("ok", "left"):
-            self._metrics.errors.labels(route, request.outcome).inc()
+        count(self._metrics, ended)
         if self._usage is not None and route != "models":
-            self._usage.add(
-                record_of(
-                    at=time.time(),
-                    route=route,
-                    key=request.caller.key,
-                    request_id=request.id,
-                    outcome=request.outcome,
-                    duration_s=duration_s,
-                    ids=request.ids,
-                    notes=request.notes,
-                )
-            )
-        if _logger.isEnabledFor(logging.INFO):
-            _logger.info(
-                route,
-                extra={
-                    "request_id": request.id,
-                    "key": request.caller.key,
-                    "outcome": request.outcome,
-                    "duration_s": round(duration_s, 4),
-                    **request.ids,
-                    **request.notes,
-                },
-            )
+            self._usage.add(record_of(ended))
+        level = log_level(ended.outcome.failure)
+        if _logger.isEnabledFor(level):
+            _logger.log(level, route, extra=log_fields(ended))
+
+
+def _client_ids(scope: Scope) -> ClientIds:
+    found = {
+        _IDS[name]: str(value[:LABEL_CHARS_MAX], "latin-1")
+        for name, value in scope["headers"]
+        if name in _IDS
+    }
+    return ClientIds(**found)

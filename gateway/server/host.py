@@ -28,6 +28,7 @@ from gateway.server.asgi import (
     refuse,
 )
 from gateway.settings.server import LimitsConfig
+from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import ClientLeft
 
@@ -49,8 +50,9 @@ class Conversation(Protocol):
     async def perform(self, action: Any) -> bool:
         """Do what the session decided; False: it is over."""
 
-    async def close(self) -> None:
-        """Give back what it holds. Called once, after its tasks have ended, whatever happened."""
+    async def close(self) -> Outcome:
+        """Give back what it holds, and say what became of it. Called once, after its tasks have
+        ended, whatever happened."""
 
 
 class Link(Generic[EventT]):
@@ -81,15 +83,15 @@ class Link(Generic[EventT]):
                 conversation.session.handle(ClientLeft(), time.monotonic())
             raise
 
-    async def end(self, conversation: Conversation) -> None:
-        """Cancel and await all that is left."""
+    async def end(self, conversation: Conversation, request: RequestContext) -> None:
+        """Cancel and await all that is left; `request` learns what became of it."""
         try:
             tasks = tuple(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            await conversation.close()
+            request.outcome = await conversation.close()
 
 
 class SocketLink(Link[EventT]):
@@ -239,7 +241,7 @@ class _Host:
     ) -> bytes | Failure | None:
         body = await read_body(receive, bytes_max, self._limits.body_timeout_s)
         if body is None:
-            request.outcome = "left"
+            request.leave()
         return body
 
 
@@ -264,10 +266,9 @@ class SocketHost(_Host):
                 link.spawn(client.listen(link.gate))
                 await link.drive(conversation)
         finally:
-            await link.end(conversation)
-            cut = client.code == CUT and request.outcome == "ok"
-            if not accepted or cut:
-                request.outcome = "left"
+            await link.end(conversation, request)
+            if not accepted or client.code == CUT:
+                request.leave()
         return None
 
 
@@ -290,7 +291,7 @@ class ReplyHost(_Host):
         try:
             await link.drive(conversation)
         finally:
-            await link.end(conversation)
+            await link.end(conversation, request)
         return None
 
 

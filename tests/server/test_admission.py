@@ -70,3 +70,30 @@ def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
     third = door.admit(scope(("127.0.0.1", 3)), "eot_multi", NETWORKS)
     assert isinstance(third, Failure)
     assert third.kind is Kind.SHUTTING_DOWN
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [(None, "INFO"), (Kind.BAD_REQUEST, "WARNING"), (Kind.UPSTREAM_AUTH, "ERROR")],
+)
+def test_a_request_that_failed_is_not_written_as_a_matter_of_course(
+    kind: Kind | None, level: str, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    request = a_door().admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
+    assert isinstance(request, RequestContext)
+    with request:
+        if kind is not None:
+            request.fail(Failure(kind, "why"))
+    (line,) = caplog.records
+    assert line.levelname == level
+    assert vars(line).get("error") == (None if kind is None else "why")
+
+
+def test_what_breaks_is_ours(caplog: pytest.LogCaptureFixture):
+    request = a_door().admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
+    assert isinstance(request, RequestContext)
+    with pytest.raises(ZeroDivisionError), request:
+        1 / 0  # noqa: B018
+    (line,) = caplog.records
+    assert (line.levelname, vars(line)["outcome"]) == ("ERROR", "internal")

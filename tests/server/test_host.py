@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.server.auth import Authenticator, mint
 from gateway.server.host import BodyHost, Link, ReplyHost, ReplyLink, SocketHost, SocketLink
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ClientLeft, DeadlinePassed, Text
 
@@ -97,9 +99,10 @@ class Echo:
         await self._send(action)
         return True
 
-    async def close(self) -> None:
+    async def close(self) -> Outcome:
         assert self.beside.cancelled()
         self.closed += 1
+        return Outcome()
 
 
 class Sockets:
@@ -225,6 +228,7 @@ async def test_a_session_that_is_cancelled_ends_once(kind: str):
             await task
     assert route.made[0].events == [ClientLeft()]
     assert route.made[0].closed == 1
+    assert door.outcomes() == {"shutting_down": 1}
     assert door.limiter.open == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -244,7 +248,7 @@ async def test_a_client_that_does_not_read_its_answer_is_let_go():
     assert isinstance(echo, Echo)
     async with asyncio.timeout(5):
         await link.drive(echo)
-        await link.end(echo)
+        await link.end(echo, SimpleNamespace())  # type: ignore[arg-type]
     assert peer.sent == []
     assert echo.events == [Text("a"), ClientLeft()]
     assert echo.closed == 1

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from prometheus_client import Counter
 
 from gateway.conversations.bargein import protocol
 from gateway.conversations.bargein.session import (
@@ -27,6 +30,7 @@ from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
 from gateway.upstreams.errors import Failure, Kind
 
 EVENTS_MAX: Final = 8
@@ -36,14 +40,8 @@ ANSWER_S_MAX: Final = 2.0
 """An HTTP request is refused as overload after so long; the client gives up after 0.7 s."""
 
 
-class _Counts:
-    """The metrics of both routes."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.audio_in = metrics.audio_seconds.labels("bargein", "in")
-        self.verdicts = {
-            name: metrics.detections.labels(name) for name in ("interruption", "none", "stale")
-        }
+def _verdicts(metrics: Metrics) -> dict[str, Counter]:
+    return {name: metrics.detections.labels(name) for name in ("interruption", "none", "stale")}
 
 
 class BargeinRoute:
@@ -55,12 +53,11 @@ class BargeinRoute:
 
     def __init__(self, engine: BargeinEngine, metrics: Metrics, idle_s: float) -> None:
         self._engine = engine
-        self._counts = _Counts(metrics)
+        self._verdicts = _verdicts(metrics)
         self._idle_s = idle_s
 
     def open(self, request: RequestContext, link: SocketLink[Event]) -> BargeinConversation:
         session_id = new_id("bargein")
-        request.note(session_id=session_id)
         session = BargeinSession(
             self._engine.card,
             self._engine.default_threshold,
@@ -68,7 +65,7 @@ class BargeinRoute:
             self._idle_s,
             time.monotonic(),
         )
-        return BargeinConversation(session, self._engine, self._counts, request, link)
+        return BargeinConversation(session_id, session, self._engine, self._verdicts, link)
 
 
 class BargeinConversation:
@@ -76,17 +73,17 @@ class BargeinConversation:
 
     def __init__(
         self,
+        session_id: str,
         session: BargeinSession,
         engine: BargeinEngine,
-        counts: _Counts,
-        request: RequestContext,
+        verdicts: Mapping[str, Counter],
         link: SocketLink[Event],
     ) -> None:
         self.session = session
         self._client = link.client
         self._inbox = link.inbox
-        self._request = request
-        self._counts = counts
+        self._id = session_id
+        self._verdicts = verdicts
         self._track = engine.model.track()
         self._place = engine.batcher.place(self._answered)
         self._frame_s = engine.card.frame_samples / engine.card.sample_rate
@@ -99,7 +96,7 @@ class BargeinConversation:
         match action:
             case SendToClient(text, verdict):
                 if verdict is not None:
-                    self._counts.verdicts[verdict].inc()
+                    self._verdicts[verdict].inc()
                 await self._client.say(text)
             case Ask(created_at, window):
                 self._place.ask(Question(self._track, window, created_at))
@@ -108,21 +105,16 @@ class BargeinConversation:
                 return False
         return True
 
-    async def close(self) -> None:
+    async def close(self) -> Outcome:
         self._place.leave()
-        audio_s = self._track.frames_run * self._frame_s
-        self._counts.audio_in.inc(audio_s)
-        report, request = self.session.report, self._request
-        request.note(
-            audio_s=round(audio_s, 2),
-            windows=report.windows,
-            detected=report.detected,
-            stale=report.stale,
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            session_id=self._id,
+            speech=SpeechUsage(self._track.frames_run * self._frame_s),
+            counts=BargeinCounts(report.windows, report.detected, report.stale),
         )
-        if report.failure is not None:
-            request.fail(report.failure)
-        elif report.left:
-            request.outcome = "left"
 
 
 class BargeinWindowRoute:
@@ -133,7 +125,7 @@ class BargeinWindowRoute:
 
     def __init__(self, engine: BargeinEngine, metrics: Metrics, body_bytes_max: int) -> None:
         self._engine = engine
-        self._counts = _Counts(metrics)
+        self._verdicts = _verdicts(metrics)
         self.body_bytes_max = body_bytes_max
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
@@ -148,8 +140,8 @@ class BargeinWindowRoute:
         if floats is None:
             return Failure(Kind.OVERLOADED, "the interruption model is overloaded")
         found = first_detection(floats, asked.threshold, asked.min_frames) is not None
-        self._counts.verdicts["interruption" if found else "none"].inc()
-        self._counts.audio_in.inc(len(body) / 2 / rate)
+        self._verdicts["interruption" if found else "none"].inc()
+        request.outcome = Outcome(speech=SpeechUsage(len(body) / 2 / rate))
         return protocol.http_answer(asked.created_at, found, run_s, floats).encode()
 
     async def _ask_once(self, window: bytes) -> tuple[Floats | None, float]:

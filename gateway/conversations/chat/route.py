@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -37,14 +36,15 @@ from gateway.routing.catalogue import Catalogue
 from gateway.runtime.companions import ManagedProcesses
 from gateway.runtime.connector import Connector
 from gateway.server.admission import RequestContext
-from gateway.server.asgi import JSON_TYPE, LABEL_CHARS_MAX, Header, answer, header, refuse
+from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
 from gateway.server.quota import Quota, Standing
 from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import Outcome
 from gateway.telemetry.prices import Prices, tokens_cost
 from gateway.upstreams.chat import ChatUpstream, HasProcesses, Usage
-from gateway.upstreams.errors import Blame, Failure, Kind
+from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account, find
 
 EVENTS_MAX: Final = 16
@@ -52,8 +52,6 @@ EVENTS_MAX: Final = 16
 
 WARM_EVERY_S: Final = 60.0
 """Connections are warmed no more often: idle ones are kept longer than that."""
-
-_logger = logging.getLogger(__name__)
 
 
 class ChatRoute:
@@ -133,7 +131,7 @@ class ChatRoute:
         plan = self.catalogue.plan(asked.model, pinned, fallbacks)
         if isinstance(plan, Failure):
             return plan
-        request.note(model=asked.model)
+        request.outcome = Outcome(model=asked.model)
         standing = await self.quota.enter(request.caller.key, asked.model)
         if isinstance(standing, Failure):
             return standing
@@ -146,7 +144,7 @@ class ChatRoute:
             self._shared,
             RANKS[priority or "standard"],
         )
-        return ChatConversation(self, session, standing, request, link)
+        return ChatConversation(self, session, standing, request.id, link)
 
 
 _STREAM_HEADERS: Final[tuple[Header, ...]] = (
@@ -164,16 +162,15 @@ class ChatConversation:
         route: ChatRoute,
         session: ChatSession,
         standing: Standing,
-        request: RequestContext,
+        request_id: str,
         link: ReplyLink[Event],
     ) -> None:
         self.session = session
         self._route = route
         self._standing = standing
-        self._request = request
         self._link = link
         self._began = time.monotonic()
-        self._headers: list[Header] = [(b"x-request-id", request.id.encode())]
+        self._headers: list[Header] = [(b"x-request-id", request_id.encode())]
         self._headers += [(n.encode(), v.encode()) for n, v in (standing.headers or {}).items()]
         self._attempts: dict[int, asyncio.Task[None]] = {}
         link.inbox.post(Begin())
@@ -218,67 +215,29 @@ class ChatConversation:
                 return False
         return True
 
-    async def close(self) -> None:
-        tokens, cost = self._account(self.session.report, self._request, self._began)
+    async def close(self) -> Outcome:
+        report, asked = self.session.report, self.session.model
+        tokens, cost = self._use(report)
         await self._route.quota.spend(self._standing, tokens, cost)
-
-    def _account(self, report: Report, request: RequestContext, began: float) -> tuple[int, float]:
-        """Metrics and log fields of a finished session; the tokens used and what they cost."""
-        metrics = self._route.metrics
-        tokens, cost = self._cost(report, str(request.notes.get("model")))
-        if cost:
-            request.note(cost=cost)
-        for i, one in enumerate(report.tries):
-            outcome = one.failure.kind.value if one.failure else "lost" if one.lost else ""
-            outcome = outcome or ("left" if report.left else "ok")
-            metrics.attempts.labels("chat", one.provider, outcome).inc()
-            if one.hedge:
-                metrics.hedges.labels(one.provider, "lost" if one.lost else "won").inc()
-            if one.failure is not None:
-                if i + 1 < len(report.tries):
-                    metrics.fallbacks.labels("chat", one.provider).inc()
-                self._tell_operator(one.failure, one.model, rests=one.rests)
-        metrics.bytes.labels("chat", "out").inc(report.bytes_out)
         last = report.served or (report.tries[-1] if report.tries else None)
-        if last is not None:
-            request.note(
-                provider=last.provider,
-                deployment=last.model[:LABEL_CHARS_MAX],
-                attempts=len(report.tries),
-            )
-            if hedges := sum(one.hedge for one in report.tries):
-                request.note(hedges=hedges)
-            if report.first_content_at is not None:
-                first_s = report.first_content_at - began
-                metrics.first_byte.labels("chat", last.provider).observe(first_s)
-                request.note(first_token_s=round(first_s, 4))
-            if (usage := report.usage) is not None:
-                model = self._route.catalogue.model_label(str(request.notes.get("model")))
-                for kind, count in (
-                    ("prompt", usage.prompt),
-                    ("cached", usage.cached),
-                    ("completion", usage.completion),
-                    ("reasoning", usage.reasoning),
-                ):
-                    if count:
-                        metrics.tokens.labels(last.provider, model, kind).inc(count)
-                request.note(
-                    prompt_tokens=usage.prompt,
-                    cached_tokens=usage.cached,
-                    completion_tokens=usage.completion,
-                    reasoning_tokens=usage.reasoning,
-                )
-            if (report.usage is None and report.served is not None) or any(
-                one.lost and one.usage is None for one in report.tries
-            ):
-                request.note(estimated=True)
-        if report.failure is not None:
-            request.fail(report.failure)
-        elif report.left:
-            request.outcome = "left"
-        return tokens, cost
+        first = report.first_content_at
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            model=asked,
+            label=self._route.catalogue.model_label(asked),
+            provider=last.provider if last is not None else None,
+            deployment=last.model if last is not None else None,
+            tries=tuple(report.tries),
+            first_s=None if first is None else first - self._began,
+            usage=report.usage,
+            bytes_out=report.bytes_out,
+            cost=cost,
+            estimated=(report.usage is None and report.served is not None)
+            or any(one.lost and one.usage is None for one in report.tries),
+        )
 
-    def _cost(self, report: Report, model: str) -> tuple[int, float]:
+    def _use(self, report: Report) -> tuple[int, float]:
         """Tokens of all tries and what they cost. A try that was let go for a faster one is billed
         for its prompt at least, which is the same for both."""
         tokens, cost = 0, 0.0
@@ -290,29 +249,12 @@ class ChatConversation:
             if used is None:
                 continue
             tokens += used.prompt + used.completion
-            price = self._route.prices.of(one.provider, one.model, model)
+            price = self._route.prices.of(one.provider, one.model, self.session.model)
             if price is not None:
                 cost += tokens_cost(
                     price, used.prompt, used.completion, used.cached, used.cache_write
                 )
         return tokens, round(cost, 9)
-
-    def _tell_operator(self, failure: Failure, model: str, *, rests: bool) -> None:
-        """A line in the log when a deployment begins to rest; an error if it will not mend."""
-        if not rests:
-            return
-        level = logging.ERROR if failure.policy.blame is Blame.OPERATOR else logging.WARNING
-        _logger.log(
-            level,
-            "a deployment rests",
-            extra={
-                "provider": failure.provider,
-                "model": model[:LABEL_CHARS_MAX],
-                "kind": failure.kind.value,
-                "upstream_status": failure.upstream_status,
-                "said": failure.upstream_text or failure.message,
-            },
-        )
 
 
 class ModelsRoute:

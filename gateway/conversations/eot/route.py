@@ -23,6 +23,7 @@ from gateway.engines.types import Prediction
 from gateway.server.admission import RequestContext
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import EotCounts, Outcome, SpeechUsage
 from gateway.upstreams.errors import Failure
 
 EVENTS_MAX: Final = 32
@@ -38,7 +39,6 @@ class EotRoute:
 
     def __init__(self, engine: EotEngine, metrics: Metrics, idle_s: float) -> None:
         self.engine = engine
-        self.audio_in = metrics.audio_seconds.labels("eot", "in")
         self.verdicts = {
             name: metrics.turn_answers.labels("audio", name)
             for name in ("finished", "unfinished", "none")
@@ -58,7 +58,7 @@ class EotRoute:
             began,
             lambda now: began_ns + int((now - began) * 1e9),
         )
-        return EotConversation(self, session, request, link)
+        return EotConversation(self, session, link)
 
 
 class EotConversation:
@@ -68,12 +68,10 @@ class EotConversation:
         self,
         route: EotRoute,
         session: EotSession,
-        request: RequestContext,
         link: SocketLink[Event],
     ) -> None:
         self.session = session
         self._route = route
-        self._request = request
         self._client = link.client
         self._inbox = link.inbox
         self._place = route.engine.batcher.place(self._answered)
@@ -104,19 +102,14 @@ class EotConversation:
                 return False
         return True
 
-    async def close(self) -> None:
+    async def close(self) -> Outcome:
         self._place.leave()
         if self._listener is not None:
             self._listener.leave()
-        report, request = self.session.report, self._request
-        self._route.audio_in.inc(report.audio_bytes / 2 / SAMPLE_RATE)
-        request.note(
-            predictions=report.predictions,
-            finished=report.finished,
-            none=report.none,
-            late=report.late,
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            speech=SpeechUsage(report.audio_bytes / 2 / SAMPLE_RATE),
+            counts=EotCounts(report.predictions, report.finished, report.none, report.late),
         )
-        if report.failure is not None:
-            request.fail(report.failure)
-        elif report.left:
-            request.outcome = "left"

@@ -20,7 +20,6 @@ from gateway.conversations.stt.actions import (
     SendToClient,
 )
 from gateway.conversations.stt.planning import SttPlanner
-from gateway.conversations.stt.report import Report
 from gateway.conversations.stt.session import Event, SttSession
 from gateway.engines.utterances import UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
@@ -30,7 +29,7 @@ from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.settings.stt import SttConfig
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, Try
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
@@ -64,13 +63,10 @@ class SttRoute:
         breaker: Breaker,
         connector: Connector,
         engines: UtteranceEngines,
-        metrics: Metrics,
     ) -> None:
         self.catalogue = catalogue
         self.connector = connector
         self.engines = engines
-        self.metrics = metrics
-        self.audio_in = metrics.audio_seconds.labels("stt", "in")
         self._config = config
         self._breaker = breaker
         self._upstreams: dict[str, SttUpstream] = {}
@@ -110,7 +106,6 @@ class SttRoute:
 
     def open(self, request: RequestContext, link: SocketLink[Event]) -> SttConversation:
         session_id = new_id("stt")
-        request.note(session_id=session_id)
         user_agent = header(request.scope, b"user-agent") or ""
         session = SttSession(
             self._config,
@@ -121,7 +116,7 @@ class SttRoute:
             time.monotonic(),
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
         )
-        return SttConversation(self, session, request, link)
+        return SttConversation(self, session, session_id, link)
 
 
 class _Upstream:
@@ -142,12 +137,12 @@ class SttConversation:
         self,
         route: SttRoute,
         session: SttSession,
-        request: RequestContext,
+        session_id: str,
         link: SocketLink[Event],
     ) -> None:
         self.session = session
         self._route = route
-        self._request = request
+        self._id = session_id
         self._link = link
         self._client = link.client
         self._inbox = link.inbox
@@ -235,32 +230,24 @@ class SttConversation:
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
 
-    async def close(self) -> None:
-        self._account(self.session.report, self._request)
-
-    def _account(self, report: Report, request: RequestContext) -> None:
-        """Metrics and log fields of a finished session."""
-        metrics = self._route.metrics
-        self._route.audio_in.inc(report.audio_s)
-        for i, one in enumerate(report.tries):
-            outcome = one.failure.kind.value if one.failure else "ok"
-            metrics.attempts.labels("stt", one.provider, outcome).inc()
-            if one.failure is not None and i + 1 < len(report.tries):
-                metrics.fallbacks.labels("stt", one.provider).inc()
-        request.note(
+    async def close(self) -> Outcome:
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            session_id=self._id,
             model=report.model,
-            providers=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
-            connections=len(report.tries),
-            failovers=report.failovers or None,
-            failures=",".join(
-                f"{one.provider}:{one.failure.kind.value}" for one in report.tries if one.failure
-            )[:500]
-            or None,
-            audio_s=round(report.audio_s, 2),
-            finals=report.finals,
+            provider=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
+            tries=tuple(
+                Try(
+                    one.provider,
+                    one.model,
+                    one.began,
+                    failure=one.failure,
+                    first_s=None if one.ready is None else one.ready - one.began,
+                )
+                for one in report.tries
+            ),
+            speech=SpeechUsage(report.audio_s),
+            counts=SttCounts(report.finals, report.failovers),
         )
-        if report.failure is not None:
-            request.outcome = report.failure.kind.value
-            request.note(error=report.failure.message)
-        elif report.left:
-            request.outcome = "left"

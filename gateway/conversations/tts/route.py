@@ -35,6 +35,7 @@ from gateway.server.asgi import query
 from gateway.server.host import SocketLink
 from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
 from gateway.upstreams.provider import Account, find
 from gateway.upstreams.tts import (
     Audio,
@@ -51,6 +52,9 @@ from gateway.upstreams.tts import (
 
 EVENTS_MAX: Final = 64
 """Messages of a client that wait to be looked at; then its socket is read no further."""
+
+TRIES_MAX: Final = 200
+"""Tries that the line in the log of one session reckons with; metrics count all of them."""
 
 AHEAD_BYTES_MAX: Final = 16 << 20
 """Audio of one session that waits for its client to read; more, and the client is given up."""
@@ -115,7 +119,6 @@ class TtsRoute:
     def open(self, request: RequestContext, link: SocketLink[Event]) -> TtsConversation:
         session_id = new_id("tts")
         model = query(request.scope).get("model") or self._config.default_model
-        request.note(session_id=session_id)
         session = TtsSession(
             session_id,
             self._planner.plan,
@@ -127,7 +130,7 @@ class TtsRoute:
             time.monotonic(),
             self._clips,
         )
-        return TtsConversation(self, session, model, request, link)
+        return TtsConversation(self, session, session_id, model, link)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -187,14 +190,14 @@ class TtsConversation:
         self,
         route: TtsRoute,
         session: TtsSession,
+        session_id: str,
         model: str | None,
-        request: RequestContext,
         link: SocketLink[Event],
     ) -> None:
         self.session = session
         self._endpoint = route
         self._model = model
-        self._request = request
+        self._id = session_id
         self._socket = link.client
         self._inbox = link.inbox
         self._speeches: dict[int, LiveSpeech] = {}
@@ -202,26 +205,27 @@ class TtsConversation:
         self.provider: str | None = None
         self.audio_s = 0.0
         self.characters = 0
+        self._tries: list[Try] = []
         self._ahead = 0
         self._bytes_out = 0
 
-    async def close(self) -> None:
+    async def close(self) -> Outcome:
         self._cancel_all()
         if self._reservation is not None:
             self._reservation.release()
         self._endpoint.sent(self._bytes_out)
-        report, request = self.session.report, self._request
-        request.note(
-            utterances=report.utterances,
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            # a client closes its connection when it has heard enough
+            left=report.left and report.utterances == 0,
+            session_id=self._id,
             model=self._model,
             provider=self.provider,
-            audio_s=round(self.audio_s, 2),
-            characters=self.characters,
+            tries=tuple(self._tries),
+            speech=SpeechUsage(self.audio_s, self.characters),
+            counts=TtsCounts(report.utterances),
         )
-        if report.failure is not None:
-            request.fail(report.failure)
-        elif report.left and report.utterances == 0:
-            request.outcome = "left"
 
     def _cancel_all(self) -> None:
         speeches, self._speeches = self._speeches, {}
@@ -250,6 +254,9 @@ class TtsConversation:
                 self._reservation = self._endpoint.reserve(provider, request)
             case Tried() | Spoken() | Looked():
                 self._endpoint.count(action)
+                if isinstance(action, Tried) and len(self._tries) < TRIES_MAX:
+                    now = time.monotonic()
+                    self._tries.append(Try(action.provider, "", now, now, action.failure))
                 if isinstance(action, Spoken):
                     self.provider = action.provider or self.provider
                     self.audio_s += action.audio_s
