@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -17,25 +18,36 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.config import Config
-from gateway.conversations.bargein.route import BargeinEndpoint
-from gateway.conversations.chat.route import ChatEndpoint, ModelsEndpoint
-from gateway.conversations.eot.route import EotEndpoint
-from gateway.conversations.eot.text_route import EotMultiEndpoint
-from gateway.conversations.stt.route import SttEndpoint
-from gateway.conversations.tts.route import TtsEndpoint
+from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
+from gateway.conversations.chat.route import ChatRoute, ModelsRoute
+from gateway.conversations.eot.route import EotRoute
+from gateway.conversations.eot.text_route import EotMultiRoute
+from gateway.conversations.stt.route import SttRoute
+from gateway.conversations.tts.route import TtsRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
+from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import Connector
-from gateway.server.admission import Admission
+from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import Receive, Scope, Send, refuse
 from gateway.server.auth import Authenticator
 from gateway.server.cluster_sessions import ClusterSessionCounts
+from gateway.server.host import (
+    BodyHost,
+    BodyRoute,
+    ReplyHost,
+    ReplyRoute,
+    SocketHost,
+    SocketRoute,
+)
 from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices
+from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.errors import POLICY, Failure, Kind, error_body
+from gateway.upstreams.provider import Modality
 
 _logger = logging.getLogger(__name__)
 
@@ -45,73 +57,94 @@ class Gateway:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.metrics = Metrics()
-        self.usage = UsageLog(config.usage, self.metrics, Prices(config.prices))
-        self.door = Admission(
+        self.accounts = accounts = config.accounts()
+        self.metrics = metrics = Metrics()
+        prices = Prices(config.prices)
+        self.usage = UsageLog(config.usage, metrics, prices)
+        held: Counter[str] = Counter()
+        self.cluster_sessions: ClusterSessionCounts | None = None
+        if (url := config.quota.redis_url) is not None:
+            self.cluster_sessions = ClusterSessionCounts(
+                url.get_secret_value(), config.quota.prefix, held
+            )
+        elsewhere = self.cluster_sessions.elsewhere if self.cluster_sessions else None
+        self.admission = Admission(
             Authenticator(
                 {key: secret.get_secret_value() for key, secret in config.keys.items()},
                 config.server.token_leeway_s,
             ),
-            config.limits,
-            self.metrics,
+            SessionLimiter(config.limits, held, elsewhere),
+            metrics,
             self.usage,
         )
         self.connector = Connector()
-        self.bargein = BargeinEngine(config.bargein, self.metrics)
         self.quota = Quota(config.quota)
-        self.shared_leases: ClusterSessionCounts | None = None
-        if (url := config.quota.redis_url) is not None:
-            self.shared_leases = ClusterSessionCounts(
-                url.get_secret_value(), config.quota.prefix, self.door.leases.held
-            )
-            self.door.leases.elsewhere = self.shared_leases.elsewhere
-        self.chat_endpoint = ChatEndpoint(
-            config, self.door, self.connector, self.metrics, self.quota
+        catalogues = {
+            modality: Catalogue(config.models, accounts, modality)
+            for modality in get_args(Modality)
+        }
+        # one for all: a key that /chat saw refused is known to /stt
+        self.breaker = breaker = LoggingBreaker(
+            deployment
+            for catalogue in catalogues.values()
+            for deployment in catalogue.deployments()
         )
-        self.tts_endpoint = TtsEndpoint(config, self.door, self.connector, self.metrics)
+        self.chat = ChatRoute(
+            config.chat,
+            catalogues["chat"],
+            accounts,
+            breaker,
+            self.connector,
+            self.quota,
+            prices,
+            metrics,
+            config.limits.chat_body_bytes,
+        )
+        idle_s, message_bytes = config.limits.session_idle_s, config.limits.message_bytes
+        self.tts = TtsRoute(
+            config.tts, catalogues["tts"], accounts, breaker, self.connector, metrics, idle_s
+        )
         self.engines = UtteranceEngines(self.connector)
-        self.stt_endpoint = SttEndpoint(
-            config, self.door, self.connector, self.metrics, self.engines
+        self.stt = SttRoute(
+            config.stt, catalogues["stt"], accounts, breaker, self.connector, self.engines
         )
-        self.bargein_endpoint = BargeinEndpoint(
-            config.limits, self.door, self.bargein, self.metrics
-        )
-        self.eot = EotEngine(config.eot, self.metrics, self.bargein.listener)
-        self.eot_endpoint = EotEndpoint(config.limits, self.door, self.eot, self.metrics)
-        self.eot_multi_endpoint = EotMultiEndpoint(
-            config.eot, config.limits, self.door, self.metrics
-        )
+        self.bargein_engine = BargeinEngine(config.bargein, metrics)
+        self.bargein = BargeinRoute(self.bargein_engine, metrics, idle_s)
+        self.bargein_window = BargeinWindowRoute(self.bargein_engine, metrics, message_bytes)
+        self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
+        self.eot = EotRoute(self.eot_engine, metrics, idle_s)
+        self.eot_multi = EotMultiRoute(config.eot, metrics, message_bytes)
 
     def readiness(self) -> dict[str, Any]:
         """What /readyz says: whether new callers are welcome, and what they would find."""
-        card = self.bargein.card
+        card = self.bargein_engine.card
         return {
-            "ready": not self.door.draining,
+            "ready": not self.admission.draining,
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
-            "chat": {"models": len(self.chat_endpoint.catalogue.names())},
-            "stt": {"models": len(self.stt_endpoint.catalogue.names())},
-            "tts": {"models": len(self.tts_endpoint.catalogue.names())},
+            "chat": {"models": len(self.chat.catalogue.names())},
+            "stt": {"models": len(self.stt.catalogue.names())},
+            "tts": {"models": len(self.tts.catalogue.names())},
         }
 
     def _eot_readiness(self) -> dict[str, Any]:
-        text = self.eot_multi_endpoint.model
+        text = self.eot_multi.model
         known: dict[str, Any] = {"text_model": text.name if text is not None else None}
-        if self.eot.model is None:
-            assert self.eot.failure is not None
-            return {"model": None, "reason": self.eot.failure.message, **known}
-        card = self.eot.model.card
+        if self.eot_engine.model is None:
+            assert self.eot_engine.failure is not None
+            return {"model": None, "reason": self.eot_engine.failure.message, **known}
+        card = self.eot_engine.model.card
         return {"model": card.name, "version": card.version, **known}
 
     async def close(self) -> None:
-        self.bargein.close()
+        self.bargein_engine.close()
         self.engines.close()
-        self.eot.close()
-        self.eot_multi_endpoint.close()
-        await self.tts_endpoint.close()
-        await self.chat_endpoint.companions.close()
-        if self.shared_leases is not None:
-            await self.shared_leases.close()
+        self.eot_engine.close()
+        self.eot_multi.close()
+        await self.tts.close()
+        await self.chat.companions.close()
+        if self.cluster_sessions is not None:
+            await self.cluster_sessions.close()
         await self.usage.close()
         await self.quota.close()
         await self.connector.close()
@@ -146,6 +179,9 @@ class Front:
                 del parts[0]
             scope["path"] = path = "/" + "/".join(parts)
         direct = self._direct.get((kind if kind == "websocket" else scope["method"], path))
+        if direct is None and kind == "websocket":
+            await refuse(scope, send, Failure(Kind.NOT_FOUND, "there is no such route"))
+            return
         if direct is None:
             await self._app(scope, receive, send)
             return
@@ -172,9 +208,9 @@ def create_app(gateway: Gateway) -> Front:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         gateway.usage.start()
-        if gateway.shared_leases is not None:
-            gateway.shared_leases.start()
-        gateway.chat_endpoint.companions.start()
+        if gateway.cluster_sessions is not None:
+            gateway.cluster_sessions.start()
+        gateway.chat.companions.start()
         yield
         await gateway.close()
 
@@ -206,16 +242,28 @@ def create_app(gateway: Gateway) -> Front:
 
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
-        Route("/chat/completions", gateway.chat_endpoint, methods=["POST"]),
-        Route("/models", ModelsEndpoint(gateway.door, gateway.chat_endpoint)),
-        Route("/bargein", gateway.bargein_endpoint, methods=["POST"]),
-        WebSocketRoute("/bargein", gateway.bargein_endpoint),
-        WebSocketRoute("/stt", gateway.stt_endpoint),
-        WebSocketRoute("/tts", gateway.tts_endpoint),
-        WebSocketRoute("/eot", gateway.eot_endpoint),
-        Route("/eot/multi", gateway.eot_multi_endpoint, methods=["POST"]),
+        Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
+        Route("/models", _body(gateway, ModelsRoute(gateway.chat))),
+        Route("/bargein", _body(gateway, gateway.bargein_window), methods=["POST"]),
+        Route("/eot/multi", _body(gateway, gateway.eot_multi), methods=["POST"]),
+        WebSocketRoute("/bargein", _socket(gateway, gateway.bargein)),
+        WebSocketRoute("/stt", _socket(gateway, gateway.stt)),
+        WebSocketRoute("/tts", _socket(gateway, gateway.tts)),
+        WebSocketRoute("/eot", _socket(gateway, gateway.eot)),
     ]
     return Front(app)
+
+
+def _socket(gateway: Gateway, route: SocketRoute) -> SocketHost:
+    return SocketHost(route, gateway.admission, gateway.config.limits)
+
+
+def _reply(gateway: Gateway, route: ReplyRoute) -> ReplyHost:
+    return ReplyHost(route, gateway.admission, gateway.config.limits)
+
+
+def _body(gateway: Gateway, route: BodyRoute) -> BodyHost:
+    return BodyHost(route, gateway.admission, gateway.config.limits)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -65,14 +65,15 @@ class DrainingServer(uvicorn.Server):
             return
         grace_s = self._gateway.config.server.shutdown_grace_s
         self._drain_until = time.monotonic() + grace_s
-        self._gateway.door.draining = True
+        self._gateway.admission.draining = True
         _logger.info(
-            "shutting down", extra={"open": self._gateway.door.open_visits, "grace_s": grace_s}
+            "shutting down",
+            extra={"open": self._gateway.admission.open_requests, "grace_s": grace_s},
         )
 
     async def on_tick(self, counter: int) -> bool:
         if self._drain_until is not None and (
-            self._gateway.door.open_visits == 0 or time.monotonic() >= self._drain_until
+            self._gateway.admission.open_requests == 0 or time.monotonic() >= self._drain_until
         ):
             self.should_exit = True
         return await super().on_tick(counter)
@@ -81,7 +82,7 @@ class DrainingServer(uvicorn.Server):
 def serve(config: Config, sock: socket.socket) -> None:
     """Serve until a signal ends it. Raises ModelError before anything is served."""
     gateway = Gateway(config)
-    gateway.stt_endpoint.warm()
+    gateway.stt.warm()
     server = DrainingServer(
         uvicorn.Config(
             create_app(gateway),
@@ -89,9 +90,7 @@ def serve(config: Config, sock: socket.socket) -> None:
             http="httptools",
             ws=WebSocketProtocol,
             ws_max_size=config.limits.message_bytes,
-            # a pooled /tts socket does not answer pings while it is idle
-            ws_ping_interval=None,
-            ws_per_message_deflate=False,
+            ws_ping_interval=config.server.ws_ping_interval_s or None,
             timeout_keep_alive=KEEPALIVE_S,
             timeout_graceful_shutdown=CLOSE_S,
             backlog=2048,
@@ -104,15 +103,15 @@ def serve(config: Config, sock: socket.socket) -> None:
         gateway,
     )
     host, port = sock.getsockname()[:2]
-    card = gateway.bargein.card
-    turn = gateway.eot.model.card if gateway.eot.model is not None else None
+    card = gateway.bargein_engine.card
+    turn = gateway.eot_engine.model.card if gateway.eot_engine.model is not None else None
     _logger.info(
         "serving",
         extra={
             "address": f"http://{host}:{port}",
             "keys": len(config.keys),
-            "providers": ",".join(config.accounts()) or "none",
-            "chat_models": len(gateway.chat_endpoint.catalogue.names()),
+            "providers": ",".join(gateway.accounts) or "none",
+            "chat_models": len(gateway.chat.catalogue.names()),
             "bargein_model": f"{card.name} {card.version}",
             "eot_model": turn.name if turn is not None else "none",
         },

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from tests.end_to_end.server import Server, running
@@ -13,9 +13,12 @@ from tests.fakes import frame_model
 
 pytest_plugins = ["tests.side_by_side", "tests.skips"]
 
-# no test asks how long something takes: the machine may be busy
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+with contextlib.suppress(ImportError):  # the environment of `models` has none
+    from hypothesis import settings
+
+    # no test asks how long something takes: the machine may be busy
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

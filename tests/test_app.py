@@ -231,8 +231,9 @@ async def test_an_unknown_route_and_method_are_errors_in_the_same_form(
         assert (await response.json())["error"]["code"] == "not_found"
     async with http.get(bare_server.url + "/chat/completions") as response:
         assert response.status == 405
-    with pytest.raises(aiohttp.WSServerHandshakeError):
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await http.ws_connect(bare_server.url + "/nowhere", headers=bearer(bare_server))
+    assert refused.value.status == 404
 
 
 async def test_a_key_has_no_more_sessions_than_its_bound_and_gets_places_back(

@@ -16,7 +16,9 @@ SHELL = (
 )  # fmt: skip
 """Packages that do: sockets, clocks, disks, threads, native libraries. A `route` is one too."""
 
-PURE_IN_SHELL = ("gateway.engines.types", "gateway.engines.interruption.decision")
+PURE_IN_SHELL = (
+    "gateway.engines.types", "gateway.engines.interruption.decision", "gateway.telemetry.outcome",
+)  # fmt: skip
 
 IO = frozenset(
     "aiohttp asyncio asyncpg concurrent fastapi http httptools multiprocessing onnxruntime "

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -57,8 +58,8 @@ class UpstreamSocket:
 
     __slots__ = ("_socket",)
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = websocket
 
     async def send(self, frame: str | bytes) -> None:
         """Send one message; waits while the provider does not read. Raises ConnectionError."""
@@ -95,9 +96,15 @@ class UpstreamSocket:
 
     def abort(self) -> None:
         """Cut the connection, so that a blocked `send` ends with a ConnectionError."""
-        connection = self._socket._response.connection  # aiohttp offers no public way
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        transport_socket = self._socket.get_extra_info("socket")
+        if transport_socket is None or transport_socket.fileno() < 0:
+            return  # closed already
+        # a second descriptor: uvloop's own socket object cannot be shut down
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(fileno=os.dup(transport_socket.fileno())) as twin,
+        ):
+            twin.shutdown(socket.SHUT_RDWR)
 
 
 class Connector:

@@ -136,6 +136,40 @@ class Inbox(Generic[Event]):
             self._room.set()
 
 
+class Gate(Generic[Event]):
+    """A way into an inbox that can be shut: one source is held back, the others are not."""
+
+    __slots__ = ("_inbox", "_open")
+
+    def __init__(self, inbox: Inbox[Event]) -> None:
+        self._inbox = inbox
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def shut(self) -> None:
+        """Hold the source back."""
+        self._open.clear()
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._open.set()
+
+    async def put(self, event: Event) -> None:
+        """As the inbox's; then waits while the gate is shut."""
+        await self._inbox.put(event)
+        if not self._open.is_set():
+            await self._open.wait()
+
+    @property
+    def full(self) -> bool:
+        """Whether `put` would wait."""
+        return self._inbox.full or not self._open.is_set()
+
+    def post(self, event: Event) -> None:
+        """As the inbox's."""
+        self._inbox.post(event)
+
+
 async def drive(
     session: Session[Event | DeadlinePassed, Action],
     inbox: Inbox[Event],

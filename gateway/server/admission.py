@@ -8,7 +8,8 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Final
@@ -16,7 +17,8 @@ from typing import Final
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Principal
 from gateway.settings.server import LimitsConfig
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, count
+from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import record_of
 from gateway.upstreams.errors import Failure, Kind
@@ -30,7 +32,7 @@ _IDS: Final = {
     b"x-livekit-session-id": "client_session_id",
     b"user-agent": "user_agent",
 }
-"""Identification headers, all optional, and their names in the log. A job's connections all carry
+"""Identification headers, all optional, and the fields of `ClientIds`. A job's connections carry
 the same room and job id; `X-LiveKit-Session-ID` is new for each request or connection."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -68,17 +70,18 @@ def _is_within(scope: Scope, networks: Sequence[IPv4Network | IPv6Network]) -> b
 class SessionLimiter:
     """Places for open sessions, over all and for each key; a place is held until it is returned."""
 
-    def __init__(self, limits: LimitsConfig) -> None:
+    def __init__(
+        self,
+        limits: LimitsConfig,
+        held: Counter[str] | None = None,
+        elsewhere: Callable[[str], int] | None = None,
+    ) -> None:
+        """`held` takes the places that each key holds here. `elsewhere`: those that it holds at
+        other processes, where several share their counts."""
         self._limits = limits
-        self._held: Counter[str] = Counter()
+        self._held = Counter() if held is None else held
+        self._elsewhere = elsewhere
         self.open = 0
-        self.elsewhere: Callable[[str], int] | None = None
-        """Places of a key that other processes hold, where several share their counts."""
-
-    @property
-    def held(self) -> Mapping[str, int]:
-        """Places that each key holds here."""
-        return self._held
 
     def take(self, key: str) -> Failure | None:
         """Take a place for `key`, or say why there is none."""
@@ -89,8 +92,8 @@ class SessionLimiter:
                 retry_after_s=1,
             )
         held = self._held[key]
-        if self.elsewhere is not None:
-            held += self.elsewhere(key)
+        if self._elsewhere is not None:
+            held += self._elsewhere(key)
         if held >= self._limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
@@ -109,33 +112,27 @@ class SessionLimiter:
 
 
 class RequestContext:
-    """One admitted request or session. As a context manager it returns its place and writes its
-    line in the log; `note` adds fields to that line, `outcome` is "ok", "left" or an error kind."""
+    """One admitted request or session. As a context manager it returns its place, and has what
+    became of it (`outcome`) logged, counted and recorded."""
 
     def __init__(
-        self, door: Admission, route: str, caller: Principal, scope: Scope, began: float
+        self, admission: Admission, route: str, caller: Principal, scope: Scope, began: float
     ) -> None:
-        self._door = door
+        self._admission = admission
+        self.scope = scope
         self.route = route
         self.caller = caller
         self.id = new_id("req")
         self.began = began
-        self.outcome = "ok"
-        self.ids: dict[str, str] = {}
-        for name, value in scope["headers"]:
-            field = _IDS.get(name)
-            if field is not None:
-                self.ids[field] = _text(value)
-        self.notes: dict[str, object] = {}
-
-    def note(self, **fields: object) -> None:
-        """Add `fields` to this visit's line in the log."""
-        self.notes.update(fields)
+        self.outcome = Outcome()
 
     def fail(self, failure: Failure) -> None:
-        """The visit ends in `failure`."""
-        self.outcome = failure.kind.value
-        self.notes["error"] = failure.message
+        """The request ends in `failure`."""
+        self.outcome = replace(self.outcome, failure=failure)
+
+    def leave(self) -> None:
+        """The client went away before the end."""
+        self.outcome = replace(self.outcome, left=True)
 
     def __enter__(self) -> RequestContext:
         return self
@@ -147,8 +144,10 @@ class RequestContext:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, Exception):
-            self.outcome = Kind.INTERNAL.value
-        self._door.leave(self)
+            self.fail(Failure(Kind.INTERNAL, "internal error"))
+        elif exc is not None and self.outcome.failure is None:
+            self.fail(Failure(Kind.SHUTTING_DOWN, "cut off by the end of the server"))
+        self._admission.leave(self)
 
 
 class Admission:
@@ -157,24 +156,25 @@ class Admission:
     def __init__(
         self,
         authenticator: Authenticator,
-        limits: LimitsConfig,
+        limiter: SessionLimiter,
         metrics: Metrics,
         usage: UsageLog | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._usage = usage
-        self.leases = self._leases = SessionLimiter(limits)
+        self._limiter = limiter
         self._metrics = metrics
         self.draining = False
 
     @property
-    def open_visits(self) -> int:
-        return self._leases.open
+    def open_requests(self) -> int:
+        return self._limiter.open
 
     def admit(
         self, scope: Scope, route: str, anonymous: Sequence[IPv4Network | IPv6Network] = ()
     ) -> RequestContext | Failure:
-        """A visit for `route` (one of metrics.ROUTES), or why not (401, 403, 429, 503).
+        """The context of an admitted request for `route` (one of metrics.ROUTES), or why not (401,
+        403, 429, 503).
 
         Who comes from one of the networks `anonymous` needs no token; a wrong one is refused.
         """
@@ -182,7 +182,8 @@ class Admission:
         admitted = self._admit(scope, anonymous)
         if isinstance(admitted, Failure):
             self._metrics.refusals.labels(route, admitted.kind.value).inc()
-            _logger.info(
+            _logger.log(
+                log_level(admitted),
                 "refused",
                 extra={
                     "route": route,
@@ -213,41 +214,33 @@ class Admission:
                 )
         if self.draining:
             return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
-        if (failure := self._leases.take(caller.key)) is not None:
+        if (failure := self._limiter.take(caller.key)) is not None:
             return failure
         return caller
 
-    def leave(self, visit: RequestContext) -> None:
-        """Return the visit's place, count it, write its line and its usage record."""
-        route, duration_s = visit.route, time.perf_counter() - visit.began
-        self._leases.give_back(visit.caller.key)
+    def leave(self, request: RequestContext) -> None:
+        """Return the request's place, count it, write its line and its usage record."""
+        route = request.route
+        ended = Ended(
+            time.time(),
+            route,
+            request.caller.key,
+            request.id,
+            time.perf_counter() - request.began,
+            request.outcome,
+            _client_ids(request.scope),
+        )
+        self._limiter.give_back(ended.key)
         self._metrics.open_sessions.labels(route).dec()
-        self._metrics.requests.labels(route, visit.outcome).inc()
-        self._metrics.duration.labels(route).observe(duration_s)
-        if visit.outcome not in ("ok", "left"):
-            self._metrics.errors.labels(route, visit.outcome).inc()
+        count(self._metrics, ended)
         if self._usage is not None and route != "models":
-            self._usage.add(
-                record_of(
-                    at=time.time(),
-                    route=route,
-                    key=visit.caller.key,
-                    request_id=visit.id,
-                    outcome=visit.outcome,
-                    duration_s=duration_s,
-                    ids=visit.ids,
-                    notes=visit.notes,
-                )
-            )
-        if _logger.isEnabledFor(logging.INFO):
-            _logger.info(
-                route,
-                extra={
-                    "request_id": visit.id,
-                    "key": visit.caller.key,
-                    "outcome": visit.outcome,
-                    "duration_s": round(duration_s, 4),
-                    **visit.ids,
-                    **visit.notes,
-                },
-            )
+            self._usage.add(record_of(ended))
+        level = log_level(ended.outcome.failure)
+        if _logger.isEnabledFor(level):
+            _logger.log(level, route, extra=log_fields(ended))
+
+
+def _client_ids(scope: Scope) -> ClientIds:
+    return ClientIds(
+        **{_IDS[name]: _text(value) for name, value in scope["headers"] if name in _IDS}
+    )

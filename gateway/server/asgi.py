@@ -10,9 +10,9 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from gateway.runtime.loop import Inbox
+from gateway.runtime.loop import Gate, Inbox
 from gateway.server.websocket import EXTENSION, WebSocketProtocol
-from gateway.upstreams.errors import Failure, error_body
+from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import Binary, ClientLeft, Text
 
 Scope = MutableMapping[str, Any]
@@ -41,35 +41,30 @@ def query(scope: Scope) -> dict[str, str]:
     return {name: values[-1] for name, values in parsed.items()}
 
 
-class BodyTooLargeError(Exception):
-    """A request's body exceeds its bound."""
+async def read_body(receive: Receive, bytes_max: int, timeout_s: float) -> bytes | Failure | None:
+    """The whole request body, or why it is refused (408, 413), or None if the client left."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _read_body(receive, bytes_max)
+    except TimeoutError:
+        message = f"the body did not come within {timeout_s:g} s"
+        return Failure(Kind.IDLE, message, headers={"connection": "close"})
 
 
-class ClientLeftError(Exception):
-    """The client went away before its request was whole."""
-
-
-async def read_body(receive: Receive, bytes_max: int) -> bytes:
-    """The whole request body. Raises BodyTooLargeError past `bytes_max`, ClientLeftError."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        if len(body) > bytes_max:
-            raise BodyTooLargeError
-        return body
+async def _read_body(receive: Receive, bytes_max: int) -> bytes | Failure | None:
     parts: list[bytes] = []
     size = 0
     while True:
+        message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientLeftError
+            return None
         part = message.get("body", b"")
         size += len(part)
         if size > bytes_max:
-            raise BodyTooLargeError
-        parts.append(part)
+            return Failure(Kind.TOO_LARGE, f"the body is larger than {bytes_max} bytes")
         if not message.get("more_body", False):
-            return b"".join(parts)
-        message = await receive()
+            return b"".join((*parts, part)) if parts else bytes(part)
+        parts.append(part)
 
 
 async def answer(
@@ -118,7 +113,7 @@ class _Pour:
 
     __slots__ = ("_direct", "_draining", "_inbox", "_waiting")
 
-    def __init__(self, inbox: Inbox[Any], direct: WebSocketProtocol) -> None:
+    def __init__(self, inbox: Inbox[Any] | Gate[Any], direct: WebSocketProtocol) -> None:
         self._inbox = inbox
         self._direct = direct
         self._waiting: deque[Text | Binary] = deque()
@@ -155,15 +150,20 @@ class _Pour:
 class ClientSocket:
     """The client's WebSocket after its upgrade: a source of events and a place to say things."""
 
-    __slots__ = ("_direct", "_receive", "_send", "gone")
+    __slots__ = ("_direct", "_receive", "_send", "code", "gone")
 
-    def __init__(self, receive: Receive, send: Send, scope: Scope | None = None) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, scope: Scope, blocked_s: float | None = None
+    ) -> None:
+        """`blocked_s`: a client that reads nothing for so long is cut off; `say` then returns."""
         self._receive = receive
         self._send = send
-        self._direct: WebSocketProtocol | None = None
-        if scope is not None:
-            self._direct = scope.get("extensions", {}).get(EXTENSION)
+        self._direct: WebSocketProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+        if self._direct is not None:
+            self._direct.blocked_s = blocked_s
         self.gone = False
+        self.code: int | None = None
+        """With which the client's end came; 1006: it was cut."""
 
     async def accept(self) -> bool:
         """Complete the upgrade; False if the client has gone already."""
@@ -172,8 +172,13 @@ class ClientSocket:
         await self._send({"type": "websocket.accept"})
         return True
 
-    async def listen(self, inbox: Inbox[Any]) -> None:
-        """Put every message into `inbox` (waiting while it is full), then Left."""
+    def cut(self) -> None:
+        """Cut the connection; that the client is gone comes as an event."""
+        if self._direct is not None:
+            self._direct.abort()
+
+    async def listen(self, inbox: Inbox[Any] | Gate[Any]) -> None:
+        """Put every message into `inbox` (waiting while it is full), then ClientLeft."""
         if self._direct is not None:
             pour = _Pour(inbox, self._direct)
             self._direct.pour(pour.take)
@@ -184,14 +189,17 @@ class ClientSocket:
         else:
             await self._listen(inbox, None)
 
-    async def _listen(self, inbox: Inbox[Any], pour: _Pour | None) -> None:
+    async def _listen(self, inbox: Inbox[Any] | Gate[Any], pour: _Pour | None) -> None:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self.gone = True
+                if isinstance(inbox, Gate):
+                    inbox.open()  # nothing more comes that would have to be held back
                 if pour is not None:
                     await pour.drained()
-                inbox.post(ClientLeft(message.get("code") or 1005))
+                self.code = message.get("code") or 1005
+                inbox.post(ClientLeft(self.code))
                 return
             text = message.get("text")
             if text is not None:
@@ -205,7 +213,7 @@ class ClientSocket:
             return
         try:
             await self._send({"type": "websocket.send", "text": text})
-        except (OSError, RuntimeError):  # uvicorn: the socket is closed
+        except (OSError, RuntimeError):
             self.gone = True
 
     async def say_binary(self, data: bytes) -> None:
@@ -218,24 +226,11 @@ class ClientSocket:
             self.gone = True
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close with `code`; silent once the client is gone. The reason is cut to 120 bytes."""
+        """Close with `code`; silent once the client is gone."""
         if self.gone:
             return
         self.gone = True
         try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except (OSError, RuntimeError):
             return
-
-
-async def gather_until_first(*tasks: asyncio.Task[None]) -> None:
-    """Wait until one of `tasks` ends, cancel and await the others, raise what it raised."""
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError):
-            raise result

@@ -20,6 +20,9 @@ class ServerConfig(Section):
     """After SIGTERM: how long open sessions may go on before they are closed."""
     token_leeway_s: float = Field(10.0, ge=0, le=300)
     """Clock skew allowed on a token's `nbf` and `exp`."""
+    ws_ping_interval_s: float = Field(20.0, ge=0, le=3600)
+    """A WebSocket gets a ping this often, because proxies cut a connection on which nothing moves
+    (nginx and AWS after 60 s, Google after 30 s). No answer is waited for. 0 sends none."""
 
 
 class LimitsConfig(Section):
@@ -31,6 +34,8 @@ class LimitsConfig(Section):
     """The same for one API key."""
     chat_body_bytes: int = Field(16 << 20, ge=1024)
     """Largest body of a chat request (images travel inside it)."""
+    body_timeout_s: float = Field(30.0, gt=0, le=600)
+    """A request whose body has not come whole after so long is refused (408)."""
     message_bytes: int = Field(1 << 20, ge=128 << 10)
     """Largest WebSocket message; a larger one closes the connection with code 1009."""
     session_idle_s: float = Field(21600.0, ge=1)

@@ -151,11 +151,11 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
-        # uvicorn's own start and stop lines say nothing that ours do not
+        # their lines about starts, stops and connections say nothing that ours do not
         logger.setLevel(max(logging.WARNING, root.level))
     unfinished = _Unfinished()
     logging.getLogger("uvicorn.error").addFilter(unfinished)

@@ -21,6 +21,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
+from gateway.telemetry.outcome import Ended
 
 ROUTES: Final = ("chat", "models", "stt", "tts", "bargein", "eot", "eot_multi")
 """Values of the label `route`."""
@@ -176,6 +177,44 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+
+
+COUNTED_LIVE: Final = frozenset({"tts"})
+"""Routes that count tries and audio as they happen: their sessions live as long as a call."""
+
+
+def count(metrics: Metrics, ended: Ended) -> None:
+    """Count a request or session that has ended."""
+    route, outcome = ended.route, ended.outcome
+    metrics.requests.labels(route, outcome.word).inc()
+    metrics.duration.labels(route).observe(ended.duration_s)
+    if outcome.failure is not None:
+        metrics.errors.labels(route, outcome.word).inc()
+    if route in COUNTED_LIVE:
+        return
+    for i, one in enumerate(outcome.tries):
+        metrics.attempts.labels(route, one.provider, one.word).inc()
+        if one.hedge:
+            metrics.hedges.labels(one.provider, "lost" if one.lost else "won").inc()
+        if one.failure is not None and i + 1 < len(outcome.tries):
+            metrics.fallbacks.labels(route, one.provider).inc()
+    if outcome.bytes_out:
+        metrics.bytes.labels(route, "out").inc(outcome.bytes_out)
+    if outcome.speech is not None:
+        metrics.audio_seconds.labels(route, "in").inc(outcome.speech.audio_s)
+    if outcome.provider is None:
+        return
+    if outcome.first_s is not None:
+        metrics.first_byte.labels(route, outcome.provider).observe(outcome.first_s)
+    if (usage := outcome.usage) is not None:
+        for kind, tokens in (
+            ("prompt", usage.prompt),
+            ("cached", usage.cached),
+            ("completion", usage.completion),
+            ("reasoning", usage.reasoning),
+        ):
+            if tokens:
+                metrics.tokens.labels(outcome.provider, outcome.label, kind).inc(tokens)
 
 
 class BatchMetrics:

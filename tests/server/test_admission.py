@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.admission import Admission, RequestContext
+from gateway.server.admission import Admission, RequestContext, SessionLimiter, _client_ids
 from gateway.server.auth import Authenticator
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
@@ -17,7 +17,8 @@ NETWORKS = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("172.31
 
 
 def a_door(**limits: int) -> Admission:
-    return Admission(Authenticator({"key": "secret"}), LimitsConfig(**limits), Metrics())
+    limiter = SessionLimiter(LimitsConfig(**limits))
+    return Admission(Authenticator({"key": "secret"}), limiter, Metrics())
 
 
 def scope(client: tuple[str, int] | None, authorization: str | None = None) -> dict[str, Any]:
@@ -71,6 +72,33 @@ def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
     assert third.kind is Kind.SHUTTING_DOWN
 
 
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [(None, "INFO"), (Kind.BAD_REQUEST, "WARNING"), (Kind.UPSTREAM_AUTH, "ERROR")],
+)
+def test_a_request_that_failed_is_not_written_as_a_matter_of_course(
+    kind: Kind | None, level: str, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    request = a_door().admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
+    assert isinstance(request, RequestContext)
+    with request:
+        if kind is not None:
+            request.fail(Failure(kind, "why"))
+    (line,) = caplog.records
+    assert line.levelname == level
+    assert vars(line).get("error") == (None if kind is None else "why")
+
+
+def test_what_breaks_is_ours(caplog: pytest.LogCaptureFixture):
+    request = a_door().admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
+    assert isinstance(request, RequestContext)
+    with pytest.raises(ZeroDivisionError), request:
+        1 / 0  # noqa: B018
+    (line,) = caplog.records
+    assert (line.levelname, vars(line)["outcome"]) == ("ERROR", "internal")
+
+
 @pytest.mark.parametrize("header", ["x-livekit-room-id", "x-livekit-job-id", "user-agent"])
 @pytest.mark.parametrize("value", ["RM_\0", "a\nb", "\x1b[2J", "\x9b2J", "a\u2028b"])
 def test_an_identification_with_control_characters_is_refused(header: str, value: str):
@@ -89,6 +117,6 @@ def test_an_identification_may_be_of_any_script(value: str):
     visit = a_door().admit(asked, "eot_multi", NETWORKS)
 
     assert isinstance(visit, RequestContext)
-    assert visit.ids["room_id"] == value[:128]
+    assert _client_ids(visit.scope).room_id == value[:128]
     with visit:
         pass

@@ -7,7 +7,14 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.server.websocket import EXTENSION, WAITING_MAX, WebSocketProtocol
+from gateway.server.websocket import (
+    EXTENSION,
+    FRAGMENTS_MAX,
+    FRAMES_PER_TURN,
+    WAITING_MAX,
+    ClientGoneError,
+    WebSocketProtocol,
+)
 
 BYTES_MAX = 100_000
 HANDSHAKE = (
@@ -38,12 +45,17 @@ class Wire(asyncio.Transport):
         self.written = b""
         self.closed = False
         self.reading = True
+        self.lost: Callable[[], None] = lambda: None
 
     def write(self, data: Any) -> None:
         self.written += data
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+        self.lost()
 
     def is_closing(self) -> bool:
         return self.closed
@@ -76,20 +88,25 @@ class Connection:
                 return
             self.told.append(message.get("text", message.get("bytes")))
 
-    async def opened(self) -> "Connection":
+    async def asked(self, request: bytes, ping_interval_s: float | None = None) -> "Connection":
         config = uvicorn.Config(
             self.app,
             interface="asgi3",
             ws_max_size=BYTES_MAX,
-            ws_ping_interval=None,
+            ws_ping_interval=ping_interval_s,
             log_config=None,
         )
         config.load()
-        self.protocol = WebSocketProtocol(config, ServerState(), {})
+        self.server = ServerState()
+        self.protocol = WebSocketProtocol(config, self.server, {})
         self.wire = Wire()
         self.protocol.connection_made(self.wire)
-        self.protocol.data_received(HANDSHAKE)
+        self.protocol.data_received(request)
         await settled()
+        return self
+
+    async def opened(self, ping_interval_s: float | None = None) -> "Connection":
+        await self.asked(HANDSHAKE, ping_interval_s)
         assert self.wire.written.startswith(b"HTTP/1.1 101 ")
         self.wire.written = b""
         return self
@@ -235,3 +252,185 @@ async def test_a_sink_that_has_enough_stops_the_socket_until_it_says():
     assert not connection.wire.reading
     connection.protocol.go_on()
     assert connection.wire.reading
+
+
+async def test_a_flood_of_pings_is_answered_a_few_in_each_turn_of_the_loop():
+    connection = await Connection().opened()
+    flood = frame(PING, b"") * (3 * FRAMES_PER_TURN) + frame(TEXT, b"after")
+    connection.protocol.data_received(flood)
+    assert connection.wire.written == b"\x8a\x00" * FRAMES_PER_TURN
+    assert not connection.wire.reading
+    turns = 0
+    while not connection.told:
+        await asyncio.sleep(0)  # others have their turn
+        turns += 1
+    assert turns >= 3
+    assert connection.told == ["after"]
+    assert connection.wire.written == b"\x8a\x00" * (3 * FRAMES_PER_TURN)
+    assert connection.wire.reading
+
+
+async def test_what_comes_while_frames_wait_for_their_turn_keeps_its_place():
+    connection = await Connection().opened()
+    connection.protocol.data_received(frame(PING, b"") * (2 * FRAMES_PER_TURN) + frame(TEXT, b"1"))
+    assert await connection.read(frame(TEXT, b"2")) == ["1", "2"]
+
+
+async def test_frames_wait_while_a_sink_has_enough():
+    got: list[Any] = []
+
+    async def pour(connection: Connection) -> None:
+        connection.scope["extensions"][EXTENSION].pour(lambda m: got.append(m) or False)
+
+    connection = await Connection(pour).opened()
+    await connection.read(frame(TEXT, b"x") * (FRAMES_PER_TURN + 1))
+    assert len(got) == FRAMES_PER_TURN
+    connection.protocol.go_on()
+    await settled()
+    assert len(got) == FRAMES_PER_TURN + 1
+
+
+async def test_a_message_in_endless_fragments_ends_the_connection():
+    connection = await Connection().opened()
+    begun = frame(0x01, b"") + frame(MORE, b"") * (FRAGMENTS_MAX - 2)
+    assert await connection.read(begun) == []
+    assert await connection.read(frame(MORE, b"")) == [1009]
+
+
+async def test_a_client_that_does_not_read_gets_no_pongs():
+    connection = await Connection().opened()
+    connection.protocol.pause_writing()
+    await connection.read(frame(PING, b"?") * 3 + frame(TEXT, b"still heard"))
+    assert connection.told == ["still heard"]
+    assert connection.wire.written == b""
+    connection.protocol.resume_writing()
+    await connection.read(frame(PING, b"!"))
+    assert connection.wire.written == b"\x8a\x01!"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"X-Long: " + b"x" * 9000 + b"\r\n", 431),
+        (b"".join(b"X-%d: x\r\n" % n for n in range(200)), 431),
+        (b"Content-Length: 5\r\n", 400),
+        (b"Transfer-Encoding: chunked\r\n", 400),
+    ],
+)
+async def test_a_handshake_that_cannot_be_read_is_answered_and_closed(headers: bytes, status: int):
+    connection = Connection()
+    await connection.asked(HANDSHAKE[:-2] + headers + b"\r\n")
+    assert connection.wire.written.startswith(b"HTTP/1.1 %d " % status)
+    assert connection.wire.closed
+    assert not connection.server.tasks
+
+
+async def test_an_application_may_deny_the_upgrade_with_an_answer_of_its_own():
+    connection = Connection()
+
+    async def deny(scope: Any, receive: Any, send: Any) -> None:
+        start = {"type": "websocket.http.response.start", "status": 401, "headers": [(b"a", b"b")]}
+        await send(start)
+        await send({"type": "websocket.http.response.body", "body": b"n", "more_body": True})
+        await send({"type": "websocket.http.response.body", "body": b"o"})
+
+    connection.app = deny  # type: ignore[method-assign]
+    await connection.asked(HANDSHAKE)
+    head, _, body = connection.wire.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 ")
+    assert b"\r\na: b" in head
+    assert b"Content-Length: 2" in head
+    assert body == b"no"
+    assert connection.wire.closed
+
+
+async def test_an_application_that_ends_without_an_answer_has_failed():
+    connection = Connection()
+
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    connection.app = nothing  # type: ignore[method-assign]
+    await connection.asked(HANDSHAKE)
+    assert connection.wire.written.startswith(b"HTTP/1.1 500 ")
+    assert connection.wire.closed
+
+
+async def test_pings_are_sent_without_waiting_for_pongs():
+    connection = await Connection().opened(ping_interval_s=1e-4)
+    async with asyncio.timeout(5):
+        while connection.wire.written.count(b"\x89\x00") < 3:
+            await asyncio.sleep(0)
+    assert not connection.wire.closed
+    connection.protocol.connection_lost(None)
+
+
+async def test_a_connection_that_was_cut_is_told_from_one_that_was_closed():
+    connection = await Connection().opened()
+    connection.protocol.connection_lost(None)
+    await settled()
+    assert connection.told == [1006]
+    with pytest.raises(ClientGoneError):
+        await connection.send({"type": "websocket.send", "text": "x"})
+    assert not connection.server.connections
+
+    connection = await Connection().opened()
+    assert await connection.read(frame(CLOSE, b"")) == [1005]
+
+
+async def test_who_waits_to_send_is_let_go_when_the_connection_is_lost():
+    connection = await Connection().opened()
+    connection.protocol.pause_writing()
+    sending = asyncio.create_task(connection.send({"type": "websocket.send", "text": "x"}))
+    await settled()
+    assert not sending.done()
+    connection.protocol.connection_lost(None)
+    with pytest.raises(ClientGoneError):
+        await sending
+
+
+async def test_a_client_that_does_not_read_is_cut_off_by_the_send_that_waits():
+    connection = await Connection().opened()
+    connection.wire.lost = lambda: connection.protocol.connection_lost(None)
+    connection.protocol.blocked_s = 0.0
+    connection.protocol.pause_writing()
+    await settled()
+    assert not connection.wire.closed  # nobody wants to tell it anything
+    with pytest.raises(ClientGoneError):
+        async with asyncio.timeout(5):
+            await connection.send({"type": "websocket.send", "text": "x"})
+    await settled()
+    assert connection.told == [1006]
+
+
+async def test_a_send_that_waits_fails_when_the_client_closes():
+    connection = await Connection().opened()
+    connection.protocol.pause_writing()
+    sending = asyncio.create_task(connection.send({"type": "websocket.send", "text": "x"}))
+    await settled()
+    await connection.read(frame(CLOSE, b"\x03\xe8"))
+    with pytest.raises(ClientGoneError):
+        await sending
+
+
+@pytest.mark.parametrize("reason", ["ä" * 100, "x" * 200, "€" * 41 + "€"])
+async def test_a_long_reason_is_cut_between_characters(reason: str):
+    async def close(connection: Connection) -> None:
+        await connection.send({"type": "websocket.close", "code": 1008, "reason": reason})
+
+    connection = Connection(close)
+    await connection.asked(HANDSHAKE)
+    sent = connection.wire.written.partition(b"\r\n\r\n")[2]
+    assert sent[0] == CLOSE
+    assert sent[1] == len(sent) - 2 <= 125
+    assert reason.startswith(sent[4:].decode())
+    assert len(sent) - 2 > 120
+
+
+async def test_the_end_of_the_server_closes_with_1012():
+    connection = await Connection().opened()
+    connection.protocol.shutdown()
+    await settled()
+    assert connection.told == [1012]
+    assert connection.wire.written[:4] == b"\x88\x02\x03\xf4"
+    assert connection.wire.closed

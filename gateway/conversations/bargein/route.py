@@ -1,10 +1,13 @@
-"""/bargein, WebSocket and HTTP: authenticate, build the session, drive it."""
+"""/bargein, WebSocket and HTTP: what the host does not do for them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Final
+
+from prometheus_client import Counter
 
 from gateway.conversations.bargein import protocol
 from gateway.conversations.bargein.session import (
@@ -21,22 +24,11 @@ from gateway.engines.interruption.decision import first_detection
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.model import Question
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
-from gateway.runtime.loop import Inbox, drive
-from gateway.server.admission import Admission, RequestContext, new_id
-from gateway.server.asgi import (
-    BodyTooLargeError,
-    ClientLeftError,
-    ClientSocket,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    query,
-    read_body,
-    refuse,
-)
-from gateway.settings.server import LimitsConfig
+from gateway.server.admission import RequestContext, new_id
+from gateway.server.asgi import query
+from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
 from gateway.upstreams.errors import Failure, Kind
 
 EVENTS_MAX: Final = 8
@@ -46,127 +38,112 @@ ANSWER_S_MAX: Final = 2.0
 """An HTTP request is refused as overload after so long; the client gives up after 0.7 s."""
 
 
-class BargeinEndpoint:
-    """The route. One for each process."""
+def _verdicts(metrics: Metrics) -> dict[str, Counter]:
+    return {name: metrics.detections.labels(name) for name in ("interruption", "none", "stale")}
 
-    def __init__(
-        self, limits: LimitsConfig, door: Admission, engine: BargeinEngine, metrics: Metrics
-    ) -> None:
-        self._limits = limits
-        self._door = door
+
+class BargeinRoute:
+    """The WebSocket route. One for each process."""
+
+    name: Final = "bargein"
+    events_max: Final = EVENTS_MAX
+    blocked_s: Final = BLOCKED_S
+
+    def __init__(self, engine: BargeinEngine, metrics: Metrics, idle_s: float) -> None:
         self._engine = engine
-        self._metrics = metrics
-        self._audio_in = metrics.audio_seconds.labels("bargein", "in")
-        self._verdicts = {
-            name: metrics.detections.labels(name) for name in ("interruption", "none", "stale")
-        }
+        self._verdicts = _verdicts(metrics)
+        self._idle_s = idle_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit = self._door.admit(scope, "bargein")
-        if isinstance(visit, Failure):
-            await refuse(scope, send, visit)
-            return
-        with visit:
-            if scope["type"] == "http":
-                await self._http(scope, receive, send, visit)
-            else:
-                await self._websocket(receive, send, visit)
-
-    async def _websocket(self, receive: Receive, send: Send, visit: RequestContext) -> None:
-        socket = ClientSocket(receive, send)
-        if not await socket.accept():
-            visit.outcome = "left"
-            return
+    def open(self, request: RequestContext, link: SocketLink[Event]) -> BargeinConversation:
         session_id = new_id("bargein")
-        visit.note(session_id=session_id)
         session = BargeinSession(
             self._engine.card,
             self._engine.default_threshold,
             session_id,
-            self._limits.session_idle_s,
+            self._idle_s,
             time.monotonic(),
         )
-        inbox: Inbox[Event] = Inbox(EVENTS_MAX)
-        track = self._engine.model.track()
-        frame_s = self._engine.card.frame_samples / self._engine.card.sample_rate
+        return BargeinConversation(session_id, session, self._engine, self._verdicts, link)
 
-        def answered(question: Question, floats: Floats | None, timing: Timing | None) -> None:
-            inbox.post(
-                Answered(question.created_at, floats, timing.run_s if timing is not None else 0.0)
-            )
 
-        place = self._engine.batcher.place(answered)
+class BargeinConversation:
+    """One session's I/O: performs what it decides."""
 
-        async def perform(action: Action) -> bool:
-            match action:
-                case SendToClient(text, verdict):
-                    if verdict is not None:
-                        self._verdicts[verdict].inc()
-                    await socket.say(text)
-                case Ask(created_at, window):
-                    place.ask(Question(track, window, created_at))
-                case Close(code, reason):
-                    await socket.close(code, reason)
-                    return False
-            return True
-
-        listening = asyncio.create_task(socket.listen(inbox))
-        try:
-            await drive(session, inbox, perform)
-        finally:
-            place.leave()
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-            audio_s = track.frames_run * frame_s
-            self._audio_in.inc(audio_s)
-            report = session.report
-            visit.note(
-                audio_s=round(audio_s, 2),
-                windows=report.windows,
-                detected=report.detected,
-                stale=report.stale,
-            )
-            if report.failure is not None:
-                visit.fail(report.failure)
-            elif report.left:
-                visit.outcome = "left"
-
-    async def _http(
-        self, scope: Scope, receive: Receive, send: Send, visit: RequestContext
+    def __init__(
+        self,
+        session_id: str,
+        session: BargeinSession,
+        engine: BargeinEngine,
+        verdicts: Mapping[str, Counter],
+        link: SocketLink[Event],
     ) -> None:
-        asked = protocol.read_query(query(scope))
+        self.session = session
+        self._client = link.client
+        self._inbox = link.inbox
+        self._id = session_id
+        self._verdicts = verdicts
+        self._track = engine.model.track()
+        self._place = engine.batcher.place(self._answered)
+        self._frame_s = engine.card.frame_samples / engine.card.sample_rate
+
+    def _answered(self, question: Question, floats: Floats | None, timing: Timing | None) -> None:
+        run_s = timing.run_s if timing is not None else 0.0
+        self._inbox.post(Answered(question.created_at, floats, run_s))
+
+    async def perform(self, action: Action) -> bool:
+        match action:
+            case SendToClient(text, verdict):
+                if verdict is not None:
+                    self._verdicts[verdict].inc()
+                await self._client.say(text)
+            case Ask(created_at, window):
+                self._place.ask(Question(self._track, window, created_at))
+            case Close(code, reason):
+                await self._client.close(code, reason)
+                return False
+        return True
+
+    async def close(self) -> Outcome:
+        self._place.leave()
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            session_id=self._id,
+            speech=SpeechUsage(self._track.frames_run * self._frame_s),
+            counts=BargeinCounts(report.windows, report.detected, report.stale),
+        )
+
+
+class BargeinWindowRoute:
+    """POST /bargein: a window that stands alone. One for each process."""
+
+    name: Final = "bargein"
+    anonymous: Final = ()
+
+    def __init__(self, engine: BargeinEngine, metrics: Metrics, body_bytes_max: int) -> None:
+        self._engine = engine
+        self._verdicts = _verdicts(metrics)
+        self.body_bytes_max = body_bytes_max
+
+    async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         rate = self._engine.card.sample_rate
-        if not isinstance(asked, Failure):
-            try:
-                body = await read_body(receive, self._limits.message_bytes)
-            except ClientLeftError:
-                visit.outcome = "left"
-                return
-            except BodyTooLargeError:
-                asked = Failure(
-                    Kind.TOO_LARGE, f"the body has more than {self._limits.message_bytes} bytes"
-                )
-            else:
-                asked = protocol.check_window(len(body), rate, INTERRUPTION_WINDOW_S_MAX) or asked
+        asked = protocol.read_query(query(request.scope))
         if isinstance(asked, Failure):
-            visit.fail(asked)
-            await refuse(scope, send, asked)
-            return
+            return asked
+        wrong = protocol.check_window(len(body), rate, INTERRUPTION_WINDOW_S_MAX)
+        if wrong is not None:
+            return wrong
         floats, run_s = await self._ask_once(body)
         if floats is None:
-            failure = Failure(Kind.OVERLOADED, "the interruption model is overloaded")
-            visit.fail(failure)
-            await refuse(scope, send, failure)
-            return
+            return Failure(Kind.OVERLOADED, "the interruption model is overloaded")
         threshold = asked.threshold
         if threshold is None:
             threshold = self._engine.default_threshold
         found = first_detection(floats, threshold, asked.min_frames) is not None
         self._verdicts["interruption" if found else "none"].inc()
-        self._audio_in.inc(len(body) / 2 / rate)
-        await answer(
-            send, 200, protocol.http_answer(asked.created_at, found, run_s, floats).encode()
-        )
+        request.outcome = Outcome(speech=SpeechUsage(len(body) / 2 / rate))
+        return protocol.http_answer(asked.created_at, found, run_s, floats).encode()
 
     async def _ask_once(self, window: bytes) -> tuple[Floats | None, float]:
         """The probabilities of a window that stands alone, or None if there was no time for it;

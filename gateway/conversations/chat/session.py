@@ -18,6 +18,7 @@ from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Permit
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig
+from gateway.telemetry.outcome import Try
 from gateway.upstreams.chat import ChatRequest, ChatUpstream, Reader, ReaderUpdate, Usage
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, FailureError, Kind
@@ -134,24 +135,6 @@ class BreakOff:
 
 Action = Open | Wait | Drop | Leave | Start | Write | Reply | Refuse | Finish | BreakOff
 Event = Begin | HttpEvent | ClientLeft | Granted
-
-
-@dataclass(slots=True)
-class Try:
-    """What became of one attempt; `failure` is None while it runs and if it succeeded.
-
-    `hedge` says that it was made beside another, `lost` that the other one spoke first. `rests`
-    says that its failure made the deployment rest.
-    """
-
-    provider: str
-    model: str
-    began: float
-    failure: Failure | None = None
-    hedge: bool = False
-    lost: bool = False
-    rests: bool = False
-    usage: Usage | None = None
 
 
 @dataclass(slots=True)
@@ -481,6 +464,7 @@ class ChatSession:
         """The model is at work: silence is measured from here, and nobody else is asked."""
         if not running.at_work:
             running.at_work = True
+            running.told.first_s = now - running.told.began
             self._shared.breaker.record_ttft(running.attempt, now - running.told.began)
         self._hedge_at = _NEVER
         if running.reader.streamed:
@@ -520,6 +504,7 @@ class ChatSession:
 
     def _succeed(self, running: _Running, now: float) -> list[Action]:
         del self._running[running.number]
+        running.told.ended = now
         self._shared.breaker.worked(running.attempt)
         self._return_place(running, now)
         self.report.usage = running.told.usage
@@ -528,7 +513,8 @@ class ChatSession:
     def _let_go(self, running: _Running, now: float) -> Drop:
         """Another attempt was faster, or nobody waits for the answer any more."""
         del self._running[running.number]
-        running.told.lost = not self.report.left
+        running.told.ended = now
+        running.told.lost, running.told.left = not self.report.left, self.report.left
         if not running.waits:
             self._shared.breaker.cancelled(running.attempt)
         self._return_place(running, now)
@@ -545,7 +531,7 @@ class ChatSession:
     def _fail(self, running: _Running, failure: Failure, now: float) -> list[Action]:
         if failure.provider is None:
             failure = replace(failure, provider=running.attempt.provider)
-        running.told.failure = failure
+        running.told.failure, running.told.ended = failure, now
         if not running.waits:  # a queue of ours says nothing about the provider
             running.told.rests = self._shared.breaker.failed(running.attempt, failure, now)
         del self._running[running.number]

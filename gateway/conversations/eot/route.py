@@ -1,8 +1,7 @@
-"""WebSocket /eot: authenticate, build the session, drive it."""
+"""WebSocket /eot: what the host does not do for it."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Final
 
@@ -21,107 +20,96 @@ from gateway.engines.batcher import Timing
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.turn_detection.model import Question
 from gateway.engines.types import Prediction
-from gateway.runtime.loop import Inbox, drive
-from gateway.server.admission import Admission, RequestContext
-from gateway.server.asgi import ClientSocket, Receive, Scope, Send, refuse
-from gateway.settings.server import LimitsConfig
+from gateway.server.admission import RequestContext
+from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import EotCounts, Outcome, SpeechUsage
 from gateway.upstreams.errors import Failure
 
 EVENTS_MAX: Final = 32
 """Messages of one session that wait to be looked at; then its socket is read no further."""
 
 
-class EotEndpoint:
+class EotRoute:
     """The route. One for each process."""
 
-    def __init__(
-        self, limits: LimitsConfig, door: Admission, engine: EotEngine, metrics: Metrics
-    ) -> None:
-        self._limits = limits
-        self._door = door
-        self._engine = engine
-        self._audio_in = metrics.audio_seconds.labels("eot", "in")
-        self._verdicts = {
+    name: Final = "eot"
+    events_max: Final = EVENTS_MAX
+    blocked_s: Final = BLOCKED_S
+
+    def __init__(self, engine: EotEngine, metrics: Metrics, idle_s: float) -> None:
+        self.engine = engine
+        self.verdicts = {
             name: metrics.turn_answers.labels("audio", name)
             for name in ("finished", "unfinished", "none")
         }
+        self._idle_s = idle_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit = self._door.admit(scope, "eot")
-        if isinstance(visit, Failure):
-            await refuse(scope, send, visit)
-            return
-        with visit:
-            if self._engine.failure is not None:
-                visit.fail(self._engine.failure)
-                await refuse(scope, send, self._engine.failure)
-                return
-            await self._websocket(receive, send, visit)
-
-    async def _websocket(self, receive: Receive, send: Send, visit: RequestContext) -> None:
-        socket = ClientSocket(receive, send)
-        if not await socket.accept():
-            visit.outcome = "left"
-            return
-        model = self._engine.model
+    def open(self, request: RequestContext, link: SocketLink[Event]) -> EotConversation | Failure:
+        if self.engine.failure is not None:
+            return self.engine.failure
+        model = self.engine.model
         assert model is not None
         began, began_ns = time.monotonic(), time.time_ns()
         session = EotSession(
-            self._engine.thresholds,
+            self.engine.thresholds,
             2 * model.card.window_samples,
-            self._limits.session_idle_s,
+            self._idle_s,
             began,
             lambda now: began_ns + int((now - began) * 1e9),
         )
-        inbox: Inbox[Event] = Inbox(EVENTS_MAX)
+        return EotConversation(self, session, link)
 
-        def answered(
-            question: Question, prediction: Prediction | None, timing: Timing | None
-        ) -> None:
-            inbox.post(Predicted(question.number, prediction))
 
-        def claimed(number: int, claim: float | None) -> None:
-            inbox.post(Claimed(number, claim))
+class EotConversation:
+    """One session's I/O: performs what it decides."""
 
-        place = self._engine.batcher.place(answered)
-        listen = self._engine.listen
-        listener = listen(claimed) if listen is not None else None
+    def __init__(
+        self,
+        route: EotRoute,
+        session: EotSession,
+        link: SocketLink[Event],
+    ) -> None:
+        self.session = session
+        self._route = route
+        self._client = link.client
+        self._inbox = link.inbox
+        self._place = route.engine.batcher.place(self._answered)
+        listen = route.engine.listen
+        self._listener = listen(self._claimed) if listen is not None else None
 
-        async def perform(action: Action) -> bool:
-            match action:
-                case SendToClient(data, verdict):
-                    if verdict is not None:
-                        self._verdicts[verdict].inc()
-                    await socket.say_binary(data)
-                case Ask(number, samples):
-                    # the smaller model first: its answer is there when the other's is
-                    if listener is not None:
-                        listener.ask(number, samples)
-                    place.ask(Question(samples, number))
-                case Close(code, reason):
-                    await socket.close(code, reason)
-                    return False
-            return True
+    def _answered(
+        self, question: Question, prediction: Prediction | None, timing: Timing | None
+    ) -> None:
+        self._inbox.post(Predicted(question.number, prediction))
 
-        listening = asyncio.create_task(socket.listen(inbox))
-        try:
-            await drive(session, inbox, perform)
-        finally:
-            place.leave()
-            if listener is not None:
-                listener.leave()
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-            report = session.report
-            self._audio_in.inc(report.audio_bytes / 2 / SAMPLE_RATE)
-            visit.note(
-                predictions=report.predictions,
-                finished=report.finished,
-                none=report.none,
-                late=report.late,
-            )
-            if report.failure is not None:
-                visit.fail(report.failure)
-            elif report.left:
-                visit.outcome = "left"
+    def _claimed(self, number: int, claim: float | None) -> None:
+        self._inbox.post(Claimed(number, claim))
+
+    async def perform(self, action: Action) -> bool:
+        match action:
+            case SendToClient(data, verdict):
+                if verdict is not None:
+                    self._route.verdicts[verdict].inc()
+                await self._client.say_binary(data)
+            case Ask(number, samples):
+                # the smaller model first: its answer is there when the other's is
+                if self._listener is not None:
+                    self._listener.ask(number, samples)
+                self._place.ask(Question(samples, number))
+            case Close(code, reason):
+                await self._client.close(code, reason)
+                return False
+        return True
+
+    async def close(self) -> Outcome:
+        self._place.leave()
+        if self._listener is not None:
+            self._listener.leave()
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            speech=SpeechUsage(report.audio_bytes / 2 / SAMPLE_RATE),
+            counts=EotCounts(report.predictions, report.finished, report.none, report.late),
+        )

@@ -34,21 +34,10 @@ from gateway.conversations.messages import (
 )
 from gateway.engines.batcher import Batcher, Timing
 from gateway.engines.turn_detection.text import Turn, load
-from gateway.server.admission import Admission, RequestContext
-from gateway.server.asgi import (
-    BodyTooLargeError,
-    ClientLeftError,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    read_body,
-    refuse,
-)
+from gateway.server.admission import RequestContext
 from gateway.settings.eot import EotConfig
-from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import BatchMetrics, Metrics
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure
 
 _logger = logging.getLogger(__name__)
 
@@ -151,15 +140,14 @@ def read_request(body: bytes) -> Conversation | Language | Failure:
     return Conversation(turns)
 
 
-class EotMultiEndpoint:
+class EotMultiRoute:
     """The route. One for each process. Raises ModelError if the configured model is none."""
 
-    def __init__(
-        self, config: EotConfig, limits: LimitsConfig, door: Admission, metrics: Metrics
-    ) -> None:
-        self._limits = limits
-        self._door = door
-        self._anonymous = config.anonymous_networks
+    name: Final = "eot_multi"
+
+    def __init__(self, config: EotConfig, metrics: Metrics, body_bytes_max: int) -> None:
+        self.body_bytes_max = body_bytes_max
+        self.anonymous = config.anonymous_networks
         self._verdicts = {
             name: metrics.turn_answers.labels("text", name)
             for name in ("finished", "unfinished", "none")
@@ -176,41 +164,21 @@ class EotMultiEndpoint:
                 name="turn-text",
             )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit = self._door.admit(scope, "eot_multi", self._anonymous)
-        if isinstance(visit, Failure):
-            await refuse(scope, send, visit)
-            return
-        with visit:
-            await self._answer(scope, receive, send, visit)
-
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, visit: RequestContext
-    ) -> None:
-        asked: Conversation | Language | Failure
-        try:
-            asked = read_request(await read_body(receive, self._limits.message_bytes))
-        except ClientLeftError:
-            visit.outcome = "left"
-            return
-        except BodyTooLargeError:
-            asked = Failure(
-                Kind.TOO_LARGE, f"the body has more than {self._limits.message_bytes} bytes"
-            )
-        match asked:
-            case Failure():
-                visit.fail(asked)
-                await refuse(scope, send, asked)
-            case Language(tag):
-                threshold = self.model.threshold(tag) if self.model is not None else None
-                await answer(send, 200, orjson.dumps({"threshold": threshold}))
-            case Conversation(turns):
-                probability = await self._probability(turns)
-                self._verdicts[self._verdict(probability)].inc()
-                await answer(send, 200, orjson.dumps({"probability": probability}))
+    async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
+        asked = read_request(body)
         if self.model is None and not self._told:
             self._told = True
             _logger.warning(CONFIGURE)
+        match asked:
+            case Failure():
+                return asked
+            case Language(tag):
+                threshold = self.model.threshold(tag) if self.model is not None else None
+                return orjson.dumps({"threshold": threshold})
+            case Conversation(turns):
+                probability = await self._probability(turns)
+                self._verdicts[self._verdict(probability)].inc()
+                return orjson.dumps({"probability": probability})
 
     def _verdict(self, probability: float) -> str:
         threshold = self.model.threshold("en") if self.model is not None else None

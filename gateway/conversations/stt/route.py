@@ -1,13 +1,13 @@
-"""/stt: authenticate, build the session, drive it."""
+"""/stt: what the host does not do for it."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.config import Config
 from gateway.conversations.stt.actions import (
     Action,
     Close,
@@ -20,29 +20,25 @@ from gateway.conversations.stt.actions import (
     SendToClient,
 )
 from gateway.conversations.stt.planning import SttPlanner
-from gateway.conversations.stt.report import Report
 from gateway.conversations.stt.session import Event, SttSession
 from gateway.engines.utterances import UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import Connector, UpstreamSocket
-from gateway.runtime.loop import Inbox, drive
-from gateway.server.admission import Admission, RequestContext, new_id
-from gateway.server.asgi import ClientSocket, Receive, Scope, header, refuse
-from gateway.server.asgi import Send as AsgiSend
-from gateway.telemetry.metrics import Metrics
+from gateway.server.admission import RequestContext, new_id
+from gateway.server.asgi import header
+from gateway.server.host import BLOCKED_S, SocketLink
+from gateway.settings.stt import SttConfig
+from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, Try
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
-from gateway.upstreams.provider import find
+from gateway.upstreams.provider import Account, find
 from gateway.upstreams.stt import LocalTarget, SttUpstream
 
 EVENTS_MAX: Final = 64
 """Messages of client and providers that wait for the session; then their sockets are read no
 further."""
-
-BLOCKED_S_MAX: Final = 5.0
-"""A provider that does not read for so long has stalled; a client that does not is gone."""
 
 LINGER_STEP_S: Final = 0.02
 
@@ -52,28 +48,31 @@ UPSTREAM_MESSAGE_BYTES_MAX: Final = 1 << 20
 _AGENTS_1_5 = re.compile(r"LiveKit Agents/(0|1\.[0-5])\.")
 
 
-class SttEndpoint:
+class SttRoute:
     """The route. One for each process; holds what is the same for every session."""
+
+    name: Final = "stt"
+    events_max: Final = EVENTS_MAX
+    blocked_s: Final = BLOCKED_S
 
     def __init__(
         self,
-        config: Config,
-        door: Admission,
+        config: SttConfig,
+        catalogue: Catalogue,
+        accounts: Mapping[str, Account],
+        breaker: Breaker,
         connector: Connector,
-        metrics: Metrics,
         engines: UtteranceEngines,
     ) -> None:
+        self.catalogue = catalogue
+        self.connector = connector
+        self.engines = engines
         self._config = config
-        self._door = door
-        self._connector = connector
-        self._metrics = metrics
-        self._engines = engines
-        self.catalogue = Catalogue(config.models, config.accounts(), "stt")
-        self._health = Breaker(self.catalogue.deployments())
+        self._breaker = breaker
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []
         last: list[str] = []
-        for name, account in config.accounts().items():
+        for name, account in accounts.items():
             vendor = find(account.type)
             if vendor.stt is None:
                 continue
@@ -85,15 +84,14 @@ class SttEndpoint:
             elif vendor.available():
                 last += models[:1]
         # loaded at the start only where it will be asked
-        self._last = tuple(last) if config.stt.local_last or not automatic else ()
+        self._last = tuple(last) if config.local_last or not automatic else ()
         self._planner = SttPlanner(
-            self.catalogue,
-            config.stt,
+            catalogue,
+            config,
             self._upstreams,
             automatic=(*automatic, *last),
-            last=tuple(last) if config.stt.local_last else (),
+            last=tuple(last) if config.local_last else (),
         )
-        self._audio_in = metrics.audio_seconds.labels("stt", "in")
 
     def warm(self) -> None:
         """Load the local engine, if there is one, so that the first caller does not wait."""
@@ -104,83 +102,21 @@ class SttEndpoint:
             for attempt in plan:
                 dial = self._upstreams[attempt.provider].recognizer(attempt, 16_000).dial()
                 if isinstance(dial, LocalTarget):
-                    self._engines.warm(dial)
+                    self.engines.warm(dial)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-        visit = self._door.admit(scope, "stt")
-        if isinstance(visit, Failure):
-            await refuse(scope, send, visit)
-            return
-        with visit:
-            client = ClientSocket(receive, send, scope)
-            if not await client.accept():
-                visit.outcome = "left"
-                return
-            session_id = new_id("stt")
-            visit.note(session_id=session_id)
-            session = SttSession(
-                self._config.stt,
-                self._planner,
-                self._upstreams,
-                self._health,
-                session_id,
-                time.monotonic(),
-                ends_itself=_AGENTS_1_5.match(header(scope, b"user-agent") or "") is not None,
-            )
-            try:
-                await _Conversation(session, client, self._connector, self._engines).run()
-            finally:
-                self._account(session.report, visit)
-
-    def _account(self, report: Report, visit: RequestContext) -> None:
-        """Metrics and log fields of a finished session."""
-        metrics = self._metrics
-        self._audio_in.inc(report.audio_s)
-        for i, one in enumerate(report.tries):
-            outcome = one.failure.kind.value if one.failure else "ok"
-            metrics.attempts.labels("stt", one.provider, outcome).inc()
-            if one.failure is not None and i + 1 < len(report.tries):
-                metrics.fallbacks.labels("stt", one.provider).inc()
-        visit.note(
-            model=report.model,
-            providers=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
-            connections=len(report.tries),
-            failovers=report.failovers or None,
-            failures=",".join(
-                f"{one.provider}:{one.failure.kind.value}" for one in report.tries if one.failure
-            )[:500]
-            or None,
-            audio_s=round(report.audio_s, 2),
-            finals=report.finals,
+    def open(self, request: RequestContext, link: SocketLink[Event]) -> SttConversation:
+        session_id = new_id("stt")
+        user_agent = header(request.scope, b"user-agent") or ""
+        session = SttSession(
+            self._config,
+            self._planner,
+            self._upstreams,
+            self._breaker,
+            session_id,
+            time.monotonic(),
+            ends_itself=_AGENTS_1_5.match(user_agent) is not None,
         )
-        if report.failure is not None:
-            visit.outcome = report.failure.kind.value
-            visit.note(error=report.failure.message)
-        elif report.left:
-            visit.outcome = "left"
-
-
-class _Gate:
-    """Between the client's socket and the inbox: closed, it holds the socket back."""
-
-    __slots__ = ("_inbox", "open")
-
-    def __init__(self, inbox: Inbox[Event]) -> None:
-        self._inbox = inbox
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def put(self, event: Event) -> None:
-        await self._inbox.put(event)
-        if not self.open.is_set():
-            await self.open.wait()
-
-    @property
-    def full(self) -> bool:
-        return self._inbox.full or not self.open.is_set()
-
-    def post(self, event: Event) -> None:
-        self._inbox.post(event)
+        return SttConversation(self, session, session_id, link)
 
 
 class _Upstream:
@@ -194,72 +130,40 @@ class _Upstream:
         self.sending_since: float | None = None
 
 
-class _Conversation:
+class SttConversation:
     """One session's I/O: performs what it decides."""
 
     def __init__(
         self,
+        route: SttRoute,
         session: SttSession,
-        client: ClientSocket,
-        connector: Connector,
-        engines: UtteranceEngines,
+        session_id: str,
+        link: SocketLink[Event],
     ) -> None:
-        self._session = session
-        self._client = client
-        self._connector = connector
-        self._engines = engines
-        self._inbox: Inbox[Event] = Inbox(EVENTS_MAX)
-        self._gate = _Gate(self._inbox)
+        self.session = session
+        self._route = route
+        self._id = session_id
+        self._link = link
+        self._client = link.client
+        self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._telling_since: float | None = None
-        self._main: asyncio.Task[Any] | None = None
-        self._client_blocked = False
-        self._watch: asyncio.TimerHandle | None = None
+        link.spawn(self._watch())
 
-    async def run(self) -> None:
-        self._main = asyncio.current_task()
-        listening = asyncio.create_task(self._client.listen(self._gate))  # type: ignore[arg-type]
-        self._look()
-        try:
-            await drive(self._session, self._inbox, self._perform)
-        except asyncio.CancelledError:
-            if not self._client_blocked:
-                raise
-            assert self._main is not None
-            self._main.uncancel()
-            self._session.report.left = True
-        finally:
-            if self._watch is not None:
-                self._watch.cancel()
-            tasks = [listening, *self._leaving]
-            for upstream in self._upstreams.values():
-                if upstream.task is not None:
-                    tasks.append(upstream.task)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def _watch(self) -> None:
+        """Look now and then whether a send is stuck: it costs nothing on the way of a frame."""
+        while True:
+            await asyncio.sleep(BLOCKED_S / 2)
+            now = time.monotonic()
+            for number, upstream in self._upstreams.items():
+                since = upstream.sending_since
+                if since is not None and now - since > BLOCKED_S:
+                    upstream.sending_since = None
+                    failure = Failure(Kind.TIMEOUT, "the provider does not read what it is sent")
+                    self._inbox.post(ConnectionFailed(number, failure))
+                    if upstream.socket is not None:
+                        upstream.socket.abort()
 
-    def _look(self) -> None:
-        """Now and then: whether a send is blocked. It costs nothing on the way of a frame."""
-        loop = asyncio.get_running_loop()
-        now = time.monotonic()
-        for number, upstream in self._upstreams.items():
-            since = upstream.sending_since
-            if since is not None and now - since > BLOCKED_S_MAX:
-                upstream.sending_since = None
-                failure = Failure(Kind.TIMEOUT, "the provider does not read what it is sent")
-                self._inbox.post(ConnectionFailed(number, failure))
-                if upstream.socket is not None:
-                    upstream.socket.abort()
-        if self._telling_since is not None and now - self._telling_since > BLOCKED_S_MAX:
-            assert self._main is not None
-            self._client_blocked = True
-            self._main.cancel()
-            return
-        self._watch = loop.call_later(BLOCKED_S_MAX / 2, self._look)
-
-    async def _perform(self, action: Action) -> bool:
+    async def perform(self, action: Action) -> bool:
         if isinstance(action, Send):  # the commonest by far
             upstream = self._upstreams.get(action.number)
             if upstream is not None and upstream.socket is not None:
@@ -267,18 +171,16 @@ class _Conversation:
             return True
         match action:
             case SendToClient(text):
-                self._telling_since = time.monotonic()
                 await self._client.say(text)
-                self._telling_since = None
             case Open(number, dial, timeout_s):
                 upstream = self._upstreams[number] = _Upstream()
-                upstream.task = asyncio.create_task(self._serve(number, upstream, dial, timeout_s))
+                upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
             case Drop(number):
                 self._drop(number)
             case Pause():
-                self._gate.open.clear()
+                self._link.gate.shut()
             case Resume():
-                self._gate.open.set()
+                self._link.gate.open()
             case Linger(seconds):
                 until = time.monotonic() + seconds
                 # a flag is all there is: it happens once a session
@@ -307,9 +209,11 @@ class _Conversation:
         """Open a connection and listen to it until it ends."""
         socket: UpstreamSocket | UtteranceStream | Failure
         if isinstance(dial, LocalTarget):
-            socket = self._engines.open(dial)
+            socket = self._route.engines.open(dial)
         else:
-            socket = await self._connector.websocket(dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX)
+            socket = await self._route.connector.websocket(
+                dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
+            )
         if isinstance(socket, Failure):
             self._inbox.post(ConnectionFailed(number, socket))
             return
@@ -323,8 +227,27 @@ class _Conversation:
     def _drop(self, number: int) -> None:
         """Let go of a connection without waiting for it."""
         upstream = self._upstreams.pop(number, None)
-        if upstream is None or upstream.task is None:
-            return
-        upstream.task.cancel()
-        self._leaving.add(upstream.task)
-        upstream.task.add_done_callback(self._leaving.discard)
+        if upstream is not None and upstream.task is not None:
+            upstream.task.cancel()
+
+    async def close(self) -> Outcome:
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            session_id=self._id,
+            model=report.model,
+            provider=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
+            tries=tuple(
+                Try(
+                    one.provider,
+                    one.model,
+                    one.began,
+                    failure=one.failure,
+                    first_s=None if one.ready is None else one.ready - one.began,
+                )
+                for one in report.tries
+            ),
+            speech=SpeechUsage(report.audio_s),
+            counts=SttCounts(report.finals, report.failovers),
+        )

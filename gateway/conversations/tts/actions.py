@@ -28,11 +28,6 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Stalled:
-    """The client does not read what it is sent."""
-
-
-@dataclass(frozen=True, slots=True)
 class Unblocked:
     """The client reads again after a send had to wait for it. The session could hear nothing
     meanwhile, so this time says nothing about its provider."""
@@ -126,13 +121,12 @@ class Tried:
 @dataclass(frozen=True, slots=True)
 class Spoken:
     """An utterance has ended. `first_audio_s`: from its first text to its first audio; `audio_s`
-    and `chars`: what was sent and asked; `speeches`: tries at providers."""
+    and `chars`: what was sent and asked."""
 
     provider: str | None
     first_audio_s: float | None
     audio_s: float
     chars: int
-    speeches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +150,4 @@ Action = (
     | Spoken
     | Looked
 )
-Event = Text | Binary | ClientLeft | Stalled | Unblocked | Spoke | Found
+Event = Text | Binary | ClientLeft | Unblocked | Spoke | Found

@@ -1,14 +1,13 @@
-"""/tts: authenticate, build the session, drive it."""
+"""/tts: what the host does not do for it."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from gateway.config import Config
 from gateway.conversations.tts.actions import (
     Action,
     Begin,
@@ -25,7 +24,6 @@ from gateway.conversations.tts.actions import (
     SendToClient,
     Spoke,
     Spoken,
-    Stalled,
     Tried,
     Unblocked,
 )
@@ -56,16 +54,19 @@ from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
-from gateway.runtime.loop import Inbox, Reactor, Room, drive
+from gateway.runtime.loop import Reactor, Room
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
-from gateway.server.admission import Admission, new_id
-from gateway.server.asgi import ClientSocket, Receive, Scope, Send, query, refuse
+from gateway.server.admission import RequestContext, new_id
+from gateway.server.asgi import query
+from gateway.server.host import SocketLink
+from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
-from gateway.upstreams.provider import find
+from gateway.upstreams.provider import Account, find
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
@@ -85,6 +86,9 @@ from gateway.upstreams.tts import (
 EVENTS_MAX: Final = 64
 """Events of a session that wait: messages of its client, and what is heard of its syntheses. Then
 sockets and bodies that serve it alone are read no further."""
+
+TRIES_MAX: Final = 200
+"""Tries that the line in the log of one session reckons with; metrics count all of them."""
 
 AHEAD_BYTES_MAX: Final = 16 << 20
 """Audio that waits for a client to read, from a source that cannot be held back because it serves
@@ -201,32 +205,43 @@ class PooledSynthesis:
         self._voices.cancel(self._context, suspect)
 
 
-class TtsEndpoint:
+class TtsRoute:
     """The route. One for each process; holds what is the same for every session."""
 
+    name: Final = "tts"
+    events_max: Final = EVENTS_MAX
+
     def __init__(
-        self, config: Config, door: Admission, connector: Connector, metrics: Metrics
+        self,
+        config: TtsConfig,
+        catalogue: Catalogue,
+        accounts: Mapping[str, Account],
+        breaker: Breaker,
+        connector: Connector,
+        metrics: Metrics,
+        idle_s: float,
     ) -> None:
         self._config = config
-        self._door = door
         self._connector = connector
         self._metrics = metrics
-        self.catalogue = Catalogue(config.models, config.accounts(), "tts")
-        self._breaker = Breaker(self.catalogue.deployments())
-        self._hedges = HedgeBudget(config.tts.hedge.share_max)
-        self.voices = PooledVoices(connector, config.tts.connect_timeout_s, config.tts.spare_lines)
+        self._idle_s = idle_s
+        self._breaker = breaker
+        self.blocked_s = config.blocked_timeout_s
+        self.catalogue = catalogue
+        self._hedges = HedgeBudget(config.hedge.share_max)
+        self.voices = PooledVoices(connector, config.connect_timeout_s, config.spare_lines)
         self.workers = Workers()
-        self.clips = ClipCache(config.tts.cache) if config.tts.cache.enabled else None
+        self.clips = ClipCache(config.cache) if config.cache.enabled else None
         self._by_socket: dict[str, SocketVoice] = {}
         self._by_request: dict[str, RequestVoice] = {}
         self._by_process: dict[str, ProcessVoice] = {}
         self._traits: dict[str, Capabilities] = {}
-        for name, account in config.accounts().items():
+        for name, account in accounts.items():
             offer = find(account.type).tts
             if offer is not None:
                 self._add(name, offer.adapter(account))
         self._planner = TtsPlanner(
-            self.catalogue, {name: account.type for name, account in config.accounts().items()}
+            catalogue, {name: account.type for name, account in accounts.items()}
         )
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
         self._bytes_out = metrics.bytes.labels("tts", "out")
@@ -237,51 +252,23 @@ class TtsEndpoint:
         if self.clips is not None:
             self.clips.close()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit = self._door.admit(scope, "tts")
-        if isinstance(visit, Failure):
-            await refuse(scope, send, visit)
-            return
-        with visit:
-            model = read_model(query(scope), self._config.tts.default_model)
-            if isinstance(model, Failure):
-                visit.fail(model)
-                await refuse(scope, send, model)
-                return
-            socket = ClientSocket(receive, send)
-            if not await socket.accept():
-                visit.outcome = "left"
-                return
-            session_id = new_id("tts")
-            visit.note(session_id=session_id)
-            session = TtsSession(
-                session_id,
-                self._planner.plan,
-                self._traits,
-                self._breaker,
-                self._config.tts,
-                model,
-                self._config.limits.session_idle_s,
-                time.monotonic(),
-                self._hedges,
-            )
-            conversation = _Conversation(self, session, socket)
-            try:
-                await conversation.run()
-            finally:
-                report = session.report
-                visit.note(
-                    utterances=report.utterances,
-                    model=model,
-                    provider=conversation.provider,
-                    attempts=conversation.attempts,
-                    audio_s=round(conversation.audio_s, 2),
-                    characters=conversation.characters,
-                )
-                if report.failure is not None:
-                    visit.fail(report.failure)
-                elif report.left and report.utterances == 0:
-                    visit.outcome = "left"
+    def open(self, request: RequestContext, link: SocketLink[Event]) -> TtsConversation | Failure:
+        model = read_model(query(request.scope), self._config.default_model)
+        if isinstance(model, Failure):
+            return model
+        session_id = new_id("tts")
+        session = TtsSession(
+            session_id,
+            self._planner.plan,
+            self._traits,
+            self._breaker,
+            self._config,
+            model,
+            self._idle_s,
+            time.monotonic(),
+            self._hedges,
+        )
+        return TtsConversation(self, session, session_id, model, link)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -299,7 +286,7 @@ class TtsEndpoint:
         if provider in self._by_request:
             return RequestSynthesis(
                 self._connector,
-                self._config.tts.connect_timeout_s,
+                self._config.connect_timeout_s,
                 self._by_request[provider],
                 request,
                 sink,
@@ -334,62 +321,59 @@ class TtsEndpoint:
         self._bytes_out.inc(characters)
 
 
-class _Conversation:
+class TtsConversation:
     """One client's I/O: performs what its session decides."""
 
-    def __init__(self, endpoint: TtsEndpoint, session: TtsSession, socket: ClientSocket) -> None:
-        self._endpoint = endpoint
-        self._session = session
-        self._socket = socket
-        self._blocked_timeout_s = endpoint._config.tts.blocked_timeout_s
-        self._inbox: Inbox[Event] = Inbox(EVENTS_MAX)
+    def __init__(
+        self,
+        route: TtsRoute,
+        session: TtsSession,
+        session_id: str,
+        model: str | None,
+        link: SocketLink[Event],
+    ) -> None:
+        self.session = session
+        self._route = route
+        self._id = session_id
+        self._model = model
+        self._client = link.client
+        self._inbox = link.inbox
         self._syntheses: dict[int, LiveSynthesis] = {}
         self._release: Callable[[], None] | None = None
-        self.provider: str | None = None
-        self.attempts = 0
-        self.audio_s = 0.0
-        self.characters = 0
+        self._provider: str | None = None
+        self._tries: list[Try] = []
+        self._audio_s = 0.0
+        self._characters = 0
         self._ahead = 0
-        self._blocked = False
         self._bytes_out = 0
-        self._telling_since: float | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        self._task = asyncio.current_task()
-        listening = asyncio.create_task(self._listen())
-        try:
-            await drive(self._session, self._inbox, self._perform)
-        except asyncio.CancelledError:
-            if not self._blocked or self._task is None:
-                raise
-            self._task.uncancel()
-            self._session.handle(Stalled(), time.monotonic())
-        finally:
-            self._cancel_all()
-            if self._watch is not None:
-                self._watch.cancel()
-            self._endpoint.sent(self._bytes_out)
-            if self._release is not None:
-                self._release()
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-
-    async def _listen(self) -> None:
-        await self._socket.listen(self._inbox)
-        # the session hears of it in its turn, which may be behind a blocked send
+    async def close(self) -> Outcome:
         self._cancel_all()
+        if self._release is not None:
+            self._release()
+        self._route.sent(self._bytes_out)
+        report = self.session.report
+        return Outcome(
+            failure=report.failure,
+            # a client closes its connection when it has heard enough
+            left=report.left and report.utterances == 0,
+            session_id=self._id,
+            model=self._model,
+            provider=self._provider,
+            tries=tuple(self._tries),
+            speech=SpeechUsage(self._audio_s, self._characters),
+            counts=TtsCounts(report.utterances),
+        )
 
     def _cancel_all(self) -> None:
         syntheses, self._syntheses = self._syntheses, {}
         for synthesis in syntheses.values():
             synthesis.cancel()
 
-    async def _perform(self, action: Action) -> bool:
+    async def perform(self, action: Action) -> bool:
         match action:
             case SendToClient(text):
-                return await self._tell(text)
+                await self._tell(text)
             case Say(number, text):
                 if number in self._syntheses:
                     self._syntheses[number].say(text)
@@ -404,65 +388,50 @@ class _Conversation:
             case Prepare(provider, request):
                 if self._release is not None:
                     self._release()
-                self._release = self._endpoint.reserve(provider, request)
+                self._release = self._route.reserve(provider, request)
             case LookUp(key):
                 self._look_up(key)
             case Keep(key, clip):
-                if self._endpoint.clips is not None:
-                    self._endpoint.clips.put(key, clip)
+                if self._route.clips is not None:
+                    self._route.clips.put(key, clip)
             case Tried() | Spoken() | Looked():
-                self._endpoint.count(action)
-                if isinstance(action, Spoken):
-                    self.provider = action.provider or self.provider
-                    self.attempts += action.speeches
-                    self.audio_s += action.audio_s
-                    self.characters += action.chars
+                self._count(action)
             case Close(code, reason):
-                await self._socket.close(code, reason)
+                await self._client.close(code, reason)
                 return False
-        return not (self._socket.gone and self._session.deadline is None)
+        return not (self._client.gone and self.session.deadline is None)
 
-    async def _tell(self, text: str) -> bool:
-        loop = asyncio.get_running_loop()
-        self._telling_since = loop.time()
-        if self._watch is None:
-            # looks once in a while, which costs less than a time limit for every message
-            self._watch = loop.call_later(self._blocked_timeout_s, self._look)
-        await self._socket.say(text)
-        now = loop.time()
-        if now - self._telling_since > BLOCKED_S_MIN:
-            self._session.handle(Unblocked(), time.monotonic())
-        self._telling_since = None
+    def _count(self, action: Tried | Spoken | Looked) -> None:
+        self._route.count(action)
+        if isinstance(action, Tried) and len(self._tries) < TRIES_MAX:
+            now = time.monotonic()
+            self._tries.append(Try(action.provider, "", now, now, action.failure))
+        if isinstance(action, Spoken):
+            self._provider = action.provider or self._provider
+            self._audio_s += action.audio_s
+            self._characters += action.chars
+
+    async def _tell(self, text: str) -> None:
+        began = time.monotonic()
+        await self._client.say(text)
+        now = time.monotonic()
+        if now - began > BLOCKED_S_MIN:
+            self.session.handle(Unblocked(), now)
         self._bytes_out += len(text)
-        return True
 
     def _look_up(self, key: str) -> None:
         def found(clip: Clip | None) -> None:
             self._inbox.post(Found(key, clip))
 
-        if self._endpoint.clips is None:
+        if self._route.clips is None:
             found(None)
         else:
-            self._endpoint.clips.look_up(key, found)
-
-    def _look(self) -> None:
-        """Whether the client still reads; if not, its synthesis is cancelled and it is let go."""
-        self._watch = None
-        if self._telling_since is None:
-            return
-        loop = asyncio.get_running_loop()
-        left_s = self._telling_since + self._blocked_timeout_s - loop.time()
-        if left_s > 0:
-            self._watch = loop.call_later(left_s, self._look)
-            return
-        self._give_up()
+            self._route.clips.look_up(key, found)
 
     def _give_up(self) -> None:
         """The client does not read. Not even a goodbye would get through."""
-        self._blocked = True
         self._cancel_all()
-        if self._task is not None:
-            self._task.cancel()
+        self._client.cut()
 
     def _begin(self, number: int, provider: str, request: SpeechRequest) -> None:
         over = False
@@ -478,8 +447,8 @@ class _Conversation:
                 self._syntheses.pop(number, None)
             return self._inbox(Spoke(number, heard))
 
-        if self._socket.gone:
+        if self._client.gone:
             return
-        synthesis = self._endpoint.begin(provider, request, sink)
+        synthesis = self._route.begin(provider, request, sink)
         if not over:  # it may have failed already
             self._syntheses[number] = synthesis

@@ -31,7 +31,6 @@ from gateway.conversations.tts.actions import (
     SendToClient,
     Spoke,
     Spoken,
-    Stalled,
     Tried,
     Unblocked,
 )
@@ -208,10 +207,6 @@ class TtsSession:
                 self.report.left = True
                 self._end()
                 self._out.append(Close(1000))
-            case Stalled():
-                self.report.left = True
-                self._end()
-                self._out.append(Close(1008, "the audio was not read"))
         if self._later:
             self._take_later(now)
         out, self._out = self._out, []
@@ -433,7 +428,6 @@ class TtsSession:
         assert self._utterance is not None
         assert self._created is not None
         self._number += 1
-        self._utterance.tries += 1
         synthesis = Synthesis(
             self._number,
             attempt,
@@ -602,7 +596,6 @@ class TtsSession:
         the breaker counts it only if the new connection fails as well, for a provider that closes
         idle connections is not ill."""
         assert self._utterance is not None
-        self._utterance.tries += 1
         synthesis.retried = replace(failure, provider=synthesis.attempt.provider)
         self._out.append(Tried(synthesis.attempt.provider, synthesis.retried))
 
@@ -698,7 +691,6 @@ class TtsSession:
                     None if first is None else first - utterance.began,
                     utterance.clock / self._created.sample_rate,
                     utterance.chars,
-                    utterance.tries,
                 )
             )
 

@@ -78,7 +78,6 @@ class Utterance:
     flushed: bool = False
     chars: int = 0
     clock: int = 0
-    tries: int = 0
     first_audio_at: float | None = None
     provider: str | None = None
     loudness_db: float | None = None

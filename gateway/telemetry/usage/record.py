@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Final
+
+from gateway.telemetry.outcome import Ended, SpeechUsage
+from gateway.upstreams.chat import Usage
 
 TEXT_CHARS_MAX: Final = 256
 """A longer text of a caller's is cut."""
@@ -48,49 +50,46 @@ class Record:
 
 COLUMNS: Final = tuple(field.name for field in fields(Record))
 _KINDS: Final = {field.name: str(field.type) for field in fields(Record)}
-_NOTED: Final = frozenset(
-    "model provider deployment attempts hedges prompt_tokens cached_tokens completion_tokens "
-    "reasoning_tokens audio_s characters first_token_s cost estimated".split()
-)
-"""What a visit's notes may say about its use."""
+TOKENS_MAX: Final = (1 << 63) - 1
+"""What both stores can hold; a provider that reports more is wrong."""
 
 
-def record_of(
-    *,
-    at: float,
-    route: str,
-    key: str,
-    request_id: str,
-    outcome: str,
-    duration_s: float,
-    ids: Mapping[str, str],
-    notes: Mapping[str, object],
-) -> Record:
-    """The record of a visit, from what its log line says."""
-    noted: dict[str, Any] = {}
-    for name in _NOTED & notes.keys():
-        value = notes[name]
-        kind = _KINDS[name]
-        if kind == "str":
-            if value is not None:
-                noted[name] = str(value)[:TEXT_CHARS_MAX]
-        elif isinstance(value, int | float):
-            noted[name] = int(value) if kind == "int" else value
-    if "provider" not in noted and isinstance(providers := notes.get("providers"), str):
-        noted["provider"] = providers[:TEXT_CHARS_MAX]  # a session that moved from one to the next
+def record_of(ended: Ended) -> Record:
+    """The record of a request. What its speech costs is reckoned later."""
+    outcome, ids = ended.outcome, ended.ids
+    usage = outcome.usage or Usage(0, 0)
+    speech = outcome.speech or SpeechUsage()
     return Record(
-        at=at,
-        route=route,
-        key=key,
-        request_id=request_id,
-        outcome=outcome,
-        duration_s=duration_s,
-        room_id=ids.get("room_id", ""),
-        job_id=ids.get("job_id", ""),
-        agent_id=ids.get("agent_id", ""),
-        session_id=ids.get("client_session_id", ""),
-        **noted,
+        at=ended.at,
+        route=ended.route,
+        key=ended.key,
+        request_id=ended.request_id,
+        outcome=outcome.word,
+        duration_s=ended.duration_s,
+        room_id=_text(ids.room_id),
+        job_id=_text(ids.job_id),
+        agent_id=_text(ids.agent_id),
+        session_id=_text(ids.client_session_id),
+        model=_text(outcome.model),
+        provider=_text(outcome.provider),
+        deployment=_text(outcome.deployment),
+        attempts=len(outcome.tries),
+        hedges=outcome.hedges,
+        prompt_tokens=min(usage.prompt, TOKENS_MAX),
+        cached_tokens=min(usage.cached, TOKENS_MAX),
+        completion_tokens=min(usage.completion, TOKENS_MAX),
+        reasoning_tokens=min(usage.reasoning, TOKENS_MAX),
+        audio_s=round(speech.audio_s, 2),
+        characters=speech.characters,
+        first_token_s=None if outcome.first_s is None else round(outcome.first_s, 4),
+        cost=outcome.cost,
+        estimated=outcome.estimated,
     )
+
+
+def _text(text: str | None) -> str:
+    """A text of a caller's as a store takes it: not too long, and PostgreSQL's has no NUL."""
+    return (text or "")[:TEXT_CHARS_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def sql_type(column: str) -> str:

@@ -19,10 +19,31 @@ TIMEOUT_S: Final = 10.0
 BUSY_S: Final = 5.0
 """How long SQLite waits for another process that writes."""
 
-_CREATE: Final = f"""CREATE TABLE IF NOT EXISTS parley_usage (
-    {", ".join(f"{name} {sql_type(name)}" for name in COLUMNS)}
-)"""
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    tuple(
+        "at route key request_id outcome duration_s room_id job_id agent_id session_id model "
+        "provider deployment attempts hedges prompt_tokens cached_tokens completion_tokens "
+        "reasoning_tokens audio_s characters first_token_s cost estimated".split()
+    ),
+)
+"""The versions of the table, in order: the columns that each adds. A new field of `Record` is a new
+version. Tables from before versions were counted are version 0 and have some of the first."""
+
+VERSION: Final = len(MIGRATIONS)
+"""A table of a later version is used as it is: whatever it has more has defaults."""
+
 _INDEX: Final = "CREATE INDEX IF NOT EXISTS parley_usage_at ON parley_usage (at)"
+_CREATE: Final = f"""CREATE TABLE IF NOT EXISTS parley_usage (
+    {", ".join(f"{name} {sql_type(name)}" for name in MIGRATIONS[0])}
+)"""
+
+_LOCK: Final = 0x7061726C6579
+"""PostgreSQL's advisory lock under which one process at a time migrates."""
+
+
+def _columns_since(version: int) -> list[str]:
+    return [name for columns in MIGRATIONS[version:] for name in columns]
+
 
 DIMENSIONS: Final = {
     "key": "key",
@@ -123,24 +144,53 @@ class SqliteStore:
     async def _run(self, work: Any, *arguments: Any) -> Any:
         async with self._lock:
             try:
-                return await asyncio.to_thread(work, self._open(), *arguments)
+                return await asyncio.to_thread(self._work, work, *arguments)
             except (sqlite3.Error, OSError) as error:
                 if self._connection is not None:
                     self._connection.close()
                     self._connection = None
                 raise StoreError(f"{type(error).__name__}: {error}") from error
 
-    def _open(self) -> sqlite3.Connection:
+    def _work(self, work: Any, *arguments: Any) -> Any:
+        """In a thread: to open the file may take as long as to write it."""
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=BUSY_S, check_same_thread=False)
+            self._connection = self._open()
+        return work(self._connection, *arguments)
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, check_same_thread=False)
+        try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @staticmethod
+    def _migrate(connection: sqlite3.Connection) -> None:
+        def version() -> int:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+            return int(found)
+
+        if version() >= VERSION:
+            return
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            missing = _columns_since(version())  # another process may have been faster
+            if not missing:
+                return
             connection.execute(_CREATE)
+            there = {row[1] for row in connection.execute("PRAGMA table_info(parley_usage)")}
+            for name in missing:
+                if name not in there:
+                    connection.execute(
+                        f"ALTER TABLE parley_usage ADD COLUMN {name} {sql_type(name)}"
+                    )
             connection.execute(_INDEX)
-            connection.commit()
-            self._connection = connection
-        return self._connection
+            connection.execute(f"PRAGMA user_version = {VERSION}")
 
     @staticmethod
     def _write(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
@@ -199,9 +249,35 @@ class PostgresStore:
             async with asyncio.timeout(TIMEOUT_S):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
-                    await self._connection.execute(_CREATE)
-                    await self._connection.execute(_INDEX)
+                    await self._migrate(self._connection)
                 return await use(self._connection)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             await self.close()
             raise StoreError(type(error).__name__) from error
+
+    @staticmethod
+    async def _migrate(connection: Any) -> None:
+        async def version() -> int:
+            # a role that may not create tables can still write where the table is there
+            if await connection.fetchval("SELECT to_regclass('parley_usage_version')") is None:
+                return 0
+            found = await connection.fetchval("SELECT max(version) FROM parley_usage_version")
+            return int(found or 0)
+
+        if await version() >= VERSION:
+            return
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            missing = _columns_since(await version())  # another process may have been faster
+            if not missing:
+                return
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS parley_usage_version (version integer NOT NULL)"
+            )
+            await connection.execute(_CREATE)
+            for name in missing:
+                await connection.execute(
+                    f"ALTER TABLE parley_usage ADD COLUMN IF NOT EXISTS {name} {sql_type(name)}"
+                )
+            await connection.execute(_INDEX)
+            await connection.execute("INSERT INTO parley_usage_version VALUES ($1)", VERSION)

@@ -13,15 +13,12 @@ from gateway.conversations.eot.text_route import (
     ITEMS_MAX,
     NO_PREDICTION,
     Conversation,
-    EotMultiEndpoint,
+    EotMultiRoute,
     Language,
     read_request,
 )
 from gateway.engines.turn_detection.text import Turn
-from gateway.server.admission import Admission
-from gateway.server.auth import Authenticator
 from gateway.settings.eot import EotConfig
-from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure
 from tests.conversations.hostile import anything, assert_is_a_clear_refusal
@@ -129,11 +126,8 @@ class Engine:
         self.left += 1
 
 
-def endpoint(engine: Engine) -> EotMultiEndpoint:
-    limits, metrics = LimitsConfig(), Metrics()
-    made = EotMultiEndpoint(
-        EotConfig(), limits, Admission(Authenticator({}), limits, metrics), metrics
-    )
+def endpoint(engine: Engine) -> EotMultiRoute:
+    made = EotMultiRoute(EotConfig(), Metrics(), 1 << 20)
     made._batcher = engine  # type: ignore[assignment]
     return made
 

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from gateway.config import load
-from gateway.conversations.tts.route import EVENTS_MAX, TtsEndpoint
+from gateway.conversations.tts.route import EVENTS_MAX, TtsRoute
+from gateway.routing.breaker import Breaker
+from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import SocketSink
-from gateway.server.admission import Admission
+from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.auth import Authenticator, mint
+from gateway.server.host import SocketHost
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -78,7 +81,7 @@ class Connector:
 class Client:
     """The client's end of the WebSocket. While `reads` is not set, a send to it waits."""
 
-    def __init__(self, endpoint: TtsEndpoint) -> None:
+    def __init__(self, host: SocketHost) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.reads = asyncio.Event()
@@ -90,7 +93,7 @@ class Client:
             "query_string": b"model=both",
         }
         self._incoming.put_nowait({"type": "websocket.connect"})
-        self.task = asyncio.create_task(endpoint(scope, self._incoming.get, self._send))
+        self.task = asyncio.create_task(host(scope, self._incoming.get, self._send))
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self.reads.wait()
@@ -137,19 +140,25 @@ class Setup:
         )
         config = load(path, {})
         self.metrics, self.connector = Metrics(), Connector()
-        self.door = Admission(
-            Authenticator({"key": SECRET}, 60.0), config.limits, self.metrics, None
+        admission = Admission(
+            Authenticator({"key": SECRET}), SessionLimiter(config.limits), self.metrics
         )
-        self.endpoint = TtsEndpoint(
-            config,
-            self.door,
+        accounts = config.accounts()
+        catalogue = Catalogue(config.models, accounts, "tts")
+        self.route = TtsRoute(
+            config.tts,
+            catalogue,
+            accounts,
+            Breaker(catalogue.deployments()),
             self.connector,  # type: ignore[arg-type]
             self.metrics,
+            config.limits.session_idle_s,
         )
+        self.host = SocketHost(self.route, admission, config.limits)
         self.clients: list[Client] = []
 
     async def client(self) -> Client:
-        self.clients.append(Client(self.endpoint))
+        self.clients.append(Client(self.host))
         await self.clients[-1].created()
         return self.clients[-1]
 
@@ -178,7 +187,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             client.reads.set()
             client.leave()
             await asyncio.wait_for(client.task, 5)
-        await one.endpoint.close()
+        await one.route.close()
 
 
 async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_text(make: Make):
@@ -227,18 +236,6 @@ async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make):
     client.flush()
     socket.done(context)
     assert await client.audio() == PCM * count
-
-
-async def test_a_client_that_reads_nothing_is_given_up(make: Make):
-    setup = make("{blocked_timeout_s: 0.05}")
-    client = await setup.client()
-    client.text("Hello. ")
-    (socket,) = setup.connector.sockets
-    context = (await socket.asked())["context_id"]
-    client.reads.clear()
-    socket.say(context)
-    assert (await socket.asked())["cancel"] is True
-    await asyncio.wait_for(client.task, 5)
 
 
 async def test_a_dead_socket_is_replaced_and_the_try_is_counted(make: Make):
@@ -291,5 +288,5 @@ async def test_without_a_token_there_is_no_session(make: Make):
         sent.append(message)
 
     scope = {"type": "websocket", "headers": [], "query_string": b""}
-    await setup.endpoint(scope, asyncio.Queue().get, send)  # type: ignore[arg-type]
+    await setup.host(scope, asyncio.Queue().get, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 401

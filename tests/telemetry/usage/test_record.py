@@ -1,44 +1,63 @@
-"""One request or session, as it is kept."""
+"""A record is a function of what became of a request."""
 
-from __future__ import annotations
+from typing import Any
 
-from collections.abc import Mapping
+import pytest
 
-from gateway.telemetry.usage.record import COLUMNS, TEXT_CHARS_MAX, Record, record_of, sql_type
-
-
-def made(notes: Mapping[str, object], **ids: str) -> Record:
-    return record_of(
-        at=1.0, route="chat", key="k", request_id="r", outcome="ok", duration_s=2.0,
-        ids=ids, notes=notes,
-    )  # fmt: skip
+from gateway.telemetry.outcome import ClientIds, Ended, Outcome, SpeechUsage, Try
+from gateway.telemetry.usage.record import COLUMNS, TOKENS_MAX, record_of, sql_type
+from gateway.upstreams.chat import Usage
+from gateway.upstreams.errors import Failure, Kind
 
 
-def test_what_a_visit_noted_of_its_use_is_kept_and_the_rest_is_not() -> None:
-    record = made({"model": "a/b", "prompt_tokens": 5, "cost": 0.25, "user_agent": "x"})
-    assert (record.model, record.prompt_tokens, record.cost) == ("a/b", 5, 0.25)
-    assert record.completion_tokens == 0
+def ended(outcome: Outcome, ids: ClientIds | None = None) -> Ended:
+    return Ended(1.0, "stt", "k", "r", 2.0, outcome, ids or ClientIds())
 
 
-def test_the_callers_own_ids_are_kept() -> None:
-    record = made({}, room_id="room", job_id="job", agent_id="agent", client_session_id="s")
-    assert (record.room_id, record.job_id, record.agent_id, record.session_id) == (
-        "room",
-        "job",
-        "agent",
-        "s",
+def test_it_names_who_was_asked_and_what_was_used() -> None:
+    failure = Failure(Kind.TIMEOUT, "late")
+    outcome = Outcome(
+        model="m",
+        provider="a,b",
+        tries=(Try("a", "x", 0.0, failure=failure), Try("b", "y", 1.0, hedge=True)),
+        usage=Usage(7, 3, cached=2, reasoning=1),
+        speech=SpeechUsage(12.504, 40),
+        first_s=0.123456,
+        cost=0.5,
+        estimated=True,
     )
+    made = record_of(ended(outcome, ClientIds(room_id="RM", client_session_id="S")))
+    assert (made.room_id, made.session_id, made.outcome) == ("RM", "S", "ok")
+    assert (made.model, made.provider, made.attempts, made.hedges) == ("m", "a,b", 2, 1)
+    assert (made.prompt_tokens, made.cached_tokens, made.completion_tokens) == (7, 2, 3)
+    assert (made.reasoning_tokens, made.audio_s, made.characters) == (1, 12.5, 40)
+    assert (made.first_token_s, made.cost, made.estimated) == (0.1235, 0.5, True)
 
 
-def test_a_long_text_is_cut_and_what_is_no_number_is_not_counted() -> None:
-    record = made({"model": "m" * 1000, "prompt_tokens": "many", "audio_s": None})
-    assert record.model == "m" * TEXT_CHARS_MAX
-    assert (record.prompt_tokens, record.audio_s) == (0, 0.0)
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (Outcome(), "ok"),
+        (Outcome(left=True), "left"),
+        (Outcome(left=True, failure=Failure(Kind.TIMEOUT, "late")), "upstream_timeout"),
+    ],
+)
+def test_it_says_how_the_request_ended(outcome: Outcome, word: str) -> None:
+    assert record_of(ended(outcome)).outcome == word
 
 
-def test_a_session_that_moved_has_all_its_providers() -> None:
-    assert made({"providers": "a,b"}).provider == "a,b"
-    assert made({"providers": "a,b", "provider": "b"}).provider == "b"
+def test_what_a_store_does_not_take_does_not_reach_it() -> None:
+    outcome = Outcome(model="m\0" * 9999, usage=Usage(TOKENS_MAX + 1, 0))
+    made = record_of(ended(outcome))
+    assert len(made.model) == 256
+    assert "\0" not in made.model
+    assert made.prompt_tokens == TOKENS_MAX
+
+
+def test_a_misspelt_field_is_refused() -> None:
+    misspelt: dict[str, Any] = {"modle": "m"}
+    with pytest.raises(TypeError):
+        Outcome(**misspelt)
 
 
 def test_every_column_has_a_type_and_only_an_unknown_time_may_be_empty() -> None:

@@ -1,15 +1,19 @@
 """Records in a real SQLite file and a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 
 from gateway.settings.usage import UsageConfig
-from gateway.telemetry.usage.record import Record, record_of
-from gateway.telemetry.usage.store import Store, StoreError, open_store
+from gateway.telemetry.usage.record import COLUMNS, Record, sql_type
+from gateway.telemetry.usage.store import MIGRATIONS, Store, StoreError, open_store
 from tests import services
 from tests.ports import Port
 
@@ -87,33 +91,68 @@ async def test_a_store_that_was_stopped_is_used_again_once_it_runs() -> None:
         await store.close()
 
 
-def test_a_record_is_made_of_what_a_visit_notes() -> None:
-    made = record_of(
-        at=1.0,
-        route="stt",
-        key="k",
-        request_id="r",
-        outcome="ok",
-        duration_s=2.0,
-        ids={"room_id": "RM", "client_session_id": "S", "user_agent": "x"},
-        notes={
-            "model": "m",
-            "providers": "a,b",
-            "audio_s": 12.5,
-            "finals": 3,
-            "attempts": 2,
-            "first_token_s": None,
-            "cost": "not a number",
-        },
+async def spoilt(url: str, statements: Sequence[str]) -> None:
+    """Execute SQL on a database, not by way of the store."""
+    if url.startswith("sqlite:"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:"))) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+        return
+    connection = await asyncpg.connect(url)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path}/usage.db"
+    found: str = request.getfixturevalue("postgres").url
+    tables = ("parley_usage", "parley_usage_version")
+    await spoilt(found, [f"DROP TABLE IF EXISTS {table}" for table in tables])
+    return found
+
+
+async def used(url: str) -> list[Any]:
+    """What is in the store after one record more."""
+    made = open_store(UsageConfig(url=SecretStr(url)))
+    await made.write([record(hedges=1, estimated=True)])
+    rows = await made.summary(["route"], 0.0)
+    await made.close()
+    return rows
+
+
+async def test_a_table_from_before_a_column_was_there_gets_it_and_keeps_its_rows(url: str) -> None:
+    old = [name for name in COLUMNS if name not in ("hedges", "estimated", "first_token_s")]
+    columns = ", ".join(f"{name} {sql_type(name)}" for name in old)
+    await spoilt(
+        url,
+        [
+            f"CREATE TABLE parley_usage ({columns})",
+            "INSERT INTO parley_usage (at, route) VALUES (1, 'chat')",
+        ],
     )
-    assert (made.room_id, made.session_id) == ("RM", "S")
-    assert (made.provider, made.audio_s, made.attempts) == ("a,b", 12.5, 2)
-    assert made.cost == 0.0
+    assert [row[:2] for row in await used(url)] == [("chat", 2)]
+    assert [row[:2] for row in await used(url)] == [("chat", 3)]  # opened again
 
 
-def test_a_long_text_of_a_callers_is_cut() -> None:
-    made = record_of(
-        at=1.0, route="chat", key="k", request_id="r", outcome="ok", duration_s=2.0, ids={},
-        notes={"model": "m" * 9999},
-    )  # fmt: skip
-    assert len(made.model) == 256
+async def test_a_table_of_a_later_version_is_used_as_it_is(url: str) -> None:
+    await used(url)
+    later = ["ALTER TABLE parley_usage ADD COLUMN later text NOT NULL DEFAULT ''"]
+    if url.startswith("sqlite:"):
+        later.append("PRAGMA user_version = 99")
+    else:
+        later.append("INSERT INTO parley_usage_version VALUES (99)")
+    await spoilt(url, later)
+    assert [row[:2] for row in await used(url)] == [("chat", 2)]
+
+
+async def test_processes_that_start_together_migrate_once(url: str) -> None:
+    await asyncio.gather(*(used(url) for _ in range(4)))
+    assert [row[:2] for row in await used(url)] == [("chat", 5)]
+
+
+def test_every_field_of_a_record_has_its_version() -> None:
+    assert [name for columns in MIGRATIONS for name in columns] == list(COLUMNS)

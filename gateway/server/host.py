@@ -1,0 +1,313 @@
+"""Hosts: what all routes do alike, done once.
+
+A host admits a request, refuses it or completes its upgrade, drives the route's session, lets a
+client go that does not read, and at the end cancels what is left and has the request counted. A
+route adds only what is its own: `open`, which makes a conversation of an admitted request, and the
+conversation's `perform`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from gateway.runtime.loop import Gate, Inbox, Session, drive
+from gateway.server.admission import Admission, RequestContext
+from gateway.server.asgi import (
+    ClientSocket,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    read_body,
+    refuse,
+)
+from gateway.settings.server import LimitsConfig
+from gateway.telemetry.outcome import Outcome
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.events import ClientLeft
+
+BLOCKED_S: Final = 5.0
+"""A client that reads nothing for so long is let go: what it has open upstream costs money."""
+
+CUT: Final = 1006
+"""Code of a connection that ended without a close frame: no session means to end so."""
+
+EventT = TypeVar("EventT")
+
+
+class Conversation(Protocol):
+    """One session of a route, with what only this route does for it."""
+
+    @property
+    def session(self) -> Session[Any, Any]: ...
+
+    async def perform(self, action: Any) -> bool:
+        """Do what the session decided; False: it is over."""
+
+    async def close(self) -> Outcome:
+        """Give back what it holds, and say what became of it. Called once, after its tasks have
+        ended, whatever happened."""
+
+
+class Link(Generic[EventT]):
+    """Where a conversation's events come together: its inbox, and the tasks that fill it."""
+
+    def __init__(self, events_max: int) -> None:
+        self.inbox: Inbox[EventT] = Inbox(events_max)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` beside the conversation; it is cancelled when that ends."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def release(self, task: asyncio.Task[None]) -> None:
+        """`task` may outlive the conversation; somebody else sees to its end."""
+        self._tasks.discard(task)
+
+    async def drive(self, conversation: Conversation) -> None:
+        """Run the conversation to its end."""
+        try:
+            await drive(conversation.session, self.inbox, conversation.perform)
+        except BaseException:
+            # what it holds of things that sessions share (permits, probes) is given back
+            with contextlib.suppress(Exception):
+                conversation.session.handle(ClientLeft(), time.monotonic())
+            raise
+
+    async def end(self, conversation: Conversation, request: RequestContext) -> None:
+        """Cancel and await all that is left; `request` learns what became of it."""
+        try:
+            tasks = tuple(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            request.outcome = await conversation.close()
+
+
+class SocketLink(Link[EventT]):
+    """The same, with the client's WebSocket. `gate` stands between that and the inbox."""
+
+    def __init__(self, client: ClientSocket, events_max: int) -> None:
+        super().__init__(events_max)
+        self.client = client
+        self.gate = Gate(self.inbox)
+
+
+class ReplyLink(Link[EventT]):
+    """The same, with the answer to an HTTP request."""
+
+    def __init__(
+        self, receive: Receive, send: Send, events_max: int, blocked_s: float = BLOCKED_S
+    ) -> None:
+        super().__init__(events_max)
+        self._receive = receive
+        self._send = send
+        self._blocked_s = blocked_s
+        self._sending_since: float | None = None
+        self._blocked = False
+        self._timer: asyncio.TimerHandle
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer; waits while the client does not read."""
+        self._sending_since = time.monotonic()
+        await self._send(message)
+        self._sending_since = None
+
+    async def drive(self, conversation: Conversation) -> None:
+        """Run the conversation until it ends or its client does not read."""
+        self.spawn(self._watch())
+        driving = self.spawn(super().drive(conversation))
+        self._look_later(driving)
+        try:
+            await asyncio.wait((driving,))
+        finally:
+            self._timer.cancel()
+        if not self._blocked:
+            driving.result()
+
+    async def _watch(self) -> None:
+        """Wait for the client to leave."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.inbox.post(ClientLeft())  # type: ignore[arg-type]
+
+    def _look_later(self, driving: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._blocked_s / 4, self._look, driving)
+
+    def _look(self, driving: asyncio.Task[None]) -> None:
+        """Now and then: whether a send is stuck. It costs nothing on the way of a piece."""
+        since = self._sending_since
+        if since is not None and time.monotonic() - since > self._blocked_s:
+            self._blocked = True
+            driving.cancel()
+        else:
+            self._look_later(driving)
+
+
+class Named(Protocol):
+    """What every route has: its name, one of metrics.ROUTES."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class SocketRoute(Named, Protocol):
+    """A WebSocket route. Its inbox holds `events_max`; a client that reads nothing for `blocked_s`
+    is let go."""
+
+    @property
+    def events_max(self) -> int: ...
+
+    @property
+    def blocked_s(self) -> float: ...
+
+    def open(self, request: RequestContext, link: SocketLink[Any]) -> Conversation | Failure:
+        """A conversation, or why not: that is told before the upgrade completes. Opens nothing
+        that has to be awaited; `close` of the conversation gives back what it takes."""
+
+
+class ReplyRoute(Named, Protocol):
+    """An HTTP route whose answer is a session."""
+
+    @property
+    def events_max(self) -> int: ...
+
+    @property
+    def body_bytes_max(self) -> int: ...
+
+    async def open(
+        self, request: RequestContext, body: bytes, link: ReplyLink[Any]
+    ) -> Conversation | Failure:
+        """A conversation, or why not: that is answered with its status."""
+
+
+class BodyRoute(Named, Protocol):
+    """An HTTP route with a body in and a JSON body out. Who comes from one of the networks
+    `anonymous` needs no token."""
+
+    @property
+    def body_bytes_max(self) -> int: ...
+
+    @property
+    def anonymous(self) -> Sequence[IPv4Network | IPv6Network]: ...
+
+    async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
+        """What the answer is."""
+
+
+class _Host:
+    """Admission, and its end."""
+
+    def __init__(
+        self,
+        name: str,
+        admission: Admission,
+        limits: LimitsConfig,
+        anonymous: Sequence[IPv4Network | IPv6Network] = (),
+    ) -> None:
+        self._name = name
+        self._admission = admission
+        self._limits = limits
+        self._anonymous = anonymous
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self._admission.admit(scope, self._name, self._anonymous)
+        if isinstance(request, Failure):
+            await refuse(scope, send, request)
+            return
+        with request:
+            failure = await self._serve(request, receive, send)
+            if failure is not None:
+                request.fail(failure)
+                await refuse(scope, send, failure)
+
+    async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
+        """Serve an admitted request, or say why it is refused."""
+        raise NotImplementedError
+
+    async def _body(
+        self, request: RequestContext, receive: Receive, bytes_max: int
+    ) -> bytes | Failure | None:
+        body = await read_body(receive, bytes_max, self._limits.body_timeout_s)
+        if body is None:
+            request.leave()
+        return body
+
+
+class SocketHost(_Host):
+    """Serves a WebSocket route."""
+
+    def __init__(self, route: SocketRoute, admission: Admission, limits: LimitsConfig) -> None:
+        super().__init__(route.name, admission, limits)
+        self._route = route
+
+    async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
+        route = self._route
+        client = ClientSocket(receive, send, request.scope, route.blocked_s)
+        link: SocketLink[Any] = SocketLink(client, route.events_max)
+        conversation = route.open(request, link)
+        if isinstance(conversation, Failure):
+            return conversation
+        accepted = False
+        try:
+            accepted = await client.accept()
+            if accepted:
+                link.spawn(client.listen(link.gate))
+                await link.drive(conversation)
+        finally:
+            await link.end(conversation, request)
+            if not accepted or client.code == CUT:
+                request.leave()
+        return None
+
+
+class ReplyHost(_Host):
+    """Serves an HTTP route whose answer is a session."""
+
+    def __init__(self, route: ReplyRoute, admission: Admission, limits: LimitsConfig) -> None:
+        super().__init__(route.name, admission, limits)
+        self._route = route
+
+    async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
+        route = self._route
+        body = await self._body(request, receive, route.body_bytes_max)
+        if not isinstance(body, bytes):
+            return body
+        link: ReplyLink[Any] = ReplyLink(receive, send, route.events_max)
+        conversation = await route.open(request, body, link)
+        if isinstance(conversation, Failure):
+            return conversation
+        try:
+            await link.drive(conversation)
+        finally:
+            await link.end(conversation, request)
+        return None
+
+
+class BodyHost(_Host):
+    """Serves an HTTP route with a body in and a body out."""
+
+    def __init__(self, route: BodyRoute, admission: Admission, limits: LimitsConfig) -> None:
+        super().__init__(route.name, admission, limits, route.anonymous)
+        self._route = route
+
+    async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
+        body = await self._body(request, receive, self._route.body_bytes_max)
+        if not isinstance(body, bytes):
+            return body
+        reply = await self._route.answer(request, body)
+        if isinstance(reply, Failure):
+            return reply
+        await answer(send, 200, reply)
+        return None

@@ -1,0 +1,223 @@
+"""What became of a request or session, as values. Pure.
+
+Every conversation ends with an `Outcome`. Its line in the log (here), the metrics (`metrics.count`)
+and its usage record (`usage.record`) are functions of that and of whose request it was (`Ended`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, field, fields
+from typing import Final
+
+from gateway.upstreams.chat import Usage
+from gateway.upstreams.errors import Blame, Failure, Kind
+
+DEPLOYMENT_CHARS_MAX: Final = 128
+"""A longer name of a deployment is cut in the log: callers choose some."""
+
+FAILURES_CHARS_MAX: Final = 500
+"""The list of failures in a line of the log is cut here; a long /stt session has hundreds."""
+
+LOST, LEFT, OK = "lost", "left", "ok"
+
+
+@dataclass(slots=True)
+class Try:
+    """What became of one attempt at a deployment. `began`, `ended`: the session's clock.
+
+    `failure` is None while it runs and if it succeeded. `hedge`: it was made beside another;
+    `lost`: the other one spoke first; `left`: the client left while it ran; `rests`: with its
+    failure the deployment began to rest. `first_s`: until it was connected or first said something.
+    """
+
+    provider: str
+    model: str
+    began: float
+    ended: float | None = None
+    failure: Failure | None = None
+    hedge: bool = False
+    lost: bool = False
+    left: bool = False
+    rests: bool = False
+    first_s: float | None = None
+    usage: Usage | None = None
+
+    @property
+    def word(self) -> str:
+        """A kind of failure, "lost", "left" or "ok"."""
+        if self.failure is not None:
+            return self.failure.kind.value
+        return LOST if self.lost else LEFT if self.left else OK
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechUsage:
+    """Speech that was heard or spoken; `characters` of text that was spoken."""
+
+    audio_s: float = 0.0
+    characters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SttCounts:
+    """Of a /stt session."""
+
+    finals: int
+    failovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TtsCounts:
+    """Of a /tts session."""
+
+    utterances: int
+
+
+@dataclass(frozen=True, slots=True)
+class BargeinCounts:
+    """Of a /bargein session: windows answered, with an interruption, from what was known."""
+
+    windows: int
+    detected: int
+    stale: int
+
+
+@dataclass(frozen=True, slots=True)
+class EotCounts:
+    """Of an /eot session: predictions, of these "finished", without one, and asked too late."""
+
+    predictions: int
+    finished: int
+    none: int
+    late: int
+
+
+Counts = SttCounts | TtsCounts | BargeinCounts | EotCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended, and what it took.
+
+    `failure` is what the caller was told; `left`: the client went away before the end. `model` is
+    the client's name of it, `label` that of the metrics (bounded). `provider` and `deployment`
+    served, or were asked last; a session that moved names all its providers. `first_s`: until the
+    first content. `estimated`: the provider did not tell all of `usage`. `cost` is in the currency
+    of `prices`; that of speech is reckoned with the record.
+    """
+
+    failure: Failure | None = None
+    left: bool = False
+    session_id: str | None = None
+    model: str | None = None
+    label: str = "other"
+    provider: str | None = None
+    deployment: str | None = None
+    tries: tuple[Try, ...] = ()
+    first_s: float | None = None
+    usage: Usage | None = None
+    speech: SpeechUsage | None = None
+    bytes_out: int = 0
+    cost: float = 0.0
+    estimated: bool = False
+    counts: Counts | None = None
+
+    @property
+    def word(self) -> str:
+        """A kind of failure, "left" or "ok"."""
+        if self.failure is not None:
+            return self.failure.kind.value
+        return LEFT if self.left else OK
+
+    @property
+    def hedges(self) -> int:
+        """Tries that were made beside another."""
+        return sum(one.hedge for one in self.tries)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIds:
+    """What a client says of itself in headers, cut; empty: nothing."""
+
+    room_id: str = ""
+    job_id: str = ""
+    agent_id: str = ""
+    client_session_id: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request that has ended: whose it was, and its outcome. `at`: Unix time of the end."""
+
+    at: float
+    route: str
+    key: str
+    request_id: str
+    duration_s: float
+    outcome: Outcome = field(default_factory=Outcome)
+    ids: ClientIds = field(default_factory=ClientIds)
+
+
+def log_level(failure: Failure | None) -> int:
+    """An error where somebody has to be rung: the operator can mend it, or it is a fault of ours.
+    What is not served, and what a shutdown ends, is so by the operator's choice."""
+    if failure is None:
+        return logging.INFO
+    ours = failure.kind is Kind.INTERNAL or failure.policy.blame is Blame.OPERATOR
+    return logging.ERROR if ours else logging.WARNING
+
+
+def log_fields(ended: Ended) -> dict[str, object]:
+    """The fields of its line in the log; None stands for a field that is left out."""
+    outcome = ended.outcome
+    found: dict[str, object] = {
+        "request_id": ended.request_id,
+        "key": ended.key,
+        "outcome": outcome.word,
+        "duration_s": round(ended.duration_s, 4),
+    }
+    for one in fields(ended.ids):
+        found[one.name] = getattr(ended.ids, one.name) or None
+    found["session_id"] = outcome.session_id
+    found["model"] = outcome.model
+    match outcome.counts:
+        case SttCounts():
+            found["providers"] = outcome.provider
+            found["connections"] = len(outcome.tries)
+        case TtsCounts():
+            found["provider"] = outcome.provider
+            found["attempts"] = len(outcome.tries)
+        case None if outcome.tries:
+            found["provider"] = outcome.provider
+            found["deployment"] = (outcome.deployment or "")[:DEPLOYMENT_CHARS_MAX]
+            found["attempts"] = len(outcome.tries)
+            found["hedges"] = outcome.hedges or None
+    if outcome.counts is not None:
+        found.update(asdict(outcome.counts))
+    if isinstance(outcome.counts, SttCounts):
+        found["failovers"] = outcome.counts.failovers or None
+    found["failures"] = _failures(outcome)
+    if outcome.first_s is not None:
+        found["first_token_s"] = round(outcome.first_s, 4)
+    if (usage := outcome.usage) is not None:
+        found["prompt_tokens"] = usage.prompt
+        found["cached_tokens"] = usage.cached
+        found["completion_tokens"] = usage.completion
+        found["reasoning_tokens"] = usage.reasoning
+    if (speech := outcome.speech) is not None:
+        found["audio_s"] = round(speech.audio_s, 2)
+        if isinstance(outcome.counts, TtsCounts):
+            found["characters"] = speech.characters
+    found["estimated"] = outcome.estimated or None
+    found["cost"] = outcome.cost or None
+    if outcome.failure is not None:
+        found["error"] = outcome.failure.message
+    return found
+
+
+def _failures(outcome: Outcome) -> str | None:
+    """Who failed and why: "openai:timeout,azure:upstream_error"."""
+    named = (f"{one.provider}:{one.failure.kind.value}" for one in outcome.tries if one.failure)
+    return ",".join(named)[:FAILURES_CHARS_MAX] or None
