@@ -1,4 +1,4 @@
-"""What a client asks for -> whom to ask, in which order, with which options. Pure."""
+"""From what a client asks for to a plan: deployments in order, with their options. Pure."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ TERMS: Final = (
     "custom_vocabulary",
     "keyterms",
 )
-"""What the providers call key terms: the client gives them under its main model's name alone."""
+"""The providers' names of key terms. Clients use that of their main model; it is translated for
+the others."""
 
 SPEAKERS: Final = ("diarize", "speaker_labels", "diarization")
-"""What the providers call telling speakers apart."""
+"""The providers' names of speaker diarization."""
 
 ATTEMPTS_MAX: Final = 16
 """Longest plan."""
 
 
 class Plans(Protocol):
-    """`routes.Catalogue`, as far as it is needed here."""
+    """The part of `routing.catalogue.Catalogue` that is needed here."""
 
     def plan(self, model: str) -> Plan | Failure: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SttPlanner:
-    """`automatic` and `last` are names of models: what `auto` means where the configuration does
-    not say, and what is tried after everything else."""
+    """`automatic`, `last`: models that `auto` stands for where the configuration names none, and
+    models that are tried after everything else."""
 
     routes: Plans
     config: SttConfig
@@ -137,7 +138,7 @@ class SttPlanner:
 
 
 def updated(asked: Asked, update: Update) -> Asked:
-    """What is asked for after an update."""
+    """The client's request after an update."""
     extra = {**asked.extra, **(update.extra or {})}
     if update.model is not None and _vendor(update.model) != _vendor(asked.model):
         # the options of another provider mean nothing to the new one
@@ -159,7 +160,7 @@ def _translatable(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unique(plan: Plan) -> Plan:
-    """`plan` without a place that stands in it before."""
+    """`plan` with each deployment once, where it comes first."""
     seen = set()
     kept = []
     for attempt in plan:
