@@ -6,10 +6,14 @@
         case Retry(at): ...                            # at `at`: failover.next(now)
         case Exhausted(failure): ...                   # nobody is left: tell this failure
     failover.served(attempt)                           # it was of use: the budget is whole again
+    failover.serving(attempt)                          # the same, where the breaker knows already
 
 A plan is gone through in rounds. Within a round each deployment is asked once, and once more at
 once where a fresh connection may do. Only failures that may pass are asked again in the next
 round, after a pause; what failed for good is not asked again by this session.
+
+A stream that is served for hours tells which attempt serves it (`serving`): when that one fails,
+all others of the plan are there again.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.routing.breaker import Breaker
-from gateway.upstreams.errors import Blame, Failure, Kind
+from gateway.upstreams.errors import Blame, Failure, FailureScope, Kind
 from gateway.upstreams.plan import Attempt, Deployment, Plan, left_after
 
 
@@ -34,6 +38,8 @@ class RetryPolicy:
     without it a deployment that is alone is asked again only where its failure says so
     (`Failure.retry_same_after_s`), or with `retry_alone`.
     `retry_content_policy`: whether others are asked when one refuses by its content policy.
+    `ask_others_always`: whether others are asked even after a failure that says every provider
+    would fail alike (`FailureScope.REQUEST`); for streams whose requests the gateway words itself.
     """
 
     rounds: int = 1
@@ -43,6 +49,7 @@ class RetryPolicy:
     retry_same: bool = True
     retry_alone: bool = False
     retry_content_policy: bool = False
+    ask_others_always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,10 @@ class Failover:
     def __init__(self, plan: Plan, policy: RetryPolicy, breaker: Breaker, now: float) -> None:
         self._policy = policy
         self._breaker = breaker
+        self._plan = plan
         self._alone = _alone(plan)
         self._left = breaker.order(plan, now)
+        self._to_order = False  # `_left` is in the plan's order: the breaker has not been asked
         self._round = 1
         self._again: set[Deployment] = set()  # asked twice in this round already
         self._for_good: set[Deployment] = set()
@@ -86,7 +95,7 @@ class Failover:
         """Who is still to be asked in this round, in order."""
         return self._left
 
-    def others(self, attempt: Attempt) -> bool:
+    def has_others(self, attempt: Attempt) -> bool:
         """Whether somebody else would be asked, in this round or the next, if `attempt` failed."""
         if self._left and any(other != attempt for other in self._left):
             return True
@@ -96,6 +105,7 @@ class Failover:
     def next(self, now: float, *, free: Callable[[Attempt], bool] = _always) -> Attempt | None:
         """Take the next attempt: the first that is `free`, else the first. None: nobody is left in
         this round. Call it when `Retry` says, or earlier for a hedge."""
+        self._order(now)
         if not self._left and self._passed:
             self._begin_round(now)
         if not self._left:
@@ -107,23 +117,39 @@ class Failover:
 
     def served(self, attempt: Attempt) -> None:
         """`attempt` was of use: failures from now on find the whole budget of retries."""
+        self.serving(attempt)
+        self._breaker.worked(attempt)
+
+    def serving(self, attempt: Attempt) -> None:
+        """As `served`, but the breaker is told elsewhere: `attempt` is in use. If it fails, all
+        others of the plan may be asked, those before it included."""
         self._round = 1
         self._again.clear()
         self._passed.clear()
         self._failures.clear()
-        self._breaker.worked(attempt)
+        self._left = self._others(attempt)
+        self._to_order = True
 
-    def failed(self, attempt: Attempt, failure: Failure, now: float) -> Retry | Exhausted:
-        """`attempt` ended in `failure`, which the caller of this has told the breaker."""
+    def others(self, attempt: Attempt, now: float) -> Plan:
+        """Who could serve in place of `attempt`, in order; nothing is taken."""
+        return self._breaker.order(self._others(attempt), now)
+
+    def failed(
+        self, attempt: Attempt, failure: Failure, now: float, *, opened: bool = True
+    ) -> Retry | Exhausted:
+        """`attempt` ended in `failure`, which the caller of this has told the breaker. `opened`:
+        whether its connection had been established; only then is it opened anew at once."""
+        self._order(now)
         if len(self._failures) < FAILURES_KEPT:
             self._failures.append(failure)
-        if failure.kind is not Kind.CONTENT_POLICY or not self._policy.retry_content_policy:
+        if not self._others_are_asked(failure):
             self._left = left_after(failure, attempt, self._left)
         if not failure.policy.passing:
             self._for_good.add(attempt.deployment)
+            self._passed = [one for one in self._passed if one[0].deployment != attempt.deployment]
         elif self._worth_another_round(failure):
             self._passed.append((attempt, failure))
-        if self._same_again(attempt, failure):
+        if self._same_again(attempt, failure, opened=opened):
             self._left = (attempt, *self._left)
             return Retry(now)
         if self._left:
@@ -143,15 +169,37 @@ class Failover:
 
     def replan(self, plan: Plan, now: float) -> None:
         """Go by this plan from now on; what failed for good before may be asked again."""
+        self._plan = plan
         self._alone = _alone(plan)
         self._for_good.clear()
         self._passed.clear()
         self._left = self._breaker.order(plan, now)
+        self._to_order = False
 
-    def _same_again(self, attempt: Attempt, failure: Failure) -> bool:
+    def _others(self, attempt: Attempt) -> Plan:
+        return tuple(
+            one
+            for one in self._plan
+            if one.deployment != attempt.deployment and one.deployment not in self._for_good
+        )
+
+    def _order(self, now: float) -> None:
+        if self._to_order:
+            self._left = self._breaker.order(self._left, now)
+            self._to_order = False
+
+    def _others_are_asked(self, failure: Failure) -> bool:
+        """Whether others are asked although this says that every provider would fail alike."""
+        if failure.policy.scope is not FailureScope.REQUEST:
+            return False
+        policy = self._policy
+        by_content = failure.kind is Kind.CONTENT_POLICY and policy.retry_content_policy
+        return policy.ask_others_always or by_content
+
+    def _same_again(self, attempt: Attempt, failure: Failure, *, opened: bool) -> bool:
         """Whether the same deployment is asked once more at once."""
         wished = failure.retry_same_after_s == 0.0
-        lost = self._policy.retry_same and failure.policy.retry_same
+        lost = opened and self._policy.retry_same and failure.policy.retry_same
         passing = failure.policy.passing
         if not passing or not (wished or lost) or attempt.deployment in self._again:
             return False

@@ -164,15 +164,15 @@ def test_a_new_plan_is_gone_by_at_once_and_forgives() -> None:
 def test_it_is_known_whether_somebody_else_would_be_asked() -> None:
     failover = of((A, B), RetryPolicy(rounds=2, retry_same=False))
     failover.next(0.0)
-    assert failover.others(A)
+    assert failover.has_others(A)
     failover.failed(A, ERROR, 0.0)
     failover.next(0.0)
-    assert failover.others(B), "the first is asked again in the next round"
+    assert failover.has_others(B), "the first is asked again in the next round"
     failover.failed(B, ERROR, 0.0)
     failover.next(1.0)
     failover.failed(A, ERROR, 1.0)
     failover.next(1.0)
-    assert not failover.others(B)
+    assert not failover.has_others(B)
 
 
 def test_who_was_let_go_without_a_failure_is_asked_after_the_others() -> None:
@@ -189,3 +189,75 @@ def test_a_deployment_that_is_alone_is_asked_again_where_the_policy_says_so() ->
     assert failover.failed(A, ERROR, 0.0) == Retry(0.25)
     assert failover.next(0.25) == A
     assert failover.failed(A, ERROR, 0.3) == Exhausted(ERROR)
+
+
+STREAM = RetryPolicy(rounds=2, rounds_alone=2, ask_others_always=True)
+
+
+def test_a_stream_whose_last_attempt_has_served_goes_back_to_those_before_it() -> None:
+    failover = of(policy=STREAM)
+    failover.next(0.0)
+    failover.failed(A, ERROR, 0.0, opened=False)
+    assert failover.next(0.0) == B
+    failover.serving(B)
+    assert failover.failed(B, ERROR, 9.0, opened=False) == Retry(9.0)
+    assert failover.next(9.0) == A
+
+
+def test_what_failed_for_good_is_not_there_again_when_another_has_served() -> None:
+    failover = of((A, B), STREAM)
+    failover.next(0.0)
+    failover.failed(A, KEY, 0.0)
+    failover.next(0.0)
+    failover.serving(B)
+    assert failover.others(B, 9.0) == ()
+
+
+def test_the_others_of_the_plan_are_told_in_order_and_stay_there() -> None:
+    breaker = Breaker()
+    failover = of((A, A2, B), STREAM, breaker)
+    breaker.failed(A2, Failure(Kind.UPSTREAM_NOT_FOUND, "x"), 0.0)
+    assert failover.others(A, 0.0) == (B, A2)
+    assert failover.next(0.0) == A
+
+
+def test_who_rests_is_asked_last_when_the_one_in_use_fails() -> None:
+    breaker = Breaker()
+    failover = of((A, A2, B), STREAM, breaker)
+    failover.next(0.0)
+    failover.serving(A)
+    breaker.failed(A2, Failure(Kind.UPSTREAM_NOT_FOUND, "x"), 0.0)
+    failover.failed(A, ERROR, 1.0, opened=False)
+    assert failover.next(1.0) == B
+
+
+def test_the_breaker_is_told_by_served_and_not_by_serving() -> None:
+    breaker = Breaker()
+    failover = of(breaker=breaker)
+    breaker.failed(A, KEY, 0.0)
+    failover.serving(A)
+    assert breaker.resting(A, 1.0)
+    failover.served(A)
+    assert not breaker.resting(A, 1.0)
+
+
+def test_a_connection_that_was_never_there_is_not_opened_anew_at_once() -> None:
+    failover = of(policy=RetryPolicy())
+    failover.next(0.0)
+    failover.failed(A, LOST, 1.0, opened=False)
+    assert failover.next(1.0) == B
+
+
+def test_a_stream_asks_others_even_after_what_every_provider_would_refuse() -> None:
+    failover = of(policy=STREAM)
+    failover.next(0.0)
+    assert failover.failed(A, Failure(Kind.INTERNAL, "x"), 0.0) == Retry(0.0)
+    assert failover.next(0.0) == B
+
+
+def test_a_deployment_that_fails_for_good_in_the_end_is_not_promised_another_round() -> None:
+    failover = of((A,), STREAM)
+    failover.next(0.0)
+    assert failover.failed(A, LOST, 0.0) == Retry(0.0)
+    failover.next(0.0)
+    assert failover.failed(A, KEY, 0.0) == Exhausted(LOST)

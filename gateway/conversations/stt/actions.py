@@ -1,4 +1,4 @@
-"""What a speech-to-text session asks to be done; `endpoint` does it."""
+"""What a speech-to-text session asks to be done; `route` does it. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SendToClient:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open a connection; what it says comes back with this number."""
+    """Open a connection to a provider; events about it carry this number."""
 
     number: int
     dial: Dial | LocalTarget
@@ -27,7 +27,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send messages on the connection with this number."""
+    """Send messages to the provider, on the connection with this number."""
 
     number: int
     frames: list[Any]
@@ -41,7 +41,7 @@ class Drop:
 
 
 class Pause:
-    """Read no more from the client."""
+    """Stop reading from the client."""
 
 
 class Resume:
@@ -50,14 +50,14 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Linger:
-    """Say nothing for so long, unless the client goes before."""
+    """Send the client nothing for this long, unless it leaves before."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the client's WebSocket, and be done."""
+    """Close the client's WebSocket; the session is over."""
 
     code: int
     reason: str = ""

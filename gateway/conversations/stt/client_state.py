@@ -6,100 +6,144 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.conversations.stt import protocol
-from gateway.conversations.stt.actions import Action, Close, Pause, Resume, SendToClient
+from gateway.conversations.stt.actions import Action, Close, Linger, Pause, Resume, SendToClient
 from gateway.conversations.stt.report import Report
 from gateway.upstreams.errors import Failure
 
-ASLEEP_S: Final = 5.0
-"""A caller who has sent no audio for so long is muted: a line that ends is not replaced before
-there is something to hear."""
+MUTED_S: Final = 5.0
+"""A client that has sent no audio for this long is muted: a connection that ends is replaced only
+when there is audio again."""
 
 END_S: Final = 5.0
-"""livekit-agents 1.5 sends no session.close: so long after its finalize, the session is over."""
+"""livekit-agents 1.5 sends no session.close: this long after its finalize the session is over."""
+
+LINGER_S: Final = 0.25
+"""Nothing is sent for this long after session.close: @livekit/agents 1.9 closes its socket right
+behind it, and any message that comes in between kills its process."""
 
 FINALIZES_MAX: Final = 64
 """Unanswered finalizes that are counted; more get no answer of their own."""
 
 AHEAD_S: Final = 2.0
-"""A client that has sent so much more than time has passed sends a recording."""
+"""A client that has sent this much more audio than time has passed sends a recording."""
 
 PAUSE_SHARE: Final = 0.8
 RESUME_SHARE: Final = 0.4
-"""Of the audio that may be kept: with so much unsent, the client is read no further; until so
-little is."""
+"""Shares of the audio that may be kept: the client is not read while more than the first is unsent,
+until no more than the second is."""
 
 
 class ClientState:
-    """The client's side. `out` takes the actions of the event that is being handled."""
+    """The client's side of a session. What it is told is appended to `out`."""
 
-    def __init__(self, session_id: str, report: Report, now: float, *, ends_itself: bool) -> None:
+    def __init__(
+        self, session_id: str, report: Report, out: list[Action], now: float, *, ends_itself: bool
+    ) -> None:
         self.id = session_id
         self.report = report
-        self.out: list[Action] = []
         self.over = False
-        self.heard_at = self.audio_at = now
-        self.first_audio_at: float | None = None
-        self.finalizes = 0  # that wait for an answer
-        self.acks = 0  # of these, how many the flush under way answers
-        self.finalized_at: float | None = None  # if it was the last thing that was heard
-        self.closing_by: float | None = None
+        self.closing = False  # session.close came
+        self._finalizes = 0  # that wait for an answer
+        self._out = out
+        self._flushed = 0  # of these, how many the flush under way answers
+        self._audio_at = now
+        self._first_audio_at: float | None = None
+        self._finalized_at: float | None = None  # unless audio came after it
         self._ends_itself = ends_itself
         self._paused = False
 
-    def tell(self, texts: Iterable[str]) -> None:
-        self.out += [SendToClient(text) for text in texts]
+    # -- what it has done
 
-    def say(self, kind: str) -> None:
-        """A message that has only a type."""
-        self.out.append(SendToClient(protocol.simple(kind, self.id)))
+    def sent_audio(self, now: float) -> None:
+        """It sent audio."""
+        if self._first_audio_at is None:
+            self._first_audio_at = now
+        self._audio_at = now
+        self._finalized_at = None
 
     def finalize(self, now: float) -> None:
-        """One more answer is owed."""
-        self.finalizes = min(self.finalizes + 1, FINALIZES_MAX)
-        self.finalized_at = now
+        """It wants finals for what it has said; one more answer is owed."""
+        self._finalizes = min(self._finalizes + 1, FINALIZES_MAX)
+        self._finalized_at = now
 
-    def acknowledge(self) -> None:
-        """The flush under way is done."""
-        for _ in range(self.acks):
-            self.say("session.finalized")
-        self.finalizes -= self.acks
-        self.acks = 0
+    def close(self) -> None:
+        """It wants the last finals, and the end."""
+        self.closing = True
+        self._out.append(Linger(LINGER_S))
 
     def is_muted(self, now: float) -> bool:
-        return now - self.audio_at >= ASLEEP_S
+        """Whether it sends no audio, of its own accord."""
+        return not self._paused and now - self._audio_at >= MUTED_S
 
     def runs_ahead(self, sent_s: float, now: float) -> bool:
-        """Whether it sends faster than anybody speaks."""
-        return self.first_audio_at is not None and sent_s - (now - self.first_audio_at) > AHEAD_S
+        """Whether it sends faster than anybody speaks; `sent_s`: the audio that it has sent."""
+        first = self._first_audio_at
+        return first is not None and sent_s - (now - first) > AHEAD_S
 
-    def slow_down(self, share: float, *, asleep: bool) -> None:
-        """Hold back a client that is ahead of what can be sent. `share`: of what may be kept."""
-        if not self._paused and share >= PAUSE_SHARE and not asleep:
+    def ends_at(self, *, utterance_open: bool) -> float | None:
+        """When a client that sends no session.close is done."""
+        if not self._ends_itself or self._finalized_at is None or self._finalizes or utterance_open:
+            return None
+        return self._finalized_at + END_S
+
+    # -- what it is told
+
+    def tell(self, texts: Iterable[str]) -> None:
+        """Send it these messages."""
+        self._out += [SendToClient(text) for text in texts]
+
+    def say(self, kind: str) -> None:
+        """Send it a message that has only a type."""
+        self._out.append(SendToClient(protocol.simple(kind, self.id)))
+
+    def flushing(self) -> None:
+        """A flush begins, which answers all finalizes so far."""
+        self._flushed = self._finalizes
+
+    def flush_failed(self) -> None:
+        """The flush under way gets no answer: another one has to follow."""
+        self._flushed = 0
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether there are finalizes that no flush answers so far."""
+        return self._finalizes > self._flushed
+
+    @property
+    def wants_answers(self) -> bool:
+        """Whether there are finalizes without an answer."""
+        return self._finalizes > 0
+
+    def acknowledge(self) -> None:
+        """The flush is over: its finalizes are answered."""
+        for _ in range(self._flushed):
+            self.say("session.finalized")
+        self._finalizes -= self._flushed
+        self._flushed = 0
+
+    def slow_down(self, share: float) -> None:
+        """Stop or start reading its audio. `share`: unsent audio, of what may be kept."""
+        if not self._paused and share >= PAUSE_SHARE and not self.closing:
             self._paused = True
-            self.out.append(Pause())
+            self._out.append(Pause())
         elif self._paused and share <= RESUME_SHARE:
             self._paused = False
-            self.out.append(Resume())
-
-    def end_at(self, *, utterance_open: bool) -> float | None:
-        """When a client that does not say so is done."""
-        if not self._ends_itself or self.finalized_at is None or self.finalizes or utterance_open:
-            return None
-        return self.finalized_at + END_S
+            self._out.append(Resume())
 
     def refuse(self, failure: Failure) -> None:
-        """Its mistake, or its end."""
+        """Its mistake, or a failure that ends the session."""
         self.report.failure = failure
-        self.out.append(SendToClient(protocol.error(failure, self.id)))
+        self._out.append(SendToClient(protocol.error(failure, self.id)))
         self.end(1008 if failure.status < 500 else 1011, failure.message)
 
     def close_well(self) -> None:
         """It has all that it will get."""
-        self.acks = self.finalizes
+        self.flushing()
         self.acknowledge()
         self.say("session.closed")
         self.end(1000)
 
     def end(self, code: int, reason: str = "") -> None:
-        self.out.append(Close(code, reason))
+        """Close its WebSocket."""
+        self._out.append(Close(code, reason))
         self.over = True

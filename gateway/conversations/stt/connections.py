@@ -1,4 +1,4 @@
-"""The connections of one session by number, and what became of each. Pure."""
+"""The connections of one session by number; tells its report and the breaker of each. Pure."""
 
 from __future__ import annotations
 
@@ -14,63 +14,54 @@ from gateway.upstreams.stt import SttUpstream
 
 
 class RecognizerConnections:
-    """Numbers lines, and tells the session's report and everybody's health of their fate."""
+    """Opens and drops connections. The one place where an /stt session tells the breaker."""
 
     def __init__(
-        self, upstreams: Mapping[str, SttUpstream], health: Breaker, report: Report
+        self, upstreams: Mapping[str, SttUpstream], breaker: Breaker, report: Report
     ) -> None:
         self._upstreams = upstreams
-        self._health = health
+        self._breaker = breaker
         self._report = report
         self._number = 0
         self._open: dict[int, tuple[RecognizerConnection, Try]] = {}
 
-    def __contains__(self, line: RecognizerConnection) -> bool:
-        return line.number in self._open
-
-    def of(self, number: int) -> RecognizerConnection | None:
-        """The line with this number, unless it was let go."""
-        line, _ = self._open.get(number, (None, None))
-        return line
-
     def open(
         self, attempt: Attempt, rate: int, timeout_s: float, now: float
     ) -> tuple[RecognizerConnection, Open]:
-        """A new line, for audio at `rate`."""
+        """A new connection, for audio at `rate`."""
         self._number += 1
         recognizer = self._upstreams[attempt.provider].recognizer(attempt, rate)
-        line = RecognizerConnection(self._number, attempt, recognizer, rate, now)
+        connection = RecognizerConnection(self._number, attempt, recognizer, rate, now)
         one = Try(attempt.provider, attempt.model, now)
         if len(self._report.tries) < TRIES_MAX:
             self._report.tries.append(one)
-        self._open[line.number] = line, one
-        self._health.began(attempt, now)
-        return line, Open(line.number, recognizer.dial(), timeout_s)
+        self._open[connection.number] = connection, one
+        self._breaker.began(attempt, now)
+        return connection, Open(connection.number, recognizer.dial(), timeout_s)
 
-    def ready(self, line: RecognizerConnection, now: float) -> None:
+    def ready(self, connection: RecognizerConnection, now: float) -> None:
         """It takes audio."""
-        self._open[line.number][1].ready = now
-        self._health.worked(line.attempt)
+        self._open[connection.number][1].ready = now
+        self._breaker.worked(connection.attempt)
 
-    def failed(self, line: RecognizerConnection, failure: Failure, now: float) -> list[Drop]:
-        """It is of no more use."""
-        if (entry := self._open.get(line.number)) is not None:
+    def failed(self, connection: RecognizerConnection, failure: Failure, now: float) -> list[Drop]:
+        """It ended in `failure`, and is dropped."""
+        if (entry := self._open.get(connection.number)) is not None:
             entry[1].failure = failure
-        self._health.failed(line.attempt, failure, now)
-        return self.drop(line)
+        self._breaker.failed(connection.attempt, failure, now)
+        return self.drop(connection)
 
-    def drop(self, line: RecognizerConnection) -> list[Drop]:
-        """Let go of a line; nothing is to be done if that was done."""
-        if (entry := self._open.pop(line.number, None)) is None:
+    def drop(self, connection: RecognizerConnection) -> list[Drop]:
+        """It is not needed any more; nothing is to be done if it was dropped before."""
+        if (entry := self._open.pop(connection.number, None)) is None:
             return []
         if entry[1].failure is None:
-            self._health.cancelled(line.attempt)
-        return [Drop(line.number)]
+            self._breaker.cancelled(connection.attempt)
+        return [Drop(connection.number)]
 
     def drop_all(self) -> list[Drop]:
-        """Let go of all that are left."""
-        for line, _ in self._open.values():
-            self._health.cancelled(line.attempt)
-        dropped = [Drop(number) for number in self._open]
-        self._open.clear()
+        """The session is over."""
+        dropped: list[Drop] = []
+        for connection, _ in tuple(self._open.values()):
+            dropped += self.drop(connection)
         return dropped

@@ -1,4 +1,4 @@
-"""What a client asks for -> whom to ask, in which order, with which options. Pure."""
+"""From what a client asks for to a plan: deployments in order, with their options. Pure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ ATTEMPTS_MAX: Final = 16
 
 
 class Plans(Protocol):
-    """`Catalogue`, as far as it is needed here."""
+    """The part of `routing.catalogue.Catalogue` that is needed here."""
 
     def plan(self, model: str) -> Plan | Failure: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SttPlanner:
-    """`automatic` and `last` are names of models: what `auto` means where the configuration does
-    not say, and what is tried after everything else."""
+    """`automatic`, `last`: models that `auto` stands for where the configuration names none, and
+    models that are tried after everything else."""
 
     catalogue: Plans
     config: SttConfig
@@ -105,7 +105,7 @@ class SttPlanner:
 
 
 def updated(asked: Asked, update: Update) -> Asked:
-    """What is asked for after an update."""
+    """The client's request after an update."""
     extra = {**asked.extra, **(update.extra or {})}
     if update.model is not None and _vendor(update.model) != _vendor(asked.model):
         # the options of another provider mean nothing to the new one
@@ -127,7 +127,7 @@ def _translatable(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unique(plan: Plan) -> Plan:
-    """`plan` with each deployment once, where it stands first."""
+    """`plan` with each deployment once, where it comes first."""
     first: dict[Deployment, Attempt] = {}
     for attempt in plan:
         first.setdefault(attempt.deployment, attempt)

@@ -1,29 +1,29 @@
-"""The caller's audio since the last final: what the next provider would need."""
+"""The user's audio since the last final: what the next provider has to hear again. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from gateway.audio.pcm import BYTES_PER_SAMPLE, Loudness, level
 
 CHUNK_S_MAX: Final = 0.1
-"""Longer frames of a client are split, for loudness and places to cut are known by chunk."""
+"""Longer frames of a client are split: loudness and places to cut are known by chunk."""
 
 CUT_BACK_S: Final = 0.05
 CUT_AHEAD_S: Final = 0.15
-"""Around the end of a final, where a quiet place to begin a replay is looked for: providers differ
-by so much about where a word ends."""
+"""Window around the end of a final in which a quiet place is searched, for a replay to begin at.
+Providers differ by about this much on where a word ends."""
 
 PAUSE_S: Final = 0.15
-"""So much quiet is a pause between utterances."""
+"""Shortest silence that separates utterances."""
 
 ONSET_S_MAX: Final = 1.5
-"""A sound that lasts longer without a word is no word that has just begun."""
+"""Longest sound that may be the beginning of a word which no provider has told yet."""
 
 SPEECH_S_MIN: Final = 0.1
-"""Less that is loud is a click."""
+"""Loud audio shorter than this is a click."""
 
 
 class AudioChunk(NamedTuple):
@@ -40,8 +40,8 @@ class AudioChunk(NamedTuple):
 
 
 class ReplayBuffer:
-    """Chunks in order, at most `seconds_max` of them; the oldest are let go. Sample counts are
-    those of the session."""
+    """Chunks in order, at most `seconds_max` of them: the oldest go first. Samples are counted
+    from the first one of the session."""
 
     def __init__(self, rate: int, seconds_max: float) -> None:
         self.rate = rate
@@ -61,41 +61,43 @@ class ReplayBuffer:
         """How much is kept."""
         return (self.end - self.start) / self.rate
 
-    def seconds_of(self, count: int) -> float:
-        """How long the newest `count` chunks are."""
-        if not count:
-            return 0.0
-        return (self.end - self.chunks[len(self.chunks) - count].start) / self.rate
+    @property
+    def end_s(self) -> float:
+        """How much was received since the session began."""
+        return self.end / self.rate
 
-    def add(self, pcm: bytes) -> int:
-        """Keep what the client sent; how many chunks that made."""
+    def seconds_from(self, sample: int) -> float:
+        """How much is kept from this sample on."""
+        return max(0, self.end - max(sample, self.start)) / self.rate
+
+    def since(self, sample: int) -> list[AudioChunk]:
+        """The chunks that are kept from this sample on, which is where one begins."""
+        count = 0
+        for chunk in reversed(self.chunks):
+            if chunk.end <= sample:
+                break
+            count += 1
+        return list(islice(self.chunks, len(self.chunks) - count, None))
+
+    def add(self, pcm: bytes) -> None:
+        """Keep what the client sent: whole samples of s16le, at least one."""
         size = self._chunk_bytes_max
         if len(pcm) <= size:
             self._append(pcm)
-            made = 1
         else:
-            made = 0
             for at in range(0, len(pcm), size):
                 self._append(pcm[at : at + size])
-                made += 1
         chunks = self.chunks
         while self.end - chunks[0].start > self._samples_max and len(chunks) > 1:
             chunks.popleft()
-        return made
 
     def _append(self, pcm: bytes) -> None:
         start = self.end
         self.end = end = start + len(pcm) // BYTES_PER_SAMPLE
         self.chunks.append(AudioChunk(start, end, pcm, self._loudness.loud(level(pcm))))
 
-    def last(self, count: int) -> Iterator[AudioChunk]:
-        """The newest `count` chunks, oldest first."""
-        chunks = self.chunks
-        for i in range(max(0, len(chunks) - count), len(chunks)):
-            yield chunks[i]
-
     def forget(self, until_s: float) -> None:
-        """A final covers the audio up to `until_s`: begin at a quiet place near it."""
+        """A final covers the audio up to `until_s`: drop it, up to a quiet place near there."""
         until = int(until_s * self.rate)
         back, ahead = int(CUT_BACK_S * self.rate), int(CUT_AHEAD_S * self.rate)
         cut = until
@@ -126,8 +128,8 @@ class ReplayBuffer:
         return begin if quiet >= need else sample
 
     def onset_before(self, sample: int) -> int:
-        """Where the sound that goes on at `sample` began, if that was less than ONSET_S_MAX
-        before; else `sample` itself."""
+        """Where the sound that lasts until `sample` began, if it is shorter than ONSET_S_MAX; else
+        `sample` itself."""
         quiet, begin = 0, sample
         for chunk in reversed(self.chunks):
             if chunk.start >= sample:
@@ -143,7 +145,7 @@ class ReplayBuffer:
         return begin
 
     def speech(self) -> tuple[int, int] | None:
-        """Where speech begins and ends in what is kept, or None if all is quiet."""
+        """Samples at which speech begins and ends in what is kept; None: all is quiet."""
         first = last = None
         loud = 0
         for chunk in self.chunks:

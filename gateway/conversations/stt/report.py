@@ -1,4 +1,4 @@
-"""What became of a speech-to-text session, for logs and metrics."""
+"""The outcome of a speech-to-text session, for logs and metrics. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.upstreams.errors import Failure
 
 @dataclass(slots=True)
 class Try:
-    """What became of one connection; `failure` is None while it runs and if it ended well."""
+    """One connection; `failure` is None while it runs and if it ended well."""
 
     provider: str
     model: str
@@ -21,7 +21,7 @@ class Try:
 
 @dataclass(slots=True)
 class Report:
-    """What happened, for logs and metrics. Times are of the session's clock."""
+    """Filled while the session runs. Times are of the session's clock."""
 
     tries: list[Try] = field(default_factory=list)
     audio_s: float = 0.0
@@ -33,4 +33,4 @@ class Report:
 
 
 TRIES_MAX: Final = 200
-"""Connections that a report names; later ones are only counted."""
+"""Connections listed in a report; later ones are left out."""

@@ -1,6 +1,6 @@
-"""One /stt WebSocket: what its client says, and what comes of it. Pure.
+"""One /stt WebSocket: what its client says, and what is done about it. Pure.
 
-`caller` is the client's side of it, `service` that of the recognisers.
+`ClientState` is the client's side of it, `Recognition` that of the recognisers.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.conversations.stt import protocol
-from gateway.conversations.stt.actions import Action, Linger
+from gateway.conversations.stt.actions import Action
 from gateway.conversations.stt.client_state import ClientState
 from gateway.conversations.stt.connections import RecognizerConnections
-from gateway.conversations.stt.course import Course
+from gateway.conversations.stt.context import Act, Context
+from gateway.conversations.stt.handover import Handover
 from gateway.conversations.stt.planning import updated
 from gateway.conversations.stt.protocol import (
     TIMEOUT_S_MAX,
@@ -25,27 +26,26 @@ from gateway.conversations.stt.protocol import (
 from gateway.conversations.stt.recognition import Recognition
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.report import Report
+from gateway.conversations.stt.stall_detector import StallDetector
 from gateway.conversations.stt.transcripts import TranscriptAssembler
+from gateway.conversations.timers import Timers
 from gateway.routing.breaker import Breaker
+from gateway.routing.failover import Failover, RetryPolicy
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, SocketEvent, Text
 from gateway.upstreams.plan import Plan
-from gateway.upstreams.stt import (
-    SttUpstream,
-)
+from gateway.upstreams.stt import SttUpstream
 
 Planner = Callable[[Asked], Plan | Failure]
-"""Who is to be asked for what a client wants; see `planning`."""
+"""What a client asks for -> the attempts, in order; see `planning`."""
 
 CREATE_S: Final = 30.0
-"""A client that has not sent session.create after so long is let go."""
+"""Longest wait for session.create."""
 
-LINGER_S: Final = 0.25
-"""After session.close nothing is said for so long: @livekit/agents 1.9 sends its close right
-behind it, and its process dies of any message that comes then."""
-
-_EPSILON: Final = 0.02
+BACKOFF_S: Final = 0.25
+BACKOFF_S_MAX: Final = 2.0
+"""Pauses between rounds through the plan, see `RetryPolicy`."""
 
 Event = Text | Binary | ClientLeft | SocketEvent
 
@@ -53,7 +53,8 @@ Event = Text | Binary | ClientLeft | SocketEvent
 class SttSession:
     """Events in, actions out.
 
-    `ends_itself` is for clients that finalize at the end and then wait for the server to close.
+    `ends_itself`: the client sends no session.close, but waits after its last finalize for the
+    server to end the session.
     """
 
     def __init__(
@@ -61,164 +62,176 @@ class SttSession:
         config: SttConfig,
         planner: Planner,
         upstreams: Mapping[str, SttUpstream],
-        health: Breaker,
+        breaker: Breaker,
         session_id: str,
         now: float,
         *,
         ends_itself: bool = False,
     ) -> None:
+        self.report = Report()
         self._config = config
         self._planner = planner
-        self._health = health
-        self._began_at = now
+        self._breaker = breaker
         self._asked: Asked | None = None
         self._rate = 16_000
-        self.report = Report()
-        self._caller = ClientState(session_id, self.report, now, ends_itself=ends_itself)
-        self._lines = RecognizerConnections(upstreams, health, self.report)
-        self._telling: TranscriptAssembler | None = None
-        self._service: Recognition | None = None
-        self.deadline: float | None = now + CREATE_S
+        self._heard_at = now
+        self._out: list[Action] = []
+        self._timers: Timers[Act] = Timers()
+        self._client = ClientState(session_id, self.report, self._out, now, ends_itself=ends_itself)
+        self._connections = RecognizerConnections(upstreams, breaker, self.report)
+        self._recognition: Recognition | None = None
+        self._timers.set("create", now + CREATE_S, self._not_created)
 
-    # -- the way in
+    @property
+    def deadline(self) -> float | None:
+        """When the session wants `DeadlinePassed`; None: never."""
+        return self._timers.earliest
 
     def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
-        caller = self._caller
-        if caller.over:
+        """What is to be done about an event, in order."""
+        if self._client.over:
             return []
-        caller.out = []
         if isinstance(event, Text):
-            caller.heard_at = now
+            self._heard_at = now
             message = protocol.read_message(event.text)
             if isinstance(message, bytes):
-                if self._audio(message, now):
-                    return caller.out  # a live frame: nothing can be due earlier than before
-            else:
-                self._message(message, now)
+                return self._audio(message, now)
+            self._message(message, now)
+        elif isinstance(event, DeadlinePassed):
+            for act in self._timers.due(now):
+                if not self._client.over:
+                    act(now)
         elif isinstance(event, ClientLeft):
             self.report.left = event.code not in (1000, 1001, 1005)
-            caller.end(1000)
+            self._client.end(1000)
         elif isinstance(event, Binary):
-            caller.refuse(Failure(Kind.BAD_REQUEST, "binary message: audio is sent as input_audio"))
-        elif isinstance(event, DeadlinePassed):
-            self._tick(now)
-        elif self._service is not None:
-            self._service.happened(event, now)
-        if self._caller.over and self._service is not None:
-            caller.out[:0] = self._service.let_go()
-        self._schedule(now)
-        return caller.out
+            self._refuse("binary message: audio is sent as input_audio", None)
+        elif self._recognition is not None:
+            self._recognition.happened(event, now)
+        return self._take_actions()
+
+    def _take_actions(self) -> list[Action]:
+        actions = self._out.copy()
+        self._out.clear()
+        if self._client.over:
+            self._timers.clear_all()
+            if self._recognition is not None:
+                return [*self._recognition.let_go(), *actions]
+        return actions
 
     # -- the client
+
+    def _audio(self, pcm: bytes, now: float) -> list[Action]:
+        """20 times a second: see `Live.hear` for the usual way."""
+        if self._recognition is None:
+            self._refuse("audio before session.create", "type")
+            return self._take_actions()
+        if self._client.closing:
+            return []  # after session.close: nobody asked for it
+        wrong = protocol.check_audio(pcm, self._rate)
+        if wrong is not None:
+            self._client.refuse(wrong)
+            return self._take_actions()
+        if not pcm:
+            return []
+        self._client.sent_audio(now)
+        return self._recognition.hear(pcm, now)
 
     def _message(
         self, message: Create | Update | FinalizeSession | CloseSession | Failure, now: float
     ) -> None:
         if isinstance(message, Failure):
-            self._caller.refuse(message)
+            self._client.refuse(message)
         elif isinstance(message, Create):
             self._create(message, now)
         elif isinstance(message, CloseSession):
             self._close(now)
-        elif self._asked is None:
-            self._caller.refuse(
-                Failure(Kind.BAD_REQUEST, "type: expected session.create first", "type")
-            )
+        elif self._recognition is None or self._asked is None:
+            self._refuse("type: expected session.create first", "type")
         elif isinstance(message, Update):
-            self._update(message, self._asked, now)
-        elif self._service is not None:
-            self._service.finalize(now)
+            self._update(message, self._asked, self._recognition, now)
+        else:
+            self._recognition.finalize(now)
+
+    def _refuse(self, why: str, param: str | None) -> None:
+        self._client.refuse(Failure(Kind.BAD_REQUEST, why, param))
 
     def _create(self, create: Create, now: float) -> None:
         if self._asked is not None:
-            self._caller.refuse(Failure(Kind.BAD_REQUEST, "session.create was sent before", "type"))
+            self._refuse("session.create was sent before", "type")
             return
         plan = self._planner(create.asked)
         if isinstance(plan, Failure):
-            self._caller.refuse(plan)
+            self._client.refuse(plan)
             return
         self._asked = create.asked
         self._rate = create.sample_rate
-        kept = ReplayBuffer(create.sample_rate, self._config.replay_s)
-        self._telling = TranscriptAssembler(kept, self._caller.id)
-        self._telling.language = _told_language(create.asked.language)
-        timeout_s = min(self._config.open_timeout_s, create.timeout_s or TIMEOUT_S_MAX)
-        retries = self._config.retries if create.retries is None else create.retries
-        course = Course(self._health, retries)
-        course.begin(plan, now)
         self.report.model = create.asked.model or "auto"
-        self._caller.say("session.created")
-        self._service = Recognition(
-            self._config, self._caller, self._lines, course, kept, self._telling, timeout_s
-        )
-        self._service.open_line(now)
+        self._client.say("session.created")
+        self._recognition = self._new_recognition(create, plan, now)
+        self._recognition.set_language(_known_language(create.asked.language))
+        self._recognition.connect(now)
+        self._timers.clear("create")
+        self._timers.follow("idle", self._idle_at, self._idle)
 
-    def _audio(self, pcm: bytes, now: float) -> bool:
-        """Keep the audio and pass it on; whether it was a frame like all others."""
-        caller = self._caller
-        if self._service is None:
-            caller.refuse(Failure(Kind.BAD_REQUEST, "audio before session.create", "type"))
-            return False
-        if caller.closing_by is not None:
-            return True  # after session.close: not asked for
-        wrong = protocol.check_audio(pcm, self._rate)
-        if wrong is not None:
-            caller.refuse(wrong)
-            return False
-        if not pcm:
-            return True
-        if caller.first_audio_at is None:
-            caller.first_audio_at = now
-        caller.audio_at = now
-        return self._service.hear(pcm, now)
+    def _new_recognition(self, create: Create, plan: Plan, now: float) -> Recognition:
+        config = self._config
+        retries = config.retries if create.retries is None else create.retries
+        policy = RetryPolicy(
+            rounds=1 + retries,
+            rounds_alone=1 + retries,
+            backoff_s=BACKOFF_S,
+            backoff_max_s=BACKOFF_S_MAX,
+            ask_others_always=True,
+        )
+        buffer = ReplayBuffer(create.sample_rate, config.replay_s)
+        transcripts = TranscriptAssembler(buffer, self._client.id)
+        context = Context(
+            config=config,
+            client=self._client,
+            failover=Failover(plan, policy, self._breaker, now),
+            buffer=buffer,
+            transcripts=transcripts,
+            stalls=StallDetector(config, buffer, transcripts),
+            timers=self._timers,
+            out=self._out,
+            timeout_s=min(config.open_timeout_s, create.timeout_s or TIMEOUT_S_MAX),
+        )
+        return Recognition(context, self._connections, Handover(self._breaker))
 
     def _close(self, now: float) -> None:
-        if self._caller.closing_by is not None:
+        if self._client.closing:
             return
-        self._caller.out.append(Linger(LINGER_S))
-        if self._service is None:
-            self._caller.close_well()
+        self._client.close()
+        if self._recognition is None:
+            self._client.close_well()
         else:
-            self._service.close(now)
+            self._recognition.close(now)
 
-    def _update(self, update: Update, asked: Asked, now: float) -> None:
-        assert self._service is not None
-        assert self._telling is not None
+    def _update(self, update: Update, asked: Asked, recognition: Recognition, now: float) -> None:
         changed = updated(asked, update)
         plan = self._planner(changed)
         if isinstance(plan, Failure):
-            self._caller.refuse(plan)
+            self._client.refuse(plan)
             return
         self._asked = changed
-        self._telling.language = _told_language(changed.language)
-        self._service.change(plan, moved=update.model is not None, now=now)
+        recognition.set_language(_known_language(changed.language))
+        recognition.update(plan, now, moved=update.model is not None)
 
     # -- time
 
-    def _tick(self, now: float) -> None:
-        idle_s = self._config.idle_s
-        if self._service is None:
-            why = f"session.create did not come within {CREATE_S:g} s"
-            self._caller.refuse(Failure(Kind.IDLE, why))
-        elif now >= self._caller.heard_at + idle_s:
-            why = f"nothing came from the client for {idle_s:g} s"
-            self._caller.refuse(Failure(Kind.IDLE, why))
-        else:
-            self._service.tick(now)
+    def _not_created(self, _: float) -> None:
+        why = f"session.create did not come within {CREATE_S:g} s"
+        self._client.refuse(Failure(Kind.IDLE, why))
 
-    def _schedule(self, now: float) -> None:
-        """Say when to be woken."""
-        if self._caller.over:
-            self.deadline = None
-        elif self._service is None:
-            self.deadline = self._began_at + CREATE_S
-        else:
-            due = [self._caller.heard_at + self._config.idle_s]
-            due += [at for at in self._service.dues(now) if at is not None]
-            # what is due was just done; a rule that does not let go may not spin
-            self.deadline = max(min(due), now + _EPSILON)
+    def _idle_at(self) -> float:
+        return self._heard_at + self._config.idle_s
+
+    def _idle(self, _: float) -> None:
+        why = f"nothing came from the client for {self._config.idle_s:g} s"
+        self._client.refuse(Failure(Kind.IDLE, why))
 
 
-def _told_language(language: str | None) -> str | None:
-    """The language that transcripts carry when the provider names none."""
+def _known_language(language: str | None) -> str | None:
+    """The language of transcripts whose provider names none."""
     return None if language == "multi" else language

@@ -1,6 +1,6 @@
-"""When a recogniser owes what, and how long it may take. Pure.
+"""When a recogniser owes an answer, and how long it may take. Pure.
 
-Each method says a moment, or None where there is none; the session acts when it comes.
+Methods that end in `_at` return a moment of the session's clock, or None where nothing is owed.
 """
 
 from __future__ import annotations
@@ -13,144 +13,165 @@ from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.settings.stt import SttConfig
 
 OVERDUE_FLUSH_S: Final = 2.0
-"""After asking for an overdue final: how long it is waited for."""
+"""Least time that a flush for an overdue final may take."""
 
 FILL_AFTER_S: Final = 0.5
-"""A recogniser that needs audio to end an utterance gets silence when none came for so long."""
+"""A recogniser that needs audio to end an utterance is sent silence after this much time without
+audio from the user."""
 
-DOUBT_MAX: Final = 4
-"""A stall that the next provider does not contradict was no speech: twice as much is needed for
-the next one, and past this factor loudness alone proves nothing in this session."""
+CAUTION_MAX: Final = 4
+"""Each stall that the next provider confirms as silence doubles the speech needed to suspect one;
+beyond this factor loudness is ignored."""
 
-UNTOLD_S: Final = 0.2
-"""So much speech without a word, and nothing said to a flush or a finish: words are owed."""
+WORDS_EXPECTED_S: Final = 0.2
+"""A flush or a finish should bring words if at least this much speech has brought none so far."""
 
 CLOSE_AGAIN_MAX: Final = 4
-"""So many providers more are asked for the last finals, `close_s` (5 s) each: clients wait 30 s for
+"""Further providers that are asked for the last finals, `close_s` (5 s) each: clients wait 30 s for
 them at most."""
 
 
 class StallDetector:
-    """What is expected of the lines of one session, by what the client was told and is kept.
+    """What the connections of one session are expected to say, by what was sent and heard.
 
-    `doubt` grows with each failure that only the loudness of the caller's audio proves, until a
-    provider hears words in it. `draining`: the last finals of a replaced line are waited for.
+    That audio is loud does not prove that it is speech. `caution`: the factor by which more of it
+    is needed, doubled by each failure that only loudness proves, 1 again once there is text.
     """
 
-    def __init__(self, config: SttConfig, kept: ReplayBuffer, telling: TranscriptAssembler) -> None:
+    def __init__(
+        self, config: SttConfig, buffer: ReplayBuffer, transcripts: TranscriptAssembler
+    ) -> None:
         self._config = config
-        self._kept = kept
-        self._telling = telling
-        self.doubt = 1
-        self.draining = False
-        self.overdue_before = False  # a final was, and a second provider is asked
-        self.closed_again = 0  # providers that were asked for the last finals after the first
+        self._buffer = buffer
+        self._transcripts = transcripts
+        self.caution = 1
+        self._was_overdue = False  # a final was, and a second provider is asked for it
+        self._closed_again = 0  # providers asked for the last finals after the first one
 
-    def ready_by(self, line: RecognizerConnection, timeout_s: float) -> float:
-        """When the line has to take audio."""
-        if line.open:
-            return line.last_sent_at + line.traits.ready_s
-        # the shell has the same time-out; this one is in case it says nothing
-        return line.began_at + timeout_s + 1.0
+    # -- what has happened
 
-    def dues(self, line: RecognizerConnection) -> list[float | None]:
-        """All moments at which a line that is ready is to be looked at."""
-        return [
-            line.next_send_at if line.unsent else None,
-            self.keepalive_at(line),
-            self.fill_at(line),
-            self.overdue_at(line),
-            self.stall_at(line),
-            self.flush_answer_at(line),
-        ]
+    def heard_text(self) -> None:
+        """A provider found words: it was speech."""
+        self.caution = 1
 
-    def flush_answer_at(self, line: RecognizerConnection) -> float | None:
-        """When a flush counts as answered: some providers say nothing where there is nothing."""
-        if line.flush_sent_at is None or self._telling.interim is not None:
-            return None
-        if self.owes_flush(line):
-            return None
-        if line.traits.flush_is_answered:
-            return line.flush_sent_at + line.traits.final_within_s
-        return line.flush_sent_at + self._config.finalize_s
+    def heard_final(self) -> None:
+        """The final that was waited for, or another one."""
+        self._was_overdue = False
 
-    def keepalive_at(self, line: RecognizerConnection) -> float | None:
-        if line.traits.keepalive_s is None or line.finishing:
-            return None
-        return line.last_sent_at + line.traits.keepalive_s
+    def stalled(self, connection: RecognizerConnection) -> None:
+        """The connection is given up since it says nothing."""
+        heartbeat_s = self._heartbeat_s(connection)
+        if heartbeat_s is None or connection.activity.audio_since_message_s < heartbeat_s:
+            self.caution *= 2
 
-    def fill_at(self, line: RecognizerConnection) -> float | None:
-        """When silence is sent so that an open utterance comes to its end."""
-        if not line.traits.needs_audio_to_end_turn or line.unsent or line.finishing:
-            return None
-        if self._telling.interim is None and not (self._telling.speaking and line.heard_text):
-            return None
-        return line.last_sent_at + FILL_AFTER_S
-
-    def overdue_at(self, line: RecognizerConnection) -> float | None:
-        """When the final of the open utterance is asked for, and then when it is given up."""
-        if self._telling.interim is None and not self.owes_flush(line):
-            return None
-        if line.unsent or self.draining:
-            return None
-        if line.finishing:
-            return None  # the time to close is the bound
-        if line.flush_sent_at is not None:
-            if line.traits.flush_is_answered:
-                return line.flush_sent_at + line.traits.final_within_s
-            return line.flush_sent_at + max(OVERDUE_FLUSH_S, self._config.finalize_s)
-        limit_s = self._config.overdue_s or line.traits.final_within_s
-        return max(line.last_loud_at, line.last_text_at) + limit_s
-
-    def stall_at(self, line: RecognizerConnection) -> float | None:
-        """When the line counts as stalled if nothing is heard till then; None: not to be said."""
-        traits, stall_s = line.traits, self._config.stall_s
-        times = []
-        if traits.heartbeat_s is not None:
-            heartbeat_s = max(stall_s, traits.heartbeat_s)
-            if line.unheard_s >= heartbeat_s:
-                times.append(line.last_heard_at + heartbeat_s)
-        if self.doubt <= DOUBT_MAX:
-            if line.loud_unheard_s >= stall_s * self.doubt:
-                times.append(line.last_heard_at + stall_s * self.doubt)
-            deaf_s = traits.deaf_after_s * self.doubt
-            if line.loud_untold_s >= deaf_s:
-                times.append(line.last_text_at + deaf_s)
-        return min(times) if times else None
-
-    def proven_by_speech(self, line: RecognizerConnection) -> bool:
-        """Whether it was loudness that made the line look stalled."""
-        heartbeat_s = line.traits.heartbeat_s
-        return heartbeat_s is None or line.unheard_s < max(self._config.stall_s, heartbeat_s)
-
-    def owes_flush(self, line: RecognizerConnection) -> bool:
-        """Whether a flush was met with silence although there was speech to tell of."""
-        at = line.flush_sent_at
-        return at is not None and line.last_heard_at <= at and self._spoke_untold(line)
-
-    def owes_end(self, line: RecognizerConnection) -> bool:
-        """Whether the last words have not come, and one provider more may be asked for them."""
-        if not line.finishing:  # it has not even taken all the audio
-            return self.owes_all()
-        if self.closed_again >= CLOSE_AGAIN_MAX:
+    def final_overdue(self, connection: RecognizerConnection) -> bool:
+        """The final did not come, though it was asked for. True: another provider may have it;
+        False: that was tried."""
+        if self._was_overdue:
+            self._was_overdue = False
             return False
-        return self._spoke_untold(line) or self._spoke_after_interim()
+        self._was_overdue = True
+        self._suspect(connection)
+        return True
 
-    def owes_all(self) -> bool:
-        """As `owes_end`, where there is no line that has heard everything."""
-        return self.closed_again < CLOSE_AGAIN_MAX and self._kept.speech() is not None
+    def asks_again(self, connection: RecognizerConnection) -> None:
+        """The last finals did not come, and the next provider is asked for them."""
+        self._closed_again += 1
+        self._suspect(connection)
 
-    def _spoke_untold(self, line: RecognizerConnection) -> bool:
-        return self.doubt <= DOUBT_MAX and line.loud_untold_s >= UNTOLD_S * self.doubt
+    def _suspect(self, connection: RecognizerConnection) -> None:
+        if not self._transcripts.is_open and self._has_untold_speech(connection):
+            self.caution *= 2
 
-    def _spoke_after_interim(self) -> bool:
+    # -- what is expected
+
+    def flush_answered_at(self, connection: RecognizerConnection) -> float | None:
+        """When a flush counts as answered: some providers say nothing where there is nothing."""
+        at = connection.flush_sent_at
+        if at is None or self._transcripts.is_open or self._flush_owes_words(connection):
+            return None
+        if connection.traits.flush_is_answered:
+            return at + connection.traits.final_within_s
+        return at + self._config.finalize_s
+
+    def keepalive_at(self, connection: RecognizerConnection) -> float | None:
+        """When a keepalive is due."""
+        keepalive_s = connection.traits.keepalive_s
+        return None if keepalive_s is None else connection.activity.last_sent_at + keepalive_s
+
+    def fill_at(self, connection: RecognizerConnection) -> float | None:
+        """When silence is sent so that the open utterance ends."""
+        if not connection.traits.needs_audio_to_end_turn:
+            return None
+        transcripts = self._transcripts
+        speaking = transcripts.speaking and connection.activity.has_text
+        if not transcripts.is_open and not speaking:
+            return None
+        return connection.activity.last_sent_at + FILL_AFTER_S
+
+    def overdue_at(self, connection: RecognizerConnection) -> float | None:
+        """When the final of the open utterance is asked for, and then when it is given up."""
+        if not self._transcripts.is_open and not self._flush_owes_words(connection):
+            return None
+        traits, at = connection.traits, connection.flush_sent_at
+        if at is None:
+            return connection.activity.last_speech_at + (
+                self._config.overdue_s or traits.final_within_s
+            )
+        if traits.flush_is_answered:
+            return at + traits.final_within_s
+        return at + max(OVERDUE_FLUSH_S, self._config.finalize_s)
+
+    def stall_at(self, connection: RecognizerConnection) -> float | None:
+        """When the connection counts as stalled if nothing is heard before."""
+        activity, stall_s = connection.activity, self._config.stall_s * self.caution
+        times = []
+        heartbeat_s = self._heartbeat_s(connection)
+        if heartbeat_s is not None and activity.audio_since_message_s >= heartbeat_s:
+            times.append(activity.last_heard_at + heartbeat_s)
+        if self.caution <= CAUTION_MAX:
+            if activity.speech_since_message_s >= stall_s:
+                times.append(activity.last_heard_at + stall_s)
+            deaf_s = connection.traits.deaf_after_s * self.caution
+            if activity.speech_since_text_s >= deaf_s:
+                times.append(activity.last_text_at + deaf_s)
+        return min(times, default=None)
+
+    def owes_last_words(self, connection: RecognizerConnection) -> bool:
+        """Whether the last words have not come, and another provider may be asked for them."""
+        if not connection.finishing:  # it has not even got all the audio
+            return self.may_ask_for_last_words()
+        if self._closed_again >= CLOSE_AGAIN_MAX:
+            return False
+        return self._has_untold_speech(connection) or self._speech_goes_past_interim()
+
+    def may_ask_for_last_words(self) -> bool:
+        """Whether there is speech without a final, and one more provider may be asked for it."""
+        return self._closed_again < CLOSE_AGAIN_MAX and self._buffer.speech() is not None
+
+    @property
+    def asked_again(self) -> bool:
+        """Whether a second provider was asked for the last finals."""
+        return self._closed_again > 0
+
+    def _heartbeat_s(self, connection: RecognizerConnection) -> float | None:
+        heartbeat_s = connection.traits.heartbeat_s
+        return None if heartbeat_s is None else max(self._config.stall_s, heartbeat_s)
+
+    def _flush_owes_words(self, connection: RecognizerConnection) -> bool:
+        """Whether a flush was met with silence although there was speech before it."""
+        return self._is_enough(connection.untold_at_flush_s)
+
+    def _has_untold_speech(self, connection: RecognizerConnection) -> bool:
+        return self._is_enough(connection.activity.speech_since_text_s)
+
+    def _is_enough(self, speech_s: float) -> bool:
+        """Whether so much speech without text means that words are missing."""
+        return self.caution <= CAUTION_MAX and speech_s >= WORDS_EXPECTED_S * self.caution
+
+    def _speech_goes_past_interim(self) -> bool:
         """Whether the text of the open utterance ends before the speech does."""
-        said, speech = self._telling.interim, self._kept.speech()
+        said, speech = self._transcripts.interim, self._buffer.speech()
         if said is None or speech is None:
             return False
-        return speech[1] / self._kept.rate - said.end >= UNTOLD_S
-
-    def doubted(self, line: RecognizerConnection) -> None:
-        """A line fails because of speech that brought no word: it may have been none."""
-        if self._telling.interim is None and self._spoke_untold(line):
-            self.doubt *= 2
+        return speech[1] / self._buffer.rate - said.end >= WORDS_EXPECTED_S

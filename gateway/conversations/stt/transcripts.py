@@ -1,4 +1,4 @@
-"""From what recognisers say to what the client is told: one clock, nothing twice, nothing empty."""
+"""From the providers' transcripts to the client's: one clock, no text twice, none empty. Pure."""
 
 from __future__ import annotations
 
@@ -11,31 +11,43 @@ from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.upstreams.stt import Transcript
 
 TRUSTED_S: Final = 4.0
-"""A provider that found no word in so much speech may be deaf: its empty finals are not believed,
+"""Speech without text after which an empty final is not believed: the provider may be deaf, so
 the audio is kept for the next one."""
 
-_TOLERANCE_S: Final = 0.02
+REPEATED_S_MAX: Final = 0.02
+"""How far the middle of a word may lie before the last final's end and still be a new word:
+rounding of the providers' times."""
 
 
 class TranscriptAssembler:
-    """What the client knows of the open utterance, and how far finals have come.
+    """The open utterance as the client knows it, and how far finals have come.
 
-    Each method returns the messages to send, in order.
+    Methods that take what a provider said return the messages for the client, in order.
     """
 
-    def __init__(self, kept: ReplayBuffer, session_id: str) -> None:
-        self._kept = kept
+    def __init__(self, buffer: ReplayBuffer, session_id: str) -> None:
+        self._buffer = buffer
         self._session_id = session_id
-        self.language: str | None = None
-        self.speaking = False  # the client has been told that somebody speaks
+        self.speaking = False  # the client knows that somebody speaks
         self.interim: OutgoingTranscript | None = None  # the last text of the open utterance
         self.final_until = 0.0  # seconds of the session that finals cover
-        self.finals = 0
+        self.finals = 0  # that the client got
+        self._language: str | None = None
         self._began: float | None = None  # where the open utterance began, if known
 
-    def speech_started(self, line: RecognizerConnection, at: float | None) -> list[str]:
+    @property
+    def is_open(self) -> bool:
+        """Whether an utterance has text and no final."""
+        return self.interim is not None
+
+    def set_language(self, language: str | None) -> None:
+        """The language of transcripts whose provider names none."""
+        self._language = language
+
+    def speech_started(self, connection: RecognizerConnection, at: float | None) -> list[str]:
+        """Somebody began to speak, at `at` of the connection's clock if that is known."""
         if at is not None and self.interim is None:
-            self._began = max(self.final_until, line.timeline.session_s(at))
+            self._began = max(self.final_until, connection.timeline.session_s(at))
         return self._start()
 
     def _start(self) -> list[str]:
@@ -44,18 +56,18 @@ class TranscriptAssembler:
         self.speaking = True
         return [protocol.simple("start_of_speech", self._session_id)]
 
-    def hypothesis(self, line: RecognizerConnection, heard: Transcript) -> list[str]:
+    def hypothesis(self, connection: RecognizerConnection, heard: Transcript) -> list[str]:
         """An interim."""
-        said = self._said(line, heard)
+        said = self._said(connection, heard)
         if not said.text or (self.interim is not None and said.text == self.interim.text):
             return []
         self.interim = said
         self.speaking = True  # the client derives it
         return [self._message("interim_transcript", said)]
 
-    def eager(self, line: RecognizerConnection, heard: Transcript) -> list[str]:
+    def eager(self, connection: RecognizerConnection, heard: Transcript) -> list[str]:
         """A preflight; the clients drop one before speech was signalled."""
-        said = self._said(line, heard)
+        said = self._said(connection, heard)
         if not said.text:
             return []
         started = self._start()
@@ -63,20 +75,21 @@ class TranscriptAssembler:
         return [*started, self._message("preflight_transcript", said)]
 
     def resumed(self) -> list[str]:
-        """The eager end was none: an interim makes the client drop its early reply."""
+        """The turn goes on: an interim makes the client drop the reply that it began early."""
         return [self._message("interim_transcript", self.interim)] if self.interim else []
 
-    def final(self, line: RecognizerConnection, heard: Transcript) -> list[str]:
-        said = self._said(line, heard)
-        covered = self._covered(line, heard, said)
+    def final(self, connection: RecognizerConnection, heard: Transcript) -> list[str]:
+        """A final, which ends the open utterance. With empty text it says that nothing was said."""
+        said = self._said(connection, heard)
+        covered = self._covered(connection, heard, said)
         if not said.text:
-            if line.loud_untold_s > TRUSTED_S:
+            if connection.activity.speech_since_text_s > TRUSTED_S:
                 covered = self.final_until
-            else:  # nothing was said, but somebody may just have begun to speak
-                rate = self._kept.rate
-                covered = min(covered, self._kept.onset_before(round(covered * rate)) / rate)
+            else:  # a sound that goes on may be the beginning of a word: it stays
+                rate = self._buffer.rate
+                covered = min(covered, self._buffer.onset_before(round(covered * rate)) / rate)
         self.final_until = max(self.final_until, covered)
-        self._kept.forget(self.final_until)
+        self._buffer.forget(self.final_until)
         self._close()
         if not said.text:
             return []
@@ -84,18 +97,18 @@ class TranscriptAssembler:
         return [self._message("final_transcript", said)]
 
     def settle(self) -> list[str]:
-        """No final will come: the last text of the open utterance has to do for it."""
+        """No final will come: the last interim is passed on as one."""
         said = self.interim
         if said is None:
             return []
         self.final_until = max(self.final_until, said.end)
-        self._kept.forget(self.final_until)
+        self._buffer.forget(self.final_until)
         self._close()
         self.finals += 1
         return [self._message("final_transcript", said)]
 
-    def nothing(self) -> None:
-        """The open utterance came to nothing."""
+    def discard(self) -> None:
+        """The open utterance ended without a final."""
         self._close()
 
     def _close(self) -> None:
@@ -106,17 +119,19 @@ class TranscriptAssembler:
     def _message(self, kind: str, said: OutgoingTranscript) -> str:
         return protocol.transcript(kind, said, self._session_id)
 
-    def _said(self, line: RecognizerConnection, heard: Transcript) -> OutgoingTranscript:
-        on_session = line.timeline.session_s
+    def _said(self, connection: RecognizerConnection, heard: Transcript) -> OutgoingTranscript:
+        on_session = connection.timeline.session_s
         text = heard.text.strip()
         words = tuple(
             (word.text, on_session(word.start), on_session(word.end), word.confidence, word.speaker)
             for word in heard.words
         )
-        if words and line.number > 1:
-            # a replay begins at a quiet place near the last final: what lies before was told
+        if words and connection.number > 1:
+            # a replay begins a little before the last final's end: words from there were told
             fresh = tuple(
-                word for word in words if (word[1] + word[2]) / 2 >= self.final_until - _TOLERANCE_S
+                word
+                for word in words
+                if (word[1] + word[2]) / 2 >= self.final_until - REPEATED_S_MAX
             )
             if len(fresh) < len(words):
                 words = fresh
@@ -124,12 +139,12 @@ class TranscriptAssembler:
         if words:
             start, end = words[0][1], max(words[0][1], words[-1][2])
         else:
-            start, end = self._span(line, heard)
+            start, end = self._span(connection, heard)
         return OutgoingTranscript(
             text=text,
             start=start,
             end=end,
-            language=heard.language or self.language,
+            language=heard.language or self._language,
             confidence=heard.confidence,
             words=words,
             speaker=heard.speaker,
@@ -137,10 +152,10 @@ class TranscriptAssembler:
             extra=heard.extra,
         )
 
-    def _span(self, line: RecognizerConnection, heard: Transcript) -> tuple[float, float]:
+    def _span(self, connection: RecognizerConnection, heard: Transcript) -> tuple[float, float]:
         """Where a transcript without words begins and ends."""
-        on_session = line.timeline.session_s
-        sent = line.sent_s()
+        on_session = connection.timeline.session_s
+        sent = connection.sent_s
         if heard.start is not None and heard.end is not None:
             start = on_session(heard.start)
             return start, max(start, on_session(heard.end))
@@ -148,23 +163,23 @@ class TranscriptAssembler:
             self._began = on_session(heard.start)
         speech = None
         if self._began is None or heard.end is None:
-            speech = self._kept.speech()
+            speech = self._buffer.speech()
         if self._began is None:
-            self._began = speech[0] / self._kept.rate if speech else self.final_until
+            self._began = speech[0] / self._buffer.rate if speech else self.final_until
         start = min(max(self._began, self.final_until), sent)
         if heard.end is not None:
             end = on_session(heard.end)
         else:
-            end = min(speech[1] / self._kept.rate, sent) if speech else sent
+            end = min(speech[1] / self._buffer.rate, sent) if speech else sent
         return start, max(start, end)
 
     def _covered(
-        self, line: RecognizerConnection, heard: Transcript, said: OutgoingTranscript
+        self, connection: RecognizerConnection, heard: Transcript, said: OutgoingTranscript
     ) -> float:
-        """How far the audio is done with after this final."""
-        sent = line.sent_s()
+        """Up to where this final covers the session's audio, in seconds."""
+        sent = connection.sent_s
         if heard.end is not None:
-            return min(line.timeline.session_s(heard.end), sent)
+            return min(connection.timeline.session_s(heard.end), sent)
         if said.words:
             return min(said.end, sent)
-        return self._kept.pause_before(line.sent_until) / self._kept.rate
+        return self._buffer.pause_before(connection.sent_until) / self._buffer.rate

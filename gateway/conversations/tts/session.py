@@ -706,7 +706,7 @@ class TtsSession:
         config = self._config
         # who has no successor is waited for: asking the same one again would begin anew
         failover = utterance.segments[0].failover
-        alone = self._hedge is None and not failover.others(synthesis.attempt)
+        alone = self._hedge is None and not failover.has_others(synthesis.attempt)
         if not synthesis.sent and synthesis.heard_at == synthesis.began:
             wait_s = config.last_audio_timeout_s if alone else config.first_audio_timeout_s
             return max(synthesis.waits_since, self._unblocked_at) + wait_s

@@ -14,9 +14,8 @@ def kept(*parts: bytes, seconds_max: float = 30.0) -> ReplayBuffer:
 
 
 def test_a_long_frame_is_split() -> None:
-    audio = ReplayBuffer(RATE, 30.0)
+    audio = kept(tone(0.25))
 
-    assert audio.add(tone(0.25)) == 3
     assert [chunk.samples for chunk in audio.chunks] == [1600, 1600, 800]
     assert audio.end == 4000
 
@@ -63,11 +62,21 @@ def test_the_pause_before_a_moment_is_found() -> None:
     assert kept(*[TONE] * 8).pause_before(6400) == 6400
 
 
-def test_the_length_of_what_is_unsent_is_counted_from_the_end() -> None:
+def test_what_is_kept_from_a_sample_on_is_found_and_measured() -> None:
     audio = kept(*[TONE] * 10)
 
-    assert audio.seconds_of(4) == 0.2
-    assert audio.seconds_of(0) == 0.0
+    assert audio.seconds_from(6 * 800) == 0.2
+    assert [chunk.start for chunk in audio.since(8 * 800)] == [6400, 7200]
+    assert audio.seconds_from(audio.end) == 0.0
+    assert audio.since(audio.end) == []
+
+
+def test_of_what_is_no_longer_kept_nothing_is_found() -> None:
+    audio = kept(*[TONE] * 200, seconds_max=5.0)
+
+    assert audio.seconds_from(0) == audio.seconds == 5.0
+    assert len(audio.since(0)) == 100
+    assert audio.end_s == 10.0
 
 
 def test_a_sound_that_goes_on_is_known_by_where_it_began() -> None:

@@ -1,0 +1,85 @@
+"""Audio in the form that a provider takes: sample rate, size of messages, pace. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.audio.pcm import BYTES_PER_SAMPLE
+from gateway.audio.resample import Resampler
+from gateway.upstreams.stt import Capabilities
+
+BURST_S: Final = 0.5
+"""Audio that may be ahead of the provider's greatest rate: clients send unevenly."""
+
+CREDIT_S: Final = 2.0
+"""Longest gap in the audio that may be made up for at once. A network that holds frames back
+delivers them together, and that is no faster than real time."""
+
+
+class AudioFormat:
+    """Resamples, merges pieces that are too short and splits those that are too long.
+
+    s16le mono in at `rate`, out at `rate_out`, in pieces from `frame_s_min` to `frame_s_max`.
+    """
+
+    __slots__ = ("_bytes_max", "_bytes_min", "_held", "_rate", "_rate_out", "_resampler")
+
+    def __init__(self, capabilities: Capabilities, rate: int, rate_out: int) -> None:
+        self._rate = rate
+        self._rate_out = rate_out
+        self._resampler = Resampler(rate, rate_out) if rate_out != rate else None
+        self._bytes_min = int(capabilities.frame_s_min * rate_out) * BYTES_PER_SAMPLE
+        self._bytes_max = int(capabilities.frame_s_max * rate_out) * BYTES_PER_SAMPLE
+        self._held = b""  # shorter than the shortest piece
+
+    def pieces(self, pcm: bytes) -> Sequence[bytes]:
+        """What can be sent with `pcm`; a rest that is too short waits for the next call."""
+        if self._resampler is not None:
+            pcm = self._resampler.feed(pcm)
+        if self._held:
+            pcm, self._held = self._held + pcm, b""
+        if not pcm:
+            return ()
+        if len(pcm) < self._bytes_min:
+            self._held = pcm
+            return ()
+        size = self._bytes_max
+        if len(pcm) <= size:
+            return (pcm,)
+        pieces = [pcm[at : at + size] for at in range(0, len(pcm), size)]
+        if len(pieces[-1]) < self._bytes_min:
+            self._held = pieces.pop()
+        return pieces
+
+    def rest(self) -> tuple[bytes, int] | None:
+        """What waits, padded with silence to the shortest piece; the padding in samples at the
+        rate of the input. None: nothing waits."""
+        if not self._held:
+            return None
+        padding = (self._bytes_min - len(self._held)) // BYTES_PER_SAMPLE
+        piece, self._held = self._held.ljust(self._bytes_min, b"\0"), b""
+        return piece, padding * self._rate // self._rate_out
+
+
+class Pacer:
+    """Holds audio back that would be sent faster than `rate` times real time."""
+
+    __slots__ = ("_done_at", "_paced", "_rate", "next_at")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._paced = rate != float("inf")
+        self.start(now)
+
+    def start(self, now: float) -> None:
+        """Nothing has been sent so far."""
+        self._done_at = now  # when the audio sent so far would be over at the greatest rate
+        self.next_at = now - BURST_S if self._paced else 0.0
+        """When the next audio may be sent."""
+
+    def sent(self, seconds: float, now: float) -> None:
+        """So much audio was sent."""
+        if self._paced:
+            self._done_at = max(self._done_at, now - CREDIT_S) + seconds / self._rate
+            self.next_at = self._done_at - BURST_S

@@ -1,0 +1,185 @@
+"""Which connection is in use, and what follows a failure: what no other test of a session shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.conversations.stt.handover import POLICY
+from gateway.conversations.stt.recognition import CLOSING_S_MAX
+from gateway.settings.stt import SttConfig
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.stt import (
+    Capabilities,
+    Ended,
+    Expiring,
+    FinalTranscript,
+    Finish,
+    Flushed,
+    KeepAlive,
+    NotUpdated,
+    Ready,
+    Transcript,
+)
+from tests.conversations.stt.play import ACME, HUSH, Play, final, interim
+
+GERMAN = {"type": "session.update", "settings": {"language": "de"}}
+NO_RETRIES = {"retries": 0}
+
+
+def test_the_provider_after_which_no_other_comes_is_followed_by_the_first_again() -> None:
+    play = Play(connection=NO_RETRIES)
+    play.say(play.create)
+    play.fail()
+    play.accept()
+    play.speak(0.5)
+    play.hear(final("Served.", 0, 0.5))
+    play.speak(0.5)
+    play.fail(Kind.TIMEOUT)
+
+    assert play.providers == ["acme", "zeus", "acme"]
+    assert play.ended is None
+
+
+@pytest.mark.parametrize("kind", [Kind.INTERNAL, Kind.BAD_REQUEST])
+def test_no_failure_of_one_provider_ends_a_session_that_has_another(kind: Kind) -> None:
+    play = Play(connection=NO_RETRIES)
+    play.say(play.create)
+    play.fail(kind)
+
+    assert play.providers == ["acme", "zeus"]
+    assert play.types() == ["session.created"]
+
+
+def test_settings_that_wait_for_a_calm_moment_are_used_at_once_after_a_failure() -> None:
+    play = Play(plan=(ACME,)).started()
+    play.speak(1.0)
+    play.hear(interim("hello"))
+    play.say(GERMAN)
+    play.fail(number=2)  # the successor is not there either: it is looked for without haste
+    play.close_upstream(1011, number=1)
+    play.accept()
+    play.hush(2.0)
+
+    assert len(play.opened) == 3
+    play.hear(FinalTranscript(Transcript("Hallo.")))
+    assert play.of("final_transcript")[-1]["language"] == "de"
+
+
+def test_a_change_that_no_provider_takes_is_given_up_and_the_old_connection_serves_on() -> None:
+    play = Play(plan=(ACME,)).started()
+    play.hush(1.0)
+    play.say(GERMAN)
+    for _ in range(20):
+        if len(play.opened) > 1 and play.opened[-1].number not in play.dropped:
+            play.fail(Kind.UNREACHABLE)
+        play.hush(POLICY.backoff_max_s)
+
+    assert len(play.opened) == 1 + POLICY.rounds
+    play.speak(0.5)
+    play.hear(final("Still here."), number=1)
+    assert play.finals() == ["Still here."]
+
+
+def test_a_successor_that_waits_is_kept_alive_and_replaced_if_it_ends() -> None:
+    play = Play(traits=Capabilities(replay_rate=float("inf"), keepalive_s=4.0)).started()
+    play.speak(1.0)
+    play.hear(interim("I am"), Expiring(30.0))
+    play.accept(2)
+    for _ in range(10):
+        play.speak(1.0)
+        play.hear(interim(f"I am still {play.now}"), number=1)
+    assert play.asked(KeepAlive, 2) == 2
+
+    play.hear(Ended(), number=2)
+    assert len(play.opened) == 3
+    assert 1 not in play.dropped
+
+
+def test_a_notice_that_the_connection_expires_does_not_disturb_a_successor() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hear(interim("hello"), NotUpdated(), Expiring(10.0))
+
+    assert len(play.opened) == 2
+    assert play.dropped == []
+
+
+def test_words_of_the_successor_come_after_the_last_ones_of_the_old_connection() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hear(interim("one"), Expiring(2.0))
+    play.accept(2)
+    play.speak(1.0)
+    assert play.asked(Finish, 1) == 1
+
+    play.speak(1.0)
+    play.hear(final("two", 0, 0.5), number=2)
+    assert play.finals() == []
+    play.hear(final("one", 0, 1.0), Ended(), number=1)
+    assert play.finals() == ["one", "two"]
+
+
+def test_a_finalize_before_a_handover_is_answered_when_the_old_connection_is_through() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hear(interim("one"), Expiring(2.0))
+    play.accept(2)
+    play.say({"type": "session.finalize"})
+    play.speak(1.0)
+    assert "session.finalized" not in play.types()
+
+    play.hear(final("one", 0, 1.0), Ended(), number=1)
+    assert play.types()[-2:] == ["final_transcript", "session.finalized"]
+
+
+def test_speech_after_a_flush_over_silence_is_not_held_against_the_provider() -> None:
+    play = Play().started()
+    play.hush(1.0)
+    play.say({"type": "session.finalize"})
+    play.speak(3.0)
+
+    assert play.types().count("session.finalized") == 1
+    assert play.providers == ["acme"]
+
+
+def test_a_client_that_is_held_back_is_not_taken_for_muted() -> None:
+    config = SttConfig(replay_s=10, stall_s=60)
+    play = Play(traits=Capabilities(replay_rate=1.0), config=config).started()
+    while not play.paused:
+        play.audio(HUSH)
+    play.wait(5.5)
+    play.audio(HUSH)  # what was under way when it was paused
+    while not play.paused:
+        play.audio(HUSH)
+    play.close_upstream()
+
+    assert len(play.opened) == 2
+
+
+def test_an_end_that_nobody_helps_with_comes_after_the_clients_longest_wait() -> None:
+    play = Play(traits=Capabilities(replay_rate=1.0), connection={"retries": 10}).started()
+    play.speak(5.0)
+    play.hear(interim("good", 0.1, 0.4))
+    play.say({"type": "session.close"})
+    began = play.now
+    while play.ended is None:
+        play.wait(0.5)
+        assert play.now - began <= CLOSING_S_MAX + 1.0
+
+    assert play.finals() == ["good"]
+    assert play.types()[-1] == "session.closed"
+
+
+def test_a_provider_that_ends_before_it_was_asked_to_is_no_end_of_the_last_words() -> None:
+    play = Play(traits=Capabilities(replay_rate=float("inf"), sends_ready=True))
+    play.say(play.create)
+    play.accept()
+    play.speak(0.5)
+    play.say({"type": "session.close"})
+    play.hear(Ended())
+    play.accept()
+    play.hear(Ready())
+    play.hear(final("bye", 0, 0.5), Flushed(), Ended())
+
+    assert play.providers == ["acme", "zeus"]
+    assert play.finals() == ["bye"]
