@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 PROCESSES_MIN, PROCESSES_MAX = 8, 16
-LESS_URGENT = 10  # what is added to the niceness of all but the calm process
+LESS_URGENT = 5  # what is added to the niceness of all but the calm process
 NICENESS = os.nice(0)
 
 CALM = (
