@@ -77,11 +77,15 @@ def running(
 ) -> Iterator[Server]:
     """Start with a configuration (YAML) or with environment variables alone; stop at the end.
 
-    `keys:` is added to the configuration; without one the pair stands in the environment.
+    `keys:` is added to the configuration; without one the pair stands in the environment. A server
+    that is given no environment finds no fetched models either: a recogniser of its own would be
+    loaded by each of them, for seconds.
     """
     api_key, api_secret = "APItest" + secrets.token_hex(4), secrets.token_hex(24)
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    variables = {**kept, **(environment or {})}
+    if environment is None:
+        environment = {"PARLEY_CACHE": str(folder / "no-models")}
+    variables = {**kept, **environment}
     command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"]
     if config is None:
         variables |= {"LIVEKIT_API_KEY": api_key, "LIVEKIT_API_SECRET": api_secret}
