@@ -77,7 +77,10 @@ class ClusterSessionCounts:
             self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
         loop = asyncio.get_running_loop()
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        # redis-py may lose a cancellation (it uses wait_for, which does so before Python 3.12)
+        while not task.cancelling():
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     await self.beat()

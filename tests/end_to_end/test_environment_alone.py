@@ -21,8 +21,13 @@ def openai() -> Iterator[FakeOpenAI]:
 
 @pytest.fixture(scope="module")
 def server(openai: FakeOpenAI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    environment = {"OPENAI_API_KEY": "key-of-openai", "OPENAI_BASE_URL": openai.base_url}
-    with running(tmp_path_factory.mktemp("gateway"), environment=environment) as started:
+    folder = tmp_path_factory.mktemp("gateway")
+    environment = {
+        "OPENAI_API_KEY": "key-of-openai",
+        "OPENAI_BASE_URL": openai.base_url,
+        "PARLEY_CACHE": str(folder / "no-models"),
+    }
+    with running(folder, environment=environment) as started:
         yield started
 
 

@@ -50,7 +50,7 @@ def fakes() -> Iterator[dict[str, FakeDeepgram]]:
 def stt_server(
     fakes: dict[str, FakeDeepgram], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    lines = ["log: {format: console}", "stt: {stall_s: 2, overdue_s: 1}", "providers:"]
+    lines = ["log: {format: console}", "stt: {stall_s: 4, overdue_s: 3}", "providers:"]
     for name, fake in fakes.items():
         lines.append(f"  {name}: {{type: deepgram, base_url: '{fake.url}', api_key: {KEY}}}")
     lines.append("models:")
@@ -79,7 +79,7 @@ def told(client: Client, stt_server: Server, recording: Path) -> dict[str, list[
     """A session with each model, all of them at the same time: its name -> events."""
     asked = [f"--model=deepgram/{name}" for name in FAILURES]
     events = client.drive(
-        "drive_stt", str(recording), *asked, "--language", "en", "--patience-s", "30",
+        "drive_stt", str(recording), *asked, "--language", "en", "--patience-s", "60",
         environment=stt_server.agent_environment(),
     )  # fmt: skip
     return {

@@ -59,7 +59,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def server(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """For each scenario an account of its own; behind each a good Deepgram."""
-    lines = ["log: {format: console}", "stt: {stall_s: 1.5, overdue_s: 1.5}", "providers:"]
+    lines = ["log: {format: console}", "stt: {stall_s: 4, overdue_s: 4}", "providers:"]
     models = ["models:"]
     kind, path, served = FAKES[name]
     with ExitStack() as stack:

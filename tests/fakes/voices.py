@@ -60,6 +60,27 @@ def words(text: str, rate: int = 24000) -> list[Word]:
     return found
 
 
+def sounds(audio: bytes, rate: int = 24000) -> list[bytes]:
+    """What is heard between pauses: the words, however long somebody waited between them."""
+    samples = np.frombuffer(audio, np.int16)
+    loud = np.flatnonzero(samples)
+    if not len(loud):
+        return []
+    breaks = np.flatnonzero(np.diff(loud) > GAP_S * rate / 2)
+    firsts, lasts = [0, *(breaks + 1)], [*breaks, len(loud) - 1]
+    return [
+        samples[loud[first] : loud[last] + 1].tobytes()
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
+
+
+def times_said(text: str, audio: bytes) -> int:
+    """How often all words of `text` stand in `audio` one after the other, whatever the pauses."""
+    heard, wanted = sounds(audio), sounds(render(text))
+    starts = range(len(heard) - len(wanted) + 1)
+    return sum(heard[start : start + len(wanted)] == wanted for start in starts)
+
+
 @dataclass(frozen=True)
 class Piece:
     """Audio, and the words that begin in it (seconds since the text's first sample)."""

@@ -1,6 +1,7 @@
 """A limit of sessions holds over several processes, and a dead one frees its places."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -55,6 +56,25 @@ async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.R
     await until(lambda: first.elsewhere("k") == 0)
     await first.close()
     await dead._redis.aclose()
+
+
+async def test_a_cancellation_that_the_stores_client_loses_still_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    begun = asyncio.Event()
+
+    async def beat(self: ClusterSessionCounts) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr(ClusterSessionCounts, "beat", beat)
+    monkeypatch.setattr(cluster_sessions, "TIMEOUT_S", 3600)
+    held = ClusterSessionCounts("redis://127.0.0.1:1", "d", Counter())
+    held.start()
+    async with asyncio.timeout(60):
+        await begun.wait()
+        await held.close()
 
 
 async def test_without_a_store_each_process_counts_for_itself(tmp_path):

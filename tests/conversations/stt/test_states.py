@@ -354,7 +354,7 @@ def test_a_provider_that_hangs_up_after_finish_has_ended_and_before_it_has_faile
     assert desk.asked == ["end"]
     early = Desk(*[TONE] * 40)
     early.enter(Closing(early, ready(PACED)), 0.0)
-    early.state.closed(1000, "", 0.1)
+    early.state.closed(1000, "", 0.1)  # type: ignore[attr-defined]
     assert early.asked == [Kind.CONNECTION_LOST]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -185,6 +186,19 @@ SDKS: dict[str, Callable[[str, str, bytes, int], Any]] = {
 }
 
 
+PACKAGES = {
+    "speechmatics-rt": "speechmatics.rt",
+    "openai-realtime": "openai.resources.realtime",
+    "google": "google.genai.types",
+}
+
+
+def imported(name: str) -> None:
+    """Import what a client needs: it takes seconds, in which the others would hear nothing."""
+    importlib.import_module("livekit.rtc")
+    importlib.import_module(PACKAGES.get(name, f"livekit.plugins.{name.partition('-')[0]}"))
+
+
 async def hear(name: str, base: str, key: str, wav: str) -> None:
     _client.set(name)
     samples, rate = read_wave(wav)
@@ -204,6 +218,8 @@ async def main() -> None:
         "--client", dest="clients", nargs=3, action="append", metavar=("NAME", "BASE", "WAV")
     )
     options = parser.parse_args()
+    for name, _, _ in options.clients:
+        imported(name)
     await asyncio.gather(
         *(hear(name, base, options.key, wav) for name, base, wav in options.clients)
     )

@@ -5,12 +5,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from events import error_fields, http_session, run, say
+
+SDKS = {
+    "deepgram-sdk": ("deepgram", "deepgram.environment", "deepgram.speak.v1.types"),
+    "fishaudio-sdk": ("fishaudio", "fishaudio.types"),
+}
+
+
+def imported(client: str) -> None:
+    """Import what a client needs: it takes seconds, in which the others would hear nothing."""
+    for name in SDKS.get(client, (f"livekit.plugins.{client}",)):
+        importlib.import_module(name)
 
 
 def arguments() -> argparse.Namespace:
@@ -138,6 +150,8 @@ async def speak(client: str, base: str, out: Path, sentences: list[str]) -> None
 async def main() -> None:
     options = arguments()
     os.environ.setdefault("LIVEKIT_URL", "ws://127.0.0.1:1")
+    for client, _, _ in options.clients:
+        imported(client)
     async with http_session():
         await asyncio.gather(
             *(
