@@ -96,4 +96,5 @@ PROVIDER = Provider(
     key_variable="AZURE_OPENAI_API_KEY",
     settings=Settings,
     chat=chat,
+    listed=(),  # it lists models; ours are names of deployments
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gateway.settings.section import Section
 
@@ -20,6 +20,14 @@ class ServerConfig(Section):
     """After SIGTERM: how long open sessions may go on before they are closed."""
     token_leeway_s: float = Field(10.0, ge=0, le=300)
     """Clock skew allowed on a token's `nbf` and `exp`."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        # an empty one would listen on every address
+        if not host or any(char.isspace() or not char.isprintable() for char in host):
+            raise ValueError("expected an address or a host name, such as 0.0.0.0 or 127.0.0.1")
+        return host
 
 
 class LimitsConfig(Section):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
@@ -18,8 +18,10 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from gateway import providers
+from gateway.settings import urls
 from gateway.settings.section import Section
 from gateway.upstreams.chat import ChatUpstream
+from gateway.upstreams.dial import Dial
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
@@ -41,14 +43,20 @@ class ProviderSettings(Section):
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Further headers sent with every request."""
     models: list[str] = Field(default_factory=list)
-    """Names it is known to serve as `<provider>/<name>`, for `/models` and `gateway models`."""
+    """Names it is known to serve as `<provider>/<name>`, for `/models` and `gateway models`. Where
+    it has several modalities, one that sounds like a recogniser (whisper, ...) or a voice (kokoro,
+    tts, ...) is listed as that, every other one for chat."""
 
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://", "ws://", "wss://")):
-            raise ValueError("expected a URL that starts with http:// or https://")
+        if value is not None and (wrong := urls.problem(value, urls.UPSTREAM_SCHEMES, query=False)):
+            raise ValueError(wrong)
         return value
+
+    def named_for(self, modality: Modality) -> Iterable[str]:
+        """Names of models that further options of the vendor's give for one modality."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,12 @@ class Provider:
     stt_models: Mapping[str, str] = field(default_factory=dict)
     tts: Callable[[Account], TtsUpstream] | None = None
     tts_models: Mapping[str, str] = field(default_factory=dict)
+    listing: Callable[[Account], Dial] | None = None
+    """The request for its list of models, for a vendor without chat (`ChatUpstream.warm`)."""
+    listed: tuple[Modality, ...] = ("chat",)
+    """For which modalities that list is complete."""
+    lacks: Callable[[ProviderSettings], Sequence[tuple[str, str]]] | None = None
+    """Of an engine of ours: option that names what is not there (or "") and what to do."""
 
     def serves(self, conversation: Modality) -> bool:
         """Whether it has an adapter for this conversation."""

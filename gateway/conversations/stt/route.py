@@ -34,6 +34,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
+from gateway.upstreams.listing import named_models
 from gateway.upstreams.provider import find
 from gateway.upstreams.stt import LocalTarget, SttUpstream
 
@@ -78,7 +79,7 @@ class SttEndpoint:
             if vendor.stt is None:
                 continue
             self._upstreams[name] = vendor.stt(account)
-            models = [f"{name}/{model}" for model in account.settings.models]
+            models = [f"{name}/{model}" for model in named_models(account, "stt")]
             models += vendor.models("stt")
             if vendor.available is None:
                 automatic += models[:1]

@@ -16,4 +16,5 @@ PROVIDER = Provider(
         "groq/whisper-large-v3-turbo": "whisper-large-v3-turbo",
         "groq/whisper-large-v3": "whisper-large-v3",
     },
+    listed=("chat", "stt"),
 )

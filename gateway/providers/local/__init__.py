@@ -1,6 +1,7 @@
 """Models that run inside or beside this server: no key, no network."""
 
 from gateway.providers.local.chat import SMOLLM2, LocalChat, can_chat, packaged_model
+from gateway.providers.local.lacks import lacks
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.stt import WHISPER_BASE, LocalStt, can_transcribe
 from gateway.providers.local.tts import LocalVoice, can_speak
@@ -17,7 +18,10 @@ PROVIDER = Provider(
     # a demo model: 135M parameters
     chat_models={f"local/{SMOLLM2}": SMOLLM2} if can_chat() and packaged_model() else {},
     stt=LocalStt,
-    stt_models={"local/whisper": WHISPER_BASE},
+    # listed only where they can serve
+    stt_models={"local/whisper": WHISPER_BASE} if can_transcribe() else {},
     tts=LocalVoice,
-    tts_models={"local": "kokoro", "local/kokoro": "kokoro"},
+    tts_models={"local": "kokoro", "local/kokoro": "kokoro"} if can_speak() else {},
+    listed=(),
+    lacks=lacks,
 )

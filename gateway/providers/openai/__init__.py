@@ -31,4 +31,5 @@ PROVIDER = Provider(
     },
     tts=partial(OpenAISpeech, voice="alloy"),
     tts_models={f"openai/{name}": name for name in _TTS_MODELS},
+    listed=("chat", "stt", "tts"),
 )
