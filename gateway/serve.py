@@ -33,8 +33,7 @@ answer them on pooled sockets."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket whose connections have TCP keepalive. Raises OSError, or
-    UnicodeError for what can be no host name."""
+    """A listening socket whose connections have TCP keepalive. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -44,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
         for option, value in _TCP_KEEPALIVE:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         sock.bind((host, port))
-    except (OSError, UnicodeError):  # a name that cannot be looked up at all
+    except OSError:
         sock.close()
         raise
     return sock

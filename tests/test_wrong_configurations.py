@@ -62,7 +62,7 @@ WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
     "a secret as a tag": (f"keys:\n  A: !{SECRET}", ("line 2", "needs quotes")),
     "a mapping as a key": ("? {a: 1}\n: 2", ("expected a name before the colon",)),
     "no key": (": 2", ("not valid YAML in line 1",)),
-    "deep": ("[" * 400, ("nested too deeply",)),
+    "deep": ("[" * 3000, ("nested too deeply",)),
     "deep mappings": ("\n".join(" " * i + "a:" for i in range(60)), ("nested too deeply",)),
     "laughs": (
         "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
@@ -363,6 +363,7 @@ WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
         "usage: {url: 'postgresql://x:99999/db'}",
         ("usage.url: expected a port from 1 to 65535",),
     ),
+    "a host that is none": ("server: {host: a..b}", ("server.host: expected an address or",)),
     "no host to listen on": (
         "server: {host: ''}",
         ("server.host: expected an address or a host name",),

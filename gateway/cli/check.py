@@ -155,9 +155,8 @@ def _host(config: Config, outcome: Outcome) -> None:
         family, kind, _, _, address = addresses[0]
         with socket.socket(family, kind) as probe:
             probe.bind((address[0], 0))
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a host name"
-        outcome.add("server.host", "failed", f"cannot listen on {host!r}: {reason}")
+    except OSError as error:
+        outcome.add("server.host", "failed", f"cannot listen on {host!r}: {error.strerror}")
 
 
 def _bargein(config: Config, outcome: Outcome) -> None:

@@ -19,6 +19,7 @@ from gateway import __version__
 from gateway.cli import check
 from gateway.config import KEY_VARIABLES, Config, ConfigError, load, load_with_warnings
 from gateway.server import auth
+from gateway.settings.server import host_problem
 from gateway.telemetry import log
 
 EXIT_USAGE = 2
@@ -187,8 +188,8 @@ def _port(text: str) -> int:
 
 
 def _host(text: str) -> str:
-    if not text.strip():  # it would be every address
-        raise argparse.ArgumentTypeError("expected an address such as 127.0.0.1, not nothing")
+    if wrong := host_problem(text):
+        raise argparse.ArgumentTypeError(f"{wrong}, not {text[:64]!r}")
     return text
 
 
@@ -221,8 +222,8 @@ def _serve(args: argparse.Namespace) -> int:
 
     try:
         sock = listen(host, port)
-    except (OSError, UnicodeError) as error:
-        print(f"cannot listen on {host} port {port}: {_reason(error)}", file=sys.stderr)
+    except OSError as error:
+        print(f"cannot listen on {host} port {port}: {error.strerror}", file=sys.stderr)
         return EXIT_USAGE
     if args.dev:
         _print_dev(config, sock.getsockname()[1])
@@ -233,10 +234,6 @@ def _serve(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             return EXIT_USAGE
     return 0
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or "not a host name"
 
 
 def _for_trying(config: Config) -> Config:

@@ -9,6 +9,16 @@ from pydantic import Field, field_validator
 from gateway.settings.section import Section
 
 
+def host_problem(host: str) -> str:
+    """What is wrong with an address or host name to listen on; "" if nothing is."""
+    try:
+        # an empty one would listen on every address
+        good = host.isprintable() and not any(map(str.isspace, host)) and host.encode("idna")
+    except UnicodeError:
+        good = False
+    return "" if good else "expected an address or a host name, such as 0.0.0.0 or 127.0.0.1"
+
+
 class ServerConfig(Section):
     """Where and how the server listens."""
 
@@ -24,9 +34,8 @@ class ServerConfig(Section):
     @field_validator("host")
     @classmethod
     def _is_a_host(cls, host: str) -> str:
-        # an empty one would listen on every address
-        if not host or any(char.isspace() or not char.isprintable() for char in host):
-            raise ValueError("expected an address or a host name, such as 0.0.0.0 or 127.0.0.1")
+        if wrong := host_problem(host):
+            raise ValueError(wrong)
         return host
 
 
