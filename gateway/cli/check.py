@@ -225,9 +225,12 @@ async def _usage(config: Config, outcome: Outcome, store_s: float) -> None:
     url = config.usage.url.get_secret_value() if config.usage.url else ""
     spill = Path(config.usage.spill) if config.usage.spill else state_folder() / "spill"
     _folder("usage.spill", spill.parent, outcome, quiet=True)
-    if not url.startswith("postgres"):
+    if url.startswith("postgres"):
+        place = shown(url).partition("?")[0]
+    else:
         path = url.removeprefix("sqlite:").removeprefix("//")
         file = Path(path) if path else state_folder() / "usage.db"
+        place = f"sqlite:{file}"
         if not file.exists():
             # not made here: it would belong to whoever runs this command
             _folder("usage", file.parent, outcome, what=f"{file} will be made")
@@ -241,19 +244,12 @@ async def _usage(config: Config, outcome: Outcome, store_s: float) -> None:
             finally:
                 await store.close()
     except TimeoutError:
-        outcome.add("usage", "failed", f"{_place(url)} does not answer within {store_s:g} s")
+        outcome.add("usage", "failed", f"{place} does not answer within {store_s:g} s")
     except (StoreError, OSError, ValueError) as error:
-        outcome.add("usage", "failed", f"{_place(url)} cannot be written: {error}")
+        outcome.add("usage", "failed", f"{place} cannot be written: {error}")
     else:
         took_ms = 1000 * (time.monotonic() - started)
-        outcome.add("usage", "ok", f"{_place(url)} can be written ({took_ms:.0f} ms)")
-
-
-def _place(url: str) -> str:
-    """A store as it may be shown."""
-    if not url:
-        return "the SQLite file"
-    return url if url.startswith("sqlite:") else shown(url).partition("?")[0]
+        outcome.add("usage", "ok", f"{place} can be written ({took_ms:.0f} ms)")
 
 
 async def _redis(config: Config, outcome: Outcome, store_s: float) -> None:

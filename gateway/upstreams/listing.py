@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -42,13 +43,18 @@ def named_models(account: Account, modality: Modality) -> tuple[str, ...]:
 def modalities_of_name(name: str) -> frozenset[Modality]:
     """For what a name stands in the catalogue of any vendor, configured or not; none if it is
     in no catalogue."""
-    every: tuple[Modality, ...] = ("chat", "stt", "tts")
-    return frozenset(
-        modality
-        for modality in every
-        for type_name in type_names()
-        if name in find(type_name).models(modality)
-    )
+    return _every_catalogue().get(name, frozenset())
+
+
+@cache
+def _every_catalogue() -> Mapping[str, frozenset[Modality]]:
+    """Every name of every vendor's catalogue, looked up once."""
+    names: dict[str, set[Modality]] = {}
+    for type_name in type_names():
+        for modality in modalities_of_vendor(type_name):
+            for name in find(type_name).models(modality):
+                names.setdefault(name, set()).add(modality)
+    return {name: frozenset(modalities) for name, modalities in names.items()}
 
 
 def modalities_of_deployment(account: Account, model: str) -> frozenset[Modality]:

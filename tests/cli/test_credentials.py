@@ -227,3 +227,22 @@ async def test_a_recogniser_that_closes_instead_of_greeting_is_not_ok():
         trial = await tried("assemblyai", fake.url, WRONG, modality="stt")
     assert trial.state == "failed"
     assert trial.detail.startswith("closed the connection")
+
+
+async def test_voices_are_held_against_a_list_of_their_own():
+    class Listing(Odd):
+        async def _answer(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
+            if request.path == "/v1/models":
+                assert request.headers["xi-api-key"] == KEY
+                return web.json_response([{"model_id": "eleven_turbo_v2_5"}])
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            async for _ in socket:
+                pass
+            return socket
+
+    with Listing() as fake:
+        trial = await tried("elevenlabs", fake.url, modality="tts")
+    assert trial.state == "ok"
+    assert "eleven_flash_v2" in trial.unlisted
+    assert "eleven_turbo_v2_5" not in trial.unlisted
