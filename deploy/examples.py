@@ -25,9 +25,11 @@ Every option of Parley, with its default.
   gateway serve --config config.yaml     or GATEWAY_CONFIG=config.yaml
   gateway check --config config.yaml     says what is wrong, and who serves which model
 
-Nothing here is needed: the environment alone suffices (see .env.example), and a file needs only the
-lines that differ. ${VAR} is replaced by an environment variable, ${VAR:-default} by `default` where
-it is not set; $${ is a literal ${. An unknown key is an error."""
+Nothing here is needed: the environment alone suffices (see deploy/.env.example), and a file needs
+only the lines that differ. ${VAR} is replaced by an environment variable, ${VAR:-default} by
+`default` where it is not set, ${file:/run/secrets/x} by what that file holds; $${ is a literal ${.
+Every variable may be given as a file: OPENAI_API_KEY_FILE, LIVEKIT_API_SECRET_FILE. Merge keys (<<)
+share settings. An unknown key is an error."""
 
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "credits")
 
@@ -50,7 +52,7 @@ SHOWN: dict[str, Any] = {
         ]
     },
     "quota": {
-        "keys": {"APIab12cd34ef56": {"models": {"fast": {}}}},
+        "keys": {"*": {"models": {"fast": {}}}},
         "models": {"fast": dict.fromkeys(_LIMITS)},
     },
     "prices": {"fast": {"input": 0.4, "output": 1.6}},
@@ -61,7 +63,8 @@ _NOTES = {
     "keys": "LIVEKIT_API_KEY and LIVEKIT_API_SECRET add a pair; `gateway keys new` makes one, and "
     "the secret may come from a variable: {APIab12cd34ef56: '${AGENTS_SECRET}'}.",
     "providers": "A vendor whose usual variable is set (OPENAI_API_KEY, ...) is there without a "
-    "line here.",
+    "line here, a server of your own (vLLM, llama.cpp, LocalAI, speaches, a proxy) by "
+    "OPENAI_COMPATIBLE_BASE_URL.",
 }
 
 
@@ -251,7 +254,8 @@ LIVEKIT_API_SECRET=
 #PARLEY_MODELS=smart-turn
 
 # Each provider is on when its variable is set; ..._BASE_URL says where it lives, if not at the
-# vendor's public address."""
+# vendor's public address. Each variable may be given as a file that the container sees, for example
+# OPENAI_API_KEY_FILE=/run/secrets/openai."""
 
 
 def _vendor_lines() -> Iterator[str]:

@@ -1,27 +1,29 @@
 """What an operator may set: read once, checked whole, frozen.
 
-A YAML file (`--config`, `GATEWAY_CONFIG`) and the environment. `${VAR}` and `${VAR:-default}` are
-replaced in the file's strings (`$${` is a literal `${`). What the file does not say comes from
-the environment: `LIVEKIT_API_KEY`/`LIVEKIT_API_SECRET` make a key pair, and each provider is on
-when its usual variable is set.
+A YAML file (`--config`, `GATEWAY_CONFIG`) and the environment. `${VAR}`, `${VAR:-default}` and
+`${file:PATH}` are replaced in the file's strings (`$${` is a literal `${`). What the file does not
+say comes from the environment: `LIVEKIT_API_KEY`/`LIVEKIT_API_SECRET` make a key pair, and each
+provider is on when its usual variable is set. Each variable may be given as a file: VAR_FILE.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
+from gateway.routing import references
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.chat import ChatConfig
+from gateway.settings.document import Document, DocumentError, parse
 from gateway.settings.eot import EotConfig
+from gateway.settings.mistake import Mistake, Place
 from gateway.settings.models import Deployment
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
@@ -30,6 +32,8 @@ from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
 from gateway.settings.stt import SttConfig
 from gateway.settings.tts import TtsConfig
 from gateway.settings.usage import UsageConfig
+from gateway.settings.variables import Interpolation, Variables
+from gateway.settings.wording import describe, suggestion
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.secrets import SECRETS
@@ -41,12 +45,20 @@ CONFIG_BYTES_MAX = 1 << 20
 """A configuration file larger than this is refused."""
 
 
-class ConfigError(Exception):
-    """Every mistake found, each with its place and remedy."""
+KEY_VARIABLES = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
+"""They make a key pair."""
 
-    def __init__(self, mistakes: list[str]) -> None:
+SECRET_BYTES_MAX = 64 << 10
+"""Largest file that may hold a secret."""
+
+
+class ConfigError(Exception):
+    """Every mistake found, each with its place and remedy. `path` is the file, if there is one."""
+
+    def __init__(self, mistakes: list[str], path: Path | None = None) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = mistakes
+        self.path = path
 
 
 class Config(Section):
@@ -106,6 +118,14 @@ class Config(Section):
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration without mistakes, and what is odd about it: a line each."""
+
+    config: Config
+    warnings: tuple[str, ...] = ()
+
+
 def load(
     path: Path | None, environ: Mapping[str, str] = os.environ, *, dev: bool = False
 ) -> Config:
@@ -113,30 +133,25 @@ def load(
 
     Raises ConfigError with every mistake at once. `dev` accepts short secrets.
     """
+    return load_with_warnings(path, environ, dev=dev).config
+
+
+def load_with_warnings(
+    path: Path | None, environ: Mapping[str, str] = os.environ, *, dev: bool = False
+) -> Loaded:
+    """As `load`, with what is odd but no reason not to start."""
     if path is None and environ.get("GATEWAY_CONFIG"):
         path = Path(environ["GATEWAY_CONFIG"])
-    raw = _read(path) if path is not None else {}
-    mistakes: list[str] = []
-    raw = _interpolate(raw, environ, (), mistakes)
-    _add_environment(raw, environ)
-    provider_settings = _check_providers(raw.pop("providers", None), environ, mistakes)
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(mistakes + _describe(error, Config, ())) from None
-    config = config.model_copy(update={"providers": provider_settings})
-    mistakes += _check_references(config)
-    if not dev:
-        mistakes += [
-            f"keys.{key}: the secret has fewer than {SECRET_CHARS_MIN} characters; "
-            "make a pair with `gateway keys new`"
-            for key, secret in config.keys.items()
-            if len(secret.get_secret_value()) < SECRET_CHARS_MIN
-        ]
-    SECRETS.learn(secrets_of(config))
-    if mistakes:
-        raise ConfigError(mistakes)
-    return config
+    document = Document({}) if path is None else _read(path)
+    reading = _Reading(Variables(environ, read_secret), document)
+    config = reading.config(dev=dev)
+    told = [(mistake, document.line(mistake.place)) for mistake in reading.found()]
+    told.sort(key=lambda one: one[1] or 0)
+    fatal = [mistake.told(line) for mistake, line in told if mistake.fatal]
+    if config is None or fatal:
+        raise ConfigError(list(dict.fromkeys(fatal)), path)
+    warnings = [mistake.told(line) for mistake, line in told if not mistake.fatal]
+    return Loaded(config, tuple(dict.fromkeys(warnings)))
 
 
 def secrets_of(value: Any) -> Iterator[str]:
@@ -157,226 +172,239 @@ def secrets_of(value: Any) -> Iterator[str]:
             yield from secrets_of(item)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe, and strict about a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def read_secret(path: str) -> str:
+    """The text of a file that holds a secret. Raises OSError, or ValueError with what is wrong."""
+    with open(path, "rb") as file:
+        data = file.read(SECRET_BYTES_MAX + 1)
+    if len(data) > SECRET_BYTES_MAX:
+        raise ValueError(f"is larger than {SECRET_BYTES_MAX} bytes")
     try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
-            raise ConfigError([f"{path}: larger than {CONFIG_BYTES_MAX} bytes"])
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("is not text in UTF-8") from None
+
+
+def _read(path: Path) -> Document:
+    """The file's values. Raises ConfigError."""
     try:
-        raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        # only problem and place: the context would show the line, and secrets with it
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "malformed"
-        raise ConfigError([f"{path}: not valid YAML{place}: {problem}"]) from None
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise ConfigError([f"{path}: expected a mapping of sections at the top"])
-    return raw
+        with path.open("rb") as file:  # /dev/zero and a pipe have no size that could be asked for
+            data = file.read(CONFIG_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no such file"
+        raise ConfigError([f"{path}: cannot be read: {reason.lower()}"], path) from None
+    if len(data) > CONFIG_BYTES_MAX:
+        raise ConfigError([f"{path}: larger than {CONFIG_BYTES_MAX} bytes"], path)
+    try:
+        document = parse(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}: cannot be read: not UTF-8 in line {line}"], path) from None
+    except DocumentError as error:
+        place = f" in line {error.line}" if error.line else ""
+        raise ConfigError([f"{path}: not valid YAML{place}: {error.problem}"], path) from None
+    if document.values is None:
+        document.values = {}
+    if not isinstance(document.values, dict):
+        raise ConfigError([f"{path}: expected a mapping of sections at the top"], path)
+    return document
 
 
-_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+@dataclass(slots=True)
+class _Reading:
+    """One look at a file and the environment; collects what is wrong."""
 
+    variables: Variables
+    document: Document
+    mistakes: list[Mistake] = field(default_factory=list)
 
-def _interpolate(
-    value: Any, environ: Mapping[str, str], place: tuple[str, ...], mistakes: list[str]
-) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: _interpolate(item, environ, (*place, str(key)), mistakes)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [
-            _interpolate(item, environ, (*place, str(i)), mistakes) for i, item in enumerate(value)
-        ]
-    if not isinstance(value, str) or "$" not in value:
-        return value
+    def found(self) -> list[Mistake]:
+        return [*self.variables.mistakes, *self.mistakes]
 
-    def replace(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        if name is None:
-            return "${"
-        if environ.get(name):
-            return environ[name]
-        if default is not None:
-            return default
-        mistakes.append(
-            f"{'.'.join(place)}: the environment variable {name} is not set "
-            f"(use ${{{name}:-default}} for a default)"
-        )
-        return ""
-
-    return _VARIABLE.sub(replace, value)
-
-
-def _add_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    key, secret = environ.get("LIVEKIT_API_KEY"), environ.get("LIVEKIT_API_SECRET")
-    if not key or not secret:
-        return
-    keys = raw.get("keys")
-    if keys is None:
-        raw["keys"] = {key: secret}
-    elif isinstance(keys, dict):
-        keys.setdefault(key, secret)
-
-
-def _check_providers(
-    raw: Any, environ: Mapping[str, str], mistakes: list[str]
-) -> dict[str, ProviderSettings]:
-    """Validated settings by name: those of the file, then those the environment switches on."""
-    if raw is not None and not isinstance(raw, dict):
-        mistakes.append("providers: expected a mapping of names to settings")
-        raw = None
-    checked: dict[str, ProviderSettings] = {}
-    for name, given in (raw or {}).items():
-        if given is None:
-            given = {}
-        if not isinstance(name, str) or not isinstance(given, dict):
-            mistakes.append(f"providers.{name}: expected a mapping of settings")
-            continue
-        type_name = given.get("type") or name
+    def config(self, *, dev: bool) -> Config | None:
+        """The configuration; None where a value has the wrong form."""
+        interpolation = Interpolation(self.variables)
+        raw = interpolation.of(self.document.values)
+        self.mistakes += interpolation.mistakes
+        # what is missing is told once, and not again as a wrong value
+        missing = {mistake.place for mistake in interpolation.mistakes}
+        self._add_key_pair(raw)
+        providers = self._providers(raw.pop("providers", None), interpolation.sources)
         try:
-            vendor = vendors.find(str(type_name))
-        except KeyError:
-            mistakes.append(
-                f"providers.{name}.type: no provider type {str(type_name)!r}"
-                f"{_suggestion(str(type_name), vendors.type_names())}; "
-                f"there are {', '.join(vendors.type_names())}"
+            config = Config.model_validate(raw)
+        except ValidationError as error:
+            wrong = describe(error, Config, (), interpolation.sources)
+            self.mistakes += [mistake for mistake in wrong if mistake.place not in missing]
+            return None
+        config = config.model_copy(update={"providers": providers})
+        SECRETS.learn(secrets_of(config))
+        self._check_keys(config, missing, dev=dev)
+        if not any(mistake.fatal for mistake in self.mistakes):
+            self.mistakes += references.check(
+                references.Named(
+                    models=config.models,
+                    providers=config.providers,
+                    accounts=config.accounts(),
+                    keys=None if dev and not config.keys else config.keys,
+                    quota=config.quota,
+                    prices=config.prices,
+                    stt=config.stt,
+                    default_voice=config.tts.default_model,
+                    turn_languages=config.eot.thresholds,
+                )
             )
-            continue
+        return config
+
+    def _add_key_pair(self, raw: dict[str, Any]) -> None:
+        names = KEY_VARIABLES
+        key, secret = (self.variables.get(name) for name in names)
+        if key and secret:
+            keys = raw.get("keys")
+            if keys is None:
+                raw["keys"] = {key: secret}
+            elif isinstance(keys, dict):
+                keys.setdefault(key, secret)
+        elif key or secret:
+            given, lacking = names if key else names[::-1]
+            self.mistakes.append(
+                Mistake(
+                    (lacking,),
+                    f"{self.variables.lack(lacking)}, and {given} is; expected both or neither",
+                )
+            )
+
+    def _check_keys(self, config: Config, missing: set[Place], *, dev: bool) -> None:
+        for key, secret in config.keys.items():
+            place = ("keys", key)
+            if dev or place in missing or len(secret.get_secret_value()) >= SECRET_CHARS_MIN:
+                continue
+            if len(key) >= SECRET_CHARS_MIN:  # the name may be the secret: it is not shown
+                text = "a secret has fewer characters than its key; are they swapped?"
+                self.mistakes.append(Mistake(("keys",), text))
+                continue
+            self.mistakes.append(
+                Mistake(
+                    place,
+                    f"the secret has fewer than {SECRET_CHARS_MIN} characters; "
+                    "make a pair with `gateway keys new`",
+                )
+            )
+
+    def _providers(self, raw: Any, sources: Mapping[Place, str]) -> dict[str, ProviderSettings]:
+        """Valid settings by name: those of the file, then those the environment switches on."""
+        if raw is not None and not isinstance(raw, dict):
+            self.mistakes.append(Mistake(("providers",), "expected a mapping of names to settings"))
+            raw = None
+        checked: dict[str, ProviderSettings] = {}
+        for name, given in (raw or {}).items():
+            settings = self._provider(name, {} if given is None else given, sources)
+            if settings is not None:
+                checked[name] = settings
+        for type_name in vendors.type_names():
+            vendor = vendors.find(type_name)
+            given, named_by = self._from_environment(type_name, vendor)
+            enough = "api_key" in given if vendor.key_required else "base_url" in given
+            enough = enough and bool(vendor.base_url or "base_url" in given)
+            if vendor.available is not None:
+                enough = vendor.available()
+            if not enough or type_name in checked or type_name in (raw or {}):
+                continue
+            settings = self._valid(type_name, vendor, given | {"type": type_name}, named_by, {})
+            if settings is not None:
+                checked[type_name] = settings
+        return checked
+
+    def _provider(
+        self, name: str, given: Any, sources: Mapping[Place, str]
+    ) -> ProviderSettings | None:
+        """The settings of a provider of the file, or None if they are wrong."""
+        place = ("providers", name)
+        if not isinstance(given, dict):
+            self.mistakes.append(Mistake(place, "expected a mapping of settings"))
+            return None
+        type_name = str(given.get("type") or name)
+        try:
+            vendor = vendors.find(type_name)
+        except KeyError:
+            known = vendors.type_names()
+            self.mistakes.append(
+                Mistake(
+                    (*place, "type"),
+                    f"no provider type {type_name[:64]!r}{suggestion(type_name, known)}; "
+                    f"there are {', '.join(known)}",
+                )
+            )
+            return None
         # ${VAR:-} leaves an empty string: the same as nothing
         given = {k: v for k, v in given.items() if v not in ("", None)} | {"type": type_name}
+        named_by: dict[str, str] = {}
         if name == type_name:
-            given = _from_environment(str(type_name), vendor, environ) | given
-        try:
-            settings = vendor.settings.model_validate(given)
-        except ValidationError as error:
-            mistakes += _describe(error, vendor.settings, ("providers", name))
-            continue
-        checked[name] = settings
-        if not settings.enabled:
-            continue
+            found, named_by = self._from_environment(type_name, vendor)
+            named_by = {k: v for k, v in named_by.items() if k not in given}
+            given = found | given
+        settings = self._valid(name, vendor, given, named_by, sources)
+        if settings is None or not settings.enabled:
+            return settings
         if vendor.key_required and settings.api_key is None:
-            hint = f" or set {vendor.key_variable}" if name == type_name else ""
-            mistakes.append(f"providers.{name}.api_key: missing; give it here{hint}")
+            hint = ""
+            if name == type_name and vendor.key_variable:
+                lack = self.variables.lack(vendor.key_variable)
+                hint = f" or set {vendor.key_variable}, which {lack}"
+            self.mistakes.append(Mistake((*place, "api_key"), f"missing; give it here{hint}"))
         if not (settings.base_url or vendor.base_url):
-            mistakes.append(f"providers.{name}.base_url: missing; say where it lives")
-    for type_name in vendors.type_names():
-        vendor = vendors.find(type_name)
-        given = _from_environment(type_name, vendor, environ)
-        enough = "api_key" in given if vendor.key_required else "base_url" in given
-        enough = enough and bool(vendor.base_url or "base_url" in given)
-        if vendor.available is not None:
-            enough = vendor.available()
-        if not enough or type_name in checked or type_name in (raw or {}):
-            continue
+            self.mistakes.append(Mistake((*place, "base_url"), "missing; say where it lives"))
+        return settings
+
+    def _valid(
+        self,
+        name: str,
+        vendor: vendors.Vendor[Any],
+        given: dict[str, Any],
+        named_by: Mapping[str, str],
+        sources: Mapping[Place, str],
+    ) -> ProviderSettings | None:
+        """Checked settings. `named_by`: which variable an option came from."""
+        place = ("providers", name)
         try:
-            checked[type_name] = vendor.settings.model_validate(given | {"type": type_name})
+            settings: ProviderSettings = vendor.settings.model_validate(given)
         except ValidationError as error:
-            mistakes += _describe(error, vendor.settings, ("environment", type_name))
-    return checked
+            self.mistakes += [
+                Mistake((named_by[mistake.place[2]],), mistake.text)
+                if len(mistake.place) > 2 and mistake.place[2] in named_by
+                else mistake
+                for mistake in describe(error, vendor.settings, place, sources)
+            ]
+            return None
+        wrong = dict(_unsendable(settings))
+        self.mistakes += [
+            Mistake((named_by[at[0]],) if at[0] in named_by else (*place, *at), text)
+            for at, text in wrong.items()
+        ]
+        return settings
+
+    def _from_environment(
+        self, type_name: str, vendor: vendors.Vendor[Any]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The options that a vendor's variables give, and the variable of each."""
+        variables = {"base_url": vendors.base_url_variable(type_name)}
+        if vendor.key_variable:
+            variables["api_key"] = vendor.key_variable
+        found = {option: self.variables.get(name) for option, name in variables.items()}
+        return {option: value for option, value in found.items() if value is not None}, variables
 
 
-def _from_environment(
-    type_name: str, vendor: vendors.Vendor[Any], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if vendor.key_variable and environ.get(vendor.key_variable):
-        given["api_key"] = environ[vendor.key_variable]
-    if base_url := environ.get(vendors.base_url_variable(type_name)):
-        given["base_url"] = base_url
-    return given
+def _unsendable(settings: ProviderSettings) -> Iterator[tuple[Place, str]]:
+    """What cannot stand in a header of HTTP: places inside the settings, and why."""
+    if settings.api_key is not None and not _is_header(settings.api_key.get_secret_value()):
+        yield ("api_key",), "expected one line of plain characters"
+    for name, value in settings.headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            yield ("headers", name), "expected a header's name: letters, digits and -"
+        if not _is_header(value.get_secret_value()):
+            yield ("headers", name), "expected one line of plain characters"
 
 
-def _check_references(config: Config) -> list[str]:
-    mistakes = []
-    for model, deployments in config.models.items():
-        if not deployments:
-            mistakes.append(f"models.{model}: expected at least one deployment")
-        for i, deployment in enumerate(deployments):
-            if deployment.provider is None:
-                if model in _reachable(config, deployment.model):
-                    mistakes.append(f"models.{model}.{i}: the alias leads back to {model!r}")
-                continue
-            if "*" in deployment.model and (
-                deployment.concurrency or deployment.requests_per_minute
-            ):
-                mistakes.append(
-                    f"models.{model}.{i}: limits are for one model; expected no `*` in "
-                    f"{deployment.model!r}"
-                )
-            if deployment.provider not in config.providers:
-                mistakes.append(
-                    f"models.{model}.{i}.provider: no provider {deployment.provider!r} is "
-                    f"configured{_suggestion(deployment.provider, config.providers)}"
-                )
-    return mistakes
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def _reachable(config: Config, model: str) -> set[str]:
-    """The names that `model` stands for by way of aliases, itself included."""
-    seen: set[str] = set()
-    waiting = [model]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += [d.model for d in config.models.get(name, []) if d.provider is None]
-    return seen
-
-
-def _describe(error: ValidationError, model: type[Section], place: tuple[str, ...]) -> list[str]:
-    """One line a mistake: where, what, and for an unknown key the one that was probably meant."""
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        location = (*place, *(str(part) for part in problem["loc"]))
-        where = ".".join(location) or "the file"
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, tuple(str(part) for part in problem["loc"][:-1]))
-            unknown = str(problem["loc"][-1])
-            lines.append(f"{where}: unknown key{_suggestion(unknown, known)}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {message[:1].lower()}{message[1:]}")
-    return lines
-
-
-def _fields_at(model: type[Section], place: tuple[str, ...]) -> list[str]:
-    """The keys known at `place` inside `model`."""
-    current: Any = model
-    for part in place:
-        fields = getattr(current, "model_fields", {})
-        if part in fields:
-            current = fields[part].annotation
-        while not hasattr(current, "model_fields"):
-            inner = [a for a in getattr(current, "__args__", ()) if a is not type(None)]
-            if not inner:
-                return []
-            current = inner[-1]
-    return list(getattr(current, "model_fields", {}))
-
-
-def _suggestion(unknown: str, known: Any) -> str:
-    close = difflib.get_close_matches(unknown, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _is_header(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()

@@ -1,10 +1,11 @@
 """What an operator may say, and what is heard when it is wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, ConfigError, load, secrets_of
+from gateway.config import Config, ConfigError, load, load_with_warnings, secrets_of
 
 SECRET = "s3cr3t-s3cr3t-s3cr3t-s3cr3t-s3cr3t"
 
@@ -186,3 +187,64 @@ quota: {redis_url: "redis://:word-of-pass@h/0"}
     found = set(secrets_of(load(path, {})))
     wanted = {"the-secret-of-a-key-that-is-long-enough", "key-of-the-rack", "header-value"}
     assert wanted | {"word-of-pass"} <= found
+
+
+def test_secrets_may_be_given_as_files(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    (tmp_path / "key").write_text("sk-file\r\n")
+    environ = {
+        "LIVEKIT_API_KEY": "APIx",
+        "LIVEKIT_API_SECRET_FILE": str(tmp_path / "secret"),
+        "OPENAI_API_KEY_FILE": str(tmp_path / "key"),
+    }
+    text = f"providers: {{deepgram: {{api_key: '${{file:{tmp_path}/key}}'}}}}"
+    config = loaded(tmp_path, text, environ)
+    assert config.keys["APIx"].get_secret_value() == SECRET
+    accounts = config.accounts()
+    assert accounts["openai"].api_key == accounts["deepgram"].api_key == "sk-file"
+
+
+def test_sections_whose_lines_are_all_commented_out_are_empty(tmp_path: Path) -> None:
+    text = "limits:\n#  sessions: 3\nmodels:\nkeys:\nchat:\n  hedge:\nproviders:\n"
+    assert loaded(tmp_path, text) == load(None, {})
+
+
+def test_providers_share_settings_by_merge_keys(tmp_path: Path) -> None:
+    config = loaded(
+        tmp_path,
+        """
+        providers:
+          rack: &rack {type: openai-compatible, base_url: "http://a/v1", models: [m]}
+          rack2: {<<: *rack, base_url: "http://b/v1"}
+        """,
+    )
+    second = config.accounts()["rack2"]
+    assert (second.type, second.base_url) == ("openai-compatible", "http://b/v1")
+    assert second.settings.models == ["m"]
+
+
+def test_a_version_that_yaml_takes_for_a_date_is_text(tmp_path: Path) -> None:
+    text = """
+    providers:
+      azure-openai: {api_key: k, base_url: "https://x.openai.azure.com", api_version: 2024-10-21}
+    """
+    settings = loaded(tmp_path, text).accounts()["azure-openai"].settings
+    assert getattr(settings, "api_version") == "2024-10-21"  # noqa: B009 - the vendor's own
+
+
+def test_what_is_odd_but_no_mistake_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text("stt:\n  fallback: [deepgram/nova-3]\n")
+    (warning,) = load_with_warnings(path, {}).warnings
+    assert warning.startswith("stt.fallback.0: nothing serves 'deepgram/nova-3'")
+    assert warning.endswith("(line 2)")
+
+
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"server: {port: 9}")
+    os.close(write_end)
+    try:
+        assert load(Path(f"/dev/fd/{read_end}"), {}).server.port == 9
+    finally:
+        os.close(read_end)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
+import logging
 import os
 import secrets
 import sys
@@ -14,8 +16,10 @@ from typing import get_args
 from pydantic import SecretStr
 
 from gateway import __version__
-from gateway.config import Config, ConfigError, load
+from gateway.cli import check
+from gateway.config import KEY_VARIABLES, Config, ConfigError, load, load_with_warnings
 from gateway.server import auth
+from gateway.settings.server import host_problem
 from gateway.telemetry import log
 
 EXIT_USAGE = 2
@@ -31,18 +35,27 @@ then set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or list it under `keys:` in the
 Only trying it out?         gateway serve --dev"""
 
 
+def _no_key() -> str:
+    empty = [name for name in KEY_VARIABLES if os.environ.get(name) == ""]
+    return f"{', '.join(empty)}: set, but empty\n{_NO_KEY}" if empty else _NO_KEY
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (something failed) or 2 (a mistake of the caller's)."""
     args = _parser().parse_args(argv)
     try:
         sys.exit(args.run(args))
     except ConfigError as error:
-        print("the configuration has mistakes:", file=sys.stderr)
+        file = f" ({error.path})" if error.path is not None else ""
+        print(f"the configuration has mistakes{file}:", file=sys.stderr)
         for mistake in error.mistakes:
             print(f"  {mistake}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `gateway models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,8 +74,10 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = command("serve", _serve, "run the server")
     _add_config(serve)
-    serve.add_argument("--host", help="address to listen on (default: server.host, 0.0.0.0)")
-    serve.add_argument("--port", type=int, help="port to listen on (default: server.port, 8080)")
+    serve.add_argument(
+        "--host", type=_host, help="address to listen on (default: server.host, 0.0.0.0)"
+    )
+    serve.add_argument("--port", type=_port, help="port to listen on (default: server.port, 8080)")
     serve.add_argument(
         "--dev",
         action="store_true",
@@ -74,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(token)
     token.add_argument("--key", help="API key to sign with (default: the first one configured)")
     token.add_argument("--identity", default="agent", help="claim 'sub' (default: agent)")
-    token.add_argument("--ttl", type=int, default=600, help="seconds it is valid (default: 600)")
+    token.add_argument("--ttl", type=_ttl, default=600, help="seconds it is valid (default: 600)")
 
     keys = commands.add_parser("keys", help="make API keys", description="Make API keys.")
     keys_commands = keys.add_subparsers(required=True, metavar="COMMAND")
@@ -85,11 +100,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     new.set_defaults(run=_keys_new)
 
-    check = command(
-        "check", _check, "validate the configuration and show who can serve which model"
+    checking = command(
+        "check",
+        check.run,
+        "look for mistakes and for what is missing, and show who can serve which model",
     )
-    _add_config(check)
-    check.add_argument("--live", action="store_true", help="also try every provider's credentials")
+    checking.epilog = "Exit status: 0 ready; 1 something cannot serve; 2 wrong configuration."
+    _add_config(checking)
+    checking.add_argument(
+        "--live",
+        action="store_true",
+        help="also try every provider's credentials, without anything that is billed",
+    )
+    checking.add_argument("--json", action="store_true", help="print it as JSON")
 
     usage = command("usage", _usage, "show what was used: requests, tokens, speech, cost")
     _add_config(usage)
@@ -105,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
     models = command("models", _models, "list the models that can be served, and by whom")
     _add_config(models)
+    models.add_argument("--json", action="store_true", help="print it as JSON")
     models_commands = models.add_subparsers(metavar="COMMAND")
     fetch = models_commands.add_parser(
         "fetch",
@@ -157,8 +181,27 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    if wrong := host_problem(text):
+        raise argparse.ArgumentTypeError(f"{wrong}, not {text[:64]!r}")
+    return text
+
+
+def _ttl(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text)):
+        raise argparse.ArgumentTypeError(f"expected seconds from 1 to 999999999, not {text!r}")
+    return int(text)
+
+
 def _serve(args: argparse.Namespace) -> int:
-    config = load(args.config, dev=args.dev)
+    loaded = load_with_warnings(args.config, dev=args.dev)
+    config = loaded.config
     server = config.server
     host = args.host or ("127.0.0.1" if args.dev else server.host)
     port = server.port if args.port is None else args.port
@@ -168,9 +211,11 @@ def _serve(args: argparse.Namespace) -> int:
             return EXIT_USAGE
         config = _for_trying(config)
     elif not config.keys:
-        print(_NO_KEY, file=sys.stderr)
+        print(_no_key(), file=sys.stderr)
         return EXIT_USAGE
     log.configure(config.log.level, config.log.format)
+    for warning in loaded.warnings:
+        logging.getLogger(__name__).warning("configuration", extra={"warning": warning})
     # late: the other commands need none of this
     from gateway.engines.types import ModelError
     from gateway.serve import listen, serve
@@ -270,7 +315,7 @@ def _token(args: argparse.Namespace) -> int:
     config = load(args.config, dev=True)
     key = args.key or next(iter(config.keys), None)
     if key is None:
-        print(_NO_KEY, file=sys.stderr)
+        print(_no_key(), file=sys.stderr)
         return EXIT_USAGE
     if key not in config.keys:
         print(f"the API key {key!r} is not configured", file=sys.stderr)
@@ -289,61 +334,6 @@ def _keys_new(args: argparse.Namespace) -> int:
 
 def _new_pair() -> tuple[str, str]:
     return f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32)
-
-
-def _check(args: argparse.Namespace) -> int:
-    config = load(args.config)
-    from gateway.engines.interruption.engine import load_model
-    from gateway.engines.types import ModelError
-
-    failed = False
-    print(f"keys        {', '.join(config.keys) or 'none (gateway keys new makes a pair)'}")
-    failed |= not config.keys
-    try:
-        card = load_model(config.bargein).card
-        print(f"bargein     {card.name} {card.version}, threshold {card.default_threshold:g}")
-    except ModelError as error:
-        print(f"bargein     FAILED: {error}")
-        failed = True
-    failed |= not _check_eot(config)
-    accounts = config.accounts()
-    print(f"providers   {len(accounts)}")
-    for name, account in accounts.items():
-        print(f"  {name:20} {account.type:20} {account.base_url}")
-    print("models")
-    _print_models(config)
-    if args.live:
-        from gateway.cli.credentials import try_credentials
-
-        print("credentials")
-        for name, account in accounts.items():
-            problem = try_credentials(account)
-            print(f"  {name:20} {problem or 'ok'}")
-            failed |= problem is not None
-    print("\nnot ready: see above" if failed else "\nready to serve")
-    return 1 if failed else 0
-
-
-def _check_eot(config: Config) -> bool:
-    """Show the end-of-turn models; False if one that is configured cannot be loaded."""
-    from gateway.engines.turn_detection.engine import load_model
-    from gateway.engines.turn_detection.text import load
-    from gateway.engines.types import ModelError
-    from gateway.upstreams.errors import Failure
-
-    try:
-        model = load_model(config.eot)
-        text = load(config.eot.text)
-    except ModelError as error:
-        print(f"eot         FAILED: {error}")
-        return False
-    if isinstance(model, Failure):
-        print(f"eot         not served: {model.message}")
-    else:
-        card = model.card
-        print(f"eot         {card.name} {card.version}, threshold {card.default_threshold:g}")
-    print(f"eot/multi   {text.name if text is not None else 'no text model (eot.text.model)'}")
-    return True
 
 
 def _usage(args: argparse.Namespace) -> int:
@@ -378,7 +368,12 @@ def _usage(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    _print_models(load(args.config, dev=True))
+    found = check.models(load(args.config, dev=True))
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for line in check.model_lines(found):
+        print(line)
     return 0
 
 
@@ -421,22 +416,6 @@ def _bargein_analyse(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     print(text)
     return 0
-
-
-def _print_models(config: Config) -> None:
-    from gateway.routing.catalogue import Catalogue
-    from gateway.upstreams.provider import Modality
-
-    found = False
-    for modality in get_args(Modality):
-        for name, plan in Catalogue(config.models, config.accounts(), modality).names().items():
-            found = True
-            deployments = ", then ".join(
-                f"{attempt.provider} ({attempt.model})" for attempt in plan
-            )
-            print(f"  {modality:4}  {name:40} {deployments}")
-    if not found:
-        print("  none: set a provider's key (for example OPENAI_API_KEY), or list providers")
 
 
 def _is_loopback(host: str) -> bool:

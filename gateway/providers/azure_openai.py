@@ -91,4 +91,5 @@ VENDOR = Vendor(
     key_variable="AZURE_OPENAI_API_KEY",
     settings=Settings,
     chat=Offer(chat),
+    listed=(),  # it lists models; ours are names of deployments
 )

@@ -12,6 +12,11 @@ from gateway.routing.capacity import Limits
 from gateway.settings.models import Deployment
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.listing import (
+    modalities_of_deployment,
+    modalities_of_name,
+    named_models,
+)
 from gateway.upstreams.plan import Attempt, Plan, only
 from gateway.upstreams.provider import Account, Modality
 
@@ -55,15 +60,21 @@ class Catalogue:
                     self._wild.append((model[:-1], (attempt,), (None,)))
                     continue
                 catalogue[model] = (*catalogue.get(model, ()), attempt)
-            for model in account.settings.models:
+            for model in named_models(account, modality):
                 catalogue.setdefault(f"{name}/{model}", (Attempt(name, model),))
         self._configured = models
+        self._modality: Modality = modality
         self._catalogue = catalogue
         self._plans: dict[str, Plan] = dict(catalogue)
         self._weights: dict[str, tuple[float | None, ...]] = {}
         for model in models:
             self._add(model)
         self._wild.sort(key=lambda one: -len(one[0]))
+        self._names = {
+            name: plan
+            for name, plan in sorted(self._plans.items())
+            if name not in models or self._listed(name, plan)
+        }
         self.limits = {
             (d.provider, d.model): Limits(d.concurrency, d.requests_per_minute, d.low_share)
             for deployments in models.values()
@@ -102,18 +113,39 @@ class Catalogue:
             elif d.provider is None:
                 expanded += [
                     (replace(attempt, options={**attempt.options, **d.options}), d.weight)
-                    for attempt in self._aliased(d.model)
+                    for attempt in self.aliased(d.model)
                 ]
         return expanded
 
-    def _aliased(self, model: str) -> Plan:
+    def aliased(self, model: str) -> Plan:
+        """The attempts that an alias of `model` stands for; none if it leads nowhere."""
         if model in self._configured:
             return tuple(attempt for attempt, _ in self._expand(self._configured[model]))
         return self._catalogue.get(model) or self._by_prefix(model) or ()
 
     def names(self) -> dict[str, Plan]:
-        """Every model known to be servable, with its plan, sorted by name."""
-        return dict(sorted(self._plans.items()))
+        """Every model known to be servable, with its plan, sorted by name. A name of the
+        configuration is left out where it is known, or sounds, to be for another modality: whoever
+        asks for it here is served all the same."""
+        return dict(self._names)
+
+    def patterns(self) -> dict[str, Plan]:
+        """Names that end in `*`, with the plan of all that begin so, sorted."""
+        return {
+            name: plan
+            for beginning, plan, _ in sorted(self._wild, key=lambda one: one[0])
+            if self._listed(name := f"{beginning}{_WILD}", plan)
+        }
+
+    def _listed(self, name: str, plan: Plan) -> bool:
+        known = modalities_of_name(name)
+        if known:
+            return self._modality in known
+        return any(
+            self._modality
+            in modalities_of_deployment(self._accounts[attempt.provider], attempt.model)
+            for attempt in plan
+        )
 
     def deployments(self) -> set[tuple[str, str]]:
         """Every known deployment: provider and its name of the model."""

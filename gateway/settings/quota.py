@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from gateway.settings import urls
 from gateway.settings.extras import how_to_install
 from gateway.settings.section import Section
 
@@ -29,6 +31,16 @@ class KeyAllowance(Allowance):
     """Model name -> what this key may use of it; a name may end in `*`."""
 
 
+def _problem(url: str) -> str:
+    if url.startswith("redis+unix://"):
+        return urls.problem(url, ("redis", "rediss", "redis+unix"), host=False)
+    wrong = urls.problem(url, ("redis", "rediss"))
+    database = urlsplit(url).path.strip("/") if not wrong else ""
+    if database and not database.isdecimal():
+        return "expected the number of a database at the end, such as redis://host:6379/0"
+    return wrong
+
+
 class QuotaConfig(Section):
     """Quotas of API keys."""
 
@@ -47,10 +59,8 @@ class QuotaConfig(Section):
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value():
             return None  # ${VAR:-} of a variable that is not set
-        if url is not None and not url.get_secret_value().startswith(
-            ("redis://", "rediss://", "redis+unix://")
-        ):
-            raise ValueError("expected a URL that starts with redis:// or rediss://")
+        if url is not None and (wrong := _problem(url.get_secret_value())):
+            raise ValueError(wrong)
         if url is not None and importlib.util.find_spec("redis") is None:
             raise ValueError(f"needs the package redis ({how_to_install('redis')})")
         return url

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import inspect
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
@@ -14,4 +19,37 @@ class Section(BaseModel):
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
         protected_namespaces=(),
+        allow_inf_nan=False,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, given: Any) -> Any:
+        """A section or list whose lines are all commented out is as if it were not there."""
+        if not isinstance(given, dict) or None not in given.values():
+            return given
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None
+            or name not in cls.model_fields
+            or not _holds_others(cls.model_fields[name].annotation)
+        }
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`true` is 1 for pydantic."""
+        if isinstance(value, bool) and info.field_name is not None:
+            annotation = cls.model_fields[info.field_name].annotation
+            if {int, float} & {annotation, *get_args(annotation)}:
+                raise PydanticCustomError("number_type", "expected a number")
+        return value
+
+
+def _holds_others(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, UnionType):
+        return False  # "none" has a meaning of its own there
+    if inspect.isclass(annotation) and issubclass(annotation, Section):
+        return True
+    return get_origin(annotation) in (dict, list, tuple)

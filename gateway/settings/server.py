@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gateway.settings.section import Section
+
+
+def host_problem(host: str) -> str:
+    """What is wrong with an address or host name to listen on; "" if nothing is."""
+    try:
+        # an empty one would listen on every address
+        good = host.isprintable() and not any(map(str.isspace, host)) and host.encode("idna")
+    except UnicodeError:
+        good = False
+    return "" if good else "expected an address or a host name, such as 0.0.0.0 or 127.0.0.1"
 
 
 class ServerConfig(Section):
@@ -23,6 +33,13 @@ class ServerConfig(Section):
     ws_ping_interval_s: float = Field(20.0, ge=0, le=3600)
     """A WebSocket gets a ping this often, because proxies cut a connection on which nothing moves
     (nginx and AWS after 60 s, Google after 30 s). No answer is waited for. 0 sends none."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        if wrong := host_problem(host):
+            raise ValueError(wrong)
+        return host
 
 
 class LimitsConfig(Section):

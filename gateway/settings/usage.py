@@ -6,8 +6,18 @@ import importlib.util
 
 from pydantic import Field, SecretStr, field_validator
 
+from gateway.settings import urls
 from gateway.settings.extras import how_to_install
 from gateway.settings.section import Section
+
+
+def _problem(url: str) -> str:
+    if url.startswith("sqlite:"):
+        path = url.removeprefix("sqlite:").removeprefix("//")
+        return "" if path and path.isprintable() else "expected a path behind sqlite:"
+    if not url.startswith(("postgresql://", "postgres://")):
+        return "expected sqlite:PATH or postgresql://..."
+    return urls.problem(url, ("postgresql", "postgres"), host=False)
 
 
 class UsageConfig(Section):
@@ -31,10 +41,8 @@ class UsageConfig(Section):
     def _is_known(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value():
             return None  # ${VAR:-} of a variable that is not set
-        if url is not None and not url.get_secret_value().startswith(
-            ("sqlite:", "postgresql://", "postgres://")
-        ):
-            raise ValueError("expected sqlite:PATH or postgresql://...")
+        if url is not None and (wrong := _problem(url.get_secret_value())):
+            raise ValueError(wrong)
         if (
             url is not None
             and url.get_secret_value().startswith("postgres")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, Literal
@@ -24,8 +24,10 @@ from pydantic import Field, SecretStr, field_validator
 from typing_extensions import TypeVar
 
 from gateway import providers
+from gateway.settings import urls
 from gateway.settings.section import Section
 from gateway.upstreams.chat import ChatUpstream
+from gateway.upstreams.dial import Dial
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
@@ -47,14 +49,20 @@ class ProviderSettings(Section):
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Further headers sent with every request."""
     models: list[str] = Field(default_factory=list)
-    """Names it is known to serve as `<provider>/<name>`, for `/models` and `gateway models`."""
+    """Names it is known to serve as `<provider>/<name>`, for `/models` and `gateway models`. Where
+    it has several modalities, one that sounds like a recogniser (whisper, ...) or a voice (kokoro,
+    tts, ...) is listed as that, every other one for chat."""
 
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://", "ws://", "wss://")):
-            raise ValueError("expected a URL that starts with http:// or https://")
+        if value is not None and (wrong := urls.problem(value, urls.UPSTREAM_SCHEMES, query=False)):
+            raise ValueError(wrong)
         return value
+
+    def named_for(self, modality: Modality) -> Iterable[str]:
+        """Names of models that further options of the vendor's give for one modality."""
+        return ()
 
 
 S = TypeVar("S", bound=ProviderSettings, default=ProviderSettings)
@@ -104,6 +112,12 @@ class Vendor(Generic[S]):
     chat: Offer[S, ChatUpstream] | None = None
     stt: Offer[S, SttUpstream] | None = None
     tts: Offer[S, TtsUpstream] | None = None
+    listing: Callable[[Account[S]], Dial] | None = None
+    """The request for its list of models, for a vendor without chat (`ChatUpstream.warm`)."""
+    listed: tuple[Modality, ...] = ("chat",)
+    """For which modalities that list is complete."""
+    lacks: Callable[[S], Sequence[tuple[str, str]]] | None = None
+    """Of an engine of ours: option that names what is not there (or "") and what to do."""
 
     @property
     def offers(self) -> Mapping[Modality, Offer[S]]:
@@ -114,6 +128,11 @@ class Vendor(Generic[S]):
             "tts": self.tts,
         }
         return {modality: offer for modality, offer in offers.items() if offer is not None}
+
+    def models(self, modality: Modality) -> Mapping[str, str]:
+        """The built-in catalogue for this modality."""
+        offer = self.offers.get(modality)
+        return offer.models if offer is not None else {}
 
     def account(self, name: str, settings: S) -> Account[S]:
         """The provider configured as `name` with these settings."""

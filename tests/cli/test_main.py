@@ -161,7 +161,7 @@ def test_check_live_says_who_cannot_be_reached(
         """,
     )
     assert run("check", "--config", config, "--live") == 1
-    assert re.search(r"rack\s+cannot be reached", capsys.readouterr().out)
+    assert re.search(r"rack\s+chat\s+cannot be reached", capsys.readouterr().out)
 
 
 def test_check_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,3 +179,51 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_its_reason(
     config = a_config(tmp_path, f"keys: {{A: {SECRET}}}\nbargein: {{model: {tmp_path}/m.onnx}}")
     assert run("serve", "--config", config, "--port", "0", "--host", "127.0.0.1") == 2
     assert "m.onnx: not a model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("serve", "--port", "99999"), "expected a port from 0 to 65535, not '99999'"),
+        (("serve", "--port", "-1"), "expected a port from 0 to 65535, not '-1'"),
+        (("serve", "--port", "http"), "expected a port from 0 to 65535, not 'http'"),
+        (("serve", "--port", ""), "expected a port from 0 to 65535, not ''"),
+        (("serve", "--port", "9" * 9999), "expected a port from 0 to 65535"),
+        (("serve", "--host", ""), "expected an address or a host name, such as 0.0.0.0 or"),
+        (("serve", "--host", "a" * 300), "expected an address or a host name"),
+        (("serve", "--host", "\u2603" * 80), "expected an address or a host name"),
+        (("serve", "--host", ".."), "expected an address or a host name"),
+        (("serve", "--host", "a\0b"), "expected an address or a host name"),
+        (("token", "--ttl", "-5"), "expected seconds from 1 to 999999999, not '-5'"),
+        (("token", "--ttl", "9" * 99), "expected seconds from 1 to 999999999"),
+        (("check", "--config", "/dev/zero"), "/dev/zero: larger than"),
+        (("check", "--config", "/tmp"), "/tmp: cannot be read: is a directory"),
+        (("check", "--config", ""), "cannot be read: is a directory"),
+        (("check", "--config", "a\0b"), "cannot be read"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str
+) -> None:
+    assert run(*arguments) == 2
+    shown = capsys.readouterr().err
+    assert expected in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "192.0.2.1"])
+def test_a_host_that_cannot_be_listened_on_ends_the_start_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    config = a_config(tmp_path, f"keys: {{A: {SECRET}}}")
+    assert run("serve", "--config", config, "--host", host, "--port", "0") == 2
+    assert "cannot listen on" in capsys.readouterr().err
+
+
+def test_an_empty_key_pair_is_told_apart_from_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIVEKIT_API_KEY", "")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "")
+    assert run("serve") == 2
+    assert "LIVEKIT_API_KEY, LIVEKIT_API_SECRET: set, but empty" in capsys.readouterr().err

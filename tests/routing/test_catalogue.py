@@ -9,7 +9,10 @@ import pytest
 
 from gateway.config import ConfigError, load
 from gateway.routing.catalogue import NAME_CHARS_MAX, Catalogue
+from gateway.settings.models import Deployment
 from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, find
 
 PROVIDERS = """
 providers:
@@ -17,6 +20,12 @@ providers:
   east: {type: openai-compatible, base_url: "http://east/v1", models: [llama]}
   west: {type: openai-compatible, base_url: "http://west/v1"}
 """
+
+
+def accounts(name: str) -> dict[str, Account]:
+    """A server of one's own."""
+    settings = find("openai-compatible").settings(type="openai-compatible")
+    return {name: Account(name, "openai-compatible", "http://x/v1", settings=settings)}
 
 
 def routes(tmp_path: Path, models: str = "", seed: int = 1) -> Catalogue:
@@ -131,3 +140,31 @@ def test_limits_are_for_one_deployment(tmp_path: Path) -> None:
     assert made.limits[("east", "e")].concurrency == 2
     with pytest.raises(ConfigError, match="limits are for one model"):
         routes(tmp_path, 'models: {"m/*": [{provider: east, model: "*", concurrency: 2}]}')
+
+
+def test_a_configured_name_is_listed_only_for_what_it_is() -> None:
+    models = {
+        "openai/gpt-4.1-mini": [Deployment(provider="rack", model="llama")],
+        "cartesia/sonic-3": [Deployment(provider="rack", model="m")],
+        "ears": [Deployment(provider="rack", model="whisper-large")],
+    }
+    listed = {
+        modality: set(Catalogue(models, accounts("rack"), modality).names())
+        for modality in ("chat", "stt", "tts")
+    }
+    assert listed == {"chat": {"openai/gpt-4.1-mini"}, "stt": {"ears"}, "tts": {"cartesia/sonic-3"}}
+
+
+def test_a_name_that_is_not_listed_is_served_all_the_same() -> None:
+    models = {"mine": [Deployment(provider="rack", model="unheard-of")]}
+    catalogue = Catalogue(models, accounts("rack"), "stt")
+    assert "mine" not in catalogue.names()
+    assert catalogue.plan("mine") == (Attempt("rack", "unheard-of"),)
+    assert catalogue.model_label("mine") == "mine"
+
+
+def test_names_with_a_star_are_listed_as_patterns() -> None:
+    models = {"mine/*": [Deployment(provider="rack", model="*")]}
+    catalogue = Catalogue(models, accounts("rack"), "chat")
+    assert catalogue.names() == {}
+    assert catalogue.patterns() == {"mine/*": (Attempt("rack", "*"),)}

@@ -33,6 +33,7 @@ from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, Try
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
+from gateway.upstreams.listing import named_models
 from gateway.upstreams.provider import Account, find
 from gateway.upstreams.stt import LocalTarget, SttUpstream
 
@@ -77,7 +78,7 @@ class SttRoute:
             if vendor.stt is None:
                 continue
             self._upstreams[name] = vendor.stt.adapter(account)
-            models = [f"{name}/{model}" for model in account.settings.models]
+            models = [f"{name}/{model}" for model in named_models(account, "stt")]
             models += vendor.stt.models
             if vendor.available is None:
                 automatic += models[:1]

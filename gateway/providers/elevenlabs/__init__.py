@@ -2,6 +2,7 @@
 
 from gateway.providers.elevenlabs.stt import ElevenLabsStt
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
+from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.provider import Offer, Vendor
 
 _TTS_MODELS = (
@@ -21,4 +22,11 @@ VENDOR = Vendor(
             **{f"elevenlabs/{name}": name for name in _TTS_MODELS},
         },
     ),
+    # https://elevenlabs.io/docs/api-reference/models/list
+    listing=lambda account: Dial(
+        join_url(account.base_url, "v1/models"),
+        {"xi-api-key": account.api_key, **account.headers},
+        method="GET",
+    ),
+    listed=("tts",),
 )

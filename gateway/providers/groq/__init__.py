@@ -17,4 +17,5 @@ VENDOR = Vendor(
             "groq/whisper-large-v3": "whisper-large-v3",
         },
     ),
+    listed=("chat", "stt"),
 )

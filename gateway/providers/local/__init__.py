@@ -1,6 +1,7 @@
 """Models that run inside or beside this server: no key, no network."""
 
 from gateway.providers.local.chat import SMOLLM2, LocalChat, can_chat, packaged_model
+from gateway.providers.local.lacks import lacks
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.stt import WHISPER_BASE, LocalStt, can_transcribe
 from gateway.providers.local.tts import LocalVoice, can_speak
@@ -20,6 +21,9 @@ VENDOR = Vendor(
     )
     if can_chat()
     else None,
-    stt=Offer(LocalStt, {"local/whisper": WHISPER_BASE}),
-    tts=Offer(LocalVoice, {"local": "kokoro", "local/kokoro": "kokoro"}),
+    # listed only where they can serve
+    stt=Offer(LocalStt, {"local/whisper": WHISPER_BASE} if can_transcribe() else {}),
+    tts=Offer(LocalVoice, {"local": "kokoro", "local/kokoro": "kokoro"} if can_speak() else {}),
+    listed=(),
+    lacks=lacks,
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from gateway.upstreams.provider import ProviderSettings
+from gateway.upstreams.provider import Modality, ProviderSettings
 
 
 class LocalSettings(ProviderSettings):
@@ -39,3 +40,7 @@ class LocalSettings(ProviderSettings):
     """Threads of one worker."""
     whisper_workers: int = Field(1, ge=1, le=16)
     """Processes, each with the model in memory; so many utterances are transcribed at once."""
+
+    def named_for(self, modality: Modality) -> Iterable[str]:
+        named: dict[str, Iterable[str]] = {"chat": self.llm, "stt": self.whisper}
+        return named.get(modality, ())

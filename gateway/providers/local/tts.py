@@ -31,15 +31,15 @@ class LocalVoice:
         return (sys.executable, "-m", module, "--model", str(folder), "--threads", threads)
 
     def check(self) -> str | None:
-        return _missing(self._settings.voice_folder)
+        return missing(self._settings.voice_folder)
 
 
 def can_speak() -> bool:
     """Whether the extra is installed and the voice has been fetched."""
-    return _missing(None) is None
+    return missing(None) is None
 
 
-def _missing(folder: Path | None) -> str | None:
+def missing(folder: Path | None) -> str | None:
     """What the voice lacks to run here, and how to get it."""
     for name in ("phonemizer", "espeakng_loader"):
         if importlib.util.find_spec(name) is None:

@@ -33,4 +33,5 @@ VENDOR = Vendor(
     tts=Offer(
         partial(OpenAISpeech, voice="alloy"), {f"openai/{name}": name for name in _TTS_MODELS}
     ),
+    listed=("chat", "stt", "tts"),
 )

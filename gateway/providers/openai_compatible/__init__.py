@@ -1,11 +1,13 @@
 """Any server that speaks OpenAI's protocol: vLLM, llama.cpp, LocalAI, a proxy."""
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from gateway.providers._openai.dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
 from gateway.providers._openai.stt import Transcriptions
 from gateway.providers._openai.tts import OpenAISpeech
-from gateway.upstreams.provider import Account, Offer, ProviderSettings, Vendor
+from gateway.upstreams.provider import Account, Modality, Offer, ProviderSettings, Vendor
 
 
 class Settings(ProviderSettings):
@@ -16,11 +18,18 @@ class Settings(ProviderSettings):
     OpenAI's to the letter. Default: they are read and put right (ids and indices of tool calls,
     finish reasons, usage, reasoning)."""
 
+    stt_models: list[str] = Field(default_factory=list)
+    """Names it is known to serve for /stt, for example whisper-large-v3."""
+    tts_models: list[str] = Field(default_factory=list)
+    """Names it is known to serve for /tts."""
     speech_rate: int = Field(24000, ge=8000, le=48000)
     """Samples per second of its raw `pcm` speech, which its answers do not tell. A WAV does."""
     speech_look_ahead: int = Field(1, ge=0, le=4)
     """Requests that run ahead of the sentence that is heard; 0 for a server that speaks one at a
     time."""
+
+    def named_for(self, modality: Modality) -> Iterable[str]:
+        return {"stt": self.stt_models, "tts": self.tts_models}.get(modality, ())
 
 
 _DIALECT = Dialect(extras=PROXIED_EXTRAS)
@@ -44,4 +53,5 @@ VENDOR = Vendor(
     chat=Offer(_chat),
     tts=Offer(_speech),
     stt=Offer(Transcriptions),
+    listed=("chat", "stt", "tts"),
 )

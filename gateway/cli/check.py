@@ -1,0 +1,344 @@
+"""`gateway check`: whether all that the configuration names is there and can serve."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from gateway.config import Config, ConfigError, load_with_warnings
+from gateway.settings.urls import shown
+from gateway.upstreams.listing import named_models
+from gateway.upstreams.plan import Plan
+from gateway.upstreams.provider import Account, Modality, find
+
+EXIT_READY, EXIT_NOT_READY, EXIT_WRONG = 0, 1, 2
+
+STORE_S: Final = 4.0
+"""How long a store (SQLite, PostgreSQL, Redis) may take to take a write."""
+
+State = Literal["ok", "note", "failed", "not tried"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `failed` means that something cannot serve."""
+
+    name: str
+    state: State
+    detail: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All that was found."""
+
+    findings: list[Finding] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    providers: list[dict[str, str]] = field(default_factory=list)
+    credentials: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, name: str, state: State, detail: str) -> None:
+        self.findings.append(Finding(name, state, detail))
+
+    @property
+    def ready(self) -> bool:
+        return not any(one.state == "failed" for one in self.findings) and not any(
+            one["state"] == "failed" for one in self.credentials
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command; its exit status."""
+    try:
+        loaded = load_with_warnings(args.config)
+    except ConfigError as error:
+        if not args.json:
+            raise
+        _print_json({"ready": False, "mistakes": error.mistakes})
+        return EXIT_WRONG
+    outcome = look(loaded.config, live=args.live)
+    outcome.warnings += loaded.warnings
+    if args.json:
+        _print_json(
+            {
+                "ready": outcome.ready,
+                "warnings": outcome.warnings,
+                "checks": [asdict(one) for one in outcome.findings],
+                "providers": outcome.providers,
+                "models": outcome.models,
+                "credentials": outcome.credentials if args.live else None,
+            }
+        )
+    else:
+        _print(outcome, live=args.live)
+    return EXIT_READY if outcome.ready else EXIT_NOT_READY
+
+
+def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
+    """Look at everything; `live` also tries every provider's credentials."""
+    outcome = Outcome()
+    if config.keys:
+        outcome.add("keys", "ok", ", ".join(config.keys))
+    else:
+        outcome.add("keys", "failed", "none (gateway keys new makes a pair)")
+    _host(config, outcome)
+    _bargein(config, outcome)
+    _eot(config, outcome)
+    asyncio.run(_stores(config, outcome, store_s))
+    _engines(config, outcome)
+    for name, account in config.accounts().items():
+        outcome.providers.append(
+            {"name": name, "type": account.type, "base_url": shown(account.base_url)}
+        )
+    outcome.models = models(config)
+    if live:
+        outcome.credentials = asyncio.run(_credentials(config))
+    return outcome
+
+
+def models(config: Config) -> list[dict[str, Any]]:
+    """Every name that can be asked for, by modality, with its deployments in order. One that ends
+    in `*` has an example."""
+    from gateway.routing.catalogue import Catalogue
+
+    found = []
+    accounts = config.accounts()
+    for modality in get_args(Modality):
+        catalogue = Catalogue(config.models, accounts, modality)
+        named = catalogue.names()
+        for name, plan in {**named, **catalogue.patterns()}.items():
+            entry: dict[str, Any] = {
+                "modality": modality,
+                "name": name,
+                "deployments": [{"provider": a.provider, "model": a.model} for a in plan],
+            }
+            if name.endswith("*"):
+                entry["example"] = _example(name, plan, accounts, modality)
+            found.append(entry)
+    return found
+
+
+def _example(pattern: str, plan: Plan, accounts: Mapping[str, Account], modality: Modality) -> str:
+    """A name that a pattern stands for: with a model that is known there, if one is."""
+    for attempt in plan:
+        known = named_models(accounts[attempt.provider], modality)
+        if known and attempt.model == "*":
+            return pattern[:-1] + known[0]
+    return f"{pattern[:-1]}NAME"
+
+
+def model_lines(found: list[dict[str, Any]]) -> Iterator[str]:
+    """The models as people read them."""
+    for one in found:
+        plan = ", then ".join(f"{d['provider']} ({d['model']})" for d in one["deployments"])
+        example = f", for example {one['example']}" if "example" in one else ""
+        yield f"  {one['modality']:4}  {one['name']:40} {plan}{example}"
+    if not found:
+        yield "  none: set a provider's key (for example OPENAI_API_KEY), or list providers"
+
+
+def _host(config: Config, outcome: Outcome) -> None:
+    host = config.server.host
+    try:
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        family, kind, _, _, address = addresses[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind((address[0], 0))
+    except OSError as error:
+        outcome.add("server.host", "failed", f"cannot listen on {host!r}: {error.strerror}")
+
+
+def _bargein(config: Config, outcome: Outcome) -> None:
+    from gateway.engines.interruption.engine import load_model
+    from gateway.engines.types import ModelError
+
+    try:
+        card = load_model(config.bargein).card
+    except ModelError as error:
+        outcome.add("bargein", "failed", str(error))
+    else:
+        detail = f"{card.name} {card.version}, threshold {card.default_threshold:g}"
+        outcome.add("bargein", "ok", detail)
+
+
+def _eot(config: Config, outcome: Outcome) -> None:
+    from gateway.engines.turn_detection.engine import load_model
+    from gateway.engines.turn_detection.text import load
+    from gateway.engines.types import ModelError
+    from gateway.upstreams.errors import Failure
+
+    try:
+        model = load_model(config.eot)
+    except ModelError as error:
+        outcome.add("eot", "failed", str(error))
+    else:
+        if isinstance(model, Failure):
+            outcome.add("eot", "note", f"not served: {model.message}")
+        else:
+            card = model.card
+            detail = f"{card.name} {card.version}, threshold {card.default_threshold:g}"
+            outcome.add("eot", "ok", detail)
+    try:
+        text = load(config.eot.text)
+    except ModelError as error:
+        outcome.add("eot/multi", "failed", str(error))
+    else:
+        name = text.name if text is not None else "no text model (eot.text.model)"
+        outcome.add("eot/multi", "note" if text is None else "ok", name)
+
+
+def _engines(config: Config, outcome: Outcome) -> None:
+    """What the engines on this machine lack."""
+    for name, account in config.accounts().items():
+        lacks = find(account.type).lacks
+        for option, what in lacks(account.settings) if lacks is not None else ():
+            if option:
+                outcome.add(f"providers.{name}.{option}", "failed", what)
+            else:
+                outcome.add(name, "note", what)
+
+
+async def _stores(config: Config, outcome: Outcome, store_s: float) -> None:
+    if config.usage.enabled:
+        await _usage(config, outcome, store_s)
+    if config.quota.redis_url is not None:
+        await _redis(config, outcome, store_s)
+    cache = config.tts.cache
+    if cache.enabled and cache.directory is not None:
+        _folder("tts.cache.directory", cache.directory.expanduser(), outcome)
+
+
+async def _usage(config: Config, outcome: Outcome, store_s: float) -> None:
+    from gateway.telemetry.usage.store import StoreError, open_store, state_folder
+
+    url = config.usage.url.get_secret_value() if config.usage.url else ""
+    spill = Path(config.usage.spill) if config.usage.spill else state_folder() / "spill"
+    _folder("usage.spill", spill.parent, outcome, quiet=True)
+    if url.startswith("postgres"):
+        place = shown(url).partition("?")[0]
+    else:
+        path = url.removeprefix("sqlite:").removeprefix("//")
+        file = Path(path) if path else state_folder() / "usage.db"
+        place = f"sqlite:{file}"
+        if not file.exists():
+            # not made here: it would belong to whoever runs this command
+            _folder("usage", file.parent, outcome, what=f"{file} will be made")
+            return
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(store_s):
+            store = open_store(config.usage)
+            try:
+                await store.forget(0.0)  # a write that changes nothing
+            finally:
+                await store.close()
+    except TimeoutError:
+        outcome.add("usage", "failed", f"{place} does not answer within {store_s:g} s")
+    except (StoreError, OSError, ValueError) as error:
+        outcome.add("usage", "failed", f"{place} cannot be written: {error}")
+    else:
+        took_ms = 1000 * (time.monotonic() - started)
+        outcome.add("usage", "ok", f"{place} can be written ({took_ms:.0f} ms)")
+
+
+async def _redis(config: Config, outcome: Outcome, store_s: float) -> None:
+    from redis import exceptions
+    from redis.asyncio import Redis
+
+    assert config.quota.redis_url is not None
+    url = config.quota.redis_url.get_secret_value()
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(store_s):
+            client = Redis.from_url(url.replace("redis+unix://", "unix://", 1))
+            try:
+                await client.set(f"{config.quota.prefix}/check", "1", ex=1)
+            finally:
+                await client.aclose()
+    except TimeoutError:
+        outcome.add("quota", "failed", f"{shown(url)} does not answer within {store_s:g} s")
+    except (exceptions.RedisError, OSError, ValueError) as error:
+        reason = type(error).__name__ if not str(error) else str(error)
+        outcome.add("quota", "failed", f"{shown(url)} cannot be written: {reason}")
+    else:
+        took_ms = 1000 * (time.monotonic() - started)
+        outcome.add("quota", "ok", f"{shown(url)} can be written ({took_ms:.0f} ms)")
+
+
+def _folder(
+    name: str, folder: Path, outcome: Outcome, *, what: str = "", quiet: bool = False
+) -> None:
+    """Whether files can be made in `folder`, or it itself where it is not there yet."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        if there == folder:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        else:
+            with tempfile.TemporaryDirectory(dir=there):
+                pass
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        outcome.add(name, "failed", f"nothing can be written in {folder}: {reason}")
+    else:
+        if not quiet:
+            outcome.add(name, "ok", what or f"files can be made in {folder}")
+
+
+async def _credentials(config: Config) -> list[dict[str, Any]]:
+    from gateway.cli.credentials import try_all
+    from gateway.routing.catalogue import Catalogue
+
+    accounts = config.accounts()
+    deployments: dict[Modality, list[tuple[str, str]]] = {
+        modality: [
+            (attempt.provider, attempt.model)
+            for name, plan in Catalogue(config.models, accounts, modality).names().items()
+            if name in config.models
+            for attempt in plan
+        ]
+        for modality in get_args(Modality)
+    }
+    return [asdict(trial) for trial in await try_all(accounts.values(), deployments)]
+
+
+def _print(outcome: Outcome, *, live: bool) -> None:
+    for warning in outcome.warnings:
+        print(f"warning     {warning}")
+    for one in outcome.findings:
+        state = "FAILED: " if one.state == "failed" else ""
+        print(f"{one.name:11} {state}{one.detail}")
+    print(f"providers   {len(outcome.providers)}")
+    for provider in outcome.providers:
+        print(f"  {provider['name']:20} {provider['type']:20} {provider['base_url']}")
+    print("models")
+    for line in model_lines(outcome.models):
+        print(line)
+    if outcome.providers:
+        print("  a further name PROVIDER/MODEL goes to that provider as it is")
+    if live:
+        print("credentials")
+    for trial in outcome.credentials:
+        state = "" if trial["state"] == "failed" else f"{trial['state']}: "
+        print(f"  {trial['provider']:20} {trial['modality']:4}  {state}{trial['detail']}")
+        if trial["unlisted"]:
+            print(f"  {'':26}  not in its list: {', '.join(trial['unlisted'])}")
+    print("\nready to serve" if outcome.ready else "\nnot ready: see above")
+
+
+def _print_json(shown: dict[str, Any]) -> None:
+    json.dump(shown, sys.stdout, indent=2, default=str)
+    sys.stdout.write(os.linesep)

@@ -1,0 +1,255 @@
+"""Names in a configuration that lead to nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.routing.catalogue import Catalogue
+from gateway.settings import languages
+from gateway.settings.mistake import Mistake, Place
+from gateway.settings.models import Deployment
+from gateway.settings.quota import QuotaConfig
+from gateway.settings.stt import SttConfig
+from gateway.settings.wording import suggestion
+from gateway.upstreams import provider as vendors
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.listing import modalities_of_name
+from gateway.upstreams.provider import Account, Modality, ProviderSettings
+
+_WILD: Final = "*"
+_EVERY: Final[tuple[Modality, ...]] = ("chat", "stt", "tts")
+_ROUTES: Final[Mapping[Modality, str]] = {
+    "chat": "/chat/completions",
+    "stt": "/stt",
+    "tts": "/tts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The parts of a configuration that name something. `providers` are all that are configured,
+    `accounts` those of them that are on; `keys` is None where keys are not to be looked at."""
+
+    models: Mapping[str, Sequence[Deployment]]
+    providers: Mapping[str, ProviderSettings]
+    accounts: Mapping[str, Account]
+    keys: Collection[str] | None = None
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
+    prices: Collection[str] = ()
+    stt: SttConfig = field(default_factory=SttConfig)
+    default_voice: str | None = None
+    turn_languages: Collection[str] = ()
+
+
+def check(named: Named) -> list[Mistake]:
+    """Every name that leads nowhere. One that will once a provider is switched on is a warning."""
+    found = [*_models(named)]
+    if any(mistake.fatal for mistake in found):
+        return found  # the catalogues cannot be made, or would lack what is meant
+    names = _Names(named)
+    found += _aliases(named, names)
+    found += _speech(named, names)
+    found += _quotas(named, names)
+    for name in named.prices:
+        found += names.matter(("prices", name), name, deployments=True)
+    return found
+
+
+def _models(named: Named) -> Iterator[Mistake]:
+    """What is wrong with a name or its deployments by themselves."""
+    for model, deployments in named.models.items():
+        place = ("models", model)
+        if _WILD in model[:-1]:
+            yield Mistake(place, "expected `*` at the end of a name alone")
+        if not deployments:
+            yield Mistake(place, "expected at least one deployment")
+        for i, deployment in enumerate(deployments):
+            at = (*place, str(i))
+            if _WILD in deployment.model:
+                if not model.endswith(_WILD):
+                    yield Mistake(
+                        (*at, "model"),
+                        "its `*` is what the `*` of the name stands for, and the name has none",
+                    )
+                if deployment.concurrency or deployment.requests_per_minute:
+                    yield Mistake(
+                        at,
+                        f"limits are for one model; expected no `*` in {deployment.model!r}",
+                    )
+            if deployment.provider is None:
+                if model in _reachable(named.models, deployment.model):
+                    yield Mistake(at, f"the alias leads back to {model!r}")
+            elif deployment.provider not in named.providers:
+                yield Mistake(
+                    (*at, "provider"),
+                    f"no provider {deployment.provider!r} is configured"
+                    f"{suggestion(deployment.provider, named.providers)}",
+                )
+            elif deployment.provider not in named.accounts:
+                yield Mistake(
+                    (*at, "provider"),
+                    f"the provider {deployment.provider!r} is switched off",
+                    fatal=False,
+                )
+
+
+def _reachable(models: Mapping[str, Sequence[Deployment]], model: str) -> set[str]:
+    """The names that `model` stands for by way of aliases, itself included."""
+    seen: set[str] = set()
+    waiting = [model]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [d.model for d in models.get(name, ()) if d.provider is None]
+    return seen
+
+
+def _aliases(named: Named, names: _Names) -> Iterator[Mistake]:
+    for model, deployments in named.models.items():
+        for i, deployment in enumerate(deployments):
+            target = deployment.model
+            if deployment.provider is not None or target in named.models:
+                continue
+            if not names.leads_somewhere(target):
+                yield names.unserved(
+                    ("models", model, str(i)),
+                    target,
+                    "; a deployment, other than an alias, names its `provider`",
+                )
+
+
+def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
+    for language, models in named.stt.auto.items():
+        if language != "default" and (wrong := languages.problem(language)):
+            yield Mistake(("stt", "auto", language), f"{wrong}, or default")
+        for i, model in enumerate(models):
+            yield from names.needed(("stt", "auto", language, str(i)), model, "stt")
+    for i, model in enumerate(named.stt.fallback):
+        yield from names.needed(("stt", "fallback", str(i)), model, "stt")
+    if named.default_voice is not None:
+        yield from names.needed(("tts", "default_model"), named.default_voice, "tts")
+    for language in named.turn_languages:
+        if wrong := languages.problem(language):
+            yield Mistake(("eot", "thresholds", language), wrong)
+
+
+def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
+    for key, allowance in named.quota.keys.items():
+        place: Place = ("quota", "keys", key)
+        if named.keys is not None and key != _WILD and key not in named.keys:
+            yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+        for model in allowance.models:
+            yield from names.matter((*place, "models", model), model)
+    for model in named.quota.models:
+        yield from names.matter(("quota", "models", model), model)
+
+
+class _Names:
+    """What is served, by modality."""
+
+    def __init__(self, named: Named) -> None:
+        self._named = named
+        self._catalogues = {
+            modality: Catalogue(named.models, named.accounts, modality) for modality in _EVERY
+        }
+        self._served = {
+            name for catalogue in self._catalogues.values() for name in catalogue.names()
+        }
+        self._deployments = {
+            f"{provider}:{model}"
+            for catalogue in self._catalogues.values()
+            for provider, model in catalogue.deployments()
+        }
+        self._beginnings = {name[:-1] for c in self._catalogues.values() for name in c.patterns()}
+
+    def served(self, name: str, modality: Modality) -> bool:
+        """Whether a caller can ask for `name` there, also with a language or a voice behind it."""
+        catalogue = self._catalogues[modality]
+        if not isinstance(catalogue.plan(name), Failure):
+            known = modalities_of_name(name)
+            return not known or modality in known
+        shorter, colon, _ = name.rpartition(":")
+        return bool(colon and modality != "chat") and not isinstance(
+            catalogue.plan(shorter), Failure
+        )
+
+    def leads_somewhere(self, alias_of: str) -> bool:
+        """Whether an alias of this name has a deployment."""
+        return any(catalogue.aliased(alias_of) for catalogue in self._catalogues.values())
+
+    def needed(self, place: Place, name: str, modality: Modality) -> Iterator[Mistake]:
+        """`name` has to be served for `modality`."""
+        if self.served(name, modality):
+            return
+        others = [_ROUTES[other] for other in _EVERY if self.served(name, other)]
+        if others:
+            yield Mistake(
+                place,
+                f"the model {name!r} is for {' and '.join(others)}, not for {_ROUTES[modality]}",
+            )
+            return
+        yield self.unserved(place, name)
+
+    def matter(self, place: Place, name: str, *, deployments: bool = False) -> Iterator[Mistake]:
+        """`name` has to stand for something that callers can ask for, or with `deployments` for a
+        deployment; a name that ends in `*` for anything."""
+        if _WILD in name[:-1]:
+            yield Mistake(place, "expected `*` at the end of a name alone")
+        elif name.endswith(_WILD):
+            if not self._begins(name[:-1], deployments=deployments):
+                yield self.unserved(place, name)
+        elif not (
+            any(self.served(name, modality) for modality in _EVERY)
+            or (deployments and name.partition(":")[0] in self._named.accounts)
+        ):
+            yield self.unserved(place, name)
+
+    def _begins(self, beginning: str, *, deployments: bool) -> bool:
+        known = self._served | (self._deployments if deployments else set())
+        if any(name.startswith(beginning) for name in known):
+            return True
+        marks = ("/", ":") if deployments else ("/",)
+        open_ended = self._beginnings | {
+            f"{p}{mark}" for p in self._named.accounts for mark in marks
+        }
+        return any(one.startswith(beginning) or beginning.startswith(one) for one in open_ended)
+
+    def unserved(self, place: Place, name: str, hint: str = "") -> Mistake:
+        """That nothing serves `name`: a warning where a provider would that is not switched on."""
+        if (why := self._waits_for(name)) is not None:
+            return Mistake(place, f"nothing serves {name!r}: {why}", fatal=False)
+        meant = suggestion(name, self._served) or _by_end(name, self._served)
+        return Mistake(place, f"nothing serves {name!r}{meant}{hint}")
+
+    def _waits_for(self, name: str) -> str | None:
+        beginning = name.removesuffix(_WILD)
+        head = beginning.replace(":", "/").partition("/")[0]
+        if head in self._named.providers and head not in self._named.accounts:
+            return f"the provider {head!r} is switched off"
+        for type_name in vendors.type_names():
+            vendor = vendors.find(type_name)
+            if type_name in self._named.accounts:
+                continue
+            in_catalogue = any(name in vendor.models(modality) for modality in _EVERY)
+            if head != type_name and not in_catalogue:
+                continue
+            if type_name in self._named.providers:
+                return f"the provider {type_name!r} is switched off"
+            variable = vendor.key_variable if vendor.key_required else None
+            how = f"; set {variable}" if variable else ""
+            return f"the provider {type_name!r} is not configured{how}"
+        return None
+
+
+def _by_end(name: str, known: Iterable[str]) -> str:
+    """A name that was written without its vendor."""
+    found = next((one for one in sorted(known) if one.endswith(f"/{name}")), None)
+    if found is None:
+        tails = {one.partition("/")[2]: one for one in sorted(known)}
+        close = suggestion(name, [tail for tail in tails if tail])
+        tail = close.removeprefix("; did you mean '").removesuffix("'?")
+        found = tails.get(tail) if close else None
+    return f"; did you mean {found!r}?" if found else ""

@@ -1,0 +1,29 @@
+"""What the engines on this machine lack."""
+
+from pathlib import Path
+
+from gateway.providers.local.lacks import lacks
+from gateway.providers.local.settings import LocalSettings
+
+
+def test_files_that_the_configuration_names_have_to_be_there(tmp_path: Path) -> None:
+    settings = LocalSettings(
+        whisper={"big": str(tmp_path / "big"), "hub": "Systran/faster-whisper-large-v3"},
+        llm={"tiny": tmp_path / "tiny.gguf"},
+        voice_folder=tmp_path,
+    )
+    options = {option for option, _ in lacks(settings)}
+    assert {"whisper.big", "llm.tiny", "voice_folder"} <= options
+    assert "whisper.hub" not in options
+
+
+def test_files_that_are_there_are_not_missed(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").touch()
+    (tmp_path / "tiny.gguf").touch()
+    settings = LocalSettings(whisper={"big": str(tmp_path)}, llm={"tiny": tmp_path / "tiny.gguf"})
+    options = {option for option, _ in lacks(settings)}
+    assert not {"whisper.big", "llm.tiny"} & options
+
+
+def test_what_nobody_asked_for_names_no_option() -> None:
+    assert not {option for option, _ in lacks(LocalSettings())} - {""}

@@ -1,0 +1,123 @@
+"""Names that lead nowhere are mistakes; names that wait for a provider are warnings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.routing.references import Named, check
+from gateway.settings.models import Deployment
+from gateway.settings.quota import QuotaConfig
+from gateway.settings.stt import SttConfig
+from gateway.upstreams.provider import Account, find
+
+
+def named(
+    providers: dict[str, dict[str, Any]] | None = None,
+    models: dict[str, list[dict[str, Any]]] | None = None,
+    **more: Any,
+) -> Named:
+    settings = {
+        name: find(given.get("type", name)).settings.model_validate({"type": name, **given})
+        for name, given in (providers or {}).items()
+    }
+    return Named(
+        models={
+            name: [Deployment.model_validate(one) for one in given]
+            for name, given in (models or {}).items()
+        },
+        providers=settings,
+        accounts={
+            name: Account(name, one.type, one.base_url or "http://x", settings=one)
+            for name, one in settings.items()
+            if one.enabled
+        },
+        **more,
+    )
+
+
+RACK = {"rack": {"type": "openai-compatible", "models": ["llama", "whisper-1", "kokoro"]}}
+ALL: dict[str, dict[str, str]] = {"openai": {}, "deepgram": {}, "cartesia": {}}
+
+
+def told(given: Named, *, fatal: bool = True) -> list[str]:
+    return [mistake.told() for mistake in check(given) if mistake.fatal is fatal]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        named(),
+        named(RACK, {"fast": [{"model": "rack/llama"}], "faster": [{"model": "fast"}]}),
+        named(RACK, {"a/*": [{"provider": "rack", "model": "*"}]}),
+        named(RACK, {"a/*": [{"provider": "rack", "model": "org/*-instruct"}]}),
+        named(RACK, {"*": [{"provider": "rack", "model": "*"}]}, prices=["anything"]),
+        # a name that no list has still goes to its provider
+        named(RACK, {"fast": [{"model": "rack/other"}]}, prices=["rack/third", "rack:third"]),
+        named(ALL, stt=SttConfig(fallback=["deepgram/nova-3:en", "cartesia/ink-2"])),
+        named(ALL, stt=SttConfig(auto={"default": ["deepgram/nova-3"], "no": ["cartesia/ink-2"]})),
+        named(ALL, default_voice="cartesia/sonic-3:voice-1"),
+        named(ALL, prices=["deepgram:*", "cartesia/*", "*", "openai/gpt-4.1-mini", "deepgram:x"]),
+        named(ALL, quota=QuotaConfig.model_validate({"keys": {"*": {"credits": 1}}}), keys=["A"]),
+        named(
+            ALL,
+            quota=QuotaConfig.model_validate({"models": {"openai/*": {}, "openai/gpt-5": {}}}),
+        ),
+        named(RACK, {"my-ears": [{"provider": "rack", "model": "asr-7"}]},
+              stt=SttConfig(fallback=["my-ears"])),
+        # keys are not looked at where there may be none
+        named(quota=QuotaConfig.model_validate({"keys": {"APIx": {}}})),
+    ],
+)  # fmt: skip
+def test_what_leads_somewhere_is_no_mistake(given: Named) -> None:
+    assert check(given) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            named({"rack": {"type": "openai-compatible", "enabled": False}},
+                  {"m": [{"provider": "rack", "model": "x"}]}),
+            "models.m.0.provider: the provider 'rack' is switched off",
+        ),
+        (
+            named(stt=SttConfig(fallback=["deepgram/nova-3"])),
+            "stt.fallback.0: nothing serves 'deepgram/nova-3': the provider 'deepgram' is not "
+            "configured; set DEEPGRAM_API_KEY",
+        ),
+        (
+            named({"deepgram": {"enabled": False}}, prices=["deepgram/nova-3"]),
+            "prices.deepgram/nova-3: nothing serves 'deepgram/nova-3': the provider 'deepgram' is "
+            "switched off",
+        ),
+        (
+            named(prices=["deepgram:*"]),
+            "prices.deepgram:*: nothing serves 'deepgram:*': the provider 'deepgram' is not "
+            "configured; set DEEPGRAM_API_KEY",
+        ),
+    ],
+)  # fmt: skip
+def test_what_waits_for_a_provider_is_a_warning(given: Named, expected: str) -> None:
+    assert told(given) == []
+    assert told(given, fatal=False) == [expected]
+
+
+def test_a_name_written_without_its_vendor_is_understood() -> None:
+    (line,) = told(named(ALL, {"fast": [{"model": "gpt-4.1-mni"}]}))
+    assert "did you mean 'openai/gpt-4.1-mini'?" in line
+
+
+def test_a_model_of_another_route_is_no_fallback() -> None:
+    (line,) = told(named(ALL, stt=SttConfig(fallback=["cartesia/sonic-3"])))
+    assert line == "stt.fallback.0: the model 'cartesia/sonic-3' is for /tts, not for /stt"
+
+
+def test_an_alias_of_a_name_that_only_a_pattern_has_leads_nowhere() -> None:
+    models = {
+        "a/*": [{"provider": "rack", "model": "*"}],
+        "fast": [{"model": "a/llama"}],
+    }
+    (line,) = told(named(RACK, models))
+    assert line.startswith("models.fast.0: nothing serves 'a/llama'")

@@ -1,0 +1,45 @@
+"""What every part of the configuration has in common."""
+
+import pytest
+from pydantic import Field, ValidationError
+
+from gateway.settings.section import Section
+
+
+class Inner(Section):
+    """Inside."""
+
+    number: int = 3
+
+
+class Outer(Section):
+    """Outside."""
+
+    inner: Inner = Inner()
+    names: list[str] = Field(default_factory=list)
+    maybe: int | None = 7
+    number: float = 1.0
+    switch: bool = False
+
+
+def test_a_section_or_list_without_lines_is_as_if_it_were_not_there() -> None:
+    assert Outer.model_validate({"inner": None, "names": None}) == Outer()
+
+
+def test_none_stays_none_where_it_has_a_meaning() -> None:
+    assert Outer.model_validate({"maybe": None}).maybe is None
+
+
+@pytest.mark.parametrize("given", [{"number": True}, {"maybe": False}, {"inner": {"number": True}}])
+def test_yes_is_no_number(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Outer.model_validate(given)
+
+
+def test_yes_is_yes() -> None:
+    assert Outer.model_validate({"switch": True}).switch
+
+
+def test_nothing_is_infinite() -> None:
+    with pytest.raises(ValidationError):
+        Outer.model_validate({"number": float("inf")})
