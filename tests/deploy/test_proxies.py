@@ -124,8 +124,9 @@ def nginx(folder: Path, server: Server) -> Iterator[Proxy]:
     program = needed("nginx")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    made = ["-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2"]
-    subprocess.run(["openssl", "req", "-x509", *made, *names], check=True, capture_output=True)
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    made = ["-newkey", "rsa:2048", "-nodes", "-days", "2", *files, *names]
+    subprocess.run(["openssl", "req", "-x509", *made], check=True, capture_output=True)
     with Port() as port:
         text = (DEPLOY / "nginx.conf").read_text()
         for there, here in (
