@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
-import promql_parser
 import pytest
 import yaml
 
@@ -20,6 +20,7 @@ from gateway.serve import CLOSE_S
 from gateway.settings.server import LimitsConfig, ServerConfig
 from tests.deploy import awaited, helm
 from tests.deploy.helm import CHART
+from tests.services import needed
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -323,9 +324,48 @@ def test_the_autoscaler_asks_for_what_the_adapter_serves() -> None:
     ]
 
     assert set(asked) == served.keys()
-    for query in served.values():
-        query = query.replace("<<.GroupBy>>", "pod")
-        promql_parser.parse(query.replace("<<.LabelMatchers>>", 'namespace="voice",pod=~"a|b"'))
+
+
+def test_an_engine_that_was_not_asked_weighs_nothing(tmp_path: Path) -> None:
+    adapter = yaml.safe_load((ROOT / "deploy/helm/prometheus-adapter.yaml").read_text())
+    (query,) = (
+        rule["metricsQuery"]
+        .replace("<<.GroupBy>>", "pod")
+        .replace("<<.LabelMatchers>>", 'namespace="voice",pod=~"busy|idle"')
+        for rule in adapter["rules"]["custom"]
+        if rule["name"]["as"] == "parley_engine_queue_p99_seconds"
+    )
+
+    def series(name: str, values: str, **labels: str) -> dict[str, str]:
+        told = ", ".join(f'{key}="{value}"' for key, value in labels.items())
+        return {"series": f'{name}{{namespace="voice", {told}}}', "values": values}
+
+    given = []
+    for pod_name, rate in (("busy", 60), ("idle", 0)):
+        given.append(series("parley_open_sessions", "5x10", pod=pod_name, route="bargein"))
+        for model, late in (("interruption", rate), ("turn", 0)):
+            of = {"pod": pod_name, "model": model}
+            bucket = "parley_engine_queue_seconds_bucket"
+            given.append(series(bucket, f"0+{rate - late}x10", **of, le="0.1"))
+            given.append(series(bucket, f"0+{rate}x10", **of, le="0.2"))
+            given.append(series(bucket, f"0+{rate}x10", **of, le="+Inf"))
+    expected = [
+        {"labels": '{pod="busy"}', "value": 0.199},
+        {"labels": '{pod="idle"}', "value": 0},
+    ]
+    asked = {"expr": query, "eval_time": "10m", "exp_samples": expected}
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [asked]}
+    written = tmp_path / "test.yml"
+    written.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+
+    done = subprocess.run(
+        [needed("promtool"), "test", "rules", str(written)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_who_may_reach_which_port() -> None:

@@ -7,15 +7,17 @@ import io
 import json
 import os
 import re
+import signal
 import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 import pytest
@@ -31,6 +33,8 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 PATIENCE_S = 60.0
 WINDOW = struct.pack("<Q", 5) + b"\1\0" * 16_000
 MIB = 1 << 20
+ENOUGH = 40
+"""Answers in a row by which every upstream that is still used has been asked."""
 
 
 @dataclass
@@ -40,6 +44,19 @@ class Upstream:
     go_on: threading.Event = field(default_factory=threading.Event)
     bodies: list[int] = field(default_factory=list)
     url: str = ""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A server on a free port of this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +86,10 @@ def upstream() -> Iterator[Upstream]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Provider) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        state.url = f"http://127.0.0.1:{server.server_port}/v1"
+    with serving(Provider) as port:
+        state.url = f"http://127.0.0.1:{port}/v1"
         yield state
         state.go_on.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +131,44 @@ def started(command: list[str], folder: Path, ready: Path, **variables: str) -> 
         process.wait(STOP_TIMEOUT_S)
 
 
+Ready = Callable[[int], int]
+"""The status of /readyz of the n-th upstream."""
+
+
+class Made(Protocol):
+    """Starts a proxy in front of the upstreams on these ports."""
+
+    __name__: str
+
+    def __call__(
+        self, folder: Path, ports: Sequence[int], ready: Ready
+    ) -> AbstractContextManager[Proxy]: ...
+
+
+HOSTS = ("127.0.0.1", "localhost")
+"""Names of this machine, so that Caddy's health checks, which go to one port, tell two apart."""
+
+
 @contextmanager
-def nginx(folder: Path, server: Server) -> Iterator[Proxy]:
-    """deploy/nginx.conf, with this machine's ports and a certificate of its own."""
+def readiness(ready: Ready) -> Iterator[int]:
+    """A port that answers for the operator's port of each upstream."""
+
+    class Asked(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            host = self.headers["Host"].partition(":")[0]
+            self.send_response(ready(HOSTS.index(host)))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Asked) as port:
+        yield port
+
+
+@contextmanager
+def nginx(folder: Path, ports: Sequence[int], _: Ready) -> Iterator[Proxy]:
+    """deploy/nginx.conf in front of `ports`, with a certificate of its own."""
     program = needed("nginx")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -129,9 +177,10 @@ def nginx(folder: Path, server: Server) -> Iterator[Proxy]:
     subprocess.run(["openssl", "req", "-x509", *made], check=True, capture_output=True)
     with Port() as port:
         text = (DEPLOY / "nginx.conf").read_text()
+        servers = [f"    server 127.0.0.1:{one} max_fails=0;\n" for one in ports]
         for there, here in (
             ("listen 443 ", f"listen 127.0.0.1:{port.number} "),
-            ("127.0.0.1:8080", f"127.0.0.1:{server.port}"),
+            ("    server 127.0.0.1:8080 max_fails=0;\n", "".join(servers)),
             ("/etc/ssl/parley/fullchain.pem", str(certificate)),
             ("/etc/ssl/parley/privkey.pem", str(key)),
             ("voice.example.com", "localhost"),
@@ -155,11 +204,11 @@ def nginx(folder: Path, server: Server) -> Iterator[Proxy]:
 
 
 @contextmanager
-def caddy(folder: Path, server: Server) -> Iterator[Proxy]:
+def caddy(folder: Path, ports: Sequence[int], ready: Ready) -> Iterator[Proxy]:
     """deploy/Caddyfile for https://localhost: Caddy is its own authority there."""
     program = needed("caddy")
     authority = folder / "storage/pki/authorities/local/root.crt"
-    with Port() as port:
+    with Port() as port, ExitStack() as stack:
         options = (
             "{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n"
             f"\tstorage file_system {folder}/storage\n}}\n"
@@ -173,8 +222,8 @@ def caddy(folder: Path, server: Server) -> Iterator[Proxy]:
         (folder / "Caddyfile").write_text(options + text)
         variables = {
             "PARLEY_DOMAIN": f"https://localhost:{port.number}",
-            "PARLEY_UPSTREAMS": f"127.0.0.1:{server.port}",
-            "PARLEY_ADMIN_PORT": str(getattr(server, "admin_port", server.port)),
+            "PARLEY_UPSTREAMS": " ".join(map("{}:{}".format, HOSTS, ports)),
+            "PARLEY_ADMIN_PORT": str(stack.enter_context(readiness(ready))),
             "XDG_DATA_HOME": str(folder),
         }
         command = [program, "run", "--config", str(folder / "Caddyfile")]
@@ -183,25 +232,32 @@ def caddy(folder: Path, server: Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda made: made.__name__)
-def proxy(
-    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Proxy]:
-    with ExitStack() as stack:
-        yield stack.enter_context(
-            request.param(tmp_path_factory.mktemp(request.param.__name__), server)
-        )
+def made(request: pytest.FixtureRequest) -> Made:
+    chosen: Made = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def proxy(made: Made, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    folder = tmp_path_factory.mktemp(made.__name__)
+    with made(folder, [server.port], lambda _: server.get("/readyz")[0]) as proxy:
+        yield proxy
 
 
 @pytest.fixture
 async def http(server: Server, proxy: Proxy) -> AsyncIterator[aiohttp.ClientSession]:
+    async with trusting_client(server, proxy) as session:
+        await until_it_answers(session, proxy)
+        yield session
+
+
+def trusting_client(server: Server, proxy: Proxy) -> aiohttp.ClientSession:
     token = mint(server.api_key, server.api_secret, identity="agent", ttl_s=600)
-    async with aiohttp.ClientSession(
+    return aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {token}"},
         connector=aiohttp.TCPConnector(ssl=proxy.trusting()),
         timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
-    ) as session:
-        await until_it_answers(session, proxy)
-        yield session
+    )
 
 
 async def until_it_answers(session: aiohttp.ClientSession, proxy: Proxy) -> None:
@@ -280,3 +336,59 @@ async def test_only_v1_is_reached_from_outside(
 ) -> None:
     async with http.get(proxy.url + path) as answer:
         assert answer.status == 404
+
+
+async def test_a_caller_cannot_name_its_own_address(made: Made, tmp_path: Path) -> None:
+    class Echo(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            told = ", ".join(self.headers.get_all("X-Forwarded-For", [])).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Echo) as port, made(tmp_path, [port], lambda _: 200) as proxy:
+        connector = aiohttp.TCPConnector(ssl=proxy.trusting())
+        async with aiohttp.ClientSession(connector=connector) as http:
+            await until_it_answers(http, proxy)
+            forged = {"X-Forwarded-For": "10.1.2.3"}
+            async with http.get(f"{proxy.url}/v1/models", headers=forged) as answer:
+                assert await answer.text() in ("127.0.0.1", "::1")
+
+
+async def test_one_of_two_gateways_is_stopped_and_callers_see_nothing_of_it(
+    made: Made, tmp_path: Path, server: Server, upstream: Upstream
+) -> None:
+    """An open session holds the one that drains; who comes is served by the other."""
+    upstream.go_on.set()
+    folder = tmp_path / "draining"
+    folder.mkdir()
+    config = f"""
+usage: {{enabled: false}}
+bargein: {{model: {frame_model.write(tmp_path / "m.onnx")}}}
+"""
+    keys = {"LIVEKIT_API_KEY": server.api_key, "LIVEKIT_API_SECRET": server.api_secret}
+    with running(folder, config, keys) as draining:
+        both = (draining, server)
+        ports = [one.port for one in both]
+        place = tmp_path / "proxy"
+        place.mkdir()
+        with made(place, ports, lambda n: both[n].get("/readyz")[0]) as proxy:
+            async with trusting_client(server, proxy) as http:
+                await until_it_answers(http, proxy)
+                async with http.ws_connect(f"{draining.url}/bargein") as held:
+                    draining.process.send_signal(signal.SIGTERM)
+                    async with asyncio.timeout(PATIENCE_S):
+                        while await asyncio.to_thread(lambda: draining.get("/readyz")[0]) == 200:
+                            pass
+                        in_a_row = 0
+                        while in_a_row < ENOUGH:
+                            async with http.get(f"{proxy.url}/v1/models") as answer:
+                                in_a_row = in_a_row + 1 if answer.status == 200 else 0
+                                assert in_a_row or made is caddy, "nginx asks the other at once"
+                    assert not held.closed
