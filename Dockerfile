@@ -9,6 +9,7 @@
 # With an end-of-turn detector for all agents, who have one of their own (models/turn/README.md says
 # which is better when):
 #   docker build --build-arg MODELS="smart-turn" -t parley-gateway .
+# By tag, which its publisher mends; deploy/README.md says how to pin it by digest.
 ARG PYTHON_IMAGE=python:3.13.16-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
@@ -77,8 +78,8 @@ ENV PATH=/opt/parley/bin:${PATH} \
     HF_HOME=/var/lib/parley/huggingface
 USER 10001:10001
 WORKDIR /
-EXPOSE 8080
+EXPOSE 8080 9090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:9090/readyz', timeout=4)"]
 ENTRYPOINT ["gateway"]
 CMD ["serve"]

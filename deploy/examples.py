@@ -239,11 +239,21 @@ LIVEKIT_API_SECRET=
 #LLM_ENABLED=true
 #LLM_MODEL=qwen3:0.6b
 
-# Quotas counted by several gateways together; with COMPOSE_PROFILES=redis the one that comes along.
-#REDIS_URL=redis://redis:6379/0
+# Quotas and balances that outlive a restart and are counted by several gateways together; with
+# COMPOSE_PROFILES=redis in the Redis that comes along. A password for it: openssl rand -hex 24
+#REDIS_PASSWORD=
+#REDIS_URL=redis://:${REDIS_PASSWORD}@redis:6379/0
 
 # Usage records in PostgreSQL; by default they are in a file in the volume `state`.
 #USAGE_URL=
+
+# For deploy/compose.production.yaml: the name that leads to this machine, PostgreSQL's password
+# (openssl rand -hex 24), the network of the proxy, whom alerts reach.
+#PARLEY_DOMAIN=voice.example.com
+#POSTGRES_PASSWORD=
+#PARLEY_EDGE_SUBNET=172.31.250.0/24
+#ALERTMANAGER_CONFIG=./alertmanager.yml
+#ALERTMANAGER_PORT=9093
 
 # Engines that hear and speak on this machine, built into the image (espeak-ng among them is GPL-3).
 #PARLEY_REQUIREMENTS=requirements-full.txt

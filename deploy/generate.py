@@ -1,7 +1,8 @@
 """Writes what is made from the code: python -m deploy.generate
 
 The example configuration and environment (from the settings), the dashboard (from its list of
-panels) and README's table of metrics (from gateway/telemetry/metrics.py).
+panels), README's table of metrics (from gateway/telemetry/metrics.py), and the copies of alerts and
+dashboard in the Helm chart, which cannot reach files outside of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def files() -> dict[Path, str]:
     """What each made file should hold."""
+    chart = ROOT / "deploy/helm/parley"
     made = {
         ROOT / "deploy/config.example.yaml": examples.configuration(),
         ROOT / "deploy/.env.example": examples.environment(),
         ROOT / "deploy/grafana/dashboards/parley.json": dashboard.text(),
+        chart / "files/alerts.yml": (ROOT / "deploy/alerts.yml").read_text("utf-8"),
+        chart / "files/dashboard.json": dashboard.text(),
     }
     readme = ROOT / "README.md"
     if readme.is_file():

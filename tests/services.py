@@ -28,6 +28,10 @@ PACKAGES = {
     "initdb": "postgresql",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "nginx": "nginx",
+    "caddy": "caddy",
+    "amtool": "prometheus-alertmanager",
+    "systemd-analyze": "systemd",
 }
 """Where Debian has each program."""
 

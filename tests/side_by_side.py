@@ -51,6 +51,7 @@ SPLIT = {
 
 FIRST = (
     "end_to_end/",
+    "deploy/test_bundle.py",
     "deploy/test_dashboard_live.py",
     "deploy/test_dockerfile.py",
     "fakes/test_v",
