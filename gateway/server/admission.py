@@ -52,6 +52,29 @@ def new_id(kind: str) -> str:
     return f"{kind}_{_prefix}_{next(_numbers)}"
 
 
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
+"""An id that a caller may give its request: visible characters, bounded for logs and records."""
+
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+"""https://www.w3.org/TR/trace-context/#traceparent-header; the group is the trace's id."""
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's own `X-Request-ID`, if it is one, else a new id. It is in the answer, the log
+    and the usage record."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return new_id("req")
+
+
+def _trace_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
+            return str(match[1], "ascii")
+    return ""
+
+
 ANONYMOUS: Final = Principal("", "anonymous")
 """Everybody who needs no token; they share one key's places."""
 
@@ -116,13 +139,19 @@ class RequestContext:
     became of it (`outcome`) logged, counted and recorded."""
 
     def __init__(
-        self, admission: Admission, route: str, caller: Principal, scope: Scope, began: float
+        self,
+        admission: Admission,
+        route: str,
+        caller: Principal,
+        scope: Scope,
+        began: float,
+        request_id: str,
     ) -> None:
         self._admission = admission
         self.scope = scope
         self.route = route
         self.caller = caller
-        self.id = new_id("req")
+        self.id = request_id
         self.began = began
         self.outcome = Outcome()
 
@@ -171,7 +200,11 @@ class Admission:
         return self._limiter.open
 
     def admit(
-        self, scope: Scope, route: str, anonymous: Sequence[IPv4Network | IPv6Network] = ()
+        self,
+        scope: Scope,
+        route: str,
+        anonymous: Sequence[IPv4Network | IPv6Network] = (),
+        request_id: str | None = None,
     ) -> RequestContext | Failure:
         """The context of an admitted request for `route` (one of metrics.ROUTES), or why not (401,
         403, 429, 503).
@@ -179,6 +212,7 @@ class Admission:
         Who comes from one of the networks `anonymous` needs no token; a wrong one is refused.
         """
         began = time.perf_counter()
+        request_id = request_id or new_id("req")
         admitted = self._admit(scope, anonymous)
         if isinstance(admitted, Failure):
             self._metrics.refusals.labels(route, admitted.kind.value).inc()
@@ -187,6 +221,7 @@ class Admission:
                 "refused",
                 extra={
                     "route": route,
+                    "request_id": request_id,
                     "kind": admitted.kind.value,
                     "reason": admitted.message,
                     "client": (scope.get("client") or ("",))[0],
@@ -194,7 +229,7 @@ class Admission:
             )
             return admitted
         self._metrics.open_sessions.labels(route).inc()
-        return RequestContext(self, route, admitted, scope, began)
+        return RequestContext(self, route, admitted, scope, began, request_id)
 
     def _admit(
         self, scope: Scope, anonymous: Sequence[IPv4Network | IPv6Network]
@@ -242,5 +277,6 @@ class Admission:
 
 def _client_ids(scope: Scope) -> ClientIds:
     return ClientIds(
-        **{_IDS[name]: _text(value) for name, value in scope["headers"] if name in _IDS}
+        trace_id=_trace_id(scope),
+        **{_IDS[name]: _text(value) for name, value in scope["headers"] if name in _IDS},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -93,10 +93,13 @@ def failure_headers(failure: Failure) -> list[Header]:
     return headers
 
 
-async def refuse(scope: Scope, send: Send, failure: Failure) -> None:
-    """Answer `failure`: an HTTP error, for a WebSocket before its upgrade completes."""
+async def refuse(
+    scope: Scope, send: Send, failure: Failure, further: Sequence[Header] = ()
+) -> None:
+    """Answer `failure`: an HTTP error, for a WebSocket before its upgrade completes. `further`
+    headers go with it."""
     body = orjson.dumps(error_body(failure))
-    headers = failure_headers(failure)
+    headers = [*failure_headers(failure), *further]
     if scope["type"] == "http":
         await answer(send, failure.status, body, headers)
         return

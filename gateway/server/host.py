@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from gateway.runtime.loop import Gate, Inbox, Session, drive
-from gateway.server.admission import Admission, RequestContext
+from gateway.server.admission import Admission, RequestContext, request_id
 from gateway.server.asgi import (
     ClientSocket,
     Message,
@@ -222,15 +222,17 @@ class _Host:
         self._anonymous = anonymous
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._admission.admit(scope, self._name, self._anonymous)
+        name = request_id(scope)
+        headers = ((b"x-request-id", name.encode()),)
+        request = self._admission.admit(scope, self._name, self._anonymous, name)
         if isinstance(request, Failure):
-            await refuse(scope, send, request)
+            await refuse(scope, send, request, headers)
             return
         with request:
             failure = await self._serve(request, receive, send)
             if failure is not None:
                 request.fail(failure)
-                await refuse(scope, send, failure)
+                await refuse(scope, send, failure, headers)
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
         """Serve an admitted request, or say why it is refused."""

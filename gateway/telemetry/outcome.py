@@ -145,6 +145,7 @@ class ClientIds:
     agent_id: str = ""
     client_session_id: str = ""
     user_agent: str = ""
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,14 @@ def log_fields(ended: Ended) -> dict[str, object]:
 
 
 def _failures(outcome: Outcome) -> str | None:
-    """Who failed and why: "openai:timeout,azure:upstream_error"."""
-    named = (f"{one.provider}:{one.failure.kind.value}" for one in outcome.tries if one.failure)
+    """Who failed, why and when: "openai:upstream_timeout@1.5,azure:upstream_error@1.9", in seconds
+    since the first try."""
+    if not outcome.tries:
+        return None
+    first = outcome.tries[0].began
+    named = (
+        f"{one.provider}:{one.failure.kind.value}@{(one.ended or one.began) - first:.3g}"
+        for one in outcome.tries
+        if one.failure
+    )
     return ",".join(named)[:FAILURES_CHARS_MAX] or None

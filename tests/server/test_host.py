@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.runtime.loop import Inbox
-from gateway.server.admission import Admission, RequestContext, SessionLimiter
+from gateway.server.admission import Admission, RequestContext, SessionLimiter, _client_ids
 from gateway.server.auth import Authenticator, mint
 from gateway.server.host import BodyHost, Link, ReplyHost, ReplyLink, SocketHost, SocketLink
 from gateway.settings.server import LimitsConfig
@@ -316,3 +316,49 @@ async def test_an_inbox_whose_gate_is_shut_takes_from_the_other_sources():
     assert not waiting.done()
     link.gate.open()
     await waiting
+
+
+def ids(sent: list[Any]) -> list[bytes]:
+    return [value for name, value in sent[0]["headers"] if name == b"x-request-id"]
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_refused_request_can_be_found_by_the_id_that_its_caller_gave(kind: str) -> None:
+    door, peer = Door(), Peer(CONNECT if kind == "websocket" else BODY)
+    asked = scope(kind)
+    asked["headers"].append((b"x-request-id", b"call-17"))
+    if kind == "http":
+        await ReplyHost(Replies(refuses=FULL), door.admission, door.limits)(
+            asked, peer.receive, peer.send
+        )
+    else:
+        await SocketHost(Sockets(refuses=FULL), door.admission, door.limits)(
+            asked, peer.receive, peer.send
+        )
+    assert ids(peer.sent) == [b"call-17"]
+
+
+@pytest.mark.parametrize("given", [None, b"", b"a b", b"x" * 129, "caf\u00e9".encode()])
+async def test_who_gives_no_id_or_a_bad_one_gets_one_of_ours(given: bytes | None) -> None:
+    door, peer = Door(), Peer(BODY)
+    asked: dict[str, Any] = {"type": "http", "client": ("127.0.0.1", 1), "query_string": b""}
+    asked["headers"] = []
+    if given is not None:
+        asked["headers"] = [(b"x-request-id", given)]
+    await ReplyHost(Replies(), door.admission, door.limits)(asked, peer.receive, peer.send)
+    (found,) = ids(peer.sent)
+    assert found.startswith(b"req_")
+
+
+def test_the_trace_that_a_request_belongs_to_is_known() -> None:
+    door = Door()
+    asked = scope("http")
+    trace = b"4bf92f3577b34da6a3ce929d0e0e4736"
+    asked["headers"].append((b"traceparent", b"00-" + trace + b"-00f067aa0ba902b7-01"))
+    request = door.admission.admit(asked, "chat")
+    assert isinstance(request, RequestContext)
+    assert _client_ids(request.scope).trace_id == trace.decode()
+    asked["headers"][-1] = (b"traceparent", b"00-xyz")
+    assert _client_ids(asked).trace_id == ""
+    with request:
+        pass

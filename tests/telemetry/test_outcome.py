@@ -35,7 +35,7 @@ REPLY = Outcome(
     provider="b",
     deployment="y",
     tries=(
-        Try("a", "x", 0.0, failure=LATE),
+        Try("a", "x", 0.0, ended=1.5, failure=LATE),
         Try("c", "z", 1.0, hedge=True, lost=True),
         Try("b", "y", 1.0),
     ),
@@ -58,7 +58,8 @@ def line(route: str, outcome: Outcome) -> dict[str, object]:
 
 
 def test_every_line_says_whose_request_it_was_and_how_it_ended() -> None:
-    found = log_fields(ended("chat", Outcome(left=True), ClientIds(room_id="RM", user_agent="x")))
+    ids = ClientIds(room_id="RM", user_agent="x", trace_id="4bf9")
+    found = log_fields(ended("chat", Outcome(left=True), ids))
     assert {name: value for name, value in found.items() if value is not None} == {
         "request_id": "req_1",
         "key": "key",
@@ -66,6 +67,7 @@ def test_every_line_says_whose_request_it_was_and_how_it_ended() -> None:
         "duration_s": 1.2346,
         "room_id": "RM",
         "user_agent": "x",
+        "trace_id": "4bf9",
     }
 
 
@@ -76,7 +78,7 @@ def test_the_line_of_a_reply_names_who_served_and_who_failed_and_why() -> None:
         "deployment": "y",
         "attempts": 3,
         "hedges": 1,
-        "failures": "a:upstream_timeout",
+        "failures": "a:upstream_timeout@1.5",
         "first_token_s": 0.5,
         "prompt_tokens": 7,
         "cached_tokens": 2,
@@ -106,7 +108,7 @@ def test_the_line_of_a_reply_names_who_served_and_who_failed_and_why() -> None:
                 "providers": "a,b",
                 "connections": 2,
                 "finals": 3,
-                "failures": "a:upstream_auth",
+                "failures": "a:upstream_auth@0",
                 "audio_s": 1.23,
                 "error": "no",
             },

@@ -35,7 +35,7 @@ from gateway.routing.capacity import RANKS, ConcurrencyLimiter
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.companions import ManagedProcesses
 from gateway.runtime.connector import Connector
-from gateway.server.admission import RequestContext
+from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
 from gateway.server.quota import Quota, Standing
@@ -116,7 +116,7 @@ class ChatRoute:
     ) -> ChatConversation | Failure:
         """A conversation about this body, or why not."""
         self.metrics.bytes.labels("chat", "in").inc(len(body))
-        asked = read_request(body, f"chatcmpl-{request.id}", int(time.time()))
+        asked = read_request(body, f"chatcmpl-{new_id('req')}", int(time.time()))
         if isinstance(asked, Failure):
             return asked
         priority = header(request.scope, b"x-livekit-inference-priority")
@@ -208,7 +208,7 @@ class ChatConversation:
                 await answer(link.send, 200, body, (JSON_TYPE, *self._headers))
                 return False
             case Refuse(failure):
-                await refuse({"type": "http"}, link.send, failure)
+                await refuse({"type": "http"}, link.send, failure, self._headers)
                 return False
             case BreakOff():
                 # returning without a last body message makes the server close the connection
