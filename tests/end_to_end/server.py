@@ -87,14 +87,18 @@ class Server:
 
 @contextmanager
 def running(
-    folder: Path, config: str | None = None, environment: Mapping[str, str] | None = None
+    folder: Path,
+    config: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    pair: tuple[str, str] | None = None,
 ) -> Iterator[Server]:
     """Start with a configuration (YAML) or with environment variables alone; stop at the end.
 
     `keys:` is added to the configuration; without one the pair stands in the environment. Models
-    that were fetched are not there, unless `environment` names a PARLEY_CACHE.
+    that were fetched are not there, unless `environment` names a PARLEY_CACHE. `pair`: API key and
+    secret, where several servers share them.
     """
-    api_key, api_secret = "APItest" + secrets.token_hex(4), secrets.token_hex(24)
+    api_key, api_secret = pair or ("APItest" + secrets.token_hex(4), secrets.token_hex(24))
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     variables = {**kept, "PARLEY_CACHE": str(folder / "cache"), **(environment or {})}
     command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"]
