@@ -367,6 +367,31 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
             width=6,
         ),
+        Panel(
+            "Shutting down",
+            (Query("parley_draining{$here}", "{{instance}}"),),
+            width=8,
+            meaning="1: it takes no new calls and waits for the end of those that it has.",
+        ),
+        Panel(
+            "Providers at rest",
+            (Query("max by (provider) (parley_provider_resting{$here})", "{{provider}}"),),
+            width=8,
+            meaning="1: it failed, and is asked last for a while.",
+        ),
+        Panel(
+            "Redis does not answer",
+            (
+                Query(
+                    "sum by (instance) (rate(parley_quota_store_failures_total{$here}"
+                    "[$__rate_interval]))",
+                    "{{instance}}",
+                ),
+            ),
+            "cps",
+            width=8,
+            meaning="Meanwhile each gateway counts quotas and sessions for itself.",
+        ),
     ),
 }
 

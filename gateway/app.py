@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, get_args
+from functools import partial
+from typing import Any, Final, get_args
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
@@ -33,20 +36,23 @@ from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import Receive, Scope, Send, refuse
 from gateway.server.auth import Authenticator
 from gateway.server.cluster_sessions import ClusterSessionCounts
+from gateway.server.drain import Drain
 from gateway.server.host import (
     BodyHost,
     BodyRoute,
+    OpenSockets,
     ReplyHost,
     ReplyRoute,
     SocketHost,
     SocketRoute,
 )
 from gateway.server.quota import Quota
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import ROUTES, Metrics
 from gateway.telemetry.prices import Prices
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.errors import POLICY, Failure, Kind, error_body
+from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Modality
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +71,10 @@ class Gateway:
         self.cluster_sessions: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
             self.cluster_sessions = ClusterSessionCounts(
-                url.get_secret_value(), config.quota.prefix, held
+                url.get_secret_value(),
+                config.quota.prefix,
+                held,
+                metrics.quota_store_failures.inc,
             )
         elsewhere = self.cluster_sessions.elsewhere if self.cluster_sessions else None
         self.admission = Admission(
@@ -76,10 +85,12 @@ class Gateway:
             SessionLimiter(config.limits, held, elsewhere),
             metrics,
             self.usage,
+            config.server.trusted_proxies,
         )
+        self.sockets = OpenSockets()
         self.connector = Connector()
-        self.quota = Quota(config.quota)
-        catalogues = {
+        self.quota = Quota(config.quota, on_store_failure=metrics.quota_store_failures.inc)
+        self.catalogues = catalogues = {
             modality: Catalogue(config.models, accounts, modality)
             for modality in get_args(Modality)
         }
@@ -89,6 +100,9 @@ class Gateway:
             for catalogue in catalogues.values()
             for deployment in catalogue.deployments()
         )
+        for name in accounts:
+            rests = partial(self._rests, name)
+            metrics.resting.labels(name).set_function(rests)
         self.chat = ChatRoute(
             config.chat,
             catalogues["chat"],
@@ -115,11 +129,42 @@ class Gateway:
         self.eot = EotRoute(self.eot_engine, metrics, idle_s)
         self.eot_multi = EotMultiRoute(config.eot, metrics, message_bytes)
 
-    def readiness(self) -> dict[str, Any]:
-        """What /readyz says: whether new callers are welcome, and what they would find."""
+    def _rests(self, provider: str) -> float:
+        return float(self.breaker.provider_rests(provider, time.monotonic()))
+
+    def begin_drain(self, drain: Drain) -> None:
+        """From now on the server is not ready; `tick` does the rest."""
+        self.admission.drain = drain
+        self.metrics.draining.set(1)
+
+    def tick(self, now: float) -> None:
+        """Now and then: close the sockets whose time has come."""
+        self.sockets.sweep(self.admission.drain, now)
+
+    def is_ready(self, routes: Sequence[str] = ()) -> bool:
+        """Whether new callers are welcome, and somebody serves each of `routes` (of
+        metrics.ROUTES) now: a route has a deployment that does not rest, or its model."""
+        return self.admission.drain is None and all(self._serves(route) for route in routes)
+
+    def _serves(self, route: str) -> bool:
+        if route in self.catalogues:
+            catalogue, breaker, now = self.catalogues[route], self.breaker, time.monotonic()
+            return any(
+                not breaker.resting(Attempt(*deployment), now)
+                for deployment in catalogue.deployments()
+            ) or any(not breaker.provider_rests(name, now) for name in catalogue.unlisted())
+        if route == "eot":
+            return self.eot_engine.model is not None
+        if route == "eot_multi":
+            return self.eot_multi.model is not None
+        return True
+
+    def readiness(self, routes: Sequence[str] = ()) -> dict[str, Any]:
+        """What /readyz says to the operator: whether it is, and what callers would find."""
         card = self.bargein_engine.card
         return {
-            "ready": not self.admission.draining,
+            "ready": self.is_ready(routes),
+            "draining": self.admission.drain is not None,
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
             "chat": {"models": len(self.chat.catalogue.names())},
@@ -150,11 +195,15 @@ class Gateway:
         await self.connector.close()
 
 
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""For load balancers; under these names alone."""
+
+
 class Front:
     """Leads a request to its route, under each of the names that clients use.
 
-    `/v1/x` and `//x` (a base URL with a slash at its end, put before a path) are `/x`. Inference
-    routes are reached directly; the rest goes through FastAPI.
+    `/v1/x` and `//x` (a base URL with a slash at its end, put before a path) are `/x`, except for
+    PROBES. Inference routes are reached directly; the rest goes through FastAPI.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -177,7 +226,9 @@ class Front:
             parts = [part for part in path.split("/") if part]
             if parts and parts[0] == "v1":
                 del parts[0]
-            scope["path"] = path = "/" + "/".join(parts)
+            named = "/" + "/".join(parts)
+            if named not in PROBES:
+                scope["path"] = path = named
         direct = self._direct.get((kind if kind == "websocket" else scope["method"], path))
         if direct is None and kind == "websocket":
             await refuse(scope, send, Failure(Kind.NOT_FOUND, "there is no such route"))
@@ -226,19 +277,15 @@ def create_app(gateway: Gateway) -> Front:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        return {"status": "ok", "version": __version__}
+        return {"status": "ok"}
 
     @app.get("/readyz")
-    async def readyz() -> Response:
-        readiness = gateway.readiness()
-        status = 200 if readiness["ready"] else 503
-        return Response(orjson.dumps(readiness), status, media_type="application/json")
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return Response(
-            generate_latest(gateway.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST}
-        )
+    async def readyz(request: Request) -> Response:
+        routes = _asked_routes(request)
+        if isinstance(routes, Failure):
+            return _json(error_body(routes), routes.status)
+        ready = gateway.is_ready(routes)
+        return _json({"ready": ready}, 200 if ready else 503)
 
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
@@ -254,8 +301,50 @@ def create_app(gateway: Gateway) -> Front:
     return Front(app)
 
 
+def create_admin_app(gateway: Gateway) -> Starlette:
+    """The ASGI application for the operator's port, without tokens: metrics, and probes that say
+    more than those of the inference port."""
+
+    async def healthz(request: Request) -> Response:
+        return _json({"status": "ok", "version": __version__})
+
+    async def readyz(request: Request) -> Response:
+        routes = _asked_routes(request)
+        if isinstance(routes, Failure):
+            return _json(error_body(routes), routes.status)
+        readiness = gateway.readiness(routes)
+        return _json(readiness, 200 if readiness["ready"] else 503)
+
+    async def metrics(request: Request) -> Response:
+        return Response(
+            generate_latest(gateway.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST}
+        )
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+    )
+
+
+def _asked_routes(request: Request) -> list[str] | Failure:
+    """The routes that a probe asks about: `?route=stt&route=tts`."""
+    routes = request.query_params.getlist("route")
+    for route in routes:
+        if route not in ROUTES:
+            return Failure(Kind.BAD_REQUEST, f"route: expected one of {', '.join(ROUTES)}", "route")
+    return routes
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
 def _socket(gateway: Gateway, route: SocketRoute) -> SocketHost:
-    return SocketHost(route, gateway.admission, gateway.config.limits)
+    return SocketHost(route, gateway.admission, gateway.config.limits, gateway.sockets)
 
 
 def _reply(gateway: Gateway, route: ReplyRoute) -> ReplyHost:

@@ -264,6 +264,39 @@ def test_the_operator_sees_health_readiness_and_metrics(bare_server: Server) -> 
     assert "parley_build_info" in bare_server.get("/metrics")[1]
 
 
+@pytest.mark.parametrize("spelling", ["", "/v1", "/", "/v1/", "//v1"])
+@pytest.mark.parametrize("path", ["/metrics", "/usage", "/healthz", "/readyz"])
+def test_callers_reach_nothing_of_the_operators_under_any_spelling(
+    bare_server: Server, path: str, spelling: str
+) -> None:
+    status, body = bare_server.fetch(bare_server.url + spelling + path)
+
+    if path in ("/healthz", "/readyz") and not spelling:  # for load balancers, without details
+        assert (status, len(json.loads(body))) == (200, 1)
+    else:
+        assert status == 404
+
+
+def test_the_operators_port_serves_no_inference(bare_server: Server) -> None:
+    for path in ("/models", "/v1/models", "/chat/completions", "/bargein", "/v1/metrics"):
+        assert bare_server.fetch(bare_server.admin_url + path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("route=bargein", 200),
+        ("route=chat", 200),
+        ("route=eot", 503),
+        ("route=chat&route=eot", 503),
+        ("route=nothing", 400),
+    ],
+)
+def test_readiness_can_be_asked_of_routes(bare_server: Server, asked: str, status: int) -> None:
+    for url in (bare_server.url, bare_server.admin_url):
+        assert bare_server.fetch(f"{url}/readyz?{asked}")[0] == status
+
+
 async def test_logs_are_json_with_ids_and_without_secrets(
     bare_server: Server, http: aiohttp.ClientSession
 ) -> None:
@@ -279,6 +312,15 @@ async def test_logs_are_json_with_ids_and_without_secrets(
     assert bare_server.api_secret not in bare_server.log.read_text()
 
 
+async def until_port_is_closed(
+    http: aiohttp.ClientSession, url: str, headers: dict[str, str]
+) -> None:
+    with contextlib.suppress(aiohttp.ClientConnectorError):
+        while True:
+            async with http.ws_connect(url, headers=headers):
+                pass
+
+
 async def test_a_graceful_stop_takes_nobody_in_and_lets_open_sessions_finish(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
@@ -292,9 +334,7 @@ async def test_a_graceful_stop_takes_nobody_in_and_lets_open_sessions_finish(
             os.kill(server.process.pid, signal.SIGTERM)
             while server.get("/readyz")[0] != 503:
                 await asyncio.sleep(0.02)
-            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                await http.ws_connect(url, headers=headers)
-            assert refused.value.status == 503
+            await until_port_is_closed(http, url, headers)
             await socket.send_bytes(WINDOW)
             assert (await socket.receive_json())["created_at"] == 5
             await socket.send_json({"type": "session.close"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import json
 import logging
@@ -78,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         "--host", type=_host, help="address to listen on (default: server.host, 0.0.0.0)"
     )
     serve.add_argument("--port", type=_port, help="port to listen on (default: server.port, 8080)")
+    serve.add_argument(
+        "--admin-port",
+        type=int,
+        help="port for metrics and probes (default: server.admin_port, 9090)",
+    )
     serve.add_argument(
         "--dev",
         action="store_true",
@@ -218,22 +224,33 @@ def _serve(args: argparse.Namespace) -> int:
         logging.getLogger(__name__).warning("configuration", extra={"warning": warning})
     # late: the other commands need none of this
     from gateway.engines.types import ModelError
-    from gateway.serve import listen, serve
+    from gateway.serve import ListenError, TlsError, listen, serve
 
-    try:
-        sock = listen(host, port)
-    except OSError as error:
-        print(f"cannot listen on {host} port {port}: {error.strerror}", file=sys.stderr)
-        return EXIT_USAGE
-    if args.dev:
-        _print_dev(config, sock.getsockname()[1])
-    with sock:
+    admin_port = _admin_port(config, args)
+    with contextlib.ExitStack() as stack:
         try:
-            serve(config, sock)
-        except ModelError as error:
+            sock = stack.enter_context(listen(host, port))
+            admin = None
+            if admin_port is not None:
+                admin = stack.enter_context(listen(server.admin_host, admin_port, "admin_port"))
+            if args.dev:
+                _print_dev(config, sock.getsockname()[1])
+            serve(config, sock, admin)
+        except (ListenError, ModelError, TlsError) as error:
             print(error, file=sys.stderr)
             return EXIT_USAGE
     return 0
+
+
+def _admin_port(config: Config, args: argparse.Namespace) -> int | None:
+    """Where the operator is listened for. Who only tries the server may have Prometheus on its
+    usual port 9090."""
+    if args.admin_port is not None:
+        port: int = args.admin_port
+        return port
+    if args.dev and "admin_port" not in config.server.model_fields_set:
+        return 0
+    return config.server.admin_port
 
 
 def _for_trying(config: Config) -> Config:

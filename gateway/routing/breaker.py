@@ -87,6 +87,15 @@ class Breaker:
         """Whether it is open for this attempt."""
         return any(now < state.open_until for state in self._states_of(attempt))
 
+    def provider_rests(self, provider: str, now: float) -> bool:
+        """Whether it rests for `provider` or for a known deployment of it: what callers invented
+        does not count."""
+        return any(
+            now < state.open_until
+            for key, state in self._states.items()
+            if key[0] == provider and (key[1] == WHOLE_PROVIDER or key in self._known)
+        )
+
     def began(self, attempt: Attempt, now: float) -> None:
         """An attempt is being made; the first one after a rest is the probe."""
         for state in self._states_of(attempt):

@@ -147,6 +147,10 @@ class Catalogue:
             for attempt in plan
         )
 
+    def unlisted(self) -> set[str]:
+        """Providers of which no deployment is known; they serve whatever is asked of them."""
+        return self._accounts.keys() - {provider for provider, _ in self.deployments()}
+
     def deployments(self) -> set[tuple[str, str]]:
         """Every known deployment: provider and its name of the model."""
         return {(a.provider, a.model) for plan in self._plans.values() for a in plan}

@@ -10,12 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import Final
 
+from gateway.server.addresses import client_address, within
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Principal
+from gateway.server.drain import Drain
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics, count
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
@@ -79,17 +81,6 @@ ANONYMOUS: Final = Principal("", "anonymous")
 """Everybody who needs no token; they share one key's places."""
 
 
-def _is_within(scope: Scope, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Whether the peer's address, as the socket has it, lies in one of `networks`."""
-    try:
-        address = ip_address((scope.get("client") or ("",))[0])
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped  # a socket that listens for both sees IPv4 so
-    return any(address in network for network in networks)
-
-
 class SessionLimiter:
     """Places for open sessions, over all and for each key; a place is held until it is returned."""
 
@@ -146,8 +137,10 @@ class RequestContext:
         scope: Scope,
         began: float,
         request_id: str,
+        address: str = "",
     ) -> None:
         self._admission = admission
+        self.address = address
         self.scope = scope
         self.route = route
         self.caller = caller
@@ -180,7 +173,13 @@ class RequestContext:
 
 
 class Admission:
-    """Admits callers. `draining` is set once the server is shutting down."""
+    """Admits callers.
+
+    `drain` is set once the server is shutting down, `listens` is False from when on it takes no
+    more connections. HTTP requests on those that are open are served to the end: clients keep one
+    for all tries of a request, and have no other way to be answered. A WebSocket would be open
+    for as long as a call, so its client is sent elsewhere.
+    """
 
     def __init__(
         self,
@@ -188,12 +187,15 @@ class Admission:
         limiter: SessionLimiter,
         metrics: Metrics,
         usage: UsageLog | None = None,
+        trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     ) -> None:
+        self._trusted_proxies = trusted_proxies
         self._authenticator = authenticator
         self._usage = usage
         self._limiter = limiter
         self._metrics = metrics
-        self.draining = False
+        self.drain: Drain | None = None
+        self.listens = True
 
     @property
     def open_requests(self) -> int:
@@ -213,7 +215,8 @@ class Admission:
         """
         began = time.perf_counter()
         request_id = request_id or new_id("req")
-        admitted = self._admit(scope, anonymous)
+        address = self.address(scope)
+        admitted = self._admit(scope, address, anonymous)
         if isinstance(admitted, Failure):
             self._metrics.refusals.labels(route, admitted.kind.value).inc()
             _logger.log(
@@ -224,18 +227,28 @@ class Admission:
                     "request_id": request_id,
                     "kind": admitted.kind.value,
                     "reason": admitted.message,
-                    "client": (scope.get("client") or ("",))[0],
+                    "client": address,
                 },
             )
             return admitted
         self._metrics.open_sessions.labels(route).inc()
-        return RequestContext(self, route, admitted, scope, began, request_id)
+        return RequestContext(self, route, admitted, scope, began, request_id, address)
+
+    def address(self, scope: Scope) -> str:
+        """The caller's address: the peer's, or what a trusted proxy says."""
+        peer = (scope.get("client") or ("",))[0]
+        if not self._trusted_proxies:
+            return str(peer)
+        forwarded = [
+            str(value, "latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
+        ]
+        return client_address(peer, forwarded, self._trusted_proxies)
 
     def _admit(
-        self, scope: Scope, anonymous: Sequence[IPv4Network | IPv6Network]
+        self, scope: Scope, address: str, anonymous: Sequence[IPv4Network | IPv6Network]
     ) -> Principal | Failure:
         authorization = header(scope, b"authorization")
-        if anonymous and not authorization and _is_within(scope, anonymous):
+        if anonymous and not authorization and within(address, anonymous):
             caller: Principal | Failure = ANONYMOUS
         else:
             caller = self._authenticator.authenticate(authorization)
@@ -247,7 +260,7 @@ class Admission:
                 return Failure(
                     Kind.BAD_REQUEST, f"{field}: expected no control characters", param=field
                 )
-        if self.draining:
+        if not self.listens and scope["type"] == "websocket":
             return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
         if (failure := self._limiter.take(caller.key)) is not None:
             return failure
@@ -272,7 +285,7 @@ class Admission:
             self._usage.add(record_of(ended))
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
-            _logger.log(level, route, extra=log_fields(ended))
+            _logger.log(level, route, extra={**log_fields(ended), "client": request.address})
 
 
 def _client_ids(scope: Scope) -> ClientIds:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -33,7 +33,15 @@ TIMEOUT_S: Final = 1.0
 class ClusterSessionCounts:
     """Sessions that the other processes hold, by key."""
 
-    def __init__(self, url: str, prefix: str, held: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: str,
+        held: Mapping[str, int],
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_failure` is called for each heartbeat that Redis does not answer."""
+        self._on_failure = on_failure
         self._url = url
         self._name = f"{prefix}/leases"
         self._process = f"{os.getpid()}-{os.urandom(6).hex()}"
@@ -86,6 +94,7 @@ class ClusterSessionCounts:
                     await self.beat()
                 self._failing_since = None
             except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+                self._on_failure()
                 if self._failing_since is None:
                     self._failing_since = loop.time()
                     _logger.warning(

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import re
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from gateway.runtime.loop import Gate, Inbox, Session, drive
 from gateway.server.admission import Admission, RequestContext, request_id
@@ -24,9 +27,11 @@ from gateway.server.asgi import (
     Scope,
     Send,
     answer,
+    header,
     read_body,
     refuse,
 )
+from gateway.server.drain import Drain, Ending, OpenSocket, ending
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.errors import Failure
@@ -38,7 +43,20 @@ BLOCKED_S: Final = 5.0
 CUT: Final = 1006
 """Code of a connection that ended without a close frame: no session means to end so."""
 
+ASKED_TO_END: Final = 1000
+"""What a session is told of a client whose socket the host closes: nothing went wrong."""
+
+_PYTHON_AGENTS = re.compile(r"LiveKit Agents/\S+ \(python ")
+
 EventT = TypeVar("EventT")
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A session that knows when its end would cut nothing short."""
+
+    def may_end(self, now: float) -> bool:
+        """Whether nobody speaks, and nothing is waited for."""
 
 
 class Conversation(Protocol):
@@ -101,6 +119,17 @@ class SocketLink(Link[EventT]):
         super().__init__(events_max)
         self.client = client
         self.gate = Gate(self.inbox)
+        self.ending: Ending | None = None
+
+    def finish(self, ending: Ending) -> None:
+        """Close the client's socket, and with it the conversation."""
+        if self.ending is None:
+            self.ending = ending
+            self.spawn(self._finish(ending))
+
+    async def _finish(self, ending: Ending) -> None:
+        await self.client.close(ending.code, ending.reason)
+        self.inbox.post(ClientLeft(ASKED_TO_END))  # type: ignore[arg-type]
 
 
 class ReplyLink(Link[EventT]):
@@ -247,12 +276,47 @@ class _Host:
         return body
 
 
+class OpenSockets:
+    """The WebSockets that are open, to be closed when their time has come. One for each process."""
+
+    def __init__(self) -> None:
+        self._open: dict[SocketLink[Any], OpenSocket] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, link: SocketLink[Any], socket: OpenSocket) -> None:
+        self._open[link] = socket
+
+    def remove(self, link: SocketLink[Any]) -> None:
+        self._open.pop(link, None)
+
+    def sweep(self, drain: Drain | None, now: float) -> None:
+        """Close those whose time has come."""
+        for link, socket in self._open.items():
+            if link.ending is None and (found := ending(socket, drain, now)) is not None:
+                link.finish(found)
+
+
+def _may_end(session: Session[Any, Any]) -> Callable[[float], bool]:
+    if isinstance(session, Interruptible):
+        return session.may_end
+    return lambda now: False
+
+
 class SocketHost(_Host):
     """Serves a WebSocket route."""
 
-    def __init__(self, route: SocketRoute, admission: Admission, limits: LimitsConfig) -> None:
+    def __init__(
+        self,
+        route: SocketRoute,
+        admission: Admission,
+        limits: LimitsConfig,
+        sockets: OpenSockets | None = None,
+    ) -> None:
         super().__init__(route.name, admission, limits)
         self._route = route
+        self._sockets = OpenSockets() if sockets is None else sockets
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
         route = self._route
@@ -266,12 +330,26 @@ class SocketHost(_Host):
             accepted = await client.accept()
             if accepted:
                 link.spawn(client.listen(link.gate))
+                self._sockets.add(link, self._open_socket(request, conversation))
                 await link.drive(conversation)
         finally:
+            self._sockets.remove(link)
             await link.end(conversation, request)
-            if not accepted or client.code == CUT:
+            if link.ending is not None:
+                failure = link.ending.failure or request.outcome.failure
+                request.outcome = replace(request.outcome, left=False, failure=failure)
+            elif not accepted or client.code == CUT:
                 request.leave()
         return None
+
+    def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
+        agent = header(request.scope, b"user-agent") or ""
+        return OpenSocket(
+            ends_at=time.monotonic() + self._limits.session_s_max,
+            spread=random.random(),  # noqa: S311 - a place in a queue
+            replaces=self._name == "tts" and _PYTHON_AGENTS.match(agent) is not None,
+            may_end=_may_end(conversation.session),
+        )
 
 
 class ReplyHost(_Host):

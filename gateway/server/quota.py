@@ -69,7 +69,10 @@ class Quota:
         self,
         config: QuotaConfig,
         clock: Callable[[], float] = time.monotonic,
+        on_store_failure: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_store_failure` is called whenever Redis does not answer."""
+        self._on_store_failure = on_store_failure
         self._config = config
         self._clock = clock
         self._known: dict[tuple[str, str], tuple[_Limit, ...]] = {}
@@ -160,6 +163,7 @@ class Quota:
             except _store_errors() as error:
                 # calls go on: a store that is down must not take them with it
                 self.store_failures += 1
+                self._on_store_failure()
                 self._redis_rests_until = self._clock() + STORE_REST_S
                 _logger.error(  # noqa: TRY400 - a traceback would show the address
                     "the quota store does not answer; this process counts for itself",

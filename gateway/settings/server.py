@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gateway.settings.section import Section
+
+SHUTDOWN_GRACE_S_MAX: Final = 18_000.0
+"""As long as a call may take: what LiveKit's own chart for agents allows."""
 
 
 def host_problem(host: str) -> str:
@@ -19,6 +24,21 @@ def host_problem(host: str) -> str:
     return "" if good else "expected an address or a host name, such as 0.0.0.0 or 127.0.0.1"
 
 
+class TlsConfig(Section):
+    """TLS for the inference port. Both or none; without them a proxy has to do it."""
+
+    certificate: Path | None = None
+    """PEM file: the server's certificate, then those of its issuers."""
+    key: Path | None = None
+    """PEM file: its private key, without a passphrase."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a certificate needs its key, and a key its certificate")
+        return self
+
+
 class ServerConfig(Section):
     """Where and how the server listens."""
 
@@ -26,8 +46,22 @@ class ServerConfig(Section):
     """Address to listen on. `--dev` always uses 127.0.0.1."""
     port: int = Field(8080, ge=0, le=65535)
     """Port; 0 lets the system choose one."""
-    shutdown_grace_s: float = Field(30.0, ge=0, le=3600)
-    """After SIGTERM: how long open sessions may go on before they are closed."""
+    admin_host: str = "127.0.0.1"
+    """Address to listen on for the operator: /metrics, and /healthz and /readyz with details."""
+    admin_port: int | None = Field(9090, ge=0, le=65535)
+    """Port for the operator; 0 lets the system choose one, null: none. `--dev` uses any that is
+    free unless one is set."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of reverse proxies: a caller's address is then the last one in their
+    X-Forwarded-For that is not theirs. From anybody else that header is ignored."""
+    tls: TlsConfig = TlsConfig()
+    """TLS for the inference port; the operator's port has none."""
+    drain_delay_s: float = Field(5.0, ge=0, le=300)
+    """After SIGTERM: how long new connections are still taken while /readyz says 503, so that load
+    balancers notice before they are refused. Part of the grace."""
+    shutdown_grace_s: float = Field(30.0, ge=0, le=SHUTDOWN_GRACE_S_MAX)
+    """After SIGTERM: how long open sessions may go on before they are closed. Requests on open
+    connections are served so long, with `Connection: close`."""
     token_leeway_s: float = Field(10.0, ge=0, le=300)
     """Clock skew allowed on a token's `nbf` and `exp`."""
     ws_ping_interval_s: float = Field(20.0, ge=0, le=3600)
@@ -55,6 +89,12 @@ class LimitsConfig(Section):
     """A request whose body has not come whole after so long is refused (408)."""
     message_bytes: int = Field(1 << 20, ge=128 << 10)
     """Largest WebSocket message; a larger one closes the connection with code 1009."""
+    connections_per_address: int = Field(1000, ge=1)
+    """Open connections from one address, before any token is looked at. Behind a proxy of
+    `server.trusted_proxies`: requests and sessions from one address."""
+    session_s_max: float = Field(14400.0, ge=1)
+    """A WebSocket session that has lasted so long is closed when nobody speaks, a minute later in
+    any case; clients of /stt and /tts connect again."""
     session_idle_s: float = Field(21600.0, ge=1)
     """A WebSocket session on which nothing moves for so long is closed. Generous, because an agent
     that is never interrupted says nothing on /bargein; dead peers are found by TCP keepalive."""

@@ -70,6 +70,11 @@ class Metrics:
             ["route"],
             registry=registry,
         )
+        self.draining = Gauge(
+            "parley_draining",
+            "1 while this server is shutting down: it is not ready, and what is open goes on.",
+            registry=registry,
+        )
         self.duration = Histogram(
             "parley_duration_seconds",
             "From request to end of answer, or the life of a WebSocket session.",
@@ -97,6 +102,12 @@ class Metrics:
             ["route", "provider"],
             registry=registry,
         )
+        self.resting = Gauge(
+            "parley_provider_resting",
+            "1 while a provider or a known deployment of it is asked last, because it failed.",
+            ["provider"],
+            registry=registry,
+        )
         self.hedges = Counter(
             "parley_hedges",
             "Chat requests asked of a second deployment while the first was silent; outcome: won "
@@ -120,6 +131,12 @@ class Metrics:
             "parley_audio_seconds",
             "Seconds of audio; direction: in (from callers) or out (to callers).",
             ["route", "direction"],
+            registry=registry,
+        )
+        self.quota_store_failures = Counter(
+            "parley_quota_store_failures",
+            "Times that Redis did not answer; meanwhile this server counts quotas and sessions for "
+            "itself.",
             registry=registry,
         )
         self.usage_records = Counter(

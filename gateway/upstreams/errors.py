@@ -42,7 +42,9 @@ class Kind(StrEnum):
     REQUEST_REFUSED = "request_refused"
     QUOTA = "inference_quota_exceeded"
     TOO_MANY_SESSIONS = "too_many_sessions"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     IDLE = "idle"
+    SESSION_TOO_LONG = "session_too_long"
     # a provider's
     UNREACHABLE = "upstream_unreachable"
     UPSTREAM_AUTH = "upstream_auth"
@@ -134,7 +136,9 @@ POLICY: Final[Mapping[Kind, FailurePolicy]] = MappingProxyType(
         Kind.REQUEST_REFUSED: _Row(400, _INVALID, _ATTEMPT, Blame.CALLER),
         Kind.QUOTA: _Row(429, "inference_quota_exceeded", _REQUEST, Blame.CALLER),
         Kind.TOO_MANY_SESSIONS: _Row(429, "rate_limit_error", _REQUEST, Blame.CALLER),
+        Kind.TOO_MANY_CONNECTIONS: _Row(429, "rate_limit_error", _REQUEST, Blame.CALLER),
         Kind.IDLE: _Row(408, "timeout_error", _REQUEST, Blame.CALLER),
+        Kind.SESSION_TOO_LONG: _Row(408, "timeout_error", _REQUEST, Blame.CALLER),
         Kind.UNREACHABLE: _Row(
             503, _UPSTREAM, _ATTEMPT, Blame.PROVIDER, Rest.COUNTED, passing=True
         ),

@@ -22,7 +22,6 @@ from gateway.config import Config, load
 from gateway.routing.catalogue import Catalogue
 from gateway.serve import CLOSE_S
 from gateway.settings.server import ServerConfig
-from tests.deploy import awaited
 from tests.ports import Port
 from tests.services import STOP_TIMEOUT_S, needed, wait_until
 
@@ -153,7 +152,7 @@ def test_ports_are_open_to_this_machine_alone_but_for_those_of_tls(path: str, na
 def test_the_operators_port_is_published_nowhere(path: str) -> None:
     for one in gateways(FILES[path]).values():
         published = [port.rpartition(":")[2] for port in one.get("ports", [])]
-        assert str(awaited.ADMIN_PORT) not in published
+        assert str(ServerConfig().admin_port) not in published
 
 
 @every_file
@@ -330,7 +329,7 @@ def test_prometheus_scrapes_every_gateway_on_the_operators_port(prometheus: str,
 
     assert f"./{prometheus}:/etc/prometheus/prometheus.yml:ro" in mounted
     assert jobs["parley"]["static_configs"][0]["targets"] == [
-        f"{name}:{awaited.ADMIN_PORT}" for name in gateways(FILES[path])
+        f"{name}:{ServerConfig().admin_port}" for name in gateways(FILES[path])
     ]
     for one in gateways(FILES[path]).values():
         assert configuration(one)["server"]["admin_host"] == "0.0.0.0"
@@ -425,5 +424,5 @@ def loaded(gateway: dict[str, Any], folder: Path) -> Config:
     (mounted,) = [volume for volume in gateway["volumes"] if volume.endswith(":ro")]
     raw = yaml.safe_load((ROOT / mounted.partition(":")[0]).read_text())
     written = folder / "config.yaml"
-    written.write_text(yaml.safe_dump(awaited.without(raw)))
+    written.write_text(yaml.safe_dump(raw))
     return load(written, gateway["environment"])

@@ -23,7 +23,6 @@ from dockerfile_parse import DockerfileParser
 from gateway import __version__
 from gateway.settings.server import ServerConfig
 from gateway.weights import fetch
-from tests.deploy import awaited
 
 ROOT = Path(__file__).parents[2]
 FIRST_PORT = 1024
@@ -117,7 +116,7 @@ def test_the_image_is_run_by_a_fixed_user_who_is_not_root() -> None:
 def test_the_image_starts_the_server_unless_another_command_is_given() -> None:
     assert json.loads(IMAGE.all("ENTRYPOINT")[0]) == ["gateway"]
     assert json.loads(IMAGE.all("CMD")[0]) == ["serve"]
-    assert IMAGE.all("EXPOSE") == [f"{ServerConfig().port} {awaited.ADMIN_PORT}"]
+    assert IMAGE.all("EXPOSE") == [f"{ServerConfig().port} {ServerConfig().admin_port}"]
 
 
 def test_one_file_serves_all_architectures_and_names_no_package_index() -> None:
@@ -171,7 +170,7 @@ def test_the_health_check_says_whether_the_server_is_ready(
     command = json.loads(IMAGE.all("HEALTHCHECK")[0].partition("CMD ")[2])
     assert command[0] == "python"
 
-    code = command[2].replace(f":{awaited.ADMIN_PORT}/", f":{answering.server_port}/")
+    code = command[2].replace(f":{ServerConfig().admin_port}/", f":{answering.server_port}/")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
 
     assert done.returncode == status

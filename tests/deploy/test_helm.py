@@ -17,8 +17,8 @@ import yaml
 from gateway import __version__
 from gateway.config import load
 from gateway.serve import CLOSE_S
-from gateway.settings.server import LimitsConfig, ServerConfig
-from tests.deploy import awaited, helm
+from gateway.settings.server import SHUTDOWN_GRACE_S_MAX, LimitsConfig, ServerConfig
+from tests.deploy import helm
 from tests.deploy.helm import CHART
 from tests.services import needed
 
@@ -193,20 +193,20 @@ def test_open_sessions_may_end_before_the_pod_is_killed(seconds: int) -> None:
 
     assert pod(rendered)["terminationGracePeriodSeconds"] == seconds
     assert seconds - 30 <= pause_s + grace_s + CLOSE_S < seconds
-    assert grace_s <= awaited.GRACE_S
+    assert grace_s <= SHUTDOWN_GRACE_S_MAX
 
 
 def test_livekits_own_grace_period_is_the_default() -> None:
     assert VALUES["terminationGracePeriodSeconds"] == 18_000
     longest = SCHEMA["properties"]["terminationGracePeriodSeconds"]["maximum"]
     config = written_config(helm.render({"terminationGracePeriodSeconds": longest}))
-    assert config["server"]["shutdown_grace_s"] == awaited.GRACE_S
+    assert config["server"]["shutdown_grace_s"] == SHUTDOWN_GRACE_S_MAX
 
 
 @pytest.mark.parametrize("rendered", [plain, full], ids=["defaults", "everything"])
 def test_the_gateway_accepts_the_configuration(rendered: Any, tmp_path: Path) -> None:
     written = tmp_path / "config.yaml"
-    written.write_text(yaml.safe_dump(awaited.without(written_config(rendered()))))
+    written.write_text(yaml.safe_dump(written_config(rendered())))
 
     config = load(written, KEYS | {"REDIS_PASSWORD": "r", "PG_PASSWORD": "p"})
 
@@ -215,13 +215,6 @@ def test_the_gateway_accepts_the_configuration(rendered: Any, tmp_path: Path) ->
         assert config.limits.chat_body_bytes == LimitsConfig().chat_body_bytes
         assert config.quota.redis_url is not None
         assert config.quota.redis_url.get_secret_value() == "redis://:r@redis:6379/0"
-
-
-def test_what_is_awaited_has_not_arrived() -> None:
-    # see awaited.py: take what fails here off its lists
-    assert not awaited.OPTIONS & ServerConfig.model_fields.keys()
-    with pytest.raises(ValueError, match="less than or equal"):
-        ServerConfig(shutdown_grace_s=awaited.GRACE_S)
 
 
 def test_a_changed_configuration_rolls_out_and_nothing_else_does() -> None:
@@ -239,7 +232,7 @@ def test_the_operators_options_win_over_the_charts() -> None:
 
     assert written_config(rendered)["server"]["workers"] == 4
     ports = {port["name"]: port["containerPort"] for port in container(rendered)["ports"]}
-    assert ports == {"http": 9000, "admin": awaited.ADMIN_PORT}
+    assert ports == {"http": 9000, "admin": ServerConfig().admin_port}
 
 
 def test_the_probes_ask_what_they_are_for_on_the_operators_port() -> None:
@@ -257,7 +250,7 @@ def test_the_probes_ask_what_they_are_for_on_the_operators_port() -> None:
 
 def test_inference_and_the_operators_routes_have_a_service_each() -> None:
     ports = {port["name"]: port["containerPort"] for port in container(plain())["ports"]}
-    assert ports == {"http": ServerConfig().port, "admin": awaited.ADMIN_PORT}
+    assert ports == {"http": ServerConfig().port, "admin": ServerConfig().admin_port}
     inference = plain().objects["Service", "parley"]["spec"]
     admin = plain().objects["Service", "parley-admin"]["spec"]
 

@@ -17,7 +17,6 @@ from prometheus_client import generate_latest
 from deploy import dashboard, metrics_table
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Kind
-from tests.deploy import awaited
 from tests.services import needed
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +34,7 @@ EXPOSED = {
     series: set(row.labels) for row in metrics_table.rows(Metrics()) for series in row.series
 }
 MEANINGS = {row.name: row.meaning for row in metrics_table.rows(Metrics())}
-LABELS = EXPOSED | {name: set(labels) for name, labels in awaited.METRICS.items()}
+LABELS = EXPOSED
 ADDED = {"instance", "job", "le"}
 """Labels that Prometheus adds, and that of a histogram's buckets."""
 NOT_OURS = re.compile(r"up|process_[a-z_]+|python_info")
@@ -87,11 +86,6 @@ def test_a_query_asks_for_metrics_and_labels_that_exist(title: str, query: str) 
         matched = {matcher.name for matcher in selector.matchers.matchers}
         assert matched <= labels, f"{title}: {selector.name} has no label {matched - labels}"
     assert groupings(query) <= known, f"{title}: grouped by a label that no metric has"
-
-
-def test_no_awaited_metric_has_arrived() -> None:
-    # take what fails here off awaited.py's list
-    assert not awaited.METRICS.keys() & EXPOSED.keys()
 
 
 def test_a_labelled_counter_appears_with_its_first_increment() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from gateway.cli.main import EXIT_USAGE
 from gateway.serve import CLOSE_S
-from tests.deploy import awaited
+from gateway.settings.server import SHUTDOWN_GRACE_S_MAX
 from tests.services import needed
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def test_a_reload_looks_at_the_configuration_before_it_is_taken() -> None:
 def test_the_longest_grace_fits_before_the_kill() -> None:
     (stop_s,) = setting("TimeoutStopSec")
 
-    assert float(stop_s) > awaited.GRACE_S + CLOSE_S
+    assert float(stop_s) > SHUTDOWN_GRACE_S_MAX + CLOSE_S
     # the engines' processes are the server's to end
     assert setting("KillMode") == ["mixed"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -14,7 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import yaml
 
 from tests.ports import Port
 
@@ -22,6 +25,10 @@ READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 30.0
 POLL_S = 0.05
+OPERATORS = ("/metrics", "/healthz", "/readyz")
+"""Routes of the operator's port."""
+QUICK = {"drain_delay_s": 0}
+"""Options of `server` where a test says nothing: no load balancer has to notice anything."""
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
@@ -39,6 +46,8 @@ class Server:
     log: Path
     process: subprocess.Popen[bytes] = field(repr=False)
 
+    admin_url: str = ""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -53,9 +62,14 @@ class Server:
         }
 
     def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a plain GET, of the operator's port for the operator's routes."""
+        is_operators = path.partition("?")[0] in OPERATORS
+        return self.fetch((self.admin_url if is_operators else self.url) + path)
+
+    def fetch(self, url: str) -> tuple[int, str]:
         """Status and body of a plain GET."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=ANSWER_TIMEOUT_S) as response:
+            with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -73,22 +87,27 @@ class Server:
 
 @contextmanager
 def running(
-    folder: Path, config: str | None = None, environment: Mapping[str, str] | None = None
+    folder: Path,
+    config: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    pair: tuple[str, str] | None = None,
 ) -> Iterator[Server]:
     """Start with a configuration (YAML) or with environment variables alone; stop at the end.
 
     `keys:` is added to the configuration; without one the pair stands in the environment. Models
-    that were fetched are not there, unless `environment` names a PARLEY_CACHE.
+    that were fetched are not there, unless `environment` names a PARLEY_CACHE. `pair`: API key and
+    secret, where several servers share them.
     """
-    api_key, api_secret = "APItest" + secrets.token_hex(4), secrets.token_hex(24)
+    api_key, api_secret = pair or ("APItest" + secrets.token_hex(4), secrets.token_hex(24))
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     variables = {**kept, "PARLEY_CACHE": str(folder / "cache"), **(environment or {})}
     command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"]
+    command += ["--admin-port", "0"]
     if config is None:
         variables |= {"LIVEKIT_API_KEY": api_key, "LIVEKIT_API_SECRET": api_secret}
     else:
         written = folder / "gateway.yaml"
-        written.write_text(f"keys:\n  {api_key}: {api_secret}\n{config}")
+        written.write_text(yaml.safe_dump(_completed(config, {api_key: api_secret})))
         command += ["--config", str(written)]
     log = folder / "gateway.log"
     with Port() as port, log.open("wb") as output:
@@ -99,6 +118,12 @@ def running(
             yield server
         finally:
             _stop(server)
+
+
+def _completed(config: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any] = yaml.safe_load(config) or {}
+    server = QUICK | (given.get("server") or {})
+    return {**given, "keys": dict(keys), "server": server}
 
 
 def _started(
@@ -119,8 +144,10 @@ def _wait_until_ready(server: Server) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServerError(f"the server ended:\n{server.log.read_text()[-8000:]}")
+        found = re.search(r'admin_address"?[:=] ?"?(http://[^\s",]+)', server.log.read_text())
+        server.admin_url = found[1] if found else ""
         try:
-            if server.get("/readyz")[0] == 200:
+            if server.admin_url and server.get("/readyz")[0] == 200:
                 return
         except OSError:
             pass

@@ -16,6 +16,12 @@ from gateway.upstreams.errors import Failure, Kind
 NETWORKS = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("172.31.0.0/16")]
 
 
+def a_proxied_door(*trusted: str) -> Admission:
+    networks = [ip_network(one) for one in trusted]
+    limiter = SessionLimiter(LimitsConfig())
+    return Admission(Authenticator({"key": "secret"}), limiter, Metrics(), None, networks)
+
+
 def a_door(**limits: int) -> Admission:
     limiter = SessionLimiter(LimitsConfig(**limits))
     return Admission(Authenticator({"key": "secret"}), limiter, Metrics())
@@ -46,6 +52,25 @@ def test_everybody_else_does(client: tuple[str, int] | None):
     assert refused.kind is Kind.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize(("forwarded", "enters"), [(b"172.31.1.1", True), (b"10.1.1.1", False)])
+def test_behind_a_trusted_proxy_its_header_says_who_calls(forwarded: bytes, enters: bool):
+    call = scope(("127.0.0.1", 1))
+    call["headers"].append((b"x-forwarded-for", forwarded))
+    visit = a_proxied_door("127.0.0.0/8").admit(call, "eot_multi", NETWORKS)
+
+    assert isinstance(visit, RequestContext) == enters
+    if isinstance(visit, RequestContext):
+        with visit:
+            assert visit.address == forwarded.decode()
+
+
+def test_a_caller_who_writes_that_header_itself_stays_who_it_is():
+    call = scope(("10.0.0.1", 1))
+    call["headers"].append((b"x-forwarded-for", b"127.0.0.1"))
+
+    assert isinstance(a_proxied_door("127.0.0.0/8").admit(call, "eot_multi", NETWORKS), Failure)
+
+
 def test_a_route_without_such_networks_asks_everybody():
     assert isinstance(a_door().admit(scope(("127.0.0.1", 1)), "bargein"), Failure)
 
@@ -66,10 +91,21 @@ def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
     assert second.kind is Kind.TOO_MANY_SESSIONS
     with first:
         pass
-    door.draining = True
-    third = door.admit(scope(("127.0.0.1", 3)), "eot_multi", NETWORKS)
+    door.listens = False
+    third = door.admit({**scope(("127.0.0.1", 3)), "type": "websocket"}, "eot_multi", NETWORKS)
     assert isinstance(third, Failure)
     assert third.kind is Kind.SHUTTING_DOWN
+
+
+def test_a_request_on_a_connection_that_is_open_is_served_to_the_end():
+    door = a_door()
+    door.listens = False
+
+    visit = door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
+
+    assert isinstance(visit, RequestContext)
+    with visit:
+        pass
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,9 @@ from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 
 _CREATED_AT = struct.Struct("<Q")
 
+CALM_S: Final = 2.0
+"""Without a window for so long, no overlap is going on: clients send one every 100 ms."""
+
 BAD_WINDOWS_MAX: Final = 8
 """After so many windows that cannot be read, the session is closed: the client is broken."""
 
@@ -90,7 +93,12 @@ class BargeinSession:
         self._bad_windows = 0
         self._over = False
         self.deadline: float | None = now + idle_s
+        self._window_at = now - CALM_S
         self.report = Report()
+
+    def may_end(self, now: float) -> bool:
+        """Whether no overlap is going on."""
+        return now >= self._window_at + CALM_S
 
     def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         if self._over:
@@ -98,6 +106,7 @@ class BargeinSession:
         match event:
             case Binary(data):
                 self.deadline = now + self._idle_s
+                self._window_at = now
                 return self._window(data)
             case Answered():
                 return [self._answer(event)]

@@ -135,6 +135,10 @@ class EotSession:
             return min(self._idle_at, pending.asked_at + ANSWER_S_MAX)
         return self._idle_at
 
+    def may_end(self, now: float) -> bool:
+        """Whether no prediction is waited for."""
+        return not self._pending
+
     def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         if self._over:
             return []

@@ -99,6 +99,13 @@ class Recognition:
         """The client wants other settings; `moved`: another model."""
         self._state.update(plan, now, moved=moved)
 
+    def is_calm(self, now: float) -> bool:
+        """Whether nobody speaks, and the client has the final of what was said."""
+        connection = self._state.connection
+        if connection is None:
+            return self.context.nothing_said
+        return self._is_calm(connection, now)
+
     def let_go(self) -> list[Action]:
         """The session is over: what is to be done for its connections."""
         report = self._client.report

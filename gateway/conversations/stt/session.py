@@ -87,6 +87,10 @@ class SttSession:
         """When the session wants `DeadlinePassed`; None: never."""
         return self._timers.earliest
 
+    def may_end(self, now: float) -> bool:
+        """Whether nobody speaks, and the client has the final of what was said."""
+        return self._recognition is None or self._recognition.is_calm(now)
+
     def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         """What is to be done about an event, in order."""
         if self._client.over:

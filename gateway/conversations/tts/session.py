@@ -182,6 +182,10 @@ class TtsSession:
             self._resumes_at(),
         )
 
+    def may_end(self, now: float) -> bool:
+        """Whether no utterance has begun."""
+        return self._utterance is None and not self._later
+
     def handle(self, event: Event | DeadlinePassed, now: float) -> list[Action]:
         if self._over:
             return []
