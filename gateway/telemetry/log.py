@@ -89,7 +89,9 @@ class BackgroundHandler(logging.Handler):
     def __init__(self, stream: TextIO, lines_max: int = LINES_MAX) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str] = queue.Queue(lines_max)
+        # no Queue: a signal's handler that logs while its thread is in `put` waits for ever
+        self._lines: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
+        self._lines_max = lines_max
         self._pid: int | None = None
         self.dropped = 0
         """Lines that found no room since the process began."""
@@ -104,14 +106,17 @@ class BackgroundHandler(logging.Handler):
         if self._pid != os.getpid():  # also after a fork
             self._pid = os.getpid()
             threading.Thread(target=self._write, name="log", daemon=True).start()
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if self._lines.qsize() < self._lines_max:
+            self._lines.put(line)
+        else:
             self.dropped += 1
 
     def _write(self) -> None:
         while True:
             line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
             try:
                 if self.dropped > self._told:
                     missing, self._told = self.dropped - self._told, self.dropped
@@ -120,15 +125,13 @@ class BackgroundHandler(logging.Handler):
                 self._stream.flush()
             except (OSError, ValueError):  # closed: there is nobody to tell
                 pass
-            finally:
-                self._lines.task_done()
 
     def flush(self) -> None:
         """Wait until what waits is written, END_S at most."""
-        deadline = time.monotonic() + END_S
-        with self._lines.all_tasks_done:
-            while self._lines.unfinished_tasks and (left := deadline - time.monotonic()) > 0:
-                self._lines.all_tasks_done.wait(left)
+        if self._pid == os.getpid():  # there is a writer
+            written = threading.Event()
+            self._lines.put(written)
+            written.wait(END_S)
 
 
 class _Unfinished(logging.Filter):

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -135,3 +136,26 @@ def test_a_reader_that_does_not_read_stops_nobody() -> None:
         assert handler.dropped > 500
         while len(nobody.read1(1 << 20)) == 1 << 16:
             pass
+
+
+def test_a_signal_that_is_logged_while_a_line_is_logged_stops_nobody() -> None:
+    log, stream = logging.Logger("gateway.signals"), io.StringIO()
+    handler = BackgroundHandler(stream)
+    log.addHandler(handler)
+    signals = 0
+
+    def heard(*_: object) -> None:
+        nonlocal signals
+        signals += 1
+        log.warning("signal")
+
+    before = signal.signal(signal.SIGALRM, heard)
+    signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+    try:
+        while signals < 300:
+            log.warning("line")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    handler.flush()
+    assert stream.getvalue().splitlines().count("signal") + handler.dropped >= 300
