@@ -27,8 +27,10 @@ class Attempt:
 
     `model` is the provider's own name of the model. `options` are merged over what the client
     asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
-    speech's. `context_tokens` is the model's window where it is known; `abilities` what it can do
-    (see routing/abilities.py), None where nobody has said.
+    speech's; `language` is as the client wrote it ("de", "pt-BR"), "multi" for several, None where
+    it said nothing: the adapter makes the vendor's form of it, or leaves it out. `context_tokens`
+    is the model's window where it is known; `abilities` what it can do (see routing/abilities.py),
+    None where nobody has said.
     """
 
     provider: str

@@ -103,11 +103,14 @@ class FinalTranscript:
 
 
 class Flushed:
-    """All that a `Flush` brings has come."""
+    """All that a `Flush` brings has come. One that nobody asked for does no harm. Where the vendor
+    has no message for it, `SocketRecognizer.flushed` makes it after the final."""
 
 
 class Ended:
-    """After `Finish`: nothing more will come."""
+    """After `Finish`: nothing more will come. Only for a vendor that says so in a message; where it
+    just closes (1000, 1001, 1005), that close is the end. Before `Finish` the connection is taken
+    for lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,8 @@ class NotUpdated:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The provider reports a failure; the connection is of no more use."""
+    """The provider reports a failure; the connection is of no more use. The close that follows is
+    not looked at: `closed` need not remember the failure."""
 
     failure: Failure
 
@@ -171,7 +175,8 @@ class Capabilities:
     """Whether an utterance ends only while audio comes in; silence is sent when there is none."""
     flush_by: Literal["message", "silence"] = "message"
     flush_is_answered: bool = False
-    """Whether `Flushed` always comes; then it is waited for as long as for a final."""
+    """Whether `Flushed` always comes, also where nothing was said; then it is waited for, up to
+    `final_within_s`. If in doubt, False."""
     final_within_s: float = 3.0
     """A final that has not come so long after the last speech is overdue."""
     deaf_after_s: float = 12.0
@@ -203,7 +208,8 @@ class Recognizer(Protocol):
         """What a message means. Never raises, whatever the provider sent."""
 
     def closed(self, code: int, reason: str) -> Failure:
-        """What it means that the provider closed the connection without being asked."""
+        """What it means that the provider closed the connection without being asked: not called
+        after `Failed`, nor for a normal close after `Finish`."""
 
     def update(self, attempt: Attempt) -> Sequence[Any] | None:
         """The messages that change the settings to those of `attempt`; None where only a new

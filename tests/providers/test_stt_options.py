@@ -11,7 +11,7 @@ import pytest
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.stt import Recognizer
-from tests.providers.recognizers import KEY, recognizer, upstream
+from tests.providers.recognizers import recognizer, upstream
 
 
 def asked(one: Recognizer) -> dict[str, Any]:
@@ -194,17 +194,6 @@ def test_a_wrong_value_is_a_clear_error(vendor: str, name: str, value: Any) -> N
     assert isinstance(wrong, Failure)
     assert wrong.param == f"settings.extra.{name}"
     assert "expected" in wrong.message
-
-
-@pytest.mark.parametrize(("vendor", "model"), SERVED)
-def test_the_key_travels_in_a_header_alone(vendor: str, model: str) -> None:
-    one = recognizer(vendor, model)
-    dial = one.dial()
-    assert isinstance(dial, Dial)
-
-    assert KEY not in dial.url
-    assert any(KEY in value for value in dial.headers.values())
-    assert KEY not in repr(dial)
 
 
 @pytest.mark.parametrize(("vendor", "model"), SERVED)
