@@ -36,6 +36,7 @@ from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import Receive, Scope, Send, refuse
 from gateway.server.auth import Authenticator
 from gateway.server.cluster_sessions import ClusterSessionCounts
+from gateway.server.connections import AddressLimit
 from gateway.server.drain import Drain
 from gateway.server.host import (
     BodyHost,
@@ -76,6 +77,7 @@ class Gateway:
                 held,
                 metrics.quota_store_failures.inc,
             )
+        self.addresses = AddressLimit(config.limits.connections_per_address, _say_full)
         elsewhere = self.cluster_sessions.elsewhere if self.cluster_sessions else None
         self.admission = Admission(
             Authenticator(
@@ -86,6 +88,7 @@ class Gateway:
             metrics,
             self.usage,
             config.server.trusted_proxies,
+            self.addresses,
         )
         self.sockets = OpenSockets()
         self.connector = Connector()
@@ -197,6 +200,13 @@ class Gateway:
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For load balancers; under these names alone."""
+
+
+def _say_full(address: str) -> None:
+    _logger.warning(
+        "an address has no connections left (limits.connections_per_address)",
+        extra={"client": address},
+    )
 
 
 class Front:

@@ -15,9 +15,10 @@ import uvicorn
 
 from gateway.app import Gateway, create_admin_app, create_app
 from gateway.config import Config
+from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
-from gateway.server.websocket import WebSocketProtocol
 from gateway.settings.server import TlsConfig
+from gateway.upstreams.errors import Kind
 
 _logger = logging.getLogger(__name__)
 
@@ -166,12 +167,17 @@ def serve(config: Config, sock: socket.socket, admin_sock: socket.socket | None 
     check_tls(tls)
     gateway = Gateway(config)
     gateway.stt.warm()
+    http, ws = counted_protocols(
+        gateway.addresses,
+        config.server.trusted_proxies,
+        gateway.metrics.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc,
+    )
     server = DrainingServer(
         uvicorn.Config(
             create_app(gateway),
             loop="uvloop",
-            http="httptools",
-            ws=WebSocketProtocol,
+            http=http,
+            ws=ws,
             ws_max_size=config.limits.message_bytes,
             ws_ping_interval=config.server.ws_ping_interval_s or None,
             timeout_keep_alive=KEEPALIVE_S,

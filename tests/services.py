@@ -26,6 +26,7 @@ PACKAGES = {
     "redis-server": "redis-server",
     "pg_ctl": "postgresql",
     "initdb": "postgresql",
+    "openssl": "openssl",
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "nginx": "nginx",

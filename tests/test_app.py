@@ -5,8 +5,11 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
+import ssl
 import struct
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,10 +23,13 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from gateway.app import Front
+from gateway.serve import TlsError, check_tls
 from gateway.server.asgi import Message, Receive, Scope, Send
 from gateway.server.auth import mint
+from gateway.settings.server import TlsConfig
 from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
+from tests.services import needed
 
 CREATE = {"type": "session.create", "settings": {"sample_rate": 16000, "num_channels": 1}}
 WINDOW = struct.pack("<Q", 5) + b"\1\0" * 1600
@@ -315,10 +321,14 @@ async def test_logs_are_json_with_ids_and_without_secrets(
 async def until_port_is_closed(
     http: aiohttp.ClientSession, url: str, headers: dict[str, str]
 ) -> None:
-    with contextlib.suppress(aiohttp.ClientConnectorError):
-        while True:
+    while True:
+        try:
             async with http.ws_connect(url, headers=headers):
                 pass
+        except aiohttp.WSServerHandshakeError as refused:  # its connection was taken before
+            assert refused.status == 503  # noqa: PT017
+        except aiohttp.ClientConnectionError:
+            return
 
 
 async def test_a_graceful_stop_takes_nobody_in_and_lets_open_sessions_finish(
@@ -356,6 +366,97 @@ async def test_a_session_that_does_not_finish_is_closed_after_the_grace_time(
             assert message.type is WSMsgType.CLOSE
             assert message.data == 1012
         assert await asyncio.to_thread(server.process.wait, 60) == 0
+
+
+async def test_a_session_that_has_lasted_too_long_is_closed_when_nobody_speaks(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    model = frame_model.write(tmp_path / "m.onnx")
+    config = f"bargein: {{model: {model}}}\nlimits: {{session_s_max: 1}}\n"
+    with running(tmp_path, config) as server:
+        async with http.ws_connect(server.url + "/bargein", headers=bearer(server)) as socket:
+            await socket.send_json(CREATE)
+            await socket.receive_json()
+            message = await asyncio.wait_for(socket.receive(), 60)
+            assert (message.type, message.data) == (WSMsgType.CLOSE, 1012)
+            assert "limits.session_s_max" in (message.extra or "")
+        wanted = {"route": "bargein", "outcome": "session_too_long"}
+        async with asyncio.timeout(60):
+            while server.metric("parley_requests_total", **wanted) != 1:
+                await asyncio.sleep(0.02)
+
+
+async def test_an_address_has_no_more_connections_than_its_bound_and_gets_places_back(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    model = frame_model.write(tmp_path / "m.onnx")
+    config = f"bargein: {{model: {model}}}\nlimits: {{connections_per_address: 2}}\n"
+    with running(tmp_path, config) as server:
+        url = server.url + "/bargein"
+        first = await http.ws_connect(url, headers=bearer(server))
+        idle = await asyncio.open_connection("127.0.0.1", server.port)  # says nothing, and counts
+        for attempt in (http.get(server.url + "/healthz"), http.post(url)):
+            async with attempt as response:
+                assert response.status == 429
+                assert response.headers["connection"] == "close"
+                assert (await response.json())["error"]["code"] == "too_many_connections"
+        assert server.get("/healthz")[0] == 200  # the operator's port has no such bound
+        assert server.metric("parley_refusals_total", kind="too_many_connections") == 2
+        assert server.log.read_text().count("no connections left") == 1
+        await first.close()
+        idle[1].close()
+        await idle[1].wait_closed()
+        async with asyncio.timeout(60):
+            while (await asyncio.to_thread(server.fetch, server.url + "/healthz"))[0] != 200:
+                await asyncio.sleep(0.02)
+
+
+def made_certificate(folder: Path) -> tuple[Path, Path]:
+    """Certificate and key for 127.0.0.1."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    said = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=x"
+    for_whom = ("-addext", "subjectAltName=IP:127.0.0.1")
+    files = ("-keyout", str(key), "-out", str(certificate))
+    command = [needed("openssl"), *said.split(), *for_whom, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+async def test_with_a_certificate_callers_are_served_over_tls(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    model = frame_model.write(tmp_path / "m.onnx")
+    certificate, key = made_certificate(tmp_path)
+    config = f"""
+bargein: {{model: {model}}}
+server: {{tls: {{certificate: {certificate}, key: {key}}}}}
+"""
+    with running(tmp_path, config) as server:
+        url, trusted = f"https://127.0.0.1:{server.port}", ssl.create_default_context()
+        trusted.load_verify_locations(certificate)
+        headers = bearer(server)
+        async with http.get(url + "/models", headers=headers, ssl=trusted) as response:
+            assert response.status == 200
+        async with http.ws_connect(url + "/bargein", headers=headers, ssl=trusted) as socket:
+            await socket.send_json(CREATE)
+            assert (await socket.receive_json())["type"] == "session.created"
+        # beside the loop, in which the client's connections come to their end
+        status, _ = await asyncio.to_thread(server.get, "/readyz")
+        assert status == 200
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    certificate, key = made_certificate(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, other = made_certificate(tmp_path / "other")
+    check_tls(TlsConfig())
+    check_tls(TlsConfig(certificate=certificate, key=key))
+
+    for wrong in (other, certificate, tmp_path, tmp_path / "absent"):
+        with pytest.raises(TlsError, match=re.escape(str(wrong))):
+            check_tls(TlsConfig(certificate=certificate, key=wrong))
+    with pytest.raises(ValueError, match="a certificate needs its key"):
+        TlsConfig(certificate=certificate)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Final
 from gateway.server.addresses import client_address, within
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Principal
+from gateway.server.connections import AddressLimit, too_many
 from gateway.server.drain import Drain
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics, count
@@ -138,9 +139,12 @@ class RequestContext:
         began: float,
         request_id: str,
         address: str = "",
+        counted: bool = False,
     ) -> None:
+        """`counted`: it has one of the places of `address`."""
         self._admission = admission
         self.address = address
+        self.counted = counted
         self.scope = scope
         self.route = route
         self.caller = caller
@@ -188,7 +192,10 @@ class Admission:
         metrics: Metrics,
         usage: UsageLog | None = None,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+        addresses: AddressLimit | None = None,
     ) -> None:
+        """`addresses` bounds what each caller behind a trusted proxy has open."""
+        self._addresses = addresses
         self._trusted_proxies = trusted_proxies
         self._authenticator = authenticator
         self._usage = usage
@@ -216,7 +223,13 @@ class Admission:
         began = time.perf_counter()
         request_id = request_id or new_id("req")
         address = self.address(scope)
-        admitted = self._admit(scope, address, anonymous)
+        counts = self._addresses if address != _peer(scope) else None
+        if counts is not None and not counts.take(address):
+            admitted: Principal | Failure = too_many(counts.most)
+        else:
+            admitted = self._admit(scope, address, anonymous)
+            if counts is not None and isinstance(admitted, Failure):
+                counts.give_back(address)
         if isinstance(admitted, Failure):
             self._metrics.refusals.labels(route, admitted.kind.value).inc()
             _logger.log(
@@ -232,13 +245,14 @@ class Admission:
             )
             return admitted
         self._metrics.open_sessions.labels(route).inc()
-        return RequestContext(self, route, admitted, scope, began, request_id, address)
+        counted = counts is not None
+        return RequestContext(self, route, admitted, scope, began, request_id, address, counted)
 
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
-        peer = (scope.get("client") or ("",))[0]
+        peer = _peer(scope)
         if not self._trusted_proxies:
-            return str(peer)
+            return peer
         forwarded = [
             str(value, "latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
         ]
@@ -279,6 +293,8 @@ class Admission:
             _client_ids(request.scope),
         )
         self._limiter.give_back(ended.key)
+        if request.counted and self._addresses is not None:
+            self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
         count(self._metrics, ended)
         if self._usage is not None and route != "models":
@@ -286,6 +302,10 @@ class Admission:
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
             _logger.log(level, route, extra={**log_fields(ended), "client": request.address})
+
+
+def _peer(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
 
 
 def _client_ids(scope: Scope) -> ClientIds:

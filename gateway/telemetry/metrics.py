@@ -60,7 +60,8 @@ class Metrics:
         )
         self.refusals = Counter(
             "parley_refusals",
-            "Requests refused before any work: token, limits, shutting down.",
+            "Requests refused before any work: token, limits, shutting down; route `any`: a "
+            "connection too many of its address.",
             ["route", "kind"],
             registry=registry,
         )

@@ -50,7 +50,7 @@ def gateway(folder: Path, config: str) -> Iterator[tuple[str, dict[str, str], in
     port = free_port()
     file = folder / f"gateway-{port}.yaml"
     file.write_text(f"keys: {{{KEY}: {SECRET}}}\n{config}{other_model()}")
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(file)]
+    command = [sys.executable, "-m", "gateway", "serve", "--admin-port=0", "--config", str(file)]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     ready = f"http://127.0.0.1:{port}/readyz"
     with process(command, ready, log=file.with_suffix(".log")) as running:

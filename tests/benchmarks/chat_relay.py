@@ -161,7 +161,7 @@ def parley(
     relayed as bytes, `everything` has routing, quotas and usage records on too."""
     port = free_port()
     config = _gateway_config(folder, upstream_port, clean=clean, everything=everything)
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+    command = [sys.executable, "-m", "gateway", "serve", "--admin-port=0", "--config", str(config)]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     ready = f"http://127.0.0.1:{port}/readyz"
     with process(command, ready, log=config.with_suffix(".log")) as running:

@@ -169,7 +169,15 @@ def main(*, quick: bool = False) -> None:
         port = free_port()
         config = folder / "gateway.yaml"
         config.write_text(f"keys: {{{KEY}: {SECRET}}}\n")
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+        command = [
+            sys.executable,
+            "-m",
+            "gateway",
+            "serve",
+            "--admin-port=0",
+            "--config",
+            str(config),
+        ]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         ready = f"http://127.0.0.1:{port}/readyz"
         cores = os.sched_getaffinity(0)

@@ -173,7 +173,16 @@ def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int
             f"stt: {{local_last: false}}\nproviders:\n{providers}models:\n  bench:\n"
             "    - {provider: one, model: nova-3}\n    - {provider: two, model: nova-3}\n"
         )
-        command = ["-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            "-m",
+            "gateway",
+            "serve",
+            "--admin-port=0",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         with process(
             [sys.executable, *command, "--config", str(config)], f"http://127.0.0.1:{port}/readyz"
         ) as ours:

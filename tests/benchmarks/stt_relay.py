@@ -182,7 +182,15 @@ def _relay_benchmark(quick: bool) -> None:
         bare = stack.enter_context(
             process([*run, str(relay), str(ear)], f"http://127.0.0.1:{relay}/ready", core=1)
         )
-        serve = ["gateway", "serve", "--host", "127.0.0.1", "--port", str(gateway)]
+        serve = [
+            "gateway",
+            "serve",
+            "--admin-port=0",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(gateway),
+        ]
         ours = stack.enter_context(
             process(
                 [*python, *serve, "--config", str(config)],

@@ -152,7 +152,15 @@ def relaying(quick: bool) -> None:
             "tts: {first_audio_timeout_s: 20, hole_timeout_s: 10, spare_lines: 500}\n"
             + other_model()
         )
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+        command = [
+            sys.executable,
+            "-m",
+            "gateway",
+            "serve",
+            "--admin-port=0",
+            "--config",
+            str(config),
+        ]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         gateway = stack.enter_context(
             process(command, f"http://127.0.0.1:{port}/readyz", core=0, log=folder / "log")
@@ -289,7 +297,15 @@ def failing(quick: bool) -> None:
             + "tts: {first_audio_timeout_s: 1, hole_timeout_s: 1}\n"
             + other_model()
         )
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+        command = [
+            sys.executable,
+            "-m",
+            "gateway",
+            "serve",
+            "--admin-port=0",
+            "--config",
+            str(config),
+        ]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         ready = f"http://127.0.0.1:{port}/readyz"
         stack.enter_context(process(command, ready, log=folder / "log"))

@@ -176,3 +176,21 @@ def test_the_time_that_most_first_tokens_take_is_known_after_some() -> None:
     p95 = health.ttft_p95_s(A)
     assert p95 is not None
     assert 0.1 < p95 < 1.0
+
+
+def test_a_provider_rests_with_any_known_deployment_of_it_and_for_nothing_invented() -> None:
+    health = Breaker(KNOWN)
+    failed(health, Attempt("acme", "invented"), times=FAILURES_TO_REST)
+    assert not health.provider_rests("acme", 0.0)
+
+    failed(health, A2, times=FAILURES_TO_REST)
+    assert health.provider_rests("acme", 0.0)
+    assert not health.provider_rests("zeus", 0.0)
+    assert not health.provider_rests("acme", REST_S)
+
+
+def test_a_provider_rests_after_a_refused_key() -> None:
+    health = Breaker(KNOWN)
+    health.failed(Attempt("zeus", "invented"), Failure(Kind.UPSTREAM_AUTH, "x"), 0.0)
+
+    assert health.provider_rests("zeus", LONG_REST_S - 1)

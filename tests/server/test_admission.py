@@ -9,6 +9,7 @@ import pytest
 
 from gateway.server.admission import Admission, RequestContext, SessionLimiter, _client_ids
 from gateway.server.auth import Authenticator
+from gateway.server.connections import AddressLimit
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.errors import Failure, Kind
@@ -62,6 +63,38 @@ def test_behind_a_trusted_proxy_its_header_says_who_calls(forwarded: bytes, ente
     if isinstance(visit, RequestContext):
         with visit:
             assert visit.address == forwarded.decode()
+
+
+def test_behind_a_proxy_each_caller_has_places_of_its_own():
+    networks = [ip_network("127.0.0.0/8")]
+    door = Admission(
+        Authenticator({"key": "secret"}),
+        SessionLimiter(LimitsConfig()),
+        Metrics(),
+        None,
+        networks,
+        AddressLimit(1),
+    )
+
+    def enter(forwarded: bytes | None) -> RequestContext | Failure:
+        call = scope(("127.0.0.1", 1))
+        if forwarded is not None:
+            call["headers"].append((b"x-forwarded-for", forwarded))
+        return door.admit(call, "eot_multi", NETWORKS)
+
+    first = enter(b"172.31.1.1")
+    second = enter(b"172.31.1.1")
+    assert isinstance(first, RequestContext)
+    assert isinstance(second, Failure)
+    assert second.kind is Kind.TOO_MANY_CONNECTIONS
+    assert isinstance(enter(b"172.31.1.2"), RequestContext)
+    assert isinstance(enter(None), RequestContext)  # of the proxy itself, whose places others take
+    assert isinstance(enter(None), RequestContext)
+    with first:
+        pass
+    assert isinstance(enter(b"10.1.1.1"), Failure)  # without a token; its place is free again
+    assert isinstance(enter(b"172.31.1.1"), RequestContext)
+    assert enter(b"10.1.1.1").kind is Kind.UNAUTHENTICATED  # type: ignore[union-attr]
 
 
 def test_a_caller_who_writes_that_header_itself_stays_who_it_is():

@@ -79,13 +79,15 @@ async def test_a_cancellation_that_the_stores_client_loses_still_ends_it(
 
 async def test_without_a_store_each_process_counts_for_itself(tmp_path):
     with services.redis(tmp_path) as server:
-        first = ClusterSessionCounts(server.url, "c", Counter())
+        failures: list[bool] = []
+        first = ClusterSessionCounts(server.url, "c", Counter(), lambda: failures.append(True))
         second = ClusterSessionCounts(server.url, "c", Counter(k=1))
         first.start()
         second.start()
         await until(lambda: first.elsewhere("k") == 1)
         server.stop()
         await until(lambda: first.elsewhere("k") == 0)
+        assert failures
         server.start()
         await until(lambda: first.elsewhere("k") == 1)
         await first.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,16 @@ import pytest
 from gateway.runtime.loop import Inbox
 from gateway.server.admission import Admission, RequestContext, SessionLimiter, _client_ids
 from gateway.server.auth import Authenticator, mint
-from gateway.server.host import BodyHost, Link, ReplyHost, ReplyLink, SocketHost, SocketLink
+from gateway.server.drain import DRAINED, TOO_LONG, Drain, Ending
+from gateway.server.host import (
+    BodyHost,
+    Link,
+    OpenSockets,
+    ReplyHost,
+    ReplyLink,
+    SocketHost,
+    SocketLink,
+)
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
@@ -123,6 +133,21 @@ class Sockets:
         return self.made[-1]
 
 
+class CalmEcho(Echo):
+    """May end at any time."""
+
+    def may_end(self, now: float) -> bool:
+        return True
+
+
+class Calm(Sockets):
+    """A WebSocket route of those."""
+
+    def open(self, request: RequestContext, link: SocketLink[Any]) -> Echo:
+        self.made.append(CalmEcho(link, link.client.say))
+        return self.made[-1]
+
+
 class Replies:
     """An HTTP route that answers with what its inbox is given, as a stream."""
 
@@ -197,6 +222,34 @@ async def test_a_connection_that_was_cut_did_not_end_well(code: int, outcome: st
         scope("websocket"), peer.receive, peer.send
     )
     assert door.outcomes() == {outcome: 1}
+
+
+@pytest.mark.parametrize(("ends", "outcome"), [(DRAINED, "ok"), (TOO_LONG, "session_too_long")])
+async def test_a_socket_whose_time_has_come_is_closed_and_its_session_told(
+    ends: Ending, outcome: str
+):
+    door, route, peer, sockets = Door(session_s_max=90), Calm(), Peer(CONNECT), OpenSockets()
+    host = SocketHost(route, door.admission, door.limits, sockets)
+    task = asyncio.create_task(host(scope("websocket"), peer.receive, peer.send))
+    async with asyncio.timeout(5):
+        while not len(sockets):
+            await asyncio.sleep(0)
+        now = time.monotonic()
+        sockets.sweep(None, now)
+        assert not task.done()
+        if ends is DRAINED:
+            sockets.sweep(Drain(began=now - 1, delay_s=0, grace_s=1), now)
+        else:
+            sockets.sweep(None, now + 100)
+        await task
+    assert peer.sent[-1] == {
+        "type": "websocket.close",
+        "code": ends.code,
+        "reason": ends.reason,
+    }
+    assert route.made[0].events == [ClientLeft(1000)]
+    assert door.outcomes() == {outcome: 1}
+    assert not len(sockets)
 
 
 async def test_a_session_that_breaks_gives_back_what_it_shares_and_is_ours():

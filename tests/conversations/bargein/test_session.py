@@ -9,6 +9,7 @@ import pytest
 
 from gateway.conversations.bargein.session import (
     BAD_WINDOWS_MAX,
+    CALM_S,
     Answered,
     Ask,
     BargeinSession,
@@ -205,3 +206,11 @@ def test_nothing_is_said_after_the_client_left() -> None:
     session = opened()
     assert session.handle(ClientLeft(1006), 0.1) == [Close(1000)]
     assert session.handle(Answered(7, probabilities(0.1), 0.1), 0.2) == []
+
+
+def test_it_may_end_while_no_overlap_goes_on() -> None:
+    session = opened()
+    assert session.may_end(0.0)
+    session.handle(window(), 10.0)
+    assert not session.may_end(10.0 + CALM_S - 0.1)
+    assert session.may_end(10.0 + CALM_S)

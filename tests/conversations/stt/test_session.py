@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.conversations.stt.handover import CALM_S
 from gateway.conversations.stt.stall_detector import CLOSE_AGAIN_MAX
 from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
@@ -1139,3 +1140,18 @@ def test_ten_thousand_frames_at_once_are_bounded() -> None:
         play.audio(TONE)
 
     assert play.paused
+
+
+# -- an end that the server wants
+
+
+def test_it_may_end_when_nobody_speaks_and_the_client_has_its_final() -> None:
+    play = Play().started()
+    assert play.session.may_end(play.now + CALM_S)
+    play.speak(1.0)
+    play.hear(interim("Hello"))
+    assert not play.session.may_end(play.now + 60)
+
+    play.hear(final("Hello there"))
+    assert not play.session.may_end(play.now)
+    assert play.session.may_end(play.now + CALM_S)

@@ -227,6 +227,15 @@ def test_many_utterances_follow_each_other_on_one_connection():
         assert types(call.hear(number, Audio(tone(0.1)), Finished()))[-1] == "done"
 
 
+def test_it_may_end_between_two_utterances():
+    call = Conversation()
+    assert call.session.may_end(call.now)
+    call.text("Hello there, my friend.")
+    assert not call.session.may_end(call.now)
+    call.flush()
+    assert not call.session.may_end(call.now)
+
+
 def test_an_utterance_without_text_is_done_at_once():
     call = Conversation()
     assert types(call.flush()) == ["done"]

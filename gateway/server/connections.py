@@ -1,0 +1,112 @@
+"""How many connections an address may have open, before any token is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.server.addresses import Networks, within
+from gateway.server.asgi import failure_headers
+from gateway.server.websocket import WebSocketProtocol
+from gateway.upstreams.errors import Failure, Kind, error_body
+
+REFUSED_S: Final = 5.0
+"""A connection too many is closed after its first bytes, which the answer waits for so that it is
+read; and after so long where none come."""
+
+
+def too_many(most: int) -> Failure:
+    return Failure(
+        Kind.TOO_MANY_CONNECTIONS,
+        f"this address has {most} connections open already (limits.connections_per_address)",
+        retry_after_s=1,
+    )
+
+
+class AddressLimit:
+    """Places for each address. `on_full` is told of an address when it is refused for the first
+    time since it had a place left: a flood must not fill the log."""
+
+    def __init__(self, most: int, on_full: Callable[[str], None] = lambda address: None) -> None:
+        self.most = most
+        self._on_full = on_full
+        self._held: Counter[str] = Counter()
+        self._told: set[str] = set()
+
+    def take(self, address: str) -> bool:
+        """Take a place, if there is one."""
+        if self._held[address] >= self.most:
+            if address not in self._told:
+                self._told.add(address)
+                self._on_full(address)
+            return False
+        self._held[address] += 1
+        return True
+
+    def give_back(self, address: str) -> None:
+        self._told.discard(address)
+        self._held[address] -= 1
+        if not self._held[address]:
+            del self._held[address]
+
+
+def counted_protocols(
+    limit: AddressLimit, trusted: Networks, on_refusal: Callable[[], None]
+) -> tuple[type[HttpToolsProtocol], type[WebSocketProtocol]]:
+    """uvicorn's HTTP protocol and our WebSocket protocol, whose connections have a place of
+    `limit` from their beginning to their end. Those of `trusted` proxies need none: the callers
+    behind them are counted with their requests."""
+
+    held: dict[asyncio.BaseTransport, str] = {}
+
+    def leave(transport: asyncio.BaseTransport) -> None:
+        address = held.pop(transport, None)
+        if address is not None:
+            limit.give_back(address)
+
+    class CountedHttp(HttpToolsProtocol):
+        _refused: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            address = self.client[0] if self.client else ""
+            if within(address, trusted):
+                return
+            if limit.take(address):
+                held[transport] = address
+            else:
+                on_refusal()
+                self._refused = self.loop.call_later(REFUSED_S, transport.abort)
+
+        def data_received(self, data: bytes) -> None:
+            if self._refused is None:
+                super().data_received(data)
+            elif not self.transport.is_closing():
+                self.transport.write(_answer(too_many(limit.most)))
+                self.transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._refused is not None:
+                self._refused.cancel()
+            leave(self.transport)
+            super().connection_lost(exc)
+
+    class CountedWebSocket(WebSocketProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            leave(cast(Any, self._transport))
+            super().connection_lost(exc)
+
+    return CountedHttp, CountedWebSocket
+
+
+def _answer(failure: Failure) -> bytes:
+    body = orjson.dumps(error_body(failure))
+    headers = [*failure_headers(failure), (b"content-length", str(len(body)).encode())]
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    status = f"HTTP/1.1 {failure.status} Too Many Requests\r\n".encode()
+    return status + lines + b"connection: close\r\n\r\n" + body
