@@ -12,6 +12,7 @@ import uvicorn
 
 from gateway.app import Gateway, create_app
 from gateway.config import Config
+from gateway.server.http import HttpProtocol
 from gateway.server.websocket import WebSocketProtocol
 
 _logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def serve(config: Config, sock: socket.socket) -> None:
         uvicorn.Config(
             create_app(gateway),
             loop="uvloop",
-            http="httptools",
+            http=HttpProtocol,
             ws=WebSocketProtocol,
             ws_max_size=config.limits.message_bytes,
             ws_ping_interval=config.server.ws_ping_interval_s or None,
