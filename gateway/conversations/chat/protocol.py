@@ -55,6 +55,7 @@ from gateway.conversations.messages import (
     Name,
     bad_request,
     embedded_json_failure,
+    is_requests_own,
     parse,
     required,
     validated,
@@ -70,9 +71,6 @@ KEEPALIVE: Final = b": keepalive\n\n"
 _FALLBACK_KEYS: Final = ("fallback", "fallbacks", "models")
 """Under which a client lists them: as LiveKit's speech clients do (an object with a list `models`
 of objects with `model` and `extra`), or LiteLLM and OpenRouter (a list of names)."""
-
-_REQUESTS_OWN: Final = ("model", "messages", "stream")
-"""What a fallback's `extra` may not replace: limits and prices go by the model that was named."""
 
 
 class Envelope(Message):
@@ -179,8 +177,8 @@ def _read_fallbacks(parsed: dict[str, Any]) -> tuple[FallbackModel, ...] | Failu
         if isinstance(entries, Failure):
             return entries
         for i, entry in enumerate(entries):
-            for name in _REQUESTS_OWN:
-                if entry.extra is not None and name in entry.extra:
+            for name in entry.extra or ():
+                if is_requests_own(name):
                     where = f"{place}.{i}.extra.{name}"
                     return bad_request(f"{where}: expected other parameters than this", where)
             found.append(entry.choice)

@@ -119,7 +119,7 @@ def test_a_bad_field_is_named(changes: dict[str, Any], param: str):
     assert failure.message.startswith(f"{param}: expected ")
 
 
-@pytest.mark.parametrize("name", ["model", "messages", "stream"])
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "n", "models", "callback"])
 def test_a_fallbacks_parameters_do_not_replace_what_was_asked(name: str):
     failure = refused(fallback=[{"model": "a/b", "extra": {name: None}}])
     assert failure.param == f"fallback.0.extra.{name}"
