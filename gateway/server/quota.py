@@ -322,7 +322,12 @@ class _Counters:
             return used, False, None
         if limit.dimension == "Credits":
             return used, True, None
-        return used, True, await self._storage.get_expiry(name) - time.time()
+        wait_s = await self._storage.get_expiry(name) - time.time()
+        if wait_s > MINUTE_S + 1:
+            # the minute began by another clock, that was set since; nobody waits a day for it
+            await self._storage.clear(name)
+            return 0, False, None
+        return used, True, wait_s
 
     async def add(self, limit: _Limit, amount: int) -> None:
         """Count tokens, or millionths of credits."""

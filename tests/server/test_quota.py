@@ -217,3 +217,13 @@ async def test_a_limit_of_the_key_counts_once_whatever_names_a_request_has(store
     assert not standing.others
     await quota.spend(standing, [Spent(("openai/x",), 60, 0.0)])
     await entered(quota, model="cheap")
+
+
+async def test_a_minute_that_began_by_another_clock_does_not_last_a_day(made, monkeypatch):
+    quota = made(QuotaConfig(keys={"k": {"tokens_per_minute": 100}}))
+    ahead = time.time() + 86400
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "time", lambda: ahead)
+        await quota.spend(await entered(quota), [Spent((), 150, 0.0)])
+        assert (await refused(quota)).retry_after_s <= 60
+    await entered(quota)
