@@ -153,7 +153,8 @@ class Gateway:
 class Front:
     """Leads a request to its route, under each of the names that clients use.
 
-    `/v1/x` and `//x` (a base URL with a slash at its end, put before a path) are `/x`. Inference
+    `/v1/x`, `x/` and `//x` (a base URL with a slash at its end, put before a path) are `/x`: none
+    is redirected, which would go by the Host header that anybody may send. Inference
     routes are reached directly; the rest goes through FastAPI.
     """
 
@@ -173,7 +174,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        if "//" in path or path.startswith("/v1/"):
+        if "//" in path or path.startswith("/v1/") or path.endswith("/"):
             parts = [part for part in path.split("/") if part]
             if parts and parts[0] == "v1":
                 del parts[0]
@@ -220,6 +221,7 @@ def create_app(gateway: Gateway) -> Front:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
@@ -243,7 +245,7 @@ def create_app(gateway: Gateway) -> Front:
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
         Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
-        Route("/models", _body(gateway, ModelsRoute(gateway.chat))),
+        Route("/models", _body(gateway, ModelsRoute(gateway.chat)), methods=["GET"]),
         Route("/bargein", _body(gateway, gateway.bargein_window), methods=["POST"]),
         Route("/eot/multi", _body(gateway, gateway.eot_multi), methods=["POST"]),
         WebSocketRoute("/bargein", _socket(gateway, gateway.bargein)),

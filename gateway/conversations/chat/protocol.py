@@ -88,6 +88,7 @@ class Envelope(Message):
     reasoning_effort: Annotated[str | None, Expected("a string")] = None
 
 
+_WHOLE_MAX: Final = 1 << 63
 _KEYS_OF_PARTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
 
 _ENVELOPE: Final = TypeAdapter(Envelope)
@@ -105,6 +106,11 @@ def read_request(
     envelope = validated(parsed, _ENVELOPE)
     if isinstance(envelope, Failure):
         return envelope
+    for name, value in parsed.items():
+        if isinstance(value, float) and abs(value) >= _WHOLE_MAX:
+            # orjson has read a whole number of more than 64 bits as a float (`seed`); the provider
+            # would get another number than was sent
+            return bad_request(f"{name}: expected a number of at most 64 bits", name[:64])
     marks = _read_messages(parsed["messages"])
     if isinstance(marks, Failure):
         return marks
