@@ -212,8 +212,9 @@ def _say_full(address: str) -> None:
 class Front:
     """Leads a request to its route, under each of the names that clients use.
 
-    `/v1/x` and `//x` (a base URL with a slash at its end, put before a path) are `/x`, except for
-    PROBES. Inference routes are reached directly; the rest goes through FastAPI.
+    `/v1/x`, `x/` and `//x` (a base URL with a slash at its end, put before a path) are `/x`, except
+    for PROBES: none is redirected, which would go by the Host header that anybody may send.
+    Inference routes are reached directly; the rest goes through FastAPI.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -232,7 +233,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        if "//" in path or path.startswith("/v1/"):
+        if "//" in path or path.startswith("/v1/") or path.endswith("/"):
             parts = [part for part in path.split("/") if part]
             if parts and parts[0] == "v1":
                 del parts[0]
@@ -281,6 +282,7 @@ def create_app(gateway: Gateway) -> Front:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
@@ -300,7 +302,7 @@ def create_app(gateway: Gateway) -> Front:
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
         Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
-        Route("/models", _body(gateway, ModelsRoute(gateway.chat))),
+        Route("/models", _body(gateway, ModelsRoute(gateway.chat)), methods=["GET"]),
         Route("/bargein", _body(gateway, gateway.bargein_window), methods=["POST"]),
         Route("/eot/multi", _body(gateway, gateway.eot_multi), methods=["POST"]),
         WebSocketRoute("/bargein", _socket(gateway, gateway.bargein)),

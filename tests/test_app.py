@@ -217,6 +217,41 @@ async def test_a_bad_chat_request_gets_openais_error_body(
         assert set(error) >= {"message", "type", "param", "code"}
 
 
+async def test_a_slash_at_the_end_redirects_nobody_and_models_are_only_read(
+    bare_server: Server, http: aiohttp.ClientSession
+) -> None:
+    headers = bearer(bare_server) | {"Host": "evil.example"}
+    async with http.get(
+        bare_server.url + "/v1/models/", headers=headers, allow_redirects=False
+    ) as response:
+        assert response.status == 200
+    async with http.get(bare_server.url + "/nowhere/", allow_redirects=False) as response:
+        assert response.status == 404
+    async with http.post(bare_server.url + "/models", headers=headers) as response:
+        assert response.status == 405
+
+
+async def test_a_large_body_is_read_as_a_small_one_is(
+    bare_server: Server, http: aiohttp.ClientSession
+) -> None:
+    url = bare_server.url + "/v1/chat/completions"
+    body = b'{"model": "x/y", "messages": [{"content": "' + b"x" * 300_000 + b'"}]}'
+    async with http.post(url, data=body, headers=bearer(bare_server)) as response:
+        assert response.status == 404
+        assert "'x/y' is not served here" in await response.text()
+
+
+async def test_headers_without_end_are_refused_before_a_token_is_looked_at(
+    bare_server: Server, http: aiohttp.ClientSession
+) -> None:
+    for extra in ({"A": "x" * 8000}, {f"A{n}": "x" for n in range(200)}):
+        async with http.get(bare_server.url + "/healthz", headers=extra) as response:
+            assert response.status == (200 if len(extra) == 1 else 431)
+    async with http.get(bare_server.url + "/" + "x" * 9000) as response:
+        assert response.status == 414
+        assert (await response.json())["error"]["code"] == "too_large"
+
+
 async def test_headers_that_steer_are_checked(
     bare_server: Server, http: aiohttp.ClientSession
 ) -> None:

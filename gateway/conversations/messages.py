@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -281,12 +282,43 @@ Name = Annotated[
 OptionalName = Annotated[Name | None, BeforeValidator(_nothing_if_empty)]
 """A name; null and "" stand for none."""
 
+_REQUESTS_OWN: Final = frozenset(
+    "model models modelid modelname input messages transcript stream n background "
+    "callback callbackurl callbackmethod webhook webhookurl".split()
+)
+"""What decides whom a request goes to, what it costs and who learns of it: limits and prices go by
+what the client said in the fields for that."""
+
+_SPEECHS_OWN: Final = frozenset(
+    "text container codec encoding samplerate samplingrate sampleratehertz audioformat "
+    "responseformat outputformat streamformat".split()
+)
+"""The same of speech, where text and seconds of audio are metered, and the form of the audio that
+the gateway reads."""
+
+
+def is_requests_own(name: str, *, speech: bool = False) -> bool:
+    """Whether `extra` must not hold this name, in any vendor's spelling of it (`modelId`)."""
+    plain = name.replace("_", "").replace("-", "").lower()
+    return plain in _REQUESTS_OWN or (speech and plain in _SPEECHS_OWN)
+
+
+def _without_speechs_own(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value for name, value in options.items() if not is_requests_own(name, speech=True)
+    }
+
+
 Options = Annotated[
     dict[str, Any],
     Field(max_length=EXTRA_ENTRIES_MAX),
     Expected(f"an object of at most {EXTRA_ENTRIES_MAX} provider options"),
 ]
 """`extra`: what only the provider understands. Passed on as it is."""
+
+SpeechOptions = Annotated[Options, AfterValidator(_without_speechs_own)]
+"""The same of /stt and /tts, without what is the request's own: clients send the options of other
+providers too, so what is not for a provider is left out and no reason to refuse."""
 
 
 def as_list_entry(value: Any) -> Any:

@@ -112,7 +112,14 @@ class Catalogue:
                 expanded.append((attempt, d.weight))
             elif d.provider is None:
                 expanded += [
-                    (replace(attempt, options={**attempt.options, **d.options}), d.weight)
+                    (
+                        replace(
+                            attempt,
+                            options={**attempt.options, **d.options},
+                            names=attempt.names | {d.model},
+                        ),
+                        d.weight,
+                    )
                     for attempt in self.aliased(d.model)
                 ]
         return expanded
@@ -178,7 +185,9 @@ class Catalogue:
             further = self._drawn(name)
             if isinstance(further, Failure):
                 return replace(further, param="fallback")
-            plan += tuple(replace(a, options={**a.options, **extra}) for a in further)
+            plan += tuple(
+                replace(a, options={**a.options, **extra}, names=a.names | {name}) for a in further
+            )
         if pinned_provider is not None:
             plan = only(pinned_provider, plan)
             if not plan:

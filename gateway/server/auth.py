@@ -87,7 +87,7 @@ class Authenticator:
         key = claimed.get("iss")
         secret = self._keys.get(key) if isinstance(key, str) else None
         if secret is None or not isinstance(key, str):
-            return _refused("token was issued with an unknown API key (claim 'iss')")
+            return _refused(_UNKNOWN)
         try:
             jwt.decode(
                 token,
@@ -107,7 +107,7 @@ class Authenticator:
         except jwt.MissingRequiredClaimError:
             return _refused("token has no expiry (claim 'exp')")
         except jwt.PyJWTError:
-            return _refused("token signature does not match its API key")
+            return _refused(_UNKNOWN)
         return self._check_claims(token, key, claimed)
 
     def _check_claims(self, token: str, key: str, claims: Mapping[str, Any]) -> Principal | Failure:
@@ -132,6 +132,13 @@ class Authenticator:
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
         return caller
+
+
+_UNKNOWN: Final = (
+    "token was issued with an unknown API key (claim 'iss'), or its signature does not match that "
+    "key's secret"
+)
+"""One message for both: two would tell anybody which API keys there are."""
 
 
 def mint(key: str, secret: str, *, identity: str, ttl_s: int, now: float | None = None) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.server.addresses import Networks, within
 from gateway.server.asgi import failure_headers
+from gateway.server.http import HttpProtocol
 from gateway.server.websocket import WebSocketProtocol
 from gateway.upstreams.errors import Failure, Kind, error_body
 
@@ -57,8 +57,8 @@ class AddressLimit:
 
 def counted_protocols(
     limit: AddressLimit, trusted: Networks, on_refusal: Callable[[], None]
-) -> tuple[type[HttpToolsProtocol], type[WebSocketProtocol]]:
-    """uvicorn's HTTP protocol and our WebSocket protocol, whose connections have a place of
+) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    """The HTTP and the WebSocket protocol, whose connections have a place of
     `limit` from their beginning to their end. Those of `trusted` proxies need none: the callers
     behind them are counted with their requests."""
 
@@ -69,7 +69,7 @@ def counted_protocols(
         if address is not None:
             limit.give_back(address)
 
-    class CountedHttp(HttpToolsProtocol):
+    class CountedHttp(HttpProtocol):
         _refused: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -51,10 +51,25 @@ class _Limit:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a caller stands: what its request counts against, and headers that tell it."""
+    """Where a caller stands: what its request counts against, and headers that tell it.
+
+    `others`: further limits of other names that the request may be served under (fallbacks,
+    aliases). `refused`: those of these names that have nothing left, and what to say of it.
+    """
 
     limits: tuple[_Limit, ...] = ()
     headers: Mapping[str, str] | None = None
+    others: Mapping[str, tuple[_Limit, ...]] = field(default_factory=dict)
+    refused: Mapping[str, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one try has used, and under which names; `cost` in credits."""
+
+    names: Collection[str]
+    tokens: int
+    cost: float
 
 
 NOTHING_LIMITED: Final = Standing()
@@ -87,31 +102,50 @@ class Quota:
         self._redis_rests_until = 0.0
         self.store_failures = 0
 
-    async def enter(self, key: str, model: str) -> Standing | Failure:
+    @property
+    def limits_nothing(self) -> bool:
+        """Whether no key and no model has a limit."""
+        return self._nothing
+
+    async def enter(self, key: str, model: str, others: Collection[str] = ()) -> Standing | Failure:
         """Count one request of `key` for `model`, or say what is used up.
 
         `model` is a name that is served here: what is remembered for it is bounded by them.
+        `others` are names under which the request may be served instead; nothing is counted for
+        them before it is.
         """
         if self._nothing:
             return NOTHING_LIMITED
         limits = self._limits_of(key, model)
-        if not limits:
+        theirs: dict[str, tuple[_Limit, ...]] = {}
+        for name in others:
+            own = tuple(one for one in self._limits_of(key, name) if one not in limits)
+            if own:
+                theirs[name] = own
+        if not limits and not theirs:
             return NOTHING_LIMITED
-        return await self._with_store(lambda counters: self._enter(counters, limits))
+        return await self._with_store(lambda counters: self._enter(counters, limits, theirs))
 
-    async def spend(self, standing: Standing, tokens: int, cost: float) -> None:
-        """Count what a request has used; `cost` in credits."""
-        if not any(limit.dimension != "RPM" for limit in standing.limits):
-            return
+    async def spend(self, standing: Standing, tries: Collection[Spent]) -> None:
+        """Count what the tries of a request have used."""
+        counts: dict[_Limit, int] = {}
+        for one in tries:
+            limits = {limit for name in one.names for limit in standing.others.get(name, ())}
+            for limit in limits.union(standing.limits):
+                counts[limit] = counts.get(limit, 0) + _amount(limit, one)
+        for limit in standing.limits:
+            if limit.dimension == "RPM":
+                counts.pop(limit, None)  # counted when it entered
 
         async def count(counters: _Counters) -> None:
-            for limit in standing.limits:
-                if limit.dimension == "TPM" and tokens:
-                    await counters.add(limit, tokens)
-                elif limit.dimension == "Credits" and cost:
-                    await counters.add(limit, round(cost * MICRO))
+            for limit, amount in counts.items():
+                if limit.dimension == "RPM":
+                    await counters.look(limit)
+                elif amount:
+                    await counters.add(limit, amount)
 
-        await self._with_store(count)
+        if counts:
+            await self._with_store(count)
 
     async def close(self) -> None:
         """Let go of the store's connections."""
@@ -140,7 +174,12 @@ class Quota:
             found += _limits(allowance, f"all callers for {name}", ("model", name))
         return found
 
-    async def _enter(self, counters: _Counters, limits: tuple[_Limit, ...]) -> Standing | Failure:
+    async def _enter(
+        self,
+        counters: _Counters,
+        limits: tuple[_Limit, ...],
+        others: Mapping[str, tuple[_Limit, ...]],
+    ) -> Standing | Failure:
         # what is only looked at comes before what is counted: a refused request costs nothing
         ordered = sorted(limits, key=lambda limit: limit.dimension == "RPM")
         headers: dict[str, str] = {}
@@ -153,7 +192,14 @@ class Quota:
                 headers |= _headers(limit, used)
             if over:
                 return _exceeded(limit, headers, wait_s)
-        return Standing(limits, headers)
+        refused = {}
+        for name, theirs in others.items():
+            for limit in theirs:
+                used, over, wait_s = await counters.look(limit, count=False)
+                if over:
+                    refused[name] = _exceeded(limit, _headers(limit, used), wait_s)
+                    break
+        return Standing(limits, headers, others, refused)
 
     async def _with_store(self, use: Callable[[_Counters], Awaitable[Result]]) -> Result:
         if self._redis is not None and self._clock() >= self._redis_rests_until:
@@ -171,6 +217,13 @@ class Quota:
                 )
         assert self._memory is not None
         return await use(self._memory)
+
+
+def _amount(limit: _Limit, spent: Spent) -> int:
+    """What a try counts for in a limit."""
+    if limit.dimension == "RPM":
+        return 1
+    return spent.tokens if limit.dimension == "TPM" else round(spent.cost * MICRO)
 
 
 _WORDS: Final = {
@@ -248,18 +301,22 @@ class _Counters:
         self._prefix = prefix
         self._names: dict[tuple[str, ...], str] = {}
 
-    async def look(self, limit: _Limit) -> tuple[int, bool, float | None]:
+    async def look(self, limit: _Limit, *, count: bool = True) -> tuple[int, bool, float | None]:
         """How much is used, whether that is all, and in how many seconds some will be free again
-        (None: never). A request is counted with it."""
+        (None: never). A request is counted with it if `count`."""
         name = self._name(limit)
         if limit.dimension == "RPM":
-            taken = await self._storage.acquire_sliding_window_entry(name, limit.amount, MINUTE_S)
+            taken = count and await self._storage.acquire_sliding_window_entry(
+                name, limit.amount, MINUTE_S
+            )
             before, before_ttl, now, now_ttl = await self._storage.get_sliding_window(
                 name, MINUTE_S
             )
             used = min(limit.amount, int(before * before_ttl / MINUTE_S + now))
             if taken:
                 return max(1, used), False, None
+            if not count and used < limit.amount:
+                return used, False, None
             if before and before_ttl:  # it fades as the minute goes by, a request at a time
                 return limit.amount, True, MINUTE_S / before
             # a bucket is kept for two minutes; in its second one it fades likewise
@@ -269,7 +326,12 @@ class _Counters:
             return used, False, None
         if limit.dimension == "Credits":
             return used, True, None
-        return used, True, await self._storage.get_expiry(name) - time.time()
+        wait_s = await self._storage.get_expiry(name) - time.time()
+        if wait_s > MINUTE_S + 1:
+            # the minute began by another clock, that was set since; nobody waits a day for it
+            await self._storage.clear(name)
+            return 0, False, None
+        return used, True, wait_s
 
     async def add(self, limit: _Limit, amount: int) -> None:
         """Count tokens, or millionths of credits."""

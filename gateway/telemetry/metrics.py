@@ -143,7 +143,8 @@ class Metrics:
         self.usage_records = Counter(
             "parley_usage_records",
             "Usage records; outcome: written, retried (the store did not take them then), spilt "
-            "(to the spill file, to be written later) or lost.",
+            "(to the spill file, to be written later), refused (for what they hold; they are set "
+            "aside in a file) or lost.",
             ["outcome"],
             registry=registry,
         )

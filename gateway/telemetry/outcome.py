@@ -26,7 +26,8 @@ LOST, LEFT, OK = "lost", "left", "ok"
 class Try:
     """What became of one attempt at a deployment. `began`, `ended`: the session's clock.
 
-    `failure` is None while it runs and if it succeeded. `hedge`: it was made beside another;
+    `failure` is None while it runs and if it succeeded. `asked`: it did not only wait for its turn
+    (chat alone). `hedge`: it was made beside another;
     `lost`: the other one spoke first; `left`: the client left while it ran; `rests`: with its
     failure the deployment began to rest. `first_s`: until it was connected or first said something.
     """
@@ -42,6 +43,7 @@ class Try:
     rests: bool = False
     first_s: float | None = None
     usage: Usage | None = None
+    asked: bool = False
 
     @property
     def word(self) -> str:

@@ -25,7 +25,9 @@ class FallbackModel:
 class Attempt:
     """One try: a provider by its configured name, and what to ask it for.
 
-    `model` is the provider's own name of the model. `options` are merged over what the client
+    `model` is the provider's own name of the model. `names` are those by which it came into the
+    plan besides the one that the client asked for (fallbacks, aliases): limits may hold for them.
+    `options` are merged over what the client
     asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
     speech's; `language` is as the client wrote it ("de", "pt-BR"), "multi" for several, None where
     it said nothing: the adapter makes the vendor's form of it, or leaves it out. `context_tokens`
@@ -40,6 +42,7 @@ class Attempt:
     language: str | None = None
     context_tokens: int | None = None
     abilities: frozenset[str] | None = None
+    names: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def deployment(self) -> Deployment:

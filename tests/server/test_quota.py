@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from gateway.server.asgi import failure_headers
-from gateway.server.quota import Quota, Standing
+from gateway.server.quota import Quota, Spent, Standing
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.usage import UsageConfig
 from gateway.upstreams.errors import Failure, error_body
@@ -77,7 +77,7 @@ async def test_tokens_are_counted_when_a_request_has_ended(store: dict, made):
     quota = made(QuotaConfig(keys={"k": {"tokens_per_minute": 100}}, **store))
     first = await entered(quota)
     await entered(quota)
-    await quota.spend(first, 130, 0.0)
+    await quota.spend(first, [Spent((), 130, 0.0)])
     failure = await refused(quota)
     assert failure.details["quota_type"] == "tpm"
     assert failure.retry_after_s is not None
@@ -87,9 +87,9 @@ async def test_a_balance_that_is_used_up_is_not_waited_for(store: dict, made):
     quota = made(QuotaConfig(keys={"k": {"credits": 0.5}}, **store))
     standing = await entered(quota)
     assert standing.headers["x-livekit-inference-credits-limit"] == "0.5"
-    await quota.spend(standing, 10, 0.3)
+    await quota.spend(standing, [Spent((), 10, 0.3)])
     assert (await entered(quota)).headers["x-livekit-inference-credits-used"] == "0.3"
-    await quota.spend(standing, 10, 0.3)
+    await quota.spend(standing, [Spent((), 10, 0.3)])
     failure = await refused(quota)
     assert failure.retry_after_s is None
     assert failure.details["category"] == "balance"
@@ -167,3 +167,64 @@ def test_an_extra_that_is_missing_is_named(monkeypatch):
 def test_a_url_that_is_none_is_a_mistake():
     with pytest.raises(ValueError, match="redis://"):
         QuotaConfig(redis_url="http://x")
+
+
+LIMITED = {
+    "keys": {"k": {"models": {"dear": {"requests_per_minute": 1}, "big": {"credits": 1}}}},
+    "models": {"openai/*": {"tokens_per_minute": 100}},
+}
+
+
+async def test_other_names_of_a_request_are_looked_at_and_counted_only_where_they_serve(
+    store: dict, made
+):
+    quota = made(QuotaConfig(**LIMITED, **store))
+    others = ("dear", "big", "openai/x", "free")
+    for _ in range(3):
+        standing = await quota.enter("k", "cheap", others)
+        assert isinstance(standing, Standing)
+        assert not standing.refused
+        await quota.spend(standing, [Spent((), 10, 0.1)])
+    await quota.spend(standing, [Spent(("dear", "openai/x"), 60, 0.0), Spent(("big",), 0, 1.0)])
+    standing = await quota.enter("k", "cheap", others)
+    assert isinstance(standing, Standing)
+    assert set(standing.refused) == {"dear", "big"}
+    assert standing.refused["dear"].details == {
+        "quota_type": "rpm",
+        "category": "rate",
+        "hint": standing.refused["dear"].details["hint"],
+    }
+    await quota.spend(standing, [Spent(("openai/x",), 60, 0.0)])
+    standing = await quota.enter("k", "cheap", others)
+    assert isinstance(standing, Standing)
+    assert set(standing.refused) == {"dear", "big", "openai/x"}
+    assert isinstance(await quota.enter("k", "dear"), Failure)
+
+
+async def test_one_limit_under_two_names_of_a_try_counts_once(store: dict, made):
+    quota = made(QuotaConfig(**LIMITED, **store))
+    standing = await quota.enter("k", "cheap", ("openai/x", "openai/y"))
+    assert isinstance(standing, Standing)
+    await quota.spend(standing, [Spent(("openai/x", "openai/y"), 60, 0.0)])
+    standing = await quota.enter("k", "cheap", ("openai/x",))
+    assert isinstance(standing, Standing)
+    assert not standing.refused
+
+
+async def test_a_limit_of_the_key_counts_once_whatever_names_a_request_has(store: dict, made):
+    quota = made(QuotaConfig(keys={"k": {"tokens_per_minute": 100}}, **store))
+    standing = await quota.enter("k", "cheap", ("openai/x",))
+    assert isinstance(standing, Standing)
+    assert not standing.others
+    await quota.spend(standing, [Spent(("openai/x",), 60, 0.0)])
+    await entered(quota, model="cheap")
+
+
+async def test_a_minute_that_began_by_another_clock_does_not_last_a_day(made, monkeypatch):
+    quota = made(QuotaConfig(keys={"k": {"tokens_per_minute": 100}}))
+    ahead = time.time() + 86400
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "time", lambda: ahead)
+        await quota.spend(await entered(quota), [Spent((), 150, 0.0)])
+        assert (await refused(quota)).retry_after_s <= 60
+    await entered(quota)

@@ -55,6 +55,7 @@ from gateway.conversations.messages import (
     Name,
     bad_request,
     embedded_json_failure,
+    is_requests_own,
     parse,
     required,
     validated,
@@ -70,9 +71,6 @@ KEEPALIVE: Final = b": keepalive\n\n"
 _FALLBACK_KEYS: Final = ("fallback", "fallbacks", "models")
 """Under which a client lists them: as LiveKit's speech clients do (an object with a list `models`
 of objects with `model` and `extra`), or LiteLLM and OpenRouter (a list of names)."""
-
-_REQUESTS_OWN: Final = ("model", "messages", "stream")
-"""What a fallback's `extra` may not replace: limits and prices go by the model that was named."""
 
 
 class Envelope(Message):
@@ -90,6 +88,7 @@ class Envelope(Message):
     reasoning_effort: Annotated[str | None, Expected("a string")] = None
 
 
+_WHOLE_MAX: Final = 1 << 63
 _KEYS_OF_PARTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
 
 _ENVELOPE: Final = TypeAdapter(Envelope)
@@ -107,6 +106,11 @@ def read_request(
     envelope = validated(parsed, _ENVELOPE)
     if isinstance(envelope, Failure):
         return envelope
+    for name, value in parsed.items():
+        if isinstance(value, float) and abs(value) >= _WHOLE_MAX:
+            # orjson has read a whole number of more than 64 bits as a float (`seed`); the provider
+            # would get another number than was sent
+            return bad_request(f"{name}: expected a number of at most 64 bits", name[:64])
     marks = _read_messages(parsed["messages"])
     if isinstance(marks, Failure):
         return marks
@@ -179,8 +183,8 @@ def _read_fallbacks(parsed: dict[str, Any]) -> tuple[FallbackModel, ...] | Failu
         if isinstance(entries, Failure):
             return entries
         for i, entry in enumerate(entries):
-            for name in _REQUESTS_OWN:
-                if entry.extra is not None and name in entry.extra:
+            for name in entry.extra or ():
+                if is_requests_own(name):
                     where = f"{place}.{i}.extra.{name}"
                     return bad_request(f"{where}: expected other parameters than this", where)
             found.append(entry.choice)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.conversations.chat.estimates import usage_of
 from gateway.conversations.chat.protocol import SSE_TYPE, read_request
 from gateway.conversations.chat.session import (
     Action,
@@ -38,17 +39,23 @@ from gateway.runtime.connector import Connector
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
-from gateway.server.quota import Quota, Standing
+from gateway.server.quota import Quota, Spent, Standing
 from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
 from gateway.telemetry.prices import Prices, tokens_cost
-from gateway.upstreams.chat import ChatUpstream, HasProcesses, Usage
+from gateway.upstreams.chat import ChatRequest, ChatUpstream, HasProcesses, Usage
 from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.provider import Account, find
 
 EVENTS_MAX: Final = 16
 """Upstream pieces that wait for the client to read; then the upstream waits."""
+
+LARGE_BODY_BYTES: Final = 256 << 10
+"""Bodies from this size on are parsed by a thread, one after the other. orjson holds Python's lock
+while it reads (12 MB of images: 30 ms), so the event loop gets its turns in between, and six such
+bodies at once do not add up to one long stop."""
 
 WARM_EVERY_S: Final = 60.0
 """Connections are warmed no more often: idle ones are kept longer than that."""
@@ -80,6 +87,7 @@ class ChatRoute:
         self.metrics = metrics
         self.body_bytes_max = body_bytes_max
         self._shared = Shared(config, breaker, ConcurrencyLimiter(catalogue.limits))
+        self._parsing = asyncio.Lock()
         self._warm_until = 0.0
         self._warming: set[asyncio.Task[None]] = set()
         self._upstreams: dict[str, ChatUpstream] = {}
@@ -116,7 +124,12 @@ class ChatRoute:
     ) -> ChatConversation | Failure:
         """A conversation about this body, or why not."""
         self.metrics.bytes.labels("chat", "in").inc(len(body))
-        asked = read_request(body, f"chatcmpl-{new_id('req')}", int(time.time()))
+        read = partial(read_request, body, f"chatcmpl-{new_id('req')}", int(time.time()))
+        if len(body) < LARGE_BODY_BYTES:
+            asked = read()
+        else:
+            async with self._parsing:
+                asked = await asyncio.to_thread(read)
         if isinstance(asked, Failure):
             return asked
         priority = header(request.scope, b"x-livekit-inference-priority")
@@ -132,9 +145,18 @@ class ChatRoute:
         if isinstance(plan, Failure):
             return plan
         request.outcome = Outcome(model=asked.model)
-        standing = await self.quota.enter(request.caller.key, asked.model)
+        others: frozenset[str] = frozenset()
+        if not self.quota.limits_nothing:
+            others = frozenset().union(*map(_names, plan)) - {asked.model}
+        standing = await self.quota.enter(request.caller.key, asked.model, others)
         if isinstance(standing, Failure):
             return standing
+        if standing.refused:
+            # a fallback or alias does not lead round the limits of what it stands for
+            refused = standing.refused
+            plan = tuple(one for one in plan if refused.keys().isdisjoint(_names(one)))
+            if not plan:
+                return next(iter(refused.values()))
         session = ChatSession(
             asked,
             plan,
@@ -144,7 +166,12 @@ class ChatRoute:
             self._shared,
             RANKS[priority or "standard"],
         )
-        return ChatConversation(self, session, standing, request.id, link)
+        return ChatConversation(self, session, asked, plan, standing, request.id, link)
+
+
+def _names(attempt: Attempt) -> frozenset[str]:
+    """All names of what an attempt asks for, but the one that the client used."""
+    return attempt.names | {f"{attempt.provider}/{attempt.model}"}
 
 
 _STREAM_HEADERS: Final[tuple[Header, ...]] = (
@@ -161,12 +188,16 @@ class ChatConversation:
         self,
         route: ChatRoute,
         session: ChatSession,
+        request: ChatRequest,
+        plan: Plan,
         standing: Standing,
         request_id: str,
         link: ReplyLink[Event],
     ) -> None:
         self.session = session
         self._route = route
+        self._request = request
+        self._plan = plan
         self._standing = standing
         self._link = link
         self._began = time.monotonic()
@@ -217,8 +248,8 @@ class ChatConversation:
 
     async def close(self) -> Outcome:
         report, asked = self.session.report, self.session.model
-        tokens, cost = self._use(report)
-        await self._route.quota.spend(self._standing, tokens, cost)
+        spent, served, estimated = self._use(report)
+        await self._route.quota.spend(self._standing, spent)
         last = report.served or (report.tries[-1] if report.tries else None)
         first = report.first_content_at
         return Outcome(
@@ -230,31 +261,34 @@ class ChatConversation:
             deployment=last.model if last is not None else None,
             tries=tuple(report.tries),
             first_s=None if first is None else first - self._began,
-            usage=report.usage,
+            usage=served,
             bytes_out=report.bytes_out,
-            cost=cost,
-            estimated=(report.usage is None and report.served is not None)
-            or any(one.lost and one.usage is None for one in report.tries),
+            cost=round(sum(one.cost for one in spent), 9),
+            estimated=estimated,
         )
 
-    def _use(self, report: Report) -> tuple[int, float]:
-        """Tokens of all tries and what they cost. A try that was let go for a faster one is billed
-        for its prompt at least, which is the same for both."""
-        tokens, cost = 0, 0.0
-        served = report.usage
+    def _use(self, report: Report) -> tuple[list[Spent], Usage | None, bool]:
+        """What each try used, what the one that served did, and whether some of it is estimated."""
+        names = {one.deployment: _names(one) for one in self._plan} if self._standing.others else {}
+        spent: list[Spent] = []
+        served: Usage | None = None
+        estimated = False
         for one in report.tries:
-            used = one.usage
-            if used is None and one.lost and served is not None:
-                used = Usage(served.prompt, 0, served.cached)
-            if used is None:
-                continue
-            tokens += used.prompt + used.completion
-            price = self._route.prices.of(one.provider, one.model, self.session.model)
-            if price is not None:
-                cost += tokens_cost(
-                    price, used.prompt, used.completion, used.cached, used.cache_write
-                )
-        return tokens, round(cost, 9)
+            used, guessed = usage_of(one, report, self._request)
+            estimated = estimated or guessed
+            if one is report.served or (used is not None and report.served is None):
+                served = used
+            tokens, cost = 0, 0.0
+            if used is not None:
+                tokens = used.prompt + used.completion
+                price = self._route.prices.of(one.provider, one.model, self.session.model)
+                if price is not None:
+                    cost = tokens_cost(
+                        price, used.prompt, used.completion, used.cached, used.cache_write
+                    )
+            if one.asked:
+                spent.append(Spent(names.get((one.provider, one.model), ()), tokens, cost))
+        return spent, served, estimated
 
 
 class ModelsRoute:

@@ -52,6 +52,7 @@ BACKOFF_S_MAX: Final = 2.0
 ENDING_S: Final = 1.0
 """After the finish reason: how long usage and the end of the stream are waited for."""
 
+_EVENT_END: Final = b"\n\n"
 _NEVER: Final = float("inf")
 
 
@@ -139,7 +140,8 @@ Event = Begin | HttpEvent | ClientLeft | Granted
 
 @dataclass(slots=True)
 class Report:
-    """What happened, for logs, metrics and records. Times are of the session's clock."""
+    """What happened, for logs, metrics and records. Times are of the session's clock. `events_out`
+    counts SSE events."""
 
     tries: list[Try] = field(default_factory=list)
     first_content_at: float | None = None
@@ -147,6 +149,7 @@ class Report:
     failure: Failure | None = None
     left: bool = False
     bytes_out: int = 0
+    events_out: int = 0
     served: Try | None = None
 
 
@@ -324,6 +327,7 @@ class ChatSession:
 
     def _open(self, running: _Running, now: float) -> list[Action]:
         running.told.began = now
+        running.told.asked = True
         running.deadline = self._total_deadline
         if self._request.stream or running.reader.streamed:
             running.deadline = now + self._config.first_token_timeout_s
@@ -423,6 +427,7 @@ class ChatSession:
             return []
         self._keepalive_at = now + self._config.keepalive_s
         self.report.bytes_out += len(forward)
+        self.report.events_out += forward.count(_EVENT_END)
         return [Write(forward)]
 
     def _heard(
@@ -498,6 +503,7 @@ class ChatSession:
         if data:
             actions.append(Write(data))
             self.report.bytes_out += len(data)
+            self.report.events_out += data.count(_EVENT_END)
             self._keepalive_at = now + self._config.keepalive_s
 
     # -- ending them

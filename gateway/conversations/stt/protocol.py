@@ -63,7 +63,7 @@ from gateway.conversations.messages import (
     Fallback,
     Message,
     Name,
-    Options,
+    SpeechOptions,
     Whole,
     bad_request,
     expected,
@@ -149,7 +149,7 @@ class Settings(Message):
         default=1, validation_alias=AliasChoices("num_channels", "channels")
     )
     language: Language = None
-    extra: Options | None = None
+    extra: SpeechOptions | None = None
 
 
 class Create(Message):
@@ -195,7 +195,7 @@ class UpdatedSettings(Message):
 
     model: Model = None
     language: Language = None
-    extra: Options | None = None
+    extra: SpeechOptions | None = None
 
 
 class Update(Message):

@@ -56,7 +56,7 @@ from gateway.conversations.messages import (
     Message,
     Name,
     OptionalName,
-    Options,
+    SpeechOptions,
     Whole,
     as_list_entry,
     list_of_at_most,
@@ -94,6 +94,7 @@ def _short_enough(text: str) -> str:
 class VoicedEntry(FallbackEntry):
     """A fallback model, and the voice that it is to have."""
 
+    extra: SpeechOptions | None = None
     voice: OptionalName = None
     language: OptionalName = None
 
@@ -122,7 +123,7 @@ class Create(Message):
     model: OptionalName = None
     voice: OptionalName = None
     language: OptionalName = None
-    extra: Options | None = None
+    extra: SpeechOptions | None = None
     fallback_models: VoicedFallback | None = Field(default=None, validation_alias="fallback")
 
     @property
@@ -153,7 +154,7 @@ class InputText(Message):
         required()
     )
     generation_config: GenerationConfig | None = None
-    extra: Options | None = None
+    extra: SpeechOptions | None = None
 
     @property
     def text(self) -> str:

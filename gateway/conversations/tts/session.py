@@ -209,6 +209,8 @@ class TtsSession:
                 )
             case ClientLeft():
                 self.report.left = True
+                if self._utterance is not None:
+                    self._note()  # what was asked and delivered of it is billed all the same
                 self._end()
                 self._out.append(Close(1000))
         if self._later:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -38,7 +39,6 @@ NO_SPEECH: Final = 0.6
 LOGPROB_MIN: Final = -1.0
 """What is more probably no speech and was guessed badly: Whisper invents words in silence."""
 
-_BOUNDARY: Final = "parley-3f1c9a7e5b2d4c60"
 _LANGUAGES: Final[Mapping[str, str]] = {
     "english": "en", "german": "de", "spanish": "es", "french": "fr", "italian": "it",
     "portuguese": "pt", "dutch": "nl", "polish": "pl", "russian": "ru", "turkish": "tr",
@@ -75,7 +75,6 @@ class TranscriptionRequest:
     def __init__(self, account: Account, attempt: Attempt, given: Mapping[str, Any]) -> None:
         self._url = join_url(account.base_url, "audio/transcriptions")
         self._headers = {
-            "content-type": f"multipart/form-data; boundary={_BOUNDARY}",
             **({"authorization": f"Bearer {account.api_key}"} if account.api_key else {}),
             **account.headers,
         }
@@ -100,7 +99,9 @@ class TranscriptionRequest:
             fields += [("response_format", "verbose_json"), ("timestamp_granularities[]", "word")]
         else:
             fields.append(("response_format", "json"))
-        return Dial(self._url, self._headers, body=_multipart(fields, wav(pcm, RATE)))
+        boundary, body = _multipart(fields, wav(pcm, RATE))
+        kind = f"multipart/form-data; boundary={boundary}"
+        return Dial(self._url, {"content-type": kind, **self._headers}, body=body)
 
     def read(
         self, status: int, headers: Mapping[str, str], body: bytes
@@ -119,20 +120,25 @@ class TranscriptionRequest:
         return _transcript(answer, headers.get("x-request-id"))
 
 
-def _multipart(fields: list[tuple[str, str]], recording: bytes) -> bytes:
+def _multipart(fields: list[tuple[str, str]], recording: bytes) -> tuple[str, bytes]:
+    """A boundary and the body. The boundary is a hash of what stands between, so that nothing a
+    caller says (`prompt`) can hold it and go on with fields of its own."""
+    content = hashlib.blake2b(recording, digest_size=16)
+    content.update(repr(fields).encode("utf-8", "replace"))
+    boundary = f"parley-{content.hexdigest()}"
     parts = [
         (
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         ).encode()
         for name, value in fields
     ]
     parts += [
-        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="audio.wav"\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="audio.wav"\r\n'
         "Content-Type: audio/wav\r\n\r\n".encode(),
         recording,
-        f"\r\n--{_BOUNDARY}--\r\n".encode(),
+        f"\r\n--{boundary}--\r\n".encode(),
     ]
-    return b"".join(parts)
+    return boundary, b"".join(parts)
 
 
 def _reason(body: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -13,6 +13,10 @@ from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
 from gateway.upstreams.stt import Capabilities, Flushed, RecognizerEvent, Word
+
+NUMBER_MAX: Final = 1e12
+"""Times in milliseconds since 1970 are below. What is above is nonsense, and a sum of two such may
+be infinite, which is no JSON."""
 
 
 def failure_of_status(status: int | None, message: str) -> Failure:
@@ -48,10 +52,10 @@ def parsed(frame: Any) -> dict[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """`value` if it is a number."""
+    """`value` if it is a number that a time or a share can be."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    return float(value) if abs(value) <= NUMBER_MAX else None
 
 
 def text_of(value: Any) -> str:

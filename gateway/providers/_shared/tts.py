@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import binascii
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
+
+MOMENT_MAX: Final = 1e12
+"""A later moment, in seconds or milliseconds, is nonsense; a sum of two such may be infinite."""
 
 
 def by_status(status: int, message: str) -> Failure:
@@ -43,9 +46,23 @@ def samples(encoded: Any, strip: bool = True) -> bytes | None:
         return None
     try:
         pcm = binascii.a2b_base64(encoded)
-    except binascii.Error:
+    except ValueError:  # no base64 (binascii.Error), or not even ASCII
         return None
     return pcm[44:] if strip and pcm.startswith(b"RIFF") else pcm
+
+
+def context_of(message: dict[str, Any]) -> str | None:
+    """Which synthesis a message names; None: none, so that it is about all of its socket."""
+    context = message.get("contextId") or message.get("context_id")
+    return context if isinstance(context, str) else None
+
+
+def moment(value: Any) -> float:
+    """A time on a provider's clock. Raises ValueError or TypeError if it can be none."""
+    seconds = float(value)
+    if not abs(seconds) <= MOMENT_MAX:
+        raise ValueError("no time")
+    return seconds
 
 
 def query_value(value: Any) -> str:

@@ -14,6 +14,8 @@ from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
+    context_of,
+    moment,
     read_object,
     samples,
 )
@@ -133,7 +135,7 @@ class CartesiaDialogue:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
-        context = message.get("context_id")
+        context = context_of(message)
         match message:
             case {"type": "chunk", "data": data}:
                 pcm = samples(data)
@@ -143,10 +145,10 @@ class CartesiaDialogue:
             case {"type": "timestamps", "word_timestamps": dict(timed)}:
                 return ((context, Words(_words(timed))),)
             case {"type": "done"}:
-                self._fields.pop(str(context), None)
+                self._fields.pop(context or "", None)
                 return ((context, Finished()),)
             case {"type": "error"}:
-                self._fields.pop(str(context), None)
+                self._fields.pop(context or "", None)
                 return ((context, Failed(_failure(message))),)
             case _:  # flush_done, phonemes, and what they add without notice
                 return ()
@@ -158,7 +160,7 @@ class CartesiaDialogue:
 def _words(timed: dict[str, Any]) -> tuple[Timed, ...]:
     try:
         return tuple(
-            Timed(str(word), float(start), float(end))
+            Timed(str(word), moment(start), moment(end))
             for word, start, end in zip(timed["words"], timed["start"], timed["end"], strict=True)
         )
     except (KeyError, TypeError, ValueError):

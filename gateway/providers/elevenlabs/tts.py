@@ -15,6 +15,8 @@ from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
+    context_of,
+    moment,
     query_value,
     read_object,
     samples,
@@ -149,7 +151,7 @@ class ElevenLabsDialogue:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
-        context = message.get("contextId") or message.get("context_id")
+        context = context_of(message)
         if message.get("error") or (message.get("code") and message.get("message")):
             return ((context, Failed(_failure(message))),)
         heard: list[tuple[str | None, SynthesisEvent]] = []
@@ -162,8 +164,8 @@ class ElevenLabsDialogue:
                 return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
             heard.append((context, Audio(pcm)))
         if message.get("isFinal") or message.get("is_final"):
-            self._open.discard(str(context))
-            self._original.discard(str(context))
+            self._open.discard(context or "")
+            self._original.discard(context or "")
             heard.append((context, Finished()))
         return heard
 
@@ -189,7 +191,7 @@ def _chars(alignment: Any) -> tuple[Timed, ...]:
     )
     try:
         return tuple(
-            Timed(str(char), float(start) / 1000, (float(start) + float(last)) / 1000)
+            Timed(str(char), moment(start) / 1000, (moment(start) + moment(last)) / 1000)
             for char, start, last in zip(chars, starts, lasts, strict=True)  # type: ignore[arg-type]
         )
     except (TypeError, ValueError):

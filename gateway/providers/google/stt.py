@@ -15,6 +15,7 @@ from gateway.providers._shared.stt import (
     SocketRecognizer,
     SpeechAdapter,
     failure_of_close,
+    number,
     parsed,
     said,
     text_of,
@@ -179,6 +180,6 @@ def _transcript(given: Any) -> Transcript | None:
 def _seconds(value: Any) -> float | None:
     """A duration as protobuf's JSON has it: "1.2s"."""
     try:
-        return float(text_of(value).removesuffix("s"))
+        return number(float(text_of(value).removesuffix("s")))
     except ValueError:
         return None

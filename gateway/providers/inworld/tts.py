@@ -10,7 +10,14 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.providers._shared.tts import base_language, by_close, read_object, samples
+from gateway.providers._shared.tts import (
+    base_language,
+    by_close,
+    context_of,
+    moment,
+    read_object,
+    samples,
+)
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -128,7 +135,7 @@ class InworldDialogue:
         result = message.get("result")
         if not isinstance(result, dict):
             return ()
-        context = result.get("contextId") or result.get("context_id")
+        context = context_of(result)
         status = result.get("status")
         if isinstance(status, dict) and status.get("code"):
             return ((context, Failed(_failure(status))),)
@@ -182,7 +189,7 @@ def _message(context: str, command: str, body: dict[str, Any]) -> str:
 def _timed(alignment: Any, texts: str, starts: str, ends: str) -> tuple[Timed, ...]:
     try:
         return tuple(
-            Timed(str(text), float(start), float(end))
+            Timed(str(text), moment(start), moment(end))
             for text, start, end in zip(
                 alignment[texts], alignment[starts], alignment[ends], strict=True
             )

@@ -16,6 +16,8 @@ from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
+    context_of,
+    moment,
     query_value,
     read_object,
     samples,
@@ -124,7 +126,7 @@ class RimeDialogue:
         message = read_object(frame)
         if isinstance(message, Failure):
             return ((None, Failed(message)),)
-        context = message.get("contextId")
+        context = context_of(message)
         match message:
             case {"type": "chunk", "data": data}:
                 pcm = samples(data)
@@ -148,7 +150,7 @@ class RimeDialogue:
 def _words(timed: dict[str, Any]) -> tuple[Timed, ...]:
     try:
         return tuple(
-            Timed(str(word), float(start), float(end))
+            Timed(str(word), moment(start), moment(end))
             for word, start, end in zip(timed["words"], timed["start"], timed["end"], strict=True)
         )
     except (KeyError, TypeError, ValueError):

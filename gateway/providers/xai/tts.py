@@ -14,6 +14,7 @@ import orjson
 from gateway.providers._shared.tts import (
     base_language,
     by_close,
+    moment,
     query_value,
     read_object,
     samples,
@@ -134,7 +135,7 @@ def _delta(message: dict[str, Any]) -> Sequence[tuple[str | None, SynthesisEvent
     if isinstance(stamps, dict):
         try:
             chars = tuple(
-                Timed(str(char), float(start), float(end))
+                Timed(str(char), moment(start), moment(end))
                 for char, (start, end) in zip(
                     stamps["graph_chars"], stamps["graph_times"], strict=True
                 )

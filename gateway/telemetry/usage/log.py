@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections import deque
@@ -37,11 +38,21 @@ SPILL_BYTES_MAX: Final = 256 << 20
 RETRY_S_MAX: Final = 30.0
 """A store that fails is asked again after 1 s, 2 s, 4 s ... up to this."""
 
+REASON_CHARS_MAX: Final = 200
+"""A longer reason of a store is cut: it may repeat what a caller said."""
+
 CLOSE_S: Final = 5.0
 """At the end the store has so long to take the rest; then it is spilt."""
 
 FORGET_S: Final = 3600.0
 """Old records are deleted so far apart."""
+
+SURE_S: Final = 600.0
+"""Nothing is deleted before the wall clock has run for so long as the monotonic one has: a machine
+may boot with a wrong clock, and an hour in another year would delete all there is."""
+
+JUMP_S: Final = 60.0
+"""Clocks that differ by more have not run alike; time servers correct less than that."""
 
 
 class UsageLog:
@@ -58,17 +69,20 @@ class UsageLog:
         prices: Prices | None = None,
         store: Store | None = None,
         wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._prices = prices or Prices({})
         self._store = store
         self._wall_clock = wall_clock
+        self._clock = clock
         self._spill = Path(config.spill) if config.spill else state_folder() / "usage-spill.jsonl"
         self._waiting: deque[Record] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._forgot_at = 0.0
+        self._clocks: tuple[float, float] | None = None  # wall, monotonic: since when they agree
+        self._forgot_at: float | None = None
         self._failing = False
         self._stopping = False
 
@@ -123,40 +137,79 @@ class UsageLog:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
             self._wake.clear()
-            if await self._write_some():
-                wait_s = self._config.flush_s
-                await self._take_back_spilt()
-                await self._forget_old()
-                if len(self._waiting) >= BATCH_MAX:
-                    self._wake.set()
-            else:
+            try:
+                wait_s = await self._work(wait_s)
+            except Exception:  # whatever it is: nobody else would write
+                _logger.exception("an error of the usage log; it goes on")
                 wait_s = min(max(1.0, 2 * wait_s), RETRY_S_MAX)
-                while len(self._waiting) > SPILL_AT:
-                    await self._spill_some()
+
+    async def _work(self, wait_s: float) -> float:
+        """Write what waits; how long to wait then. `wait_s`: how long was waited before."""
+        if await self._write_some():
+            await self._take_back_spilt()
+            await self._forget_old()
+            if len(self._waiting) >= BATCH_MAX:
+                self._wake.set()
+            return self._config.flush_s
+        while len(self._waiting) > SPILL_AT:
+            await self._spill_some()
+        return min(max(1.0, 2 * wait_s), RETRY_S_MAX)
 
     async def _write_some(self) -> bool:
-        """Write up to a batch; False if the store does not take it."""
+        """Write up to a batch; False if the store does not take it now. A record that it will
+        never take is set aside, the others are written."""
         batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
         if not batch:
             return True
         assert self._store is not None
-        try:
-            await self._store.write(batch)
-        except StoreError as error:
-            self._waiting.extendleft(reversed(batch))
+        parts, written = [batch], 0
+        refused: list[Record] = []
+        reason = ""
+        failed: StoreError | None = None
+        while parts and failed is None:
+            part = parts.pop()
+            try:
+                await self._store.write(part)
+                written += len(part)
+            except StoreError as error:
+                parts.append(part)
+                failed = error
+            except Exception as error:  # RecordError, or what no store should raise
+                if len(part) > 1:
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+                else:
+                    refused += part
+                    reason = reason or f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX]
+        if refused:
+            await self._set_aside(refused, reason)
+        self._metrics.usage_records.labels("written").inc(written)
+        if failed is not None:
+            waits = [record for part in reversed(parts) for record in part]
+            self._waiting.extendleft(reversed(waits))
             if not self._failing:
-                _logger.error(  # noqa: TRY400 - a traceback would show the address
+                _logger.error(
                     "usage records cannot be written; they wait",
-                    extra={"reason": str(error), "waiting": len(self._waiting)},
+                    extra={"reason": str(failed), "waiting": len(self._waiting)},
                 )
             self._failing = True
-            self._metrics.usage_records.labels("retried").inc(len(batch))
+            self._metrics.usage_records.labels("retried").inc(len(waits))
             return False
-        self._metrics.usage_records.labels("written").inc(len(batch))
         if self._failing:
             _logger.warning("usage records are written again")
             self._failing = False
         return True
+
+    async def _set_aside(self, records: list[Record], reason: str) -> None:
+        """Keep what the store will never take in a file of its own, for a person to look at."""
+        path = self._spill.with_name(self._spill.name + ".refused")
+        self._metrics.usage_records.labels("refused").inc(len(records))
+        extra: dict[str, object] = {"refused": len(records), "reason": reason, "file": str(path)}
+        try:
+            await asyncio.to_thread(append_spill, path, records)
+        except OSError as error:
+            extra["lost"] = str(error)
+        _logger.error("usage records are set aside: the store refuses what they hold", extra=extra)
 
     async def _spill_some(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
@@ -184,13 +237,24 @@ class UsageLog:
             self._wake.set()
 
     async def _forget_old(self) -> None:
-        now = self._wall_clock()
-        if now - self._forgot_at < FORGET_S:
+        """Delete old records now and then, by a clock that has shown that it runs."""
+        wall, now = self._wall_clock(), self._clock()
+        if self._clocks is not None:
+            wall_before, before = self._clocks
+            if abs((wall - wall_before) - (now - before)) > JUMP_S:
+                self._clocks = None  # one of the two times is wrong, and who knows which
+        if self._clocks is None:
+            self._clocks = (wall, now)
+            return
+        if now - self._clocks[1] < SURE_S:
+            return
+        if self._forgot_at is not None and now - self._forgot_at < FORGET_S:
             return
         self._forgot_at = now
+        self._clocks = (wall - SURE_S, now - SURE_S)  # drift since long ago is no jump
         assert self._store is not None
         with contextlib.suppress(StoreError):
-            await self._store.forget(now - 86400.0 * self._config.keep_days)
+            await self._store.forget(wall - 86400.0 * self._config.keep_days)
 
     def _lost(self, count: int) -> None:
         self._metrics.usage_records.labels("lost").inc(count)
@@ -202,7 +266,14 @@ def append_spill(path: Path, records: list[Record]) -> None:
     if path.exists() and path.stat().st_size > SPILL_BYTES_MAX:
         raise OSError(f"the spill file is larger than {SPILL_BYTES_MAX} bytes")
     with path.open("ab") as file:
-        file.write(b"".join(orjson.dumps(asdict(record)) + b"\n" for record in records))
+        file.write(b"".join(_as_line(record) for record in records))
+
+
+def _as_line(record: Record) -> bytes:
+    try:
+        return orjson.dumps(asdict(record)) + b"\n"
+    except TypeError:  # orjson: a number of over 64 bits, half a surrogate pair
+        return json.dumps(asdict(record)).encode() + b"\n"
 
 
 def take_spill(path: Path, count: int) -> list[Record]:

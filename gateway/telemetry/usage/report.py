@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.telemetry.usage.store import DIMENSIONS, SUMS
 
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 _UNIT_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -40,8 +41,16 @@ def as_csv(by: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header(by))
-    writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
+    writer.writerows([[_csv_cell(cell) for cell in row] for row in rows])
     return text.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula gets an apostrophe: callers choose names
+    of models and rooms."""
+    if isinstance(value, str) and value.startswith(_FORMULAS):
+        return f"'{value}"
+    return "" if value is None else value
 
 
 def as_table(by: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -79,7 +79,7 @@ class Store(Protocol):
     """Keeps records. Every method raises StoreError when the store cannot do it now."""
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Keep all of `records`, or none."""
+        """Keep all of `records`, or none. Raises RecordError if one of them can never be kept."""
 
     async def forget(self, before: float) -> None:
         """Delete what ended before this Unix time."""
@@ -92,6 +92,14 @@ class Store(Protocol):
 
 class StoreError(Exception):
     """The store cannot be reached, or has no room."""
+
+
+class RecordError(Exception):
+    """A record holds what the store does not take: to write it again is of no use."""
+
+
+_UNWRITABLE: Final = (OverflowError, TypeError, ValueError)
+"""What drivers raise for a value: a number of more than 64 bits, half a surrogate pair."""
 
 
 def state_folder() -> Path:
@@ -116,6 +124,14 @@ def _query(by: Sequence[str], place: str) -> str:
         f"SELECT {', '.join([*columns, *SUMS.values()])} FROM parley_usage "  # noqa: S608
         f"WHERE at >= {place}{group} ORDER BY sum(cost) DESC, count(*) DESC"
     )
+
+
+_SQLITE_DATA: Final = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
 
 
 class SqliteStore:
@@ -145,10 +161,12 @@ class SqliteStore:
         async with self._lock:
             try:
                 return await asyncio.to_thread(self._work, work, *arguments)
+            except (*_UNWRITABLE, *_SQLITE_DATA) as error:
+                raise RecordError(f"{type(error).__name__}: {error}"[:200]) from error
             except (sqlite3.Error, OSError) as error:
                 if self._connection is not None:
-                    self._connection.close()
-                    self._connection = None
+                    connection, self._connection = self._connection, None
+                    await asyncio.to_thread(connection.close)  # it may have to wait for a disk
                 raise StoreError(f"{type(error).__name__}: {error}") from error
 
     def _work(self, work: Any, *arguments: Any) -> Any:
@@ -251,6 +269,12 @@ class PostgresStore:
                     self._connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
                     await self._migrate(self._connection)
                 return await use(self._connection)
+        except (
+            asyncpg.DataError,
+            asyncpg.IntegrityConstraintViolationError,
+            *_UNWRITABLE,
+        ) as error:
+            raise RecordError(f"{type(error).__name__}: {error}"[:200]) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             await self.close()
             raise StoreError(type(error).__name__) from error

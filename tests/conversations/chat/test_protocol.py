@@ -119,7 +119,13 @@ def test_a_bad_field_is_named(changes: dict[str, Any], param: str):
     assert failure.message.startswith(f"{param}: expected ")
 
 
-@pytest.mark.parametrize("name", ["model", "messages", "stream"])
+def test_a_whole_number_that_would_become_another_is_refused():
+    failure = refused(seed=1 << 70)
+    assert failure.message == "seed: expected a number of at most 64 bits"
+    read(seed=(1 << 63) - 1, temperature=0.5)
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "n", "models", "callback"])
 def test_a_fallbacks_parameters_do_not_replace_what_was_asked(name: str):
     failure = refused(fallback=[{"model": "a/b", "extra": {name: None}}])
     assert failure.param == f"fallback.0.extra.{name}"

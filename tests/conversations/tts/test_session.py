@@ -874,8 +874,21 @@ def test_a_client_that_read_slowly_is_not_taken_for_a_silent_provider():
 def test_a_client_that_leaves_has_its_speech_cancelled():
     call = Conversation()
     call.text("One. ")
-    assert call.handle(ClientLeft()) == [CancelSynthesis(1), Close(1000)]
+    actions = call.handle(ClientLeft())
+    assert [one for one in actions if not isinstance(one, Spoken)] == [
+        CancelSynthesis(1),
+        Close(1000),
+    ]
     assert call.hear(1, Audio(tone(0.1))) == []
+
+
+def test_what_was_asked_and_delivered_of_an_interrupted_utterance_is_counted():
+    call = Conversation()
+    call.text("One two three. ")
+    call.hear(1, Audio(tone(0.5)))
+    [spoken] = [one for one in call.handle(ClientLeft()) if isinstance(one, Spoken)]
+    assert spoken.chars == len("One two three. ")
+    assert spoken.audio_s > 0.3
 
 
 def test_a_close_in_the_middle_is_acknowledged():

@@ -38,6 +38,15 @@ def read(answer: Any, one: Any = None, **headers: str) -> Transcript:
     return transcript
 
 
+def test_a_prompt_cannot_go_on_with_fields_of_its_own() -> None:
+    boundary = asking().request(b"", "").body.split(b"\r\n", 1)[0].decode()
+    forged = f'\r\n{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\ndear'
+    dial = asking(keywords=[forged]).request(b"", "")
+    assert fields(dial.body)["model"] == b"whisper-1"
+    assert fields(dial.body)["prompt"].endswith(b"dear")
+    assert dial.headers["content-type"].endswith(dial.body.split(b"\r\n", 1)[0][2:].decode())
+
+
 def test_a_recording_is_posted_as_a_wav_file_with_what_is_known_of_it() -> None:
     dial = asking("m", "pt-BR", keywords=["Parley"], temperature=0.5).request(b"\1\2", "before")
     assert dial.url == "http://h/v1/audio/transcriptions"

@@ -21,7 +21,7 @@ from gateway.telemetry.usage.log import (
     take_spill,
 )
 from gateway.telemetry.usage.record import Record
-from gateway.telemetry.usage.store import StoreError
+from gateway.telemetry.usage.store import RecordError, StoreError
 
 
 class FakeStore:
@@ -33,10 +33,15 @@ class FakeStore:
         self.forgotten: list[float] = []
         self.closed = False
         self.wrote = asyncio.Event()
+        self.refuses: tuple[str, ...] = ()
+        self.error: Exception = RecordError("a number is too large")
+        self.breaks_after: int | None = None
 
     async def write(self, records: Sequence[Record]) -> None:
-        if self.broken:
+        if self.broken or len(self.records) == self.breaks_after:
             raise StoreError("full")
+        if any(one.request_id in self.refuses for one in records):
+            raise self.error
         self.records += records
         self.wrote.set()
 
@@ -84,7 +89,6 @@ async def test_records_are_written_in_their_order(tmp_path: Path, store: FakeSto
     assert [one.request_id for one in store.records] == ["r0", "r1", "r2"]
     assert counted(metrics, "written") == 3
     assert store.closed
-    assert store.forgotten == [1e9 - 90 * 86400]
 
 
 async def test_what_waits_at_the_end_is_written(tmp_path: Path, store: FakeStore) -> None:
@@ -172,3 +176,102 @@ def test_a_half_written_line_of_the_spill_file_is_left_out(tmp_path: Path) -> No
     assert [one.request_id for one in take_spill(path, 2)] == ["r2"]
     assert [one.request_id for one in take_spill(path, 2)] == ["r1"]
     assert not path.exists()
+
+
+@pytest.mark.parametrize("error", [RecordError("a number is too large"), KeyError("unheard of")])
+async def test_a_record_that_the_store_refuses_is_set_aside_and_the_others_are_written(
+    tmp_path: Path, store: FakeStore, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.refuses, store.error = ("r3", "r77"), error
+    of, metrics = a_log(tmp_path, store, flush_s=60)
+    of.start()
+    for number in range(100):
+        of.add(record(number, prompt_tokens=1 << 64))
+    await of.close()
+    assert len({one.request_id for one in store.records}) == len(store.records) == 98
+    assert counted(metrics, "refused") == 2
+    assert counted(metrics, "written") == 98
+    [line] = [one for one in caplog.records if "set aside" in one.message]
+    assert line.__dict__["refused"] == 2
+    kept = (tmp_path / "spill.jsonl.refused").read_text().splitlines()
+    assert [f'"r{n}"' in text for n, text in zip((3, 77), kept, strict=True)] == [True, True]
+
+
+async def test_a_store_that_fails_while_records_are_set_aside_gets_none_twice(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    store.refuses, store.breaks_after = ("r90",), 50
+    of, _ = a_log(tmp_path, store, flush_s=60)
+    of.start()
+    for number in range(100):
+        of.add(record(number))
+    await of.close()
+    spilt = take_spill(tmp_path / "spill.jsonl", 1000)
+    assert len(store.records) == 50
+    assert {one.request_id for one in (*store.records, *spilt)} == {f"r{i}" for i in range(100)}
+    assert len(spilt) == 50
+
+
+async def test_an_error_of_the_log_itself_does_not_end_it(
+    tmp_path: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, _ = a_log(tmp_path, store)
+    monkeypatch.setattr(log, "RETRY_S_MAX", 0.01)
+    monkeypatch.setattr(store, "forget", None)
+    of._clocks = (1e9 - log.SURE_S, of._clock() - log.SURE_S)
+    of.start()
+    of.add(record(1))
+    await asyncio.wait_for(store.wrote.wait(), 60)
+    store.wrote.clear()
+    of.add(record(2))
+    await asyncio.wait_for(store.wrote.wait(), 60)
+    await of.close()
+    assert len(store.records) == 2
+
+
+class Clocks:
+    """A wall clock and a monotonic one."""
+
+    def __init__(self) -> None:
+        self.wall = 1e9
+        self.now = 50.0
+
+    def go_on(self, seconds: float) -> None:
+        self.wall += seconds
+        self.now += seconds
+
+
+async def forgetful(tmp_path: Path, store: FakeStore) -> tuple[UsageLog, Clocks]:
+    clocks = Clocks()
+    config = UsageConfig(spill=str(tmp_path / "spill.jsonl"))
+    of = UsageLog(config, Metrics(), None, store, lambda: clocks.wall, lambda: clocks.now)
+    await of._forget_old()
+    return of, clocks
+
+
+async def test_old_records_are_deleted_once_the_clock_has_shown_that_it_runs(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    of, clocks = await forgetful(tmp_path, store)
+    assert not store.forgotten
+    store_of = of._store = store
+    for _ in range(13):
+        clocks.go_on(600)
+        await of._forget_old()
+    assert len(store_of.forgotten) == 3
+    assert store.forgotten[0] == 1e9 + 600 - 90 * 86400
+
+
+async def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, store: FakeStore) -> None:
+    of, clocks = await forgetful(tmp_path, store)
+    clocks.go_on(3000)
+    clocks.wall += 95 * 86400
+    await of._forget_old()
+    clocks.go_on(3)
+    await of._forget_old()
+    clocks.wall -= 95 * 86400
+    await of._forget_old()
+    assert not store.forgotten
+    clocks.go_on(601)
+    await of._forget_old()
+    assert len(store.forgotten) == 1

@@ -32,3 +32,8 @@ def test_csv_has_every_column_and_plain_numbers() -> None:
     head, line = as_csv(["key", "model"], [ROW]).splitlines()
     assert head.startswith("key,model,requests,failed,")
     assert line.startswith("k,openai/gpt-4o,1234,2,")
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_text() -> None:
+    _, line = as_csv(["model"], [("=HYPERLINK(1)", 1, -2.5)]).splitlines()
+    assert line == "'=HYPERLINK(1),1,-2.5"

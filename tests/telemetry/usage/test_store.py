@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.usage.record import COLUMNS, Record, sql_type
-from gateway.telemetry.usage.store import MIGRATIONS, Store, StoreError, open_store
+from gateway.telemetry.usage.store import MIGRATIONS, RecordError, Store, StoreError, open_store
 from tests import services
 from tests.ports import Port
 
@@ -156,3 +156,14 @@ async def test_processes_that_start_together_migrate_once(url: str) -> None:
 
 def test_every_field_of_a_record_has_its_version() -> None:
     assert [name for columns in MIGRATIONS for name in columns] == list(COLUMNS)
+
+
+@pytest.mark.parametrize("fields", [{"prompt_tokens": 1 << 63}, {"model": "half \ud800 a pair"}])
+async def test_what_no_store_can_hold_is_the_records_fault(
+    store: Store, fields: dict[str, Any]
+) -> None:
+    await store.forget(1e12)
+    with pytest.raises(RecordError):
+        await store.write([record(), record(**fields)])
+    await store.write([record()])
+    assert (await store.summary([], 0.0))[0][0] == 1

@@ -1,0 +1,1 @@
+"""`python -m tests.fuzz`: input without end for every protocol of clients and every adapter."""
