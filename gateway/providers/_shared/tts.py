@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from gateway.providers._shared.audio_format import wav_header
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 
 
@@ -38,14 +39,20 @@ def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
 
 
 def samples(encoded: Any, strip: bool = True) -> bytes | None:
-    """Base64 of audio; None if it is none. With `strip`, a WAV header on it is taken off."""
+    """Base64 of audio; None if it is none. With `strip`, a WAV header on it is taken off; None too
+    if that says that the samples are not mono of 16 bits."""
     if not isinstance(encoded, str):
         return None
     try:
         pcm = binascii.a2b_base64(encoded)
     except binascii.Error:
         return None
-    return pcm[44:] if strip and pcm.startswith(b"RIFF") else pcm
+    if not strip or not pcm.startswith(b"RIFF"):
+        return pcm
+    header = wav_header(pcm)
+    if isinstance(header, Failure):
+        return None
+    return pcm[44 if header is None else header.begins :]
 
 
 def query_value(value: Any) -> str:
