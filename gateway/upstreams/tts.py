@@ -165,7 +165,8 @@ class Capabilities:
     synthesis and takes no new ones after `life_s`; one that is not `reusable` carries one
     synthesis. `expires_s`: silence after which we finish a context, because the provider would
     drop it. `look_ahead`: HTTP requests that may run ahead of the one being heard. `marks`: the
-    provider reports the end of every text (PartSpoken).
+    provider reports the end of every text (PartSpoken). `waits_for_finish`: it may say nothing
+    before it knows that no more text comes.
     """
 
     rates: tuple[int, ...]
@@ -180,6 +181,7 @@ class Capabilities:
     expires_s: float | None = None
     look_ahead: int = 1
     marks: bool = False
+    waits_for_finish: bool = False
 
     def rate_for(self, wanted: int) -> int:
         """The rate to ask for: `wanted`, else the next higher one, else the highest."""

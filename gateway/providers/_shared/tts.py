@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import binascii
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from gateway.providers._shared.audio_format import wav_header
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
+
+LINE_PING_S: Final = 20.0
+"""Pings on a quiet socket: routers forget connections after a minute at the earliest, and a dead
+one is found before a caller needs it. Without an answer within half of this the socket is closed.
+"""
 
 
 def by_status(status: int, message: str) -> Failure:

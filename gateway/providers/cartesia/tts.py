@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     by_status,
@@ -70,6 +71,7 @@ class CartesiaVoice:
         self._dial = Dial(
             websocket_url(join_url(account.base_url, "tts/websocket")),
             {"X-API-Key": account.api_key, "Cartesia-Version": VERSION, **account.headers},
+            ping_interval_s=LINE_PING_S,
         )
 
     def dial(self, request: SpeechRequest) -> Dial:

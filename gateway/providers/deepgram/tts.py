@@ -11,7 +11,13 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.providers._shared.tts import base_language, by_close, query_value, read_object
+from gateway.providers._shared.tts import (
+    LINE_PING_S,
+    base_language,
+    by_close,
+    query_value,
+    read_object,
+)
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -37,6 +43,7 @@ DEFAULT_VOICES: Final = {
 }
 
 TRAITS: Final = Capabilities(
+    waits_for_finish=True,
     rates=(8000, 16000, 24000, 32000, 48000),
     text_chars_max=1000,
     cancel=CancelMode.ACKNOWLEDGED,
@@ -65,7 +72,7 @@ class DeepgramVoice:
             **request.options,
         }
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
-        return Dial(f"{self._url}?{encoded}", self._headers)
+        return Dial(f"{self._url}?{encoded}", self._headers, ping_interval_s=LINE_PING_S)
 
     def dialogue(self) -> DeepgramDialogue:
         return DeepgramDialogue()

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     by_status,
@@ -102,7 +103,11 @@ class ElevenLabsVoice:
         query |= {name: options[name] for name in _QUERY if name in options}
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
         voice = quote(request.voice or DEFAULT_VOICE, safe="")
-        return Dial(f"{self._base}/{voice}/multi-stream-input?{encoded}", self._headers)
+        return Dial(
+            f"{self._base}/{voice}/multi-stream-input?{encoded}",
+            self._headers,
+            ping_interval_s=LINE_PING_S,
+        )
 
     def dialogue(self) -> ElevenLabsDialogue:
         return ElevenLabsDialogue()

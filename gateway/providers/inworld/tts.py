@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.providers._shared.tts import base_language, by_close, read_object, samples
+from gateway.providers._shared.tts import LINE_PING_S, base_language, by_close, read_object, samples
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -71,6 +71,7 @@ class InworldVoice:
         self._dial = Dial(
             websocket_url(join_url(account.base_url, "tts/v1/voice:streamBidirectional")),
             {"Authorization": f"Basic {account.api_key}", **account.headers},
+            ping_interval_s=LINE_PING_S,
         )
 
     def dial(self, request: SpeechRequest) -> Dial:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     by_status,
@@ -89,7 +90,7 @@ class RimeVoice:
             query["lang"] = LANGUAGES.get(language, request.language)
         query |= {_OPTIONS.get(name, name): value for name, value in request.options.items()}
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
-        return Dial(f"{self._url}?{encoded}", self._headers)
+        return Dial(f"{self._url}?{encoded}", self._headers, ping_interval_s=LINE_PING_S)
 
     def dialogue(self) -> RimeDialogue:
         return RimeDialogue()

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     query_value,
@@ -36,6 +37,7 @@ from gateway.upstreams.tts import (
 DEFAULT_VOICE: Final = "ara"
 
 TRAITS: Final = Capabilities(
+    waits_for_finish=True,
     rates=(8000, 16000, 22050, 24000, 44100, 48000),
     text_chars_max=15_000,
     cancel=CancelMode.CLOSE,  # `text.clear` is known from one client alone
@@ -74,7 +76,7 @@ class XaiVoice:
             **{name: request.options[name] for name in _OPTIONS if name in request.options},
         }
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
-        return Dial(f"{self._url}?{encoded}", self._headers)
+        return Dial(f"{self._url}?{encoded}", self._headers, ping_interval_s=LINE_PING_S)
 
     def dialogue(self) -> XaiDialogue:
         return XaiDialogue()
