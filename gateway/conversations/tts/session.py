@@ -96,9 +96,6 @@ SEAM_S: Final = 0.005
 AHEAD_S: Final = 1.0
 """A silent provider is left at the latest this long before the listener runs out of audio."""
 
-HOLE_S_MAX: Final = 8.0
-"""A silent provider is left after this time, however much audio the listener still has."""
-
 BACKOFF_S: Final = 0.25
 BACKOFF_S_MAX: Final = 2.0
 """Pauses between rounds, see `RetryPolicy`."""
@@ -542,6 +539,8 @@ class TtsSession:
             samples = len(chunk) // SAMPLE_BYTES
             utterance.clock += samples
             self._tell(self._encoder.audio(chunk), now, samples / rate)
+        length_s = len(pcm) / (SAMPLE_BYTES * rate)
+        utterance.plays_until = max(utterance.plays_until, now) + length_s
         utterance.last_sample = int.from_bytes(pcm[-SAMPLE_BYTES:], "little", signed=True)
 
     def _align(self, synthesis: Synthesis, now: float, *, everything: bool = False) -> None:
@@ -712,13 +711,11 @@ class TtsSession:
             return max(synthesis.waits_since, self._unblocked_at) + wait_s
         if not synthesis.finished and synthesis.progress.nothing_pending(synthesis.sent_s):
             return _NEVER  # the writer is slow, not the speaker
-        assert self._created is not None
         wait_s = config.last_audio_timeout_s if alone else config.hole_timeout_s
         since = max(synthesis.heard_at, synthesis.waits_since, self._unblocked_at)
-        if utterance.first_audio_at is not None:
-            plays_until = utterance.first_audio_at + utterance.clock / self._created.sample_rate
-            wait_s = max(wait_s, min(plays_until - AHEAD_S - since, HOLE_S_MAX))
-        return since + wait_s
+        # who has delivered far ahead of the listener has time to think
+        ahead_s = utterance.plays_until - AHEAD_S - since
+        return since + max(wait_s, min(ahead_s, config.last_audio_timeout_s))
 
     def _next_hedge(self, attempt: Attempt, now: float) -> float:
         """When a second provider may be asked beside `attempt`, which starts now."""

@@ -569,6 +569,34 @@ def test_a_hole_while_the_listener_has_audio_left_is_waited_for_longer():
     assert call.now == pytest.approx(5.0)
 
 
+def test_a_provider_far_ahead_of_the_listener_is_not_left_before_he_has_nearly_heard_it():
+    call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(20.0)))
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(19.0)
+
+
+def test_however_far_ahead_it_is_its_silence_has_a_bound():
+    call = Conversation(fallback=["zeus/two"], last_audio_timeout_s=25.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(90.0)))
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(25.0)
+
+
+def test_what_is_still_to_be_played_counts_from_after_a_gap_and_not_from_the_first_audio():
+    call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(0.5)))
+    call.hear(1, Audio(tone(6.0)), after_s=1.5)
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(1.5 + 6.0 - 1.0)
+
+
 def test_speakable_text_without_audio_is_a_failure_of_the_provider():
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
