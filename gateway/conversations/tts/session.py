@@ -489,8 +489,9 @@ class TtsSession:
     def _audio(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
         if not pcm:
             return
-        if synthesis.heard_at == synthesis.began:
-            self._breaker.record_ttft(synthesis.attempt, now - synthesis.began)
+        if synthesis.first_audio_s is None:
+            synthesis.first_audio_s = now - synthesis.began
+            self._breaker.record_ttft(synthesis.attempt, synthesis.first_audio_s)
         synthesis.heard_at = now
         if self._hedge is not None:
             self._win(synthesis)
@@ -510,7 +511,7 @@ class TtsSession:
             loser = self._current
             failover.later(loser.attempt)
         self._breaker.cancelled(loser.attempt)
-        self._out.append(CancelSynthesis(loser.number))
+        self._out += [self._tried(loser, lost=True), CancelSynthesis(loser.number)]
         self._current, self._hedge = winner, None
 
     def _send_of(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
@@ -581,7 +582,7 @@ class TtsSession:
         segment = utterance.segments[0]
         self._keep(synthesis, segment)
         segment.served_by(synthesis.attempt, now)
-        self._out.append(Tried(synthesis.attempt.provider, None))
+        self._out.append(self._tried(synthesis))
         utterance.last = synthesis.attempt
         # a provider that ends before it was asked to has still spoken what it was given
         segment.next = synthesis.first + len(synthesis.progress.texts)
@@ -596,7 +597,28 @@ class TtsSession:
         idle connections is not ill."""
         assert self._utterance is not None
         synthesis.retried = replace(failure, provider=synthesis.attempt.provider)
-        self._out.append(Tried(synthesis.attempt.provider, synthesis.retried))
+        self._out.append(self._tried(synthesis, synthesis.retried))
+
+    @staticmethod
+    def _tried(
+        synthesis: Synthesis,
+        failure: Failure | None = None,
+        *,
+        switched: bool = False,
+        lost: bool = False,
+        left: bool = False,
+    ) -> Tried:
+        return Tried(
+            synthesis.attempt.provider,
+            synthesis.attempt.model,
+            failure,
+            switched,
+            synthesis.began,
+            synthesis.first_audio_s,
+            synthesis.hedge,
+            lost,
+            left,
+        )
 
     def _tell_breaker(self, synthesis: Synthesis, failure: Failure, now: float) -> None:
         for one in (synthesis.retried, failure):
@@ -610,8 +632,7 @@ class TtsSession:
         utterance = self._utterance
         assert utterance is not None
         segment = utterance.segments[0]
-        provider = synthesis.attempt.provider
-        failure = segment.failure = replace(failure, provider=provider)
+        failure = segment.failure = replace(failure, provider=synthesis.attempt.provider)
         self._tell_breaker(synthesis, failure, now)
         self._current = None
         segment.next = synthesis.first
@@ -619,20 +640,20 @@ class TtsSession:
             self._break_seam(synthesis, segment, now)
         if segment.closed and not segment.unsaid:
             # all of it was spoken, only the provider's word that it is done is missing
-            self._out.append(Tried(provider, failure))
+            self._out.append(self._tried(synthesis, failure))
             self._advance(now)
             return
         outcome = segment.failover.failed(synthesis.attempt, failure, now)
         if self._hedge is not None:
-            self._out.append(Tried(provider, failure, switched=True))
+            self._out.append(self._tried(synthesis, failure, switched=True))
             self._current, self._hedge = self._hedge, None
             self._hedge_at = self._next_hedge(self._current.attempt, now)
             return
         if isinstance(outcome, Exhausted) and segment.unsaid:
-            self._out.append(Tried(provider, failure))
+            self._out.append(self._tried(synthesis, failure))
             self._refuse(outcome.failure)
             return
-        self._out.append(Tried(provider, failure, switched=True))
+        self._out.append(self._tried(synthesis, failure, switched=True))
         if isinstance(outcome, Exhausted):
             segment.replan(now)  # nothing is missing yet, so the client need not know
         elif outcome.at > now:
@@ -662,7 +683,7 @@ class TtsSession:
         hedge, self._hedge = self._hedge, None
         failure = replace(failure, provider=hedge.attempt.provider)
         self._tell_breaker(hedge, failure, now)
-        self._out.append(Tried(hedge.attempt.provider, failure))
+        self._out.append(self._tried(hedge, failure))
         self._utterance.segments[0].failover.failed(hedge.attempt, failure, now)
         self._hedge_at = now  # another may take its place, within the budget
 
@@ -756,6 +777,7 @@ class TtsSession:
         )
         assert other is not None
         self._hedge = self._begin(segment, other, current.first, now)
+        self._hedge.hedge = True
 
     def _expires_at(self) -> float:
         """When the current context has to be finished before its provider drops it."""
@@ -817,15 +839,26 @@ class TtsSession:
         """Tell the client what went wrong. It drops its socket then, and so do we."""
         self.report.failure = failure
         self._out.append(SendToClient(self._encoder.error(failure)))
-        if self._utterance is not None:
-            self._note()
         self._end()
         self._out.append(Close(1008 if failure.status < 429 else 1011, failure.kind.value))
 
+    def settle(self) -> list[Tried | Spoken]:
+        """The client's connection has gone without a word to the session: what is to be counted of
+        what was under way."""
+        if not self._over:
+            self._end()
+        out, self._out = self._out, []
+        return [action for action in out if isinstance(action, Tried | Spoken)]
+
     def _end(self) -> None:
+        """Nothing more is done. An utterance that is cut short counts as far as it came: its
+        providers bill it."""
         self._over = True
-        for synthesis in (self._current, self._hedge):
-            if synthesis is not None:
-                self._breaker.cancelled(synthesis.attempt)
-                self._out.append(CancelSynthesis(synthesis.number))
-        self._current = self._hedge = None
+        under_way = [one for one in (self._current, self._hedge) if one is not None]
+        self._out += [self._tried(synthesis, left=True) for synthesis in under_way]
+        if self._utterance is not None:
+            self._note()
+        for synthesis in under_way:
+            self._breaker.cancelled(synthesis.attempt)
+            self._out.append(CancelSynthesis(synthesis.number))
+        self._current = self._hedge = self._utterance = None

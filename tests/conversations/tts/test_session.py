@@ -854,7 +854,7 @@ def test_a_connection_whose_provider_was_silent_serves_nobody_else():
 def test_a_dead_connection_that_was_replaced_counts_as_a_try():
     call = Conversation()
     call.text("One. ")
-    assert call.hear(1, Retried(BROKEN)) == [Tried("acme", replace(BROKEN, provider="acme"))]
+    assert call.hear(1, Retried(BROKEN)) == [Tried("acme", "one", replace(BROKEN, provider="acme"))]
     call.flush()
     call.hear(1, Audio(tone(0.2)), Finished())
     assert [one.failure for one in call.log if isinstance(one, Tried)][-1] is None
@@ -890,10 +890,43 @@ def test_a_client_that_read_slowly_is_not_taken_for_a_silent_provider():
 # Ends
 
 
+def test_an_utterance_that_is_interrupted_counts_as_far_as_it_came():
+    call = Conversation()
+    call.text("One two three. ")
+    call.hear(1, Audio(tone(0.5)), after_s=0.25)
+    actions = call.handle(ClientLeft())
+    assert actions == [
+        Tried("acme", "one", began=0.0, first_audio_s=0.25, left=True),
+        Spoken("acme", 0.25, 0.5, len("One two three. ")),
+        CancelSynthesis(1),
+        Close(1000),
+    ]
+
+
+def test_what_is_under_way_when_a_connection_goes_without_a_word_is_counted_once():
+    call = Conversation()
+    call.text("One. ")
+    call.hear(1, Audio(tone(0.5)))
+    assert [type(action) for action in call.session.settle()] == [Tried, Spoken]
+    assert call.session.settle() == []
+
+
+def test_the_hedge_that_lost_is_a_try_too():
+    call = Conversation(fallback=["zeus/two"], hedge={"enabled": True, "after_s": 0.5})
+    call.text("One. ")
+    call.wait_until(Begin)
+    actions = call.hear(2, Audio(tone(0.2)), after_s=0.25)
+    lost = [one for one in actions if isinstance(one, Tried)]
+    assert lost == [Tried("acme", "one", lost=True)]
+    call.flush()
+    (won,) = [one for one in call.hear(2, Finished()) if isinstance(one, Tried)]
+    assert won == Tried("zeus", "two", began=0.5, first_audio_s=0.25, hedge=True)
+
+
 def test_a_client_that_leaves_has_its_speech_cancelled():
     call = Conversation()
     call.text("One. ")
-    assert call.handle(ClientLeft()) == [CancelSynthesis(1), Close(1000)]
+    assert upstream(call.handle(ClientLeft())) == [CancelSynthesis(1)]
     assert call.hear(1, Audio(tone(0.1))) == []
 
 
