@@ -69,9 +69,11 @@ class SttCounts:
 
 @dataclass(frozen=True, slots=True)
 class TtsCounts:
-    """Of a /tts session."""
+    """Of a /tts session. `options_left_out`: "deepgram:emotion,rime:emotion", the client's options
+    that a provider was not sent."""
 
     utterances: int
+    options_left_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

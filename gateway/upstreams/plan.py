@@ -28,7 +28,8 @@ class Attempt:
     `model` is the provider's own name of the model. `options` are merged over what the client
     asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
     speech's. `context_tokens` is the model's window where it is known; `abilities` what it can do
-    (see routing/abilities.py), None where nobody has said.
+    (see routing/abilities.py), None where nobody has said. `left_out` names the client's options
+    that mean nothing to this provider.
     """
 
     provider: str
@@ -38,6 +39,7 @@ class Attempt:
     language: str | None = None
     context_tokens: int | None = None
     abilities: frozenset[str] | None = None
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def deployment(self) -> Deployment:

@@ -140,6 +140,22 @@ class Clip:
     words: tuple[Timed, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class OptionsRead:
+    """A client's options as one vendor takes them, and the names of those that are left out."""
+
+    options: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
+
+
+class OptionReader(Protocol):
+    """What a vendor makes of a client's options."""
+
+    def read(self, extra: Mapping[str, Any], asked: str) -> OptionsRead:
+        """`extra` are options of the vendor `asked`: this one's own are checked, another's are
+        translated as far as that goes."""
+
+
 class CancelMode(Enum):
     """How a provider is made to stop a synthesis."""
 
@@ -166,7 +182,8 @@ class Capabilities:
     synthesis. `expires_s`: silence after which we finish a context, because the provider would
     drop it. `look_ahead`: HTTP requests that may run ahead of the one being heard. `marks`: the
     provider reports the end of every text (PartSpoken). `waits_for_finish`: it may say nothing
-    before it knows that no more text comes.
+    before it knows that no more text comes. `options`: how a client's options are read; None: they
+    are taken as they are.
     """
 
     rates: tuple[int, ...]
@@ -182,6 +199,7 @@ class Capabilities:
     look_ahead: int = 1
     marks: bool = False
     waits_for_finish: bool = False
+    options: OptionReader | None = None
 
     def rate_for(self, wanted: int) -> int:
         """The rate to ask for: `wanted`, else the next higher one, else the highest."""

@@ -66,7 +66,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
-from gateway.upstreams.provider import Account, find
+from gateway.upstreams.provider import Account, find, type_names
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
@@ -260,7 +260,10 @@ class TtsRoute:
             if offer is not None:
                 self._add(name, offer.adapter(account))
         self._planner = TtsPlanner(
-            catalogue, {name: account.type for name, account in accounts.items()}
+            catalogue,
+            {name: account.type for name, account in accounts.items()},
+            self._traits,
+            type_names(),
         )
         self._models = {one: one[1] for one in catalogue.deployments()}
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
@@ -390,7 +393,7 @@ class TtsConversation:
             tries=tuple(self._tries),
             first_s=self._first_audio_s,
             speech=SpeechUsage(self._audio_s, self._characters),
-            counts=TtsCounts(report.utterances),
+            counts=TtsCounts(report.utterances, ",".join(report.left_out) or None),
         )
 
     def _cancel_all(self) -> None:

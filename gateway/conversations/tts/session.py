@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.audio.chunks import SAMPLE_BYTES, chunks
@@ -56,7 +56,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.tts import TtsConfig
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.tts import (
@@ -103,6 +103,11 @@ BACKOFF_S_MAX: Final = 2.0
 HEDGE_S_MIN: Final = 0.3
 """Where the time before a hedge is taken from recent answers, it is never shorter."""
 
+LEFT_OUT_MAX: Final = 16
+NAME_CHARS_MAX: Final = 32
+"""Options left out that are named in the log of one session, and how much of each name: clients
+choose them."""
+
 _NEVER: Final = float("inf")
 
 
@@ -117,6 +122,13 @@ class Report:
     utterances: int = 0
     failure: Failure | None = None
     left: bool = False
+    left_out: dict[str, None] = field(default_factory=dict)
+    """Options that a provider was not sent: "provider:name"."""
+
+    def note_left_out(self, attempt: Attempt) -> None:
+        for name in attempt.left_out:
+            if len(self.left_out) < LEFT_OUT_MAX:
+                self.left_out[f"{attempt.provider}:{presentable(name)[:NAME_CHARS_MAX]}"] = None
 
 
 class TtsSession:
@@ -438,6 +450,7 @@ class TtsSession:
         if self._config.cache.enabled:
             synthesis.recording = bytearray()
         self._breaker.began(attempt, now)
+        self.report.note_left_out(attempt)
         self._out.append(Begin(synthesis.number, attempt.provider, self._request(attempt)))
         self._give(synthesis, segment, now)
         return synthesis

@@ -12,6 +12,7 @@ import orjson
 from gateway.providers._shared.audio_format import AudioReader
 from gateway.providers._shared.chat_errors import read_error, retry_after_s
 from gateway.providers._shared.tts import by_status, samples
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
@@ -27,7 +28,11 @@ class OpenAISpeech:
         self, account: Account, voice: str | None = None, rate: int = 24000, look_ahead: int = 1
     ) -> None:
         self.traits = Capabilities(
-            rates=(rate,), text_chars_max=4096, look_ahead=look_ahead, marks=True
+            rates=(rate,),
+            text_chars_max=4096,
+            look_ahead=look_ahead,
+            marks=True,
+            options=VOICES.get(account.type, VOICES["openai-compatible"]),
         )
         self._voice = voice
         self._url = join_url(account.base_url, "audio/speech")

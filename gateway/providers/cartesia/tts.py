@@ -18,6 +18,7 @@ from gateway.providers._shared.tts import (
     read_object,
     samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
@@ -49,6 +50,7 @@ TRAITS: Final = Capabilities(
     lines_max=100,  # ten times the concurrency of the larger plans
     idle_s=280,  # closed by them after 5 minutes
     expires_s=0.7,  # a context is dropped 1 s after its last audio
+    options=VOICES["cartesia"],
 )
 
 _GENERATION: Final = ("volume", "emotion")

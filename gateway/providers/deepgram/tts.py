@@ -18,6 +18,7 @@ from gateway.providers._shared.tts import (
     query_value,
     read_object,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -49,6 +50,7 @@ TRAITS: Final = Capabilities(
     cancel=CancelMode.ACKNOWLEDGED,
     idle_s=60,  # theirs is not documented, and an open socket may count towards concurrency
     life_s=3300,  # closed by them after 60 minutes
+    options=VOICES["deepgram"],
 )
 
 _SPEAK_FLUSH: Final = orjson.dumps({"type": "Flush"}).decode()
@@ -85,7 +87,11 @@ def upstream_model(model: str, voice: str | None, language: str | None) -> str:
     if model.count("-") >= 2 and voice is None:
         return model  # a full name already: aura-2-thalia-en, aura-asteria-en
     spoken = base_language(language) or "en"
-    return f"{model}-{voice or DEFAULT_VOICES.get(spoken, 'andromeda')}-{spoken}"
+    if model == "aura":  # the first family: English, with voices of its own
+        return f"{model}-{voice or 'asteria'}-en"
+    if voice is None and spoken not in DEFAULT_VOICES:
+        spoken = "en"  # it has no voice that speaks this language
+    return f"{model}-{voice or DEFAULT_VOICES[spoken]}-{spoken}"
 
 
 class DeepgramDialogue:

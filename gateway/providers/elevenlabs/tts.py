@@ -20,6 +20,7 @@ from gateway.providers._shared.tts import (
     read_object,
     samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -49,6 +50,7 @@ TRAITS: Final = Capabilities(
     contexts=4,  # five are allowed, but one too many kills them all
     lines_max=100,
     idle_s=INACTIVITY_S - 20,
+    options=VOICES["elevenlabs"],
 )
 
 _QUERY: Final = (

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.providers._shared.tts import LINE_PING_S, base_language, by_close, read_object, samples
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -38,12 +39,14 @@ TRAITS: Final = Capabilities(
     contexts=4,  # five, of which one may still be closing
     lines_max=20,
     idle_s=240,
+    options=VOICES["inworld"],
 )
 
 _OPTIONS: Final = {
     "temperature": "temperature",
     "delivery_mode": "deliveryMode",
     "timestamp_type": "timestampType",
+    "text_normalization": "applyTextNormalization",  # Node's older name
     "apply_text_normalization": "applyTextNormalization",
     "timestamp_transport_strategy": "timestampTransportStrategy",
     "max_buffer_delay_ms": "maxBufferDelayMs",

@@ -21,6 +21,7 @@ from gateway.providers._shared.tts import (
     read_object,
     samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -43,6 +44,7 @@ TRAITS: Final = Capabilities(
     cancel=CancelMode.AT_ONCE,
     times=Times.RESTARTING,
     idle_s=240,
+    options=VOICES["rime"],
 )
 
 LANGUAGES: Final = {
