@@ -124,4 +124,4 @@ async def test_a_missing_voice_is_named(setup: Setup) -> None:
         heard = await client.say(ONE)
     assert heard.types[-1] == "error"
     assert heard.messages[-1]["message"] == "voice: missing"
-    assert heard.messages[-1]["code"] == 400
+    assert heard.messages[-1]["code"] == 502  # what a provider refuses is not its caller's fault
