@@ -31,9 +31,14 @@ class SpeechRequest:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Raw s16le mono samples, at the asked rate; may be cut anywhere, also inside a sample."""
+    """Raw s16le mono samples, at the asked rate; may be cut anywhere, also inside a sample.
+
+    `encoded` is the base64 of just these bytes, if the provider sent that: what is passed on
+    unchanged need not be encoded again.
+    """
 
     pcm: bytes
+    encoded: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -479,8 +479,8 @@ class TtsSession:
             if synthesis is None or synthesis.number != number:
                 return  # a late event of a synthesis that was cancelled
         match heard:
-            case Audio(pcm):
-                self._audio(synthesis, pcm, now)
+            case Audio():
+                self._audio(synthesis, heard, now)
             case Words() | Chars():
                 synthesis.timings(heard)
                 self._align(synthesis, now)
@@ -499,8 +499,8 @@ class TtsSession:
             case _:
                 pass
 
-    def _audio(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
-        if not pcm:
+    def _audio(self, synthesis: Synthesis, audio: Audio, now: float) -> None:
+        if not audio.pcm:
             return
         if synthesis.first_audio_s is None:
             synthesis.first_audio_s = now - synthesis.began
@@ -508,7 +508,9 @@ class TtsSession:
         synthesis.heard_at = now
         if self._hedge is not None:
             self._win(synthesis)
-        self._send_of(synthesis, synthesis.samples(pcm), now)
+        pcm = synthesis.samples(audio.pcm)
+        unchanged = pcm is audio.pcm
+        self._send_of(synthesis, pcm, now, audio.encoded if unchanged else None)
 
     def _win(self, winner: Synthesis) -> None:
         """The first of two to speak goes on alone. The other has not failed: it may be asked again
@@ -527,7 +529,9 @@ class TtsSession:
         self._out += [self._tried(loser, lost=True), CancelSynthesis(loser.number)]
         self._current, self._hedge = winner, None
 
-    def _send_of(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
+    def _send_of(
+        self, synthesis: Synthesis, pcm: bytes, now: float, encoded: str | None = None
+    ) -> None:
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
@@ -541,19 +545,24 @@ class TtsSession:
         utterance.envelope.feed(pcm)
         synthesis.sent += len(pcm) // SAMPLE_BYTES
         synthesis.record(pcm)
-        self._send(pcm, now)
+        self._send(pcm, now, encoded)
         self._align(synthesis, now)
 
-    def _send(self, pcm: bytes, now: float) -> None:
+    def _send(self, pcm: bytes, now: float, encoded: str | None = None) -> None:
+        """Whole samples; `encoded` is their base64, where it is known."""
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
         rate = self._created.sample_rate
-        for chunk in chunks(pcm, int(rate * CHUNK_S) * SAMPLE_BYTES):
-            samples = len(chunk) // SAMPLE_BYTES
-            utterance.clock += samples
-            self._tell(self._encoder.audio(chunk), now, samples / rate)
-        length_s = len(pcm) / (SAMPLE_BYTES * rate)
+        bytes_max = int(rate * CHUNK_S) * SAMPLE_BYTES
+        samples = len(pcm) // SAMPLE_BYTES
+        length_s = samples / rate
+        if encoded is not None and len(pcm) <= bytes_max:
+            self._tell(self._encoder.encoded_audio(encoded), now, length_s)
+        else:
+            for chunk in chunks(pcm, bytes_max):
+                self._tell(self._encoder.audio(chunk), now, len(chunk) // SAMPLE_BYTES / rate)
+        utterance.clock += samples
         utterance.plays_until = max(utterance.plays_until, now) + length_s
         utterance.last_sample = int.from_bytes(pcm[-SAMPLE_BYTES:], "little", signed=True)
 

@@ -9,6 +9,7 @@ import orjson
 
 from gateway.providers._shared.audio_format import wav_header
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
+from gateway.upstreams.tts import Audio
 
 LINE_PING_S: Final = 20.0
 """Pings on a quiet socket: routers forget connections after a minute at the earliest, and a dead
@@ -50,7 +51,7 @@ def samples(encoded: Any, strip: bool = True) -> bytes | None:
         return None
     try:
         pcm = binascii.a2b_base64(encoded)
-    except binascii.Error:
+    except ValueError:  # also of a text that is not ASCII
         return None
     if not strip or not pcm.startswith(b"RIFF"):
         return pcm
@@ -58,6 +59,17 @@ def samples(encoded: Any, strip: bool = True) -> bytes | None:
     if isinstance(header, Failure):
         return None
     return pcm[44 if header is None else header.begins :]
+
+
+def encoded_audio(encoded: Any) -> Audio | None:
+    """Audio in base64, see `samples`; with its text if that stands for these bytes alone."""
+    pcm = samples(encoded)
+    if pcm is None:
+        return None
+    padding = 2 if encoded.endswith("==") else encoded.endswith("=")
+    # base64 is decoded leniently: what has other characters in it has another length
+    exact = len(encoded) % 4 == 0 and len(encoded) // 4 * 3 - padding == len(pcm)
+    return Audio(pcm, encoded if exact else None)
 
 
 def query_value(value: Any) -> str:

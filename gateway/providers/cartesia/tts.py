@@ -15,15 +15,14 @@ from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
+    encoded_audio,
     read_object,
-    samples,
 )
 from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Failed,
@@ -140,10 +139,10 @@ class CartesiaDialogue:
         context = message.get("context_id")
         match message:
             case {"type": "chunk", "data": data}:
-                pcm = samples(data)
-                if pcm is None:
+                audio = encoded_audio(data)
+                if audio is None:
                     return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-                return ((context, Audio(pcm)),)
+                return ((context, audio),)
             case {"type": "timestamps", "word_timestamps": dict(timed)}:
                 return ((context, Words(_words(timed))),)
             case {"type": "done"}:

@@ -16,16 +16,15 @@ from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
+    encoded_audio,
     query_value,
     read_object,
-    samples,
 )
 from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Chars,
@@ -164,10 +163,10 @@ class ElevenLabsDialogue:
         if chars:
             heard.append((context, Chars(chars)))  # before its audio: its times begin there
         if message.get("audio"):
-            pcm = samples(message["audio"])
-            if pcm is None:
+            audio = encoded_audio(message["audio"])
+            if audio is None:
                 return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-            heard.append((context, Audio(pcm)))
+            heard.append((context, audio))
         if message.get("isFinal") or message.get("is_final"):
             self._open.discard(str(context))
             self._original.discard(str(context))

@@ -10,13 +10,18 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.providers._shared.tts import LINE_PING_S, base_language, by_close, read_object, samples
+from gateway.providers._shared.tts import (
+    LINE_PING_S,
+    base_language,
+    by_close,
+    encoded_audio,
+    read_object,
+)
 from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Chars,
@@ -150,10 +155,10 @@ class InworldDialogue:
         if timed is not None:
             heard.append((context, timed))
         if chunk.get("audioContent"):
-            pcm = samples(chunk["audioContent"])
-            if pcm is None:
+            audio = encoded_audio(chunk["audioContent"])
+            if audio is None:
                 return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-            heard.append((context, Audio(pcm)))
+            heard.append((context, audio))
         return heard
 
     def _timings(self, context: Any, info: Any) -> Words | Chars | None:

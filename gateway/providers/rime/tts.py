@@ -17,16 +17,15 @@ from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
+    encoded_audio,
     query_value,
     read_object,
-    samples,
 )
 from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Failed,
@@ -130,10 +129,10 @@ class RimeDialogue:
         context = message.get("contextId")
         match message:
             case {"type": "chunk", "data": data}:
-                pcm = samples(data)
-                if pcm is None:
+                audio = encoded_audio(data)
+                if audio is None:
                     return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-                return ((context, Audio(pcm)),)
+                return ((context, audio),)
             case {"type": "timestamps", "word_timestamps": dict(timed)}:
                 return ((context, Words(_words(timed))),)
             case {"type": "done"} if self._flushed:  # one may come for every synthesis before

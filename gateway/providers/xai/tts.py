@@ -15,16 +15,15 @@ from gateway.providers._shared.tts import (
     LINE_PING_S,
     base_language,
     by_close,
+    encoded_audio,
     query_value,
     read_object,
-    samples,
 )
 from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Chars,
@@ -148,8 +147,8 @@ def _delta(message: dict[str, Any]) -> Sequence[tuple[str | None, SynthesisEvent
         if chars:
             heard.append((None, Chars(chars)))
     if message.get("delta"):
-        pcm = samples(message["delta"])
-        if pcm is None:
+        audio = encoded_audio(message["delta"])
+        if audio is None:
             return ((None, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-        heard.append((None, Audio(pcm)))
+        heard.append((None, audio))
     return heard

@@ -28,7 +28,7 @@ from gateway.conversations.tts.actions import (
     Tried,
     Unblocked,
 )
-from gateway.conversations.tts.protocol import Style
+from gateway.conversations.tts.protocol import Encoder, Style
 from gateway.conversations.tts.session import TtsSession
 from gateway.routing.breaker import Breaker
 from gateway.settings.tts import TtsConfig
@@ -248,6 +248,24 @@ def test_audio_is_cut_into_even_messages_of_at_most_100_ms():
     sent = [base64.b64decode(m["audio"]) for m in told(call.hear(1, Audio(tone(0.25))))]
     assert b"".join(sent) == tone(0.25)
     assert [len(one) for one in sent] == [4000, 4000, 4000]
+
+
+def test_what_is_passed_on_unchanged_is_not_encoded_again_and_what_is_changed_is():
+    pcm = tone(0.05)
+    text = base64.b64encode(pcm).decode()
+    call = Conversation()
+    call.text("One. ")
+    (same,) = call.hear(1, Audio(pcm, text))
+    assert isinstance(same, SendToClient)
+    assert same.text == Encoder("s1").audio(pcm)
+    assert same.audio_s == pytest.approx(0.05)
+    assert audio_of(call.hear(1, Audio(pcm[:-1], "odd"))) == pcm[:-2]
+    assert audio_of(call.hear(1, Audio(pcm[-1:] + pcm, "even now"))) == pcm[-2:] + pcm
+    long = tone(0.5)
+    assert audio_of(call.hear(1, Audio(long, "too long for one message"))) == long
+    slow = Conversation("low/one")
+    slow.text("One. ")
+    assert "another rate" not in str(slow.hear(1, Audio(tone(1.0, 8000), "another rate")))
 
 
 def test_samples_torn_by_the_provider_are_made_whole():
