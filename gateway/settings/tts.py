@@ -53,7 +53,7 @@ class TtsConfig(Section):
     hole_timeout_s: float = Field(2.0, gt=0)
     """Silence of a deployment in the middle of a text; then the next goes on with the first
     sentence that was not fully spoken. While the listener still has audio to play, it waits
-    longer."""
+    longer, at most `last_audio_timeout_s`."""
     rounds: int = Field(2, ge=1, le=10)
     """How often the deployments of a model are gone through before the client is told: those that
     failed for a passing reason are asked again after a pause of 0.25 s, then 0.5 s, 1 s, 2 s."""

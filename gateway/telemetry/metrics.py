@@ -91,9 +91,17 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.voice_first_audio = Histogram(
+            "parley_tts_first_audio_seconds",
+            "From the start of a try at a voice to its first audio.",
+            ["provider", "model"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
         self.attempts = Counter(
             "parley_upstream_attempts",
-            "Tries at a provider; outcome: ok or a kind of error.",
+            "Tries at a provider; outcome: ok, lost (a hedge or its rival spoke first), left (the "
+            "client went away) or a kind of error.",
             ["route", "provider", "outcome"],
             registry=registry,
         )

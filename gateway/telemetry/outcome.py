@@ -71,9 +71,11 @@ class SttCounts:
 
 @dataclass(frozen=True, slots=True)
 class TtsCounts:
-    """Of a /tts session."""
+    """Of a /tts session. `options_left_out`: "deepgram:emotion,rime:emotion", the client's options
+    that a provider was not sent."""
 
     utterances: int
+    options_left_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ class Outcome:
     `failure` is what the caller was told; `left`: the client went away before the end. `model` is
     the client's name of it, `label` that of the metrics (bounded). `provider` and `deployment`
     served, or were asked last; a session that moved names all its providers. `first_s`: until the
-    first content. `estimated`: the provider did not tell all of `usage`. `cost` is in the currency
-    of `prices`; that of speech is reckoned with the record.
+    first content (of the first utterance). `estimated`: the provider did not tell all of `usage`.
+    `cost` is in the currency of `prices`; that of speech is reckoned with the record.
     """
 
     failure: Failure | None = None
@@ -203,7 +205,8 @@ def log_fields(ended: Ended) -> dict[str, object]:
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
     if outcome.first_s is not None:
-        found["first_token_s"] = round(outcome.first_s, 4)
+        name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
+        found[name] = round(outcome.first_s, 4)
     if (usage := outcome.usage) is not None:
         found["prompt_tokens"] = usage.prompt
         found["cached_tokens"] = usage.cached

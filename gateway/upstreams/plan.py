@@ -27,12 +27,12 @@ class Attempt:
 
     `model` is the provider's own name of the model. `names` are those by which it came into the
     plan besides the one that the client asked for (fallbacks, aliases): limits may hold for them.
-    `options` are merged over what the client
-    asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
-    speech's; `language` is as the client wrote it ("de", "pt-BR"), "multi" for several, None where
-    it said nothing: the adapter makes the vendor's form of it, or leaves it out. `context_tokens`
-    is the model's window where it is known; `abilities` what it can do (see routing/abilities.py),
-    None where nobody has said.
+    `options` are merged over what the client asked (a deployment's fixed parameters, a fallback's
+    `extra`). `voice` and `language` are speech's; `language` is as the client wrote it ("de",
+    "pt-BR"), "multi" for several, None where it said nothing: the adapter makes the vendor's form
+    of it, or leaves it out. `context_tokens` is the model's window where it is known; `abilities`
+    what it can do (see routing/abilities.py), None where nobody has said. `left_out` names the
+    client's options that mean nothing to this provider.
     """
 
     provider: str
@@ -43,6 +43,7 @@ class Attempt:
     context_tokens: int | None = None
     abilities: frozenset[str] | None = None
     names: frozenset[str] = field(default=frozenset(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def deployment(self) -> Deployment:

@@ -31,9 +31,14 @@ class SpeechRequest:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Raw s16le mono samples, at the asked rate; may be cut anywhere, also inside a sample."""
+    """Raw s16le mono samples, at the asked rate; may be cut anywhere, also inside a sample.
+
+    `encoded` is the base64 of just these bytes, if the provider sent that: what is passed on
+    unchanged need not be encoded again.
+    """
 
     pcm: bytes
+    encoded: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,22 @@ class Clip:
     words: tuple[Timed, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class OptionsRead:
+    """A client's options as one vendor takes them, and the names of those that are left out."""
+
+    options: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
+
+
+class OptionReader(Protocol):
+    """What a vendor makes of a client's options."""
+
+    def read(self, extra: Mapping[str, Any], asked: str) -> OptionsRead:
+        """`extra` are options of the vendor `asked`: this one's own are checked, another's are
+        translated as far as that goes."""
+
+
 class CancelMode(Enum):
     """How a provider is made to stop a synthesis."""
 
@@ -165,7 +186,9 @@ class Capabilities:
     synthesis and takes no new ones after `life_s`; one that is not `reusable` carries one
     synthesis. `expires_s`: silence after which we finish a context, because the provider would
     drop it. `look_ahead`: HTTP requests that may run ahead of the one being heard. `marks`: the
-    provider reports the end of every text (PartSpoken).
+    provider reports the end of every text (PartSpoken). `waits_for_finish`: it may say nothing
+    before it knows that no more text comes. `options`: how a client's options are read; None: they
+    are taken as they are.
     """
 
     rates: tuple[int, ...]
@@ -180,6 +203,8 @@ class Capabilities:
     expires_s: float | None = None
     look_ahead: int = 1
     marks: bool = False
+    waits_for_finish: bool = False
+    options: OptionReader | None = None
 
     def rate_for(self, wanted: int) -> int:
         """The rate to ask for: `wanted`, else the next higher one, else the highest."""

@@ -110,12 +110,23 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How one try at a provider ended. `failure` is None if it ended well; `switched`: another
-    attempt follows. A kept connection that was found dead and replaced counts as a try."""
+    """How one try at a deployment ended. `failure` is None if it ended well; `switched`: another
+    attempt follows. A kept connection that was found dead and replaced counts as a try.
+
+    `began`: on the session's clock; `first_audio_s`: from then to its first audio, None without.
+    `hedge`: it was made beside another; `lost`: the other one spoke first; `left`: the client left
+    while it ran.
+    """
 
     provider: str
-    failure: Failure | None
+    model: str
+    failure: Failure | None = None
     switched: bool = False
+    began: float = 0.0
+    first_audio_s: float | None = None
+    hedge: bool = False
+    lost: bool = False
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.conversations.tts.protocol import Style
 from gateway.routing.catalogue import Catalogue
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt, Plan
+from gateway.upstreams.tts import Capabilities, OptionsRead
+
+SAME_VOICES: Final = {"openai-compatible": "openai"}
+"""Vendors whose names of voices and options are another's: most such servers take OpenAI's."""
+
+_SUFFIX: Final = re.compile(r":([^:/]+)$")
+
+
+def split_voice(model: str) -> tuple[str, str | None]:
+    """`deepgram/aura-2:thalia` as ("deepgram/aura-2", "thalia")."""
+    found = _SUFFIX.search(model)
+    return (model[: found.start()], found.group(1)) if found else (model, None)
 
 
 class TtsPlanner:
-    """Plans for /tts. `types` are the types of the providers."""
+    """Plans for /tts. `types` are the types of the providers, `capabilities` what each can do,
+    `vendors` all types that a model's name may begin with."""
 
-    def __init__(self, catalogue: Catalogue, types: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        types: Mapping[str, str],
+        capabilities: Mapping[str, Capabilities] | None = None,
+        vendors: Iterable[str] = (),
+    ) -> None:
         self._catalogue = catalogue
         self._types = types
+        self._capabilities = capabilities or {}
+        self._vendors = frozenset(vendors)
 
     def plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
-        """The deployments of the model, then the client's fallbacks. A voice is kept within one
-        vendor; elsewhere its name means nothing, so the deployment's own or the vendor's default
-        is taken."""
+        """The deployments of the model, then the client's fallbacks. Voice and options are those
+        of the vendor that the client asked for. Elsewhere a voice's name means nothing, so the
+        deployment's own or the vendor's default is taken, and options are translated."""
         first = self._deployments(style)
         if isinstance(first, Failure):
             return first
@@ -36,33 +58,58 @@ class TtsPlanner:
                 attempts += [a for a in deployments if a not in attempts]
         return tuple(attempts)
 
-    def _deployments(self, style: Style) -> list[Attempt] | Failure:
-        plan = self._catalogue.plan(style.model)
+    def _found(self, style: Style) -> tuple[Plan | Failure, Style]:
+        """The deployments of the model, and the style with its voice: a voice behind the model's
+        name (`provider/model:voice`) wins, for a client that changes both sends the voice from
+        before as well. A name that is configured with a colon in it is that model."""
+        model, voice = split_voice(style.model)
+        if voice is None or self._catalogue.model_label(style.model) == style.model:
+            return self._catalogue.plan(style.model), style
+        plan = self._catalogue.plan(model)
         if isinstance(plan, Failure):
-            # `provider/model:voice`, as older fallback lists write it
-            model, colon, voice = style.model.rpartition(":")
-            if not colon or style.voice is not None:
-                return plan
-            shorter = self._catalogue.plan(model)
-            if isinstance(shorter, Failure):
-                return plan
-            plan, style = shorter, replace(style, voice=voice)
-        attempts = []
-        for attempt in plan:
-            options: dict[str, Any] = {**style.extra, **attempt.options}
-            own_voice: str | None = options.pop("voice", None) or attempt.voice
-            language: str | None = options.pop("language", None) or attempt.language
-            if own_voice is None and self._types.get(attempt.provider) == self._types.get(
-                plan[0].provider
-            ):
-                own_voice = style.voice
-            attempts.append(
-                Attempt(
-                    attempt.provider,
-                    attempt.model,
-                    {name: value for name, value in options.items() if value is not None},
-                    own_voice,
-                    language or style.language,
-                )
-            )
-        return attempts
+            whole = self._catalogue.plan(style.model)
+            return (plan if isinstance(whole, Failure) else whole), style
+        return plan, replace(style, model=model, voice=voice)
+
+    def _asked(self, model: str, plan: Plan) -> str:
+        """The vendor that a client means by `model`: the one its name begins with; for a name of
+        the operator's own, the first that serves it."""
+        prefix, slash, _ = model.partition("/")
+        if slash and prefix in self._types:
+            return self._types[prefix]
+        if prefix in self._vendors:
+            return prefix
+        return self._types.get(plan[0].provider, "")
+
+    def _deployments(self, style: Style) -> list[Attempt] | Failure:
+        plan, style = self._found(style)
+        if isinstance(plan, Failure):
+            return plan
+        asked = self._asked(style.model, plan)
+        return [self._attempt(attempt, style, asked) for attempt in plan]
+
+    def _attempt(self, attempt: Attempt, style: Style, asked: str) -> Attempt:
+        vendor = self._types.get(attempt.provider, "")
+        kept = SAME_VOICES.get(vendor, vendor) == SAME_VOICES.get(asked, asked)
+        extra = dict(style.extra)
+        # some clients say these two among the options
+        named: dict[str, Any] = {name: extra.pop(name, None) for name in ("voice", "language")}
+        capabilities = self._capabilities.get(attempt.provider)
+        reader = capabilities.options if capabilities is not None else None
+        if reader is not None:
+            read = reader.read(extra, vendor if kept else asked)
+        else:
+            read = OptionsRead(extra if kept else {})
+        options: dict[str, Any] = {**read.options, **attempt.options}
+        voice = options.pop("voice", None) or attempt.voice
+        language = options.pop("language", None) or attempt.language
+        if voice is None and kept:
+            voice = named["voice"] or style.voice
+        return Attempt(
+            attempt.provider,
+            attempt.model,
+            {name: value for name, value in options.items() if value is not None},
+            voice,
+            language or named["language"] or style.language,
+            left_out=read.left_out,
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +45,19 @@ FORGET_S: Final = 20.0
 
 OPEN_FAILED_REST_S: Final = 5.0
 """After a socket could not be opened, none like it is opened ahead of need for this long."""
+
+DEAD_S: Final = 2.0
+"""A kept socket that says nothing for this long after it was asked is taken for dead. Half of the
+default `first_audio_timeout_s`: the other half is for the socket that replaces it. Providers that
+are up answer within 0.1 to 1 s."""
+
+ANSWERS_KEPT: Final = 8
+"""Recent answers of a provider by which its silence is judged: one that was slow lately is not
+taken for dead before twice the slowest of them."""
+
+NAT_S: Final = 230.0
+"""A kept socket without pings on which nothing came for this long is not used again: load balancers
+and NATs forget an idle connection after 240 s (Azure) to 350 s (AWS), mostly without a word."""
 
 
 # Events. Those of sockets (`SocketEvent`) carry the number that OpenSocket gave.
@@ -187,15 +201,19 @@ def _key(provider: str, dial: Dial) -> _Key:
 
 
 _TimerKey = tuple[int, str]
-"""Of a socket: the context whose end it waits for, or _IDLE."""
+"""Of a socket: the context whose end it waits for, or _IDLE, or _SILENT."""
 
 _IDLE: Final = ""
+
+_SILENT: Final = "?"
+"""Of a socket: it was asked, and its silence is being judged."""
 
 
 @dataclass(slots=True, eq=False)
 class _Synthesis:
     """`texts` are all that it was given, to be said again on another socket. `heard`: something
-    has come back. `full`: its listener has enough."""
+    has come back. `full`: its listener has enough. `kept`: its socket was open before it came, so
+    it may have died unnoticed. `asked_at`: when the provider had all it needs to begin."""
 
     context: str
     key: _Key
@@ -206,6 +224,8 @@ class _Synthesis:
     heard: bool = False
     retried: bool = False
     full: bool = False
+    kept: bool = False
+    asked_at: float | None = None
     socket: _Socket | None = None
 
 
@@ -216,7 +236,7 @@ class _Socket:
     `leaving` are cancelled contexts whose end the provider has not confirmed. `served` counts the
     syntheses begun on it. `draining`: takes no more, closed when empty. `doubtful`: a synthesis
     was cancelled on it before it had said a word; true until the next frame. `heard_at`: its last
-    sign of life.
+    sign of life. `pinged`: the shell pings it while it is quiet. `watched`: its silence is judged.
     """
 
     number: int
@@ -230,6 +250,8 @@ class _Socket:
     draining: bool = False
     doubtful: bool = False
     paused: bool = False
+    pinged: bool = False
+    watched: bool = False
     syntheses: dict[str, _Synthesis] = field(default_factory=dict)
     leaving: dict[str, None] = field(default_factory=dict)
 
@@ -247,6 +269,10 @@ class _Socket:
             and now - self.born < traits.life_s
         )
 
+    def outlived(self, now: float) -> bool:
+        """Whether it is idle and whoever stands between may have forgotten it."""
+        return self.open and self.empty and not self.pinged and now - self.heard_at > NAT_S
+
 
 class VoicePool:
     """Sockets by provider and by what their URL and headers fix.
@@ -254,8 +280,9 @@ class VoicePool:
     A synthesis gets a socket of its own while the provider allows so many, so that a broken one
     hits one caller; after that, sockets are shared up to their contexts. As many sockets as
     sessions wait are kept open ahead of need, at most `spare_max` for each kind. A socket that
-    was reused and breaks before a synthesis has heard anything is taken for dead beforehand: the
-    synthesis is said again over a new one, once, and its listener hears Retried.
+    was kept and breaks, or says nothing for DEAD_S, before a synthesis has heard anything is taken
+    for dead beforehand: the synthesis is said again over a new one, once, and its listener hears
+    Retried. Idle sockets to the same provider that have shown no life since are closed with it.
     """
 
     def __init__(self, spare_max: int) -> None:
@@ -268,6 +295,7 @@ class VoicePool:
         self._reservations: dict[int, _Key] = {}
         self._reserved: dict[_Key, int] = {}
         self._resting: dict[_Key, float] = {}
+        self._answers: dict[str, deque[float]] = {}
         self._timers = _Timers()
         self._out: list[PoolAction] = []
 
@@ -288,9 +316,9 @@ class VoicePool:
                 if socket is not None:
                     self._frame(socket, data, now)
             case TextSaid(context, text):
-                self._say(context, text)
+                self._say(context, text, now)
             case TextFinished(context):
-                self._finish(context)
+                self._finish(context, now)
             case SynthesisWanted():
                 self._want(event, now)
             case SynthesisCancelled(context, suspect):
@@ -326,7 +354,7 @@ class VoicePool:
         self._syntheses[wanted.context] = synthesis
         self._place(synthesis, now)
 
-    def _say(self, context: str, text: str) -> None:
+    def _say(self, context: str, text: str, now: float) -> None:
         synthesis = self._syntheses.get(context)
         if synthesis is None:
             return
@@ -334,8 +362,9 @@ class VoicePool:
         socket = synthesis.socket
         if socket is not None and socket.open:
             self._send(socket, socket.dialogue.say(context, text))
+            self._asked(socket, synthesis, now)
 
-    def _finish(self, context: str) -> None:
+    def _finish(self, context: str, now: float) -> None:
         synthesis = self._syntheses.get(context)
         if synthesis is None:
             return
@@ -343,6 +372,7 @@ class VoicePool:
         socket = synthesis.socket
         if socket is not None and socket.open:
             self._send(socket, socket.dialogue.finish(context))
+            self._asked(socket, synthesis, now)
 
     def _cancel(self, context: str, suspect: bool, now: float) -> None:
         synthesis = self._syntheses.pop(context, None)
@@ -354,6 +384,8 @@ class VoicePool:
             self._rest(socket, now)
             return
         traits = socket.voice.traits
+        if suspect and synthesis.kept and not synthesis.heard:
+            self._distrust(socket, synthesis.asked_at or socket.heard_at)
         if suspect or traits.cancel is CancelMode.CLOSE:
             socket.draining = True
             if not socket.syntheses:
@@ -379,34 +411,37 @@ class VoicePool:
         one."""
         key = synthesis.key
         provider, sockets_max = key[0], synthesis.voice.traits.lines_max
+        for outlived in [s for s in self._by_key.get(key, ()) if s.outlived(now)]:
+            self._close(outlived)
         idle = [s for s in self._by_key.get(key, ()) if s.empty and s.has_room(now)]
         if idle and not fresh:
             # what has shown no life for long may have died unnoticed
             best = max(idle, key=lambda s: (not s.doubtful, s.open, s.heard_at))
-            self._take(best, synthesis)
+            self._take(best, synthesis, now)
             return
         if self._by_provider.get(provider, 0) >= sockets_max:
             self._close_idle(provider)
         if self._by_provider.get(provider, 0) < sockets_max:
             dial = synthesis.voice.dial(synthesis.request)
-            self._take(self._open(key, synthesis.voice, dial, now), synthesis)
+            self._take(self._open(key, synthesis.voice, dial, now), synthesis, now)
             return
         shared = [s for s in self._by_key.get(key, ()) if s.has_room(now)]
         if shared:
-            self._take(min(shared, key=lambda s: len(s.syntheses)), synthesis)
+            self._take(min(shared, key=lambda s: len(s.syntheses)), synthesis, now)
             return
         failure = Failure(Kind.OVERLOADED, "all connections to the provider are in use")
         self._end(synthesis, Failed(failure))
 
-    def _take(self, socket: _Socket, synthesis: _Synthesis) -> None:
+    def _take(self, socket: _Socket, synthesis: _Synthesis, now: float) -> None:
         self._timers.cancel((socket.number, _IDLE))
         synthesis.socket = socket
         socket.syntheses[synthesis.context] = synthesis
+        synthesis.kept, synthesis.asked_at = socket.open, None
         if socket.open:
-            self._begin(socket, synthesis)
+            self._begin(socket, synthesis, now)
         self._reconsider_reading(socket)
 
-    def _begin(self, socket: _Socket, synthesis: _Synthesis) -> None:
+    def _begin(self, socket: _Socket, synthesis: _Synthesis, now: float) -> None:
         """Send all that the synthesis was given so far."""
         socket.served += 1
         dialogue, context = socket.dialogue, synthesis.context
@@ -416,11 +451,51 @@ class VoicePool:
         if synthesis.finished:
             frames += dialogue.finish(context)
         self._send(socket, frames)
+        self._asked(socket, synthesis, now)
+
+    # Silence
+
+    def _asked(self, socket: _Socket, synthesis: _Synthesis, now: float) -> None:
+        """The provider was sent something for `synthesis`: from when it has all it needs to speak,
+        the silence of a kept socket is judged."""
+        if synthesis.asked_at is not None or not synthesis.texts:
+            return
+        if socket.voice.traits.waits_for_finish and not synthesis.finished:
+            return
+        synthesis.asked_at = now
+        if synthesis.kept and not synthesis.retried and not socket.watched:
+            socket.watched = True
+            slowest = max(self._answers.get(socket.key[0], ()), default=0.0)
+            self._timers.set((socket.number, _SILENT), now + max(DEAD_S, 2 * slowest))
+
+    def _answered(self, socket: _Socket, synthesis: _Synthesis, now: float) -> None:
+        """The first of a synthesis is heard."""
+        synthesis.heard = True
+        if synthesis.asked_at is not None:
+            answers = self._answers.setdefault(socket.key[0], deque(maxlen=ANSWERS_KEPT))
+            answers.append(now - synthesis.asked_at)
+
+    def _found_dead(self, socket: _Socket, now: float) -> None:
+        """A kept socket has said nothing when it was due to."""
+        asked = [s.asked_at for s in socket.syntheses.values() if s.asked_at is not None]
+        self._distrust(socket, min(asked, default=socket.heard_at))
+        self._out.append(CloseSocket(socket.number))
+        text = "a kept connection to the provider was dead"
+        self._lose(socket, Failure(Kind.CONNECTION_LOST, text), now)
+
+    def _distrust(self, dead: _Socket, since: float) -> None:
+        """What cut `dead` has mostly cut its neighbours too: close the idle ones that have shown no
+        life after `since`, when it was asked in vain."""
+        for socket in tuple(self._sockets.values()):
+            alike = socket is not dead and socket.key[0] == dead.key[0]
+            if alike and socket.open and socket.empty and socket.heard_at <= since:
+                self._close(socket)
 
     # Sockets
 
     def _open(self, key: _Key, voice: SocketVoice, dial: Dial, now: float) -> _Socket:
         socket = _Socket(next(self._numbers), key, voice, voice.dialogue(), now, now)
+        socket.pinged = dial.ping_interval_s is not None
         self._sockets[socket.number] = socket
         self._by_key.setdefault(key, []).append(socket)
         self._by_provider[key[0]] = self._by_provider.get(key[0], 0) + 1
@@ -433,7 +508,7 @@ class VoicePool:
             return
         socket.open, socket.heard_at = True, now
         for synthesis in socket.syntheses.values():
-            self._begin(socket, synthesis)
+            self._begin(socket, synthesis, now)
         self._rest(socket, now)
 
     def _send(self, socket: _Socket, frames: Sequence[str | bytes]) -> None:
@@ -470,6 +545,7 @@ class VoicePool:
             del self._by_key[socket.key]
         self._by_provider[socket.key[0]] -= 1
         self._timers.cancel((socket.number, _IDLE))
+        self._timers.cancel((socket.number, _SILENT))
         for context in socket.leaving:
             self._timers.cancel((socket.number, context))
 
@@ -479,10 +555,12 @@ class VoicePool:
         if not socket.open:
             self._resting = {key: until for key, until in self._resting.items() if until > now}
             self._resting[socket.key] = now + OPEN_FAILED_REST_S
-        fresh = not socket.open or socket.served <= len(socket.syntheses)
+        # what a provider says when it closes a socket at its first use is an answer
+        unused = socket.served <= len(socket.syntheses)
+        dead = not unused or failure.kind is Kind.CONNECTION_LOST
         for synthesis in tuple(socket.syntheses.values()):
             synthesis.socket = None
-            if fresh or synthesis.heard or synthesis.retried:
+            if not (synthesis.kept and dead) or synthesis.heard or synthesis.retried:
                 self._end(synthesis, Failed(failure))
             else:
                 synthesis.retried = True
@@ -493,6 +571,9 @@ class VoicePool:
 
     def _frame(self, socket: _Socket, data: str | bytes, now: float) -> None:
         socket.heard_at, socket.doubtful = now, False
+        if socket.watched:
+            socket.watched = False
+            self._timers.cancel((socket.number, _SILENT))
         for context, heard in socket.dialogue.decode(data):
             self._hear(socket, context, heard, now)
             if socket.number not in self._sockets:
@@ -519,7 +600,8 @@ class VoicePool:
         found = socket.syntheses.get(context)
         if found is None:
             return
-        found.heard = True
+        if not found.heard:
+            self._answered(socket, found, now)
         if not isinstance(heard, (Finished, Failed)):
             self._out.append(Deliver(context, heard))
             return
@@ -567,7 +649,9 @@ class VoicePool:
         key = _key(taken.provider, dial)
         self._reservations[taken.reservation] = key
         self._reserved[key] = self._reserved.get(key, 0) + 1
-        spare = sum(s.empty and s.has_room(now) for s in self._by_key.get(key, ()))
+        spare = sum(
+            s.empty and s.has_room(now) and not s.outlived(now) for s in self._by_key.get(key, ())
+        )
         if (
             spare < min(self._reserved[key], self._spare_max)
             and now >= self._resting.get(key, 0.0)
@@ -588,7 +672,11 @@ class VoicePool:
             socket = self._sockets.get(number)
             if socket is None:
                 continue
-            if context != _IDLE and socket.voice.traits.contexts > 1:
+            if context == _SILENT:
+                socket.watched = False
+                if any(s.asked_at is not None and not s.heard for s in socket.syntheses.values()):
+                    self._found_dead(socket, now)
+            elif context != _IDLE and socket.voice.traits.contexts > 1:
                 self._left(socket, context, now)
             else:
                 self._close(socket)

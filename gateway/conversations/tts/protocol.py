@@ -215,11 +215,12 @@ class Encoder:
     """The messages to one client. All carry its `session_id`: the Python client opens its audio
     segment at the first one it sees."""
 
-    __slots__ = ("_audio_tail", "_id", "created", "done", "keepalive", "session_closed")
+    __slots__ = ("_audio_tail", "_id", "_tail", "created", "done", "keepalive", "session_closed")
 
     def __init__(self, session_id: str) -> None:
         self._id = session_id
         tail = f'","session_id":{orjson.dumps(session_id).decode()}}}'
+        self._tail = tail
         self._audio_tail = tail.encode()
         self.created = self._plain("session.created")
         self.done = self._plain("done")
@@ -234,6 +235,10 @@ class Encoder:
         """output_audio"""
         encoded = binascii.b2a_base64(pcm, newline=False)
         return str(b'{"type":"output_audio","audio":"' + encoded + self._audio_tail, "ascii")
+
+    def encoded_audio(self, encoded: str) -> str:
+        """output_audio of samples that are base64 already."""
+        return f'{{"type":"output_audio","audio":"{encoded}{self._tail}'
 
     def words(self, words: Sequence[Timed], base_s: float, after: str) -> str:
         """output_alignment with words, each followed by `after`; `base_s` is where their speech

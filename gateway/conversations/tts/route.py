@@ -48,7 +48,7 @@ from gateway.conversations.tts.pool import (
     VoicePool,
 )
 from gateway.conversations.tts.protocol import read_model
-from gateway.conversations.tts.session import TtsSession
+from gateway.conversations.tts.session import CACHE, TtsSession
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
@@ -66,7 +66,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
-from gateway.upstreams.provider import Account, find
+from gateway.upstreams.provider import Account, find, type_names
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
@@ -96,6 +96,25 @@ others as well (a shared socket, a worker). With more, the client is given up.""
 
 BLOCKED_S_MIN: Final = 0.1
 """A send that waits for the client for longer is told to the session."""
+
+
+OTHER: Final = "other"
+"""In place of a model's name in a metric where no configuration or catalogue has it."""
+
+
+def _try_of(tried: Tried, ended: float) -> Try:
+    """A try as it stands in the session's outcome."""
+    return Try(
+        tried.provider,
+        tried.model,
+        tried.began,
+        ended,
+        tried.failure,
+        hedge=tried.hedge,
+        lost=tried.lost,
+        left=tried.left,
+        first_s=tried.first_audio_s,
+    )
 
 
 class PooledVoices:
@@ -241,8 +260,12 @@ class TtsRoute:
             if offer is not None:
                 self._add(name, offer.adapter(account))
         self._planner = TtsPlanner(
-            catalogue, {name: account.type for name, account in accounts.items()}
+            catalogue,
+            {name: account.type for name, account in accounts.items()},
+            self._traits,
+            type_names(),
         )
+        self._models = {one: one[1] for one in catalogue.deployments()}
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
         self._bytes_out = metrics.bytes.labels("tts", "out")
 
@@ -305,11 +328,15 @@ class TtsRoute:
         """Metrics of a try or an utterance that ended."""
         metrics = self._metrics
         match action:
-            case Tried(provider, failure, switched):
-                outcome = failure.kind.value if failure is not None else "ok"
-                metrics.attempts.labels("tts", provider, outcome).inc()
-                if switched:
-                    metrics.fallbacks.labels("tts", provider).inc()
+            case Tried():
+                metrics.attempts.labels("tts", action.provider, _try_of(action, 0.0).word).inc()
+                if action.switched:
+                    metrics.fallbacks.labels("tts", action.provider).inc()
+                if action.first_audio_s is not None:
+                    model = self._models.get((action.provider, action.model), OTHER)
+                    metrics.voice_first_audio.labels(action.provider, model).observe(
+                        action.first_audio_s
+                    )
             case Looked(hit):
                 metrics.tts_cache.labels("hit" if hit else "miss").inc()
             case Spoken(provider, first_audio_s, audio_s):
@@ -342,6 +369,7 @@ class TtsConversation:
         self._release: Callable[[], None] | None = None
         self._provider: str | None = None
         self._tries: list[Try] = []
+        self._first_audio_s: float | None = None
         self._audio_s = 0.0
         self._characters = 0
         self._ahead = 0
@@ -349,6 +377,8 @@ class TtsConversation:
 
     async def close(self) -> Outcome:
         self._cancel_all()
+        for action in self.session.settle():
+            self._count(action)
         if self._release is not None:
             self._release()
         self._route.sent(self._bytes_out)
@@ -361,8 +391,9 @@ class TtsConversation:
             model=self._model,
             provider=self._provider,
             tries=tuple(self._tries),
+            first_s=self._first_audio_s,
             speech=SpeechUsage(self._audio_s, self._characters),
-            counts=TtsCounts(report.utterances),
+            counts=TtsCounts(report.utterances, ",".join(report.left_out) or None),
         )
 
     def _cancel_all(self) -> None:
@@ -396,6 +427,7 @@ class TtsConversation:
                     self._route.clips.put(key, clip)
             case Tried() | Spoken() | Looked():
                 self._count(action)
+                return True  # the client may have gone; what comes with it is counted too
             case Close(code, reason):
                 await self._client.close(code, reason)
                 return False
@@ -404,9 +436,10 @@ class TtsConversation:
     def _count(self, action: Tried | Spoken | Looked) -> None:
         self._route.count(action)
         if isinstance(action, Tried) and len(self._tries) < TRIES_MAX:
-            now = time.monotonic()
-            self._tries.append(Try(action.provider, "", now, now, action.failure))
+            self._tries.append(_try_of(action, time.monotonic()))
         if isinstance(action, Spoken):
+            if self._first_audio_s is None and action.provider != CACHE:
+                self._first_audio_s = action.first_audio_s
             self._provider = action.provider or self._provider
             self._audio_s += action.audio_s
             self._characters += action.chars

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.audio.chunks import SAMPLE_BYTES, chunks
@@ -56,7 +56,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.tts import TtsConfig
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.tts import (
@@ -96,15 +96,17 @@ SEAM_S: Final = 0.005
 AHEAD_S: Final = 1.0
 """A silent provider is left at the latest this long before the listener runs out of audio."""
 
-HOLE_S_MAX: Final = 8.0
-"""A silent provider is left after this time, however much audio the listener still has."""
-
 BACKOFF_S: Final = 0.25
 BACKOFF_S_MAX: Final = 2.0
 """Pauses between rounds, see `RetryPolicy`."""
 
 HEDGE_S_MIN: Final = 0.3
 """Where the time before a hedge is taken from recent answers, it is never shorter."""
+
+LEFT_OUT_MAX: Final = 16
+NAME_CHARS_MAX: Final = 32
+"""Options left out that are named in the log of one session, and how much of each name: clients
+choose them."""
 
 _NEVER: Final = float("inf")
 
@@ -120,6 +122,13 @@ class Report:
     utterances: int = 0
     failure: Failure | None = None
     left: bool = False
+    left_out: dict[str, None] = field(default_factory=dict)
+    """Options that a provider was not sent: "provider:name"."""
+
+    def note_left_out(self, attempt: Attempt) -> None:
+        for name in attempt.left_out:
+            if len(self.left_out) < LEFT_OUT_MAX:
+                self.left_out[f"{attempt.provider}:{presentable(name)[:NAME_CHARS_MAX]}"] = None
 
 
 class TtsSession:
@@ -209,8 +218,6 @@ class TtsSession:
                 )
             case ClientLeft():
                 self.report.left = True
-                if self._utterance is not None:
-                    self._note()  # what was asked and delivered of it is billed all the same
                 self._end()
                 self._out.append(Close(1000))
         if self._later:
@@ -447,6 +454,7 @@ class TtsSession:
         if self._config.cache.enabled:
             synthesis.recording = bytearray()
         self._breaker.began(attempt, now)
+        self.report.note_left_out(attempt)
         self._out.append(Begin(synthesis.number, attempt.provider, self._request(attempt)))
         self._give(synthesis, segment, now)
         return synthesis
@@ -475,8 +483,8 @@ class TtsSession:
             if synthesis is None or synthesis.number != number:
                 return  # a late event of a synthesis that was cancelled
         match heard:
-            case Audio(pcm):
-                self._audio(synthesis, pcm, now)
+            case Audio():
+                self._audio(synthesis, heard, now)
             case Words() | Chars():
                 synthesis.timings(heard)
                 self._align(synthesis, now)
@@ -495,15 +503,18 @@ class TtsSession:
             case _:
                 pass
 
-    def _audio(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
-        if not pcm:
+    def _audio(self, synthesis: Synthesis, audio: Audio, now: float) -> None:
+        if not audio.pcm:
             return
-        if synthesis.heard_at == synthesis.began:
-            self._breaker.record_ttft(synthesis.attempt, now - synthesis.began)
+        if synthesis.first_audio_s is None:
+            synthesis.first_audio_s = now - synthesis.began
+            self._breaker.record_ttft(synthesis.attempt, synthesis.first_audio_s)
         synthesis.heard_at = now
         if self._hedge is not None:
             self._win(synthesis)
-        self._send_of(synthesis, synthesis.samples(pcm), now)
+        pcm = synthesis.samples(audio.pcm)
+        unchanged = pcm is audio.pcm
+        self._send_of(synthesis, pcm, now, audio.encoded if unchanged else None)
 
     def _win(self, winner: Synthesis) -> None:
         """The first of two to speak goes on alone. The other has not failed: it may be asked again
@@ -519,10 +530,12 @@ class TtsSession:
             loser = self._current
             failover.later(loser.attempt)
         self._breaker.cancelled(loser.attempt)
-        self._out.append(CancelSynthesis(loser.number))
+        self._out += [self._tried(loser, lost=True), CancelSynthesis(loser.number)]
         self._current, self._hedge = winner, None
 
-    def _send_of(self, synthesis: Synthesis, pcm: bytes, now: float) -> None:
+    def _send_of(
+        self, synthesis: Synthesis, pcm: bytes, now: float, encoded: str | None = None
+    ) -> None:
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
@@ -536,18 +549,25 @@ class TtsSession:
         utterance.envelope.feed(pcm)
         synthesis.sent += len(pcm) // SAMPLE_BYTES
         synthesis.record(pcm)
-        self._send(pcm, now)
+        self._send(pcm, now, encoded)
         self._align(synthesis, now)
 
-    def _send(self, pcm: bytes, now: float) -> None:
+    def _send(self, pcm: bytes, now: float, encoded: str | None = None) -> None:
+        """Whole samples; `encoded` is their base64, where it is known."""
         utterance = self._utterance
         assert utterance is not None
         assert self._created is not None
         rate = self._created.sample_rate
-        for chunk in chunks(pcm, int(rate * CHUNK_S) * SAMPLE_BYTES):
-            samples = len(chunk) // SAMPLE_BYTES
-            utterance.clock += samples
-            self._tell(self._encoder.audio(chunk), now, samples / rate)
+        bytes_max = int(rate * CHUNK_S) * SAMPLE_BYTES
+        samples = len(pcm) // SAMPLE_BYTES
+        length_s = samples / rate
+        if encoded is not None and len(pcm) <= bytes_max:
+            self._tell(self._encoder.encoded_audio(encoded), now, length_s)
+        else:
+            for chunk in chunks(pcm, bytes_max):
+                self._tell(self._encoder.audio(chunk), now, len(chunk) // SAMPLE_BYTES / rate)
+        utterance.clock += samples
+        utterance.plays_until = max(utterance.plays_until, now) + length_s
         utterance.last_sample = int.from_bytes(pcm[-SAMPLE_BYTES:], "little", signed=True)
 
     def _align(self, synthesis: Synthesis, now: float, *, everything: bool = False) -> None:
@@ -588,7 +608,7 @@ class TtsSession:
         segment = utterance.segments[0]
         self._keep(synthesis, segment)
         segment.served_by(synthesis.attempt, now)
-        self._out.append(Tried(synthesis.attempt.provider, None))
+        self._out.append(self._tried(synthesis))
         utterance.last = synthesis.attempt
         # a provider that ends before it was asked to has still spoken what it was given
         segment.next = synthesis.first + len(synthesis.progress.texts)
@@ -603,7 +623,28 @@ class TtsSession:
         idle connections is not ill."""
         assert self._utterance is not None
         synthesis.retried = replace(failure, provider=synthesis.attempt.provider)
-        self._out.append(Tried(synthesis.attempt.provider, synthesis.retried))
+        self._out.append(self._tried(synthesis, synthesis.retried))
+
+    @staticmethod
+    def _tried(
+        synthesis: Synthesis,
+        failure: Failure | None = None,
+        *,
+        switched: bool = False,
+        lost: bool = False,
+        left: bool = False,
+    ) -> Tried:
+        return Tried(
+            synthesis.attempt.provider,
+            synthesis.attempt.model,
+            failure,
+            switched,
+            synthesis.began,
+            synthesis.first_audio_s,
+            synthesis.hedge,
+            lost,
+            left,
+        )
 
     def _tell_breaker(self, synthesis: Synthesis, failure: Failure, now: float) -> None:
         for one in (synthesis.retried, failure):
@@ -617,8 +658,7 @@ class TtsSession:
         utterance = self._utterance
         assert utterance is not None
         segment = utterance.segments[0]
-        provider = synthesis.attempt.provider
-        failure = segment.failure = replace(failure, provider=provider)
+        failure = segment.failure = replace(failure, provider=synthesis.attempt.provider)
         self._tell_breaker(synthesis, failure, now)
         self._current = None
         segment.next = synthesis.first
@@ -626,20 +666,20 @@ class TtsSession:
             self._break_seam(synthesis, segment, now)
         if segment.closed and not segment.unsaid:
             # all of it was spoken, only the provider's word that it is done is missing
-            self._out.append(Tried(provider, failure))
+            self._out.append(self._tried(synthesis, failure))
             self._advance(now)
             return
         outcome = segment.failover.failed(synthesis.attempt, failure, now)
         if self._hedge is not None:
-            self._out.append(Tried(provider, failure, switched=True))
+            self._out.append(self._tried(synthesis, failure, switched=True))
             self._current, self._hedge = self._hedge, None
             self._hedge_at = self._next_hedge(self._current.attempt, now)
             return
         if isinstance(outcome, Exhausted) and segment.unsaid:
-            self._out.append(Tried(provider, failure))
+            self._out.append(self._tried(synthesis, failure))
             self._refuse(outcome.failure)
             return
-        self._out.append(Tried(provider, failure, switched=True))
+        self._out.append(self._tried(synthesis, failure, switched=True))
         if isinstance(outcome, Exhausted):
             segment.replan(now)  # nothing is missing yet, so the client need not know
         elif outcome.at > now:
@@ -669,7 +709,7 @@ class TtsSession:
         hedge, self._hedge = self._hedge, None
         failure = replace(failure, provider=hedge.attempt.provider)
         self._tell_breaker(hedge, failure, now)
-        self._out.append(Tried(hedge.attempt.provider, failure))
+        self._out.append(self._tried(hedge, failure))
         self._utterance.segments[0].failover.failed(hedge.attempt, failure, now)
         self._hedge_at = now  # another may take its place, within the budget
 
@@ -718,13 +758,11 @@ class TtsSession:
             return max(synthesis.waits_since, self._unblocked_at) + wait_s
         if not synthesis.finished and synthesis.progress.nothing_pending(synthesis.sent_s):
             return _NEVER  # the writer is slow, not the speaker
-        assert self._created is not None
         wait_s = config.last_audio_timeout_s if alone else config.hole_timeout_s
         since = max(synthesis.heard_at, synthesis.waits_since, self._unblocked_at)
-        if utterance.first_audio_at is not None:
-            plays_until = utterance.first_audio_at + utterance.clock / self._created.sample_rate
-            wait_s = max(wait_s, min(plays_until - AHEAD_S - since, HOLE_S_MAX))
-        return since + wait_s
+        # who has delivered far ahead of the listener has time to think
+        ahead_s = utterance.plays_until - AHEAD_S - since
+        return since + max(wait_s, min(ahead_s, config.last_audio_timeout_s))
 
     def _next_hedge(self, attempt: Attempt, now: float) -> float:
         """When a second provider may be asked beside `attempt`, which starts now."""
@@ -765,6 +803,7 @@ class TtsSession:
         )
         assert other is not None
         self._hedge = self._begin(segment, other, current.first, now)
+        self._hedge.hedge = True
 
     def _expires_at(self) -> float:
         """When the current context has to be finished before its provider drops it."""
@@ -826,15 +865,26 @@ class TtsSession:
         """Tell the client what went wrong. It drops its socket then, and so do we."""
         self.report.failure = failure
         self._out.append(SendToClient(self._encoder.error(failure)))
-        if self._utterance is not None:
-            self._note()
         self._end()
         self._out.append(Close(1008 if failure.status < 429 else 1011, failure.kind.value))
 
+    def settle(self) -> list[Tried | Spoken]:
+        """The client's connection has gone without a word to the session: what is to be counted of
+        what was under way."""
+        if not self._over:
+            self._end()
+        out, self._out = self._out, []
+        return [action for action in out if isinstance(action, Tried | Spoken)]
+
     def _end(self) -> None:
+        """Nothing more is done. An utterance that is cut short counts as far as it came: its
+        providers bill it."""
         self._over = True
-        for synthesis in (self._current, self._hedge):
-            if synthesis is not None:
-                self._breaker.cancelled(synthesis.attempt)
-                self._out.append(CancelSynthesis(synthesis.number))
-        self._current = self._hedge = None
+        under_way = [one for one in (self._current, self._hedge) if one is not None]
+        self._out += [self._tried(synthesis, left=True) for synthesis in under_way]
+        if self._utterance is not None:
+            self._note()
+        for synthesis in under_way:
+            self._breaker.cancelled(synthesis.attempt)
+            self._out.append(CancelSynthesis(synthesis.number))
+        self._current = self._hedge = self._utterance = None

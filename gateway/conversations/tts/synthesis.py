@@ -34,7 +34,8 @@ class Synthesis:
     `first` is the index in its segment of the first sentence it was given, `base` the utterance's
     clock (samples) at its first sample, `sent` its own samples so far. `retried` is how a kept
     connection ended that was found dead. Times are the session's: `heard_at` of the last audio,
-    `waits_since` since when audio is due.
+    `waits_since` since when audio is due. `first_audio_s`: from `began` to the first audio, None
+    before. `hedge`: it was begun beside another.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Synthesis:
         self.waits_since = now
         self.heard_at = now
         self.finished = False
+        self.first_audio_s: float | None = None
+        self.hedge = False
         self.retried: Failure | None = None
         self.base = 0
         self.sent = 0

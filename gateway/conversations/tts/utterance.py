@@ -70,7 +70,8 @@ class Segment:
 
 @dataclass(slots=True)
 class Utterance:
-    """`clock` is in samples sent. `envelope` is of the current synthesis, `loudness_db` of a voice
+    """`clock` is in samples sent, `plays_until` when a listener who plays at once has heard them
+    all. `envelope` is of the current synthesis, `loudness_db` of a voice
     that broke off (who goes on shall be as loud), `last` who spoke last, to the end."""
 
     began: float
@@ -78,6 +79,7 @@ class Utterance:
     flushed: bool = False
     chars: int = 0
     clock: int = 0
+    plays_until: float = 0.0
     first_audio_at: float | None = None
     provider: str | None = None
     loudness_db: float | None = None

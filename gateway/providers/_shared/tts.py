@@ -7,7 +7,14 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.providers._shared.audio_format import wav_header
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
+from gateway.upstreams.tts import Audio
+
+LINE_PING_S: Final = 20.0
+"""Pings on a quiet socket: routers forget connections after a minute at the earliest, and a dead
+one is found before a caller needs it. Without an answer within half of this the socket is closed.
+"""
 
 MOMENT_MAX: Final = 1e12
 """A later moment, in seconds or milliseconds, is nonsense; a sum of two such may be infinite."""
@@ -41,14 +48,31 @@ def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
 
 
 def samples(encoded: Any, strip: bool = True) -> bytes | None:
-    """Base64 of audio; None if it is none. With `strip`, a WAV header on it is taken off."""
+    """Base64 of audio; None if it is none. With `strip`, a WAV header on it is taken off; None too
+    if that says that the samples are not mono of 16 bits."""
     if not isinstance(encoded, str):
         return None
     try:
         pcm = binascii.a2b_base64(encoded)
     except ValueError:  # no base64 (binascii.Error), or not even ASCII
         return None
-    return pcm[44:] if strip and pcm.startswith(b"RIFF") else pcm
+    if not strip or not pcm.startswith(b"RIFF"):
+        return pcm
+    header = wav_header(pcm)
+    if isinstance(header, Failure):
+        return None
+    return pcm[44 if header is None else header.begins :]
+
+
+def encoded_audio(encoded: Any) -> Audio | None:
+    """Audio in base64, see `samples`; with its text if that stands for these bytes alone."""
+    pcm = samples(encoded)
+    if pcm is None:
+        return None
+    padding = 2 if encoded.endswith("==") else encoded.endswith("=")
+    # base64 is decoded leniently: what has other characters in it has another length
+    exact = len(encoded) % 4 == 0 and len(encoded) // 4 * 3 - padding == len(pcm)
+    return Audio(pcm, encoded if exact else None)
 
 
 def context_of(message: dict[str, Any]) -> str | None:

@@ -11,19 +11,20 @@ from typing import Any, Final
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     by_status,
     context_of,
+    encoded_audio,
     moment,
     read_object,
-    samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Failed,
@@ -50,6 +51,7 @@ TRAITS: Final = Capabilities(
     lines_max=100,  # ten times the concurrency of the larger plans
     idle_s=280,  # closed by them after 5 minutes
     expires_s=0.7,  # a context is dropped 1 s after its last audio
+    options=VOICES["cartesia"],
 )
 
 _GENERATION: Final = ("volume", "emotion")
@@ -72,6 +74,7 @@ class CartesiaVoice:
         self._dial = Dial(
             websocket_url(join_url(account.base_url, "tts/websocket")),
             {"X-API-Key": account.api_key, "Cartesia-Version": VERSION, **account.headers},
+            ping_interval_s=LINE_PING_S,
         )
 
     def dial(self, request: SpeechRequest) -> Dial:
@@ -138,10 +141,10 @@ class CartesiaDialogue:
         context = context_of(message)
         match message:
             case {"type": "chunk", "data": data}:
-                pcm = samples(data)
-                if pcm is None:
+                audio = encoded_audio(data)
+                if audio is None:
                     return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-                return ((context, Audio(pcm)),)
+                return ((context, audio),)
             case {"type": "timestamps", "word_timestamps": dict(timed)}:
                 return ((context, Words(_words(timed))),)
             case {"type": "done"}:

@@ -11,7 +11,14 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.providers._shared.tts import base_language, by_close, query_value, read_object
+from gateway.providers._shared.tts import (
+    LINE_PING_S,
+    base_language,
+    by_close,
+    query_value,
+    read_object,
+)
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -37,11 +44,13 @@ DEFAULT_VOICES: Final = {
 }
 
 TRAITS: Final = Capabilities(
+    waits_for_finish=True,
     rates=(8000, 16000, 24000, 32000, 48000),
     text_chars_max=1000,
     cancel=CancelMode.ACKNOWLEDGED,
     idle_s=60,  # theirs is not documented, and an open socket may count towards concurrency
     life_s=3300,  # closed by them after 60 minutes
+    options=VOICES["deepgram"],
 )
 
 _SPEAK_FLUSH: Final = orjson.dumps({"type": "Flush"}).decode()
@@ -65,7 +74,7 @@ class DeepgramVoice:
             **request.options,
         }
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
-        return Dial(f"{self._url}?{encoded}", self._headers)
+        return Dial(f"{self._url}?{encoded}", self._headers, ping_interval_s=LINE_PING_S)
 
     def dialogue(self) -> DeepgramDialogue:
         return DeepgramDialogue()
@@ -78,7 +87,11 @@ def upstream_model(model: str, voice: str | None, language: str | None) -> str:
     if model.count("-") >= 2 and voice is None:
         return model  # a full name already: aura-2-thalia-en, aura-asteria-en
     spoken = base_language(language) or "en"
-    return f"{model}-{voice or DEFAULT_VOICES.get(spoken, 'andromeda')}-{spoken}"
+    if model == "aura":  # the first family: English, with voices of its own
+        return f"{model}-{voice or 'asteria'}-en"
+    if voice is None and spoken not in DEFAULT_VOICES:
+        spoken = "en"  # it has no voice that speaks this language
+    return f"{model}-{voice or DEFAULT_VOICES[spoken]}-{spoken}"
 
 
 class DeepgramDialogue:

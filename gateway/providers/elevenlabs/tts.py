@@ -12,20 +12,21 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     by_status,
     context_of,
+    encoded_audio,
     moment,
     query_value,
     read_object,
-    samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Chars,
@@ -50,6 +51,7 @@ TRAITS: Final = Capabilities(
     contexts=4,  # five are allowed, but one too many kills them all
     lines_max=100,
     idle_s=INACTIVITY_S - 20,
+    options=VOICES["elevenlabs"],
 )
 
 _QUERY: Final = (
@@ -104,7 +106,11 @@ class ElevenLabsVoice:
         query |= {name: options[name] for name in _QUERY if name in options}
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
         voice = quote(request.voice or DEFAULT_VOICE, safe="")
-        return Dial(f"{self._base}/{voice}/multi-stream-input?{encoded}", self._headers)
+        return Dial(
+            f"{self._base}/{voice}/multi-stream-input?{encoded}",
+            self._headers,
+            ping_interval_s=LINE_PING_S,
+        )
 
     def dialogue(self) -> ElevenLabsDialogue:
         return ElevenLabsDialogue()
@@ -159,10 +165,10 @@ class ElevenLabsDialogue:
         if chars:
             heard.append((context, Chars(chars)))  # before its audio: its times begin there
         if message.get("audio"):
-            pcm = samples(message["audio"])
-            if pcm is None:
+            audio = encoded_audio(message["audio"])
+            if audio is None:
                 return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-            heard.append((context, Audio(pcm)))
+            heard.append((context, audio))
         if message.get("isFinal") or message.get("is_final"):
             self._open.discard(context or "")
             self._original.discard(context or "")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgpack
 
 from gateway.providers._shared.tts import by_close
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
@@ -35,6 +36,7 @@ TRAITS: Final = Capabilities(
     cancel=CancelMode.CLOSE,
     idle_s=120,
     reusable=False,  # by their description it is closed after `finish`
+    options=VOICES["fishaudio"],
 )
 
 _OPTIONS: Final = (

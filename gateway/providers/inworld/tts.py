@@ -11,18 +11,19 @@ from typing import Any, Final
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     context_of,
+    encoded_audio,
     moment,
     read_object,
-    samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Chars,
@@ -45,12 +46,14 @@ TRAITS: Final = Capabilities(
     contexts=4,  # five, of which one may still be closing
     lines_max=20,
     idle_s=240,
+    options=VOICES["inworld"],
 )
 
 _OPTIONS: Final = {
     "temperature": "temperature",
     "delivery_mode": "deliveryMode",
     "timestamp_type": "timestampType",
+    "text_normalization": "applyTextNormalization",  # Node's older name
     "apply_text_normalization": "applyTextNormalization",
     "timestamp_transport_strategy": "timestampTransportStrategy",
     "max_buffer_delay_ms": "maxBufferDelayMs",
@@ -78,6 +81,7 @@ class InworldVoice:
         self._dial = Dial(
             websocket_url(join_url(account.base_url, "tts/v1/voice:streamBidirectional")),
             {"Authorization": f"Basic {account.api_key}", **account.headers},
+            ping_interval_s=LINE_PING_S,
         )
 
     def dial(self, request: SpeechRequest) -> Dial:
@@ -153,10 +157,10 @@ class InworldDialogue:
         if timed is not None:
             heard.append((context, timed))
         if chunk.get("audioContent"):
-            pcm = samples(chunk["audioContent"])
-            if pcm is None:
+            audio = encoded_audio(chunk["audioContent"])
+            if audio is None:
                 return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-            heard.append((context, Audio(pcm)))
+            heard.append((context, audio))
         return heard
 
     def _timings(self, context: Any, info: Any) -> Words | Chars | None:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.providers._shared.voice_options import VOICES
 from gateway.providers.local.settings import LocalSettings
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import Capabilities
 from gateway.weights import fetch
 
-TRAITS: Final = Capabilities(rates=(24000,), text_chars_max=1000, marks=True)
+TRAITS: Final = Capabilities(
+    rates=(24000,), text_chars_max=1000, marks=True, options=VOICES["local"]
+)
 
 
 class LocalVoice:

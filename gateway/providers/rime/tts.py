@@ -13,20 +13,21 @@ from urllib.parse import urlencode
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
     by_status,
     context_of,
+    encoded_audio,
     moment,
     query_value,
     read_object,
-    samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Failed,
@@ -44,6 +45,7 @@ TRAITS: Final = Capabilities(
     cancel=CancelMode.AT_ONCE,
     times=Times.RESTARTING,
     idle_s=240,
+    options=VOICES["rime"],
 )
 
 LANGUAGES: Final = {
@@ -91,7 +93,7 @@ class RimeVoice:
             query["lang"] = LANGUAGES.get(language, request.language)
         query |= {_OPTIONS.get(name, name): value for name, value in request.options.items()}
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
-        return Dial(f"{self._url}?{encoded}", self._headers)
+        return Dial(f"{self._url}?{encoded}", self._headers, ping_interval_s=LINE_PING_S)
 
     def dialogue(self) -> RimeDialogue:
         return RimeDialogue()
@@ -129,10 +131,10 @@ class RimeDialogue:
         context = context_of(message)
         match message:
             case {"type": "chunk", "data": data}:
-                pcm = samples(data)
-                if pcm is None:
+                audio = encoded_audio(data)
+                if audio is None:
                     return ((context, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-                return ((context, Audio(pcm)),)
+                return ((context, audio),)
             case {"type": "timestamps", "word_timestamps": dict(timed)}:
                 return ((context, Words(_words(timed))),)
             case {"type": "done"} if self._flushed:  # one may come for every synthesis before

@@ -12,18 +12,19 @@ from urllib.parse import urlencode
 import orjson
 
 from gateway.providers._shared.tts import (
+    LINE_PING_S,
     base_language,
     by_close,
+    encoded_audio,
     moment,
     query_value,
     read_object,
-    samples,
 )
+from gateway.providers._shared.voice_options import VOICES
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
-    Audio,
     CancelMode,
     Capabilities,
     Chars,
@@ -37,11 +38,13 @@ from gateway.upstreams.tts import (
 DEFAULT_VOICE: Final = "ara"
 
 TRAITS: Final = Capabilities(
+    waits_for_finish=True,
     rates=(8000, 16000, 22050, 24000, 44100, 48000),
     text_chars_max=15_000,
     cancel=CancelMode.CLOSE,  # `text.clear` is known from one client alone
     idle_s=240,
     life_s=1700,  # ended by them after about 2100 s
+    options=VOICES["xai"],
 )
 
 LANGUAGES: Final = {
@@ -75,7 +78,7 @@ class XaiVoice:
             **{name: request.options[name] for name in _OPTIONS if name in request.options},
         }
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
-        return Dial(f"{self._url}?{encoded}", self._headers)
+        return Dial(f"{self._url}?{encoded}", self._headers, ping_interval_s=LINE_PING_S)
 
     def dialogue(self) -> XaiDialogue:
         return XaiDialogue()
@@ -145,8 +148,8 @@ def _delta(message: dict[str, Any]) -> Sequence[tuple[str | None, SynthesisEvent
         if chars:
             heard.append((None, Chars(chars)))
     if message.get("delta"):
-        pcm = samples(message["delta"])
-        if pcm is None:
+        audio = encoded_audio(message["delta"])
+        if audio is None:
             return ((None, Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio"))),)
-        heard.append((None, Audio(pcm)))
+        heard.append((None, audio))
     return heard

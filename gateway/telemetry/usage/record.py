@@ -18,8 +18,9 @@ class Record:
 
     `deployment` is the provider's own name of the model. `attempts` counts every try, `hedges`
     those made beside another. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of
-    `completion_tokens`. `estimated` says that some tokens were not told by the provider. What a
-    route does not have is 0 or empty.
+    `completion_tokens`. `first_token_s` is the time to the first content; of /tts, to the first
+    audio of the first utterance that no cache spoke. `estimated` says that some tokens
+    were not told by the provider. What a route does not have is 0 or empty.
     """
 
     at: float

@@ -25,7 +25,13 @@ class Catalogue:
     def plan(self, model: str, pinned_provider: str | None = None) -> Any:
         from gateway.upstreams.errors import Kind
 
+        prefix, slash, rest = model.partition("/")
+        if slash and prefix in TYPES and model not in PLANS:
+            return (Attempt(prefix, rest),)
         return PLANS.get(model) or Failure(Kind.NOT_FOUND, f"no {model}")
+
+    def model_label(self, name: str) -> str:
+        return name if name in PLANS else "other"
 
 
 TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera"}
@@ -70,4 +76,32 @@ def test_a_voice_may_stand_behind_the_model():
     plan = PLANNER.plan(Style("acme/one:ann"), ())
     assert isinstance(plan, tuple)
     assert plan[0].voice == "ann"
-    assert isinstance(PLANNER.plan(Style("acme/one:ann", "bob"), ()), Failure)
+
+
+def test_a_voice_behind_the_model_is_newer_than_one_that_is_said_beside_it():
+    plan = PLANNER.plan(Style("acme/one:ann", "bob"), ())
+    assert isinstance(plan, tuple)
+    assert (plan[0].model, plan[0].voice) == ("one", "ann")
+
+
+def test_a_model_that_is_known_by_its_providers_name_alone_loses_its_voice_too():
+    plan = PLANNER.plan(Style("zeus/aura-2:thalia"), (Style("hera/x:eva"),))
+    assert isinstance(plan, tuple)
+    assert [(a.provider, a.model, a.voice) for a in plan] == [
+        ("zeus", "aura-2", "thalia"),
+        ("hera", "x", "eva"),
+    ]
+
+
+def test_a_name_that_is_configured_with_a_colon_is_a_name():
+    PLANS["acme/tagged:3b"] = (Attempt("acme", "tagged:3b"),)
+    plan = PLANNER.plan(Style("acme/tagged:3b", "ann"), ())
+    assert plan == (Attempt("acme", "tagged:3b", {}, "ann"),)
+
+
+def test_a_voice_of_the_vendor_in_the_models_name_means_nothing_to_another():
+    PLANS["hermes/one"] = (Attempt("acme", "one"), Attempt("acme-eu", "one", {"voice": "ann"}))
+    planner = TtsPlanner(Catalogue(), TYPES, {}, ["hermes"])  # type: ignore[arg-type]
+    plan = planner.plan(Style("hermes/one", "9626c31c", None, {"emotion": "sad"}), ())
+    assert isinstance(plan, tuple)
+    assert [(a.voice, a.options) for a in plan] == [(None, {}), ("ann", {})]

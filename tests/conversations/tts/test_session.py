@@ -28,7 +28,7 @@ from gateway.conversations.tts.actions import (
     Tried,
     Unblocked,
 )
-from gateway.conversations.tts.protocol import Style
+from gateway.conversations.tts.protocol import Encoder, Style
 from gateway.conversations.tts.session import TtsSession
 from gateway.routing.breaker import Breaker
 from gateway.settings.tts import TtsConfig
@@ -257,6 +257,24 @@ def test_audio_is_cut_into_even_messages_of_at_most_100_ms():
     sent = [base64.b64decode(m["audio"]) for m in told(call.hear(1, Audio(tone(0.25))))]
     assert b"".join(sent) == tone(0.25)
     assert [len(one) for one in sent] == [4000, 4000, 4000]
+
+
+def test_what_is_passed_on_unchanged_is_not_encoded_again_and_what_is_changed_is():
+    pcm = tone(0.05)
+    text = base64.b64encode(pcm).decode()
+    call = Conversation()
+    call.text("One. ")
+    (same,) = call.hear(1, Audio(pcm, text))
+    assert isinstance(same, SendToClient)
+    assert same.text == Encoder("s1").audio(pcm)
+    assert same.audio_s == pytest.approx(0.05)
+    assert audio_of(call.hear(1, Audio(pcm[:-1], "odd"))) == pcm[:-2]
+    assert audio_of(call.hear(1, Audio(pcm[-1:] + pcm, "even now"))) == pcm[-2:] + pcm
+    long = tone(0.5)
+    assert audio_of(call.hear(1, Audio(long, "too long for one message"))) == long
+    slow = Conversation("low/one")
+    slow.text("One. ")
+    assert "another rate" not in str(slow.hear(1, Audio(tone(1.0, 8000), "another rate")))
 
 
 def test_samples_torn_by_the_provider_are_made_whole():
@@ -578,6 +596,34 @@ def test_a_hole_while_the_listener_has_audio_left_is_waited_for_longer():
     assert call.now == pytest.approx(5.0)
 
 
+def test_a_provider_far_ahead_of_the_listener_is_not_left_before_he_has_nearly_heard_it():
+    call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(20.0)))
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(19.0)
+
+
+def test_however_far_ahead_it_is_its_silence_has_a_bound():
+    call = Conversation(fallback=["zeus/two"], last_audio_timeout_s=25.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(90.0)))
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(25.0)
+
+
+def test_what_is_still_to_be_played_counts_from_after_a_gap_and_not_from_the_first_audio():
+    call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
+    call.text("One two three. ")
+    call.flush()
+    call.hear(1, Audio(tone(0.5)))
+    call.hear(1, Audio(tone(6.0)), after_s=1.5)
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(1.5 + 6.0 - 1.0)
+
+
 def test_speakable_text_without_audio_is_a_failure_of_the_provider():
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
@@ -835,7 +881,7 @@ def test_a_connection_whose_provider_was_silent_serves_nobody_else():
 def test_a_dead_connection_that_was_replaced_counts_as_a_try():
     call = Conversation()
     call.text("One. ")
-    assert call.hear(1, Retried(BROKEN)) == [Tried("acme", replace(BROKEN, provider="acme"))]
+    assert call.hear(1, Retried(BROKEN)) == [Tried("acme", "one", replace(BROKEN, provider="acme"))]
     call.flush()
     call.hear(1, Audio(tone(0.2)), Finished())
     assert [one.failure for one in call.log if isinstance(one, Tried)][-1] is None
@@ -871,14 +917,43 @@ def test_a_client_that_read_slowly_is_not_taken_for_a_silent_provider():
 # Ends
 
 
-def test_a_client_that_leaves_has_its_speech_cancelled():
+def test_an_utterance_that_is_interrupted_counts_as_far_as_it_came():
     call = Conversation()
-    call.text("One. ")
+    call.text("One two three. ")
+    call.hear(1, Audio(tone(0.5)), after_s=0.25)
     actions = call.handle(ClientLeft())
-    assert [one for one in actions if not isinstance(one, Spoken)] == [
+    assert actions == [
+        Tried("acme", "one", began=0.0, first_audio_s=0.25, left=True),
+        Spoken("acme", 0.25, 0.5, len("One two three. ")),
         CancelSynthesis(1),
         Close(1000),
     ]
+
+
+def test_what_is_under_way_when_a_connection_goes_without_a_word_is_counted_once():
+    call = Conversation()
+    call.text("One. ")
+    call.hear(1, Audio(tone(0.5)))
+    assert [type(action) for action in call.session.settle()] == [Tried, Spoken]
+    assert call.session.settle() == []
+
+
+def test_the_hedge_that_lost_is_a_try_too():
+    call = Conversation(fallback=["zeus/two"], hedge={"enabled": True, "after_s": 0.5})
+    call.text("One. ")
+    call.wait_until(Begin)
+    actions = call.hear(2, Audio(tone(0.2)), after_s=0.25)
+    lost = [one for one in actions if isinstance(one, Tried)]
+    assert lost == [Tried("acme", "one", lost=True)]
+    call.flush()
+    (won,) = [one for one in call.hear(2, Finished()) if isinstance(one, Tried)]
+    assert won == Tried("zeus", "two", began=0.5, first_audio_s=0.25, hedge=True)
+
+
+def test_a_client_that_leaves_has_its_speech_cancelled():
+    call = Conversation()
+    call.text("One. ")
+    assert upstream(call.handle(ClientLeft())) == [CancelSynthesis(1)]
     assert call.hear(1, Audio(tone(0.1))) == []
 
 

@@ -6,16 +6,20 @@ import base64
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.providers._shared.tts import (
     base_language,
     by_close,
     by_status,
+    encoded_audio,
     query_value,
     read_object,
     samples,
 )
 from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.tts import Audio
 
 
 def test_a_failure_has_the_kind_of_its_status_and_always_some_text() -> None:
@@ -64,3 +68,24 @@ def test_a_base_language_has_no_region_however_it_is_written() -> None:
         "de",
         None,
     ]
+
+
+@given(st.binary(max_size=200))
+def test_audio_keeps_the_base64_that_it_came_in(pcm: bytes) -> None:
+    encoded = base64.b64encode(pcm).decode()
+    heard = encoded_audio(encoded)
+    assert heard == Audio(pcm)
+    assert heard.encoded == encoded
+
+
+@given(st.text('AB+/=-_ "\n\u00e9', max_size=24))
+def test_a_text_that_is_no_plain_base64_is_never_passed_on(text: str) -> None:
+    heard = encoded_audio(text)
+    if heard is not None and heard.encoded is not None:
+        assert base64.b64decode(heard.encoded, validate=True) == heard.pcm
+
+
+def test_audio_whose_header_is_taken_off_is_encoded_anew() -> None:
+    heard = encoded_audio(base64.b64encode(b"RIFF" + bytes(40) + b"\1\2").decode())
+    assert heard == Audio(b"\1\2")
+    assert heard.encoded is None
