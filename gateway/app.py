@@ -28,6 +28,7 @@ from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
 from gateway.routing.catalogue import Catalogue
+from gateway.routing.stand_in import StandIns
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import Receive, Scope, Send, refuse
@@ -80,7 +81,12 @@ class Gateway:
         self.connector = Connector()
         self.quota = Quota(config.quota)
         catalogues = {
-            modality: Catalogue(config.models, accounts, modality)
+            modality: Catalogue(
+                config.models,
+                accounts,
+                modality,
+                stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+            )
             for modality in get_args(Modality)
         }
         # one for all: a key that /chat saw refused is known to /stt
@@ -114,6 +120,11 @@ class Gateway:
         self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
         self.eot = EotRoute(self.eot_engine, metrics, idle_s)
         self.eot_multi = EotMultiRoute(config.eot, metrics, message_bytes)
+
+    def stand_ins(self) -> list[str]:
+        """The local models that serve the names of vendors with no provider."""
+        catalogues = (self.stt.catalogue, self.chat.catalogue, self.tts.catalogue)
+        return [one.stand_in.stand_in or "" for one in catalogues if one.stand_in is not None]
 
     def readiness(self) -> dict[str, Any]:
         """What /readyz says: whether new callers are welcome, and what they would find."""

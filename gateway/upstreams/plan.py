@@ -28,7 +28,8 @@ class Attempt:
     `model` is the provider's own name of the model. `options` are merged over what the client
     asked (a deployment's fixed parameters, a fallback's `extra`). `voice` and `language` are
     speech's. `context_tokens` is the model's window where it is known; `abilities` what it can do
-    (see routing/abilities.py), None where nobody has said.
+    (see routing/abilities.py), None where nobody has said. `stand_in` is the name of a model of our
+    own that serves in place of a vendor with no provider, None otherwise.
     """
 
     provider: str
@@ -38,6 +39,7 @@ class Attempt:
     language: str | None = None
     context_tokens: int | None = None
     abilities: frozenset[str] | None = None
+    stand_in: str | None = None
 
     @property
     def deployment(self) -> Deployment:
@@ -62,6 +64,11 @@ def left_after(failure: Failure, failed: Attempt, rest: Plan) -> Plan:
     if failure.kind is Kind.CONTEXT_LENGTH and size is not None:
         return tuple(a for a in rest if a.context_tokens is None or a.context_tokens > size)
     return rest
+
+
+def stand_ins_last(plan: Plan) -> Plan:
+    """`plan` with what the caller named before what only stands in for it."""
+    return tuple(sorted(plan, key=lambda attempt: attempt.stand_in is not None))
 
 
 def only(provider: str, plan: Plan) -> Plan:

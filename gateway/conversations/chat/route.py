@@ -221,11 +221,15 @@ class ChatConversation:
         await self._route.quota.spend(self._standing, tokens, cost)
         last = report.served or (report.tries[-1] if report.tries else None)
         first = report.first_content_at
+        catalogue = self._route.catalogue
+        stand_in = catalogue.stand_in_name(asked, last.provider) if last is not None else None
+        model = stand_in or asked
         return Outcome(
             failure=report.failure,
             left=report.left,
-            model=asked,
-            label=self._route.catalogue.model_label(asked),
+            model=model,
+            asked=asked if stand_in else None,
+            label=catalogue.model_label(model),
             provider=last.provider if last is not None else None,
             deployment=last.model if last is not None else None,
             tries=tuple(report.tries),
@@ -249,7 +253,9 @@ class ChatConversation:
             if used is None:
                 continue
             tokens += used.prompt + used.completion
-            price = self._route.prices.of(one.provider, one.model, self.session.model)
+            asked = self.session.model
+            name = self._route.catalogue.stand_in_name(asked, one.provider) or asked
+            price = self._route.prices.of(one.provider, one.model, name)
             if price is not None:
                 cost += tokens_cost(
                     price, used.prompt, used.completion, used.cached, used.cache_write

@@ -73,6 +73,7 @@ from gateway.upstreams.tts import (
     Clip,
     Failed,
     Finished,
+    KnowsVoices,
     LiveSynthesis,
     ProcessVoice,
     RequestVoice,
@@ -241,7 +242,13 @@ class TtsRoute:
             if offer is not None:
                 self._add(name, offer.adapter(account))
         self._planner = TtsPlanner(
-            catalogue, {name: account.type for name, account in accounts.items()}
+            catalogue,
+            {name: account.type for name, account in accounts.items()},
+            {
+                name: voice.has_voice
+                for name, voice in self._by_process.items()
+                if isinstance(voice, KnowsVoices)
+            },
         )
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
         self._bytes_out = metrics.bytes.labels("tts", "out")
@@ -353,12 +360,14 @@ class TtsConversation:
             self._release()
         self._route.sent(self._bytes_out)
         report = self.session.report
+        stand_in = self._route.catalogue.stand_in_name(self._model or "", self._provider)
         return Outcome(
             failure=report.failure,
             # a client closes its connection when it has heard enough
             left=report.left and report.utterances == 0,
             session_id=self._id,
-            model=self._model,
+            model=stand_in or self._model,
+            asked=self._model if stand_in else None,
             provider=self._provider,
             tries=tuple(self._tries),
             speech=SpeechUsage(self._audio_s, self._characters),

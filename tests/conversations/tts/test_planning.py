@@ -18,6 +18,9 @@ PLANS = {
         Attempt("hera", "three"),
     ),
     "zeus/two": (Attempt("zeus", "two"),),
+    "absent/voice": (Attempt("ours", "own", stand_in="ours/own"),),
+    "absent/alias": (Attempt("ours", "own"),),
+    "ours/own": (Attempt("ours", "own"),),
 }
 
 
@@ -28,8 +31,9 @@ class Catalogue:
         return PLANS.get(model) or Failure(Kind.NOT_FOUND, f"no {model}")
 
 
-TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera"}
-PLANNER = TtsPlanner(Catalogue(), TYPES)  # type: ignore[arg-type]
+TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera", "ours": "ours"}
+VOICES = {"ours": {"eve"}.__contains__}
+PLANNER = TtsPlanner(Catalogue(), TYPES, VOICES)  # type: ignore[arg-type]
 
 
 def test_a_model_is_asked_for_with_the_clients_voice_language_and_options():
@@ -71,3 +75,24 @@ def test_a_voice_may_stand_behind_the_model():
     assert isinstance(plan, tuple)
     assert plan[0].voice == "ann"
     assert isinstance(PLANNER.plan(Style("acme/one:ann", "bob"), ()), Failure)
+
+
+def test_what_stands_in_gets_no_options_of_the_absent_vendor_and_no_voice_that_it_lacks():
+    plan = PLANNER.plan(Style("absent/voice", "9626c31c", "en", {"speed": 1}), ())
+    assert plan == (Attempt("ours", "own", {}, None, "en", stand_in="ours/own"),)
+    plan = PLANNER.plan(Style("absent/voice", "eve"), ())
+    assert isinstance(plan, tuple)
+    assert plan[0].voice == "eve"
+
+
+def test_behind_an_alias_a_foreign_voice_becomes_the_default_and_a_misspelt_own_one_does_not():
+    foreign, own = (PLANNER.plan(Style(m, "nobody"), ()) for m in ("absent/alias", "ours/own"))
+    assert isinstance(foreign, tuple)
+    assert isinstance(own, tuple)
+    assert (foreign[0].voice, own[0].voice) == (None, "nobody")
+
+
+def test_a_fallback_that_is_served_comes_before_what_stands_in():
+    plan = PLANNER.plan(Style("absent/voice"), (Style("zeus/two"),))
+    assert isinstance(plan, tuple)
+    assert [a.provider for a in plan] == ["zeus", "ours"]
