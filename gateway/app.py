@@ -133,7 +133,10 @@ class Gateway:
             "ready": not self.admission.draining,
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
-            "chat": {"models": len(self.chat.catalogue.names())},
+            "chat": {
+                "models": len(self.chat.catalogue.names()),
+                "loading": self.chat.companions.loading,
+            },
             "stt": {"models": len(self.stt.catalogue.names())},
             "tts": {"models": len(self.tts.catalogue.names())},
         }

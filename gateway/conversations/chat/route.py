@@ -13,6 +13,7 @@ import orjson
 from gateway.conversations.chat.protocol import SSE_TYPE, read_request
 from gateway.conversations.chat.session import (
     Action,
+    AwaitModel,
     Begin,
     BreakOff,
     ChatSession,
@@ -21,6 +22,7 @@ from gateway.conversations.chat.session import (
     Finish,
     Granted,
     Leave,
+    Loaded,
     Open,
     Refuse,
     Reply,
@@ -43,7 +45,7 @@ from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
 from gateway.telemetry.prices import Prices, tokens_cost
-from gateway.upstreams.chat import ChatUpstream, HasProcesses, Usage
+from gateway.upstreams.chat import ChatUpstream, HasProcesses, ManagedProcess, Usage
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account, find
 
@@ -198,6 +200,8 @@ class ChatConversation:
                 place.on_grant = partial(link.inbox.post, Granted(attempt))
                 if place.granted:  # while the action before this one was performed
                     place.on_grant()
+            case AwaitModel(attempt, process):
+                self._attempts[attempt] = link.spawn(self._await_model(attempt, process))
             case Start():
                 headers = [*_STREAM_HEADERS, *self._headers]
                 await link.send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -214,6 +218,10 @@ class ChatConversation:
                 # returning without a last body message makes the server close the connection
                 return False
         return True
+
+    async def _await_model(self, attempt: int, process: ManagedProcess) -> None:
+        ready = await self._route.companions.ready(process)
+        self._link.inbox.post(Loaded(attempt, ready))
 
     async def close(self) -> Outcome:
         report, asked = self.session.report, self.session.model
