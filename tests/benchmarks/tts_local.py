@@ -1,6 +1,6 @@
 """How soon the voice on this machine speaks: alone, and after an utterance that was interrupted.
 
-Counted in CPU seconds of its process, which other load on the machine changes little, and in seconds
+Counted in CPU seconds of its process, which other load changes little, and in seconds
 with the silence that the audio begins with. The ratio of the CPU seconds of the first two rows is
 what an interruption costs: 1 where the next sentence begins at once.
 """
