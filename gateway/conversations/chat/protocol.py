@@ -65,9 +65,10 @@ from gateway.upstreams.plan import FallbackModel
 
 SSE_TYPE: Final = b"text/event-stream; charset=utf-8"
 KEEPALIVE: Final = b": keepalive\n\n"
+"""An SSE comment: clients ignore it, but it counts as a sign of life."""
+
 LOADING: Final = b": loading\n\n"
 """The same while a local model is being loaded."""
-"""An SSE comment: clients ignore it, but it counts as a sign of life."""
 
 _FALLBACK_KEYS: Final = ("fallback", "fallbacks", "models")
 """Under which a client lists them: as LiveKit's speech clients do (an object with a list `models`

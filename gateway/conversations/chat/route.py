@@ -289,3 +289,23 @@ class ModelsRoute:
     async def answer(self, request: RequestContext, body: bytes) -> bytes:
         self._warm()
         return self._list
+
+
+class ModelRoute:
+    """GET /models/{id}: one model, also one that the list does not have but that is served."""
+
+    name: Final = "models"
+    anonymous: Final = ()
+    body_bytes_max: Final = 1 << 16
+
+    def __init__(self, chat: ChatRoute) -> None:
+        self._catalogue = chat.catalogue
+
+    async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
+        model = str(request.scope["path"]).removeprefix("/models/")
+        plan = self._catalogue.plan(model)
+        if isinstance(plan, Failure):
+            return plan
+        return orjson.dumps(
+            {"id": model, "object": "model", "created": 0, "owned_by": plan[0].provider}
+        )
