@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
+from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
@@ -257,6 +258,7 @@ def create_app(gateway: Gateway) -> Front:
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
         Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
+        Route("/embeddings", _body(gateway, EmbeddingsRoute(gateway.chat)), methods=["POST"]),
         Route("/models", _body(gateway, ModelsRoute(gateway.chat))),
         Route("/models/{id:path}", _body(gateway, ModelRoute(gateway.chat)), methods=["GET"]),
         Route("/bargein", _body(gateway, gateway.bargein_window), methods=["POST"]),

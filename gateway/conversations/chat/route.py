@@ -81,6 +81,7 @@ class ChatRoute:
         self.prices = prices
         self.metrics = metrics
         self.body_bytes_max = body_bytes_max
+        self.breaker = breaker
         self._shared = Shared(config, breaker, ConcurrencyLimiter(catalogue.limits))
         self._warm_until = 0.0
         self._warming: set[asyncio.Task[None]] = set()
@@ -89,6 +90,7 @@ class ChatRoute:
             offer = find(account.type).chat
             if offer is not None:
                 self._upstreams[name] = offer.adapter(account)
+        self.upstreams: Mapping[str, ChatUpstream] = self._upstreams
         companions = [
             companion
             for upstream in self._upstreams.values()
