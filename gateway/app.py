@@ -25,6 +25,7 @@ from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.tts.route import TtsRoute
+from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
@@ -258,6 +259,7 @@ def create_app(gateway: Gateway) -> Front:
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
         Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
+        Route("/audio/speech", _reply(gateway, SpeechRoute(gateway.tts)), methods=["POST"]),
         Route("/embeddings", _body(gateway, EmbeddingsRoute(gateway.chat)), methods=["POST"]),
         Route("/models", _body(gateway, ModelsRoute(gateway.chat))),
         Route("/models/{id:path}", _body(gateway, ModelRoute(gateway.chat)), methods=["GET"]),
