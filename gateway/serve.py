@@ -57,21 +57,26 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._gateway = gateway
         self._drain_until: float | None = None
+        self._to_tell = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._drain_until is not None:
             self.should_exit = True
             self.force_exit = True
             return
-        grace_s = self._gateway.config.server.shutdown_grace_s
-        self._drain_until = time.monotonic() + grace_s
+        self._drain_until = time.monotonic() + self._gateway.config.server.shutdown_grace_s
         self._gateway.admission.draining = True
-        _logger.info(
-            "shutting down",
-            extra={"open": self._gateway.admission.open_requests, "grace_s": grace_s},
-        )
+        # not logged here: a signal may come while the log's queue is locked by this very thread
+        self._to_tell = True
 
     async def on_tick(self, counter: int) -> bool:
+        if self._to_tell:
+            self._to_tell = False
+            grace_s = self._gateway.config.server.shutdown_grace_s
+            _logger.info(
+                "shutting down",
+                extra={"open": self._gateway.admission.open_requests, "grace_s": grace_s},
+            )
         if self._drain_until is not None and (
             self._gateway.admission.open_requests == 0 or time.monotonic() >= self._drain_until
         ):
