@@ -183,6 +183,8 @@ class Segmenter:
         interim_s = self._cutting.interim_s
         if self._early is not None:
             return []  # nothing was said since it was asked
+        if self._early_chunks is not None and self._quiet:
+            return []  # it would be in the way of the final that may be asked in a moment
         if interim_s is None or self._asked is not None or self._finals:
             return []
         if (len(self._open) - self._asked_chunks) * CHUNK_S < interim_s:

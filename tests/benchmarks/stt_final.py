@@ -14,6 +14,7 @@ import numpy as np
 
 from gateway.engines import whisper
 from gateway.engines.segmenter import CHUNK, CHUNK_S, Out, Segmenter, Transcribe
+from gateway.engines.utterances import SLOW_SHARE
 from gateway.engines.vad import SileroVad, VadRequest, VadState
 from gateway.providers.local.stt import EARLY_S
 from gateway.upstreams.stt import EndpointingConfig, FinalTranscript, Transcript
@@ -33,17 +34,19 @@ class Engine:
     """One worker that does requests in order, on a reckoned clock."""
 
     free_at: float = 0.0
+    share: float = 0.0
     cpu_s: float = 0.0
     asked: list[tuple[float, Transcribe, Transcript]] = field(default_factory=list)
 
     def ask(self, request: Transcribe, now: float) -> bool:
-        """Whether it is taken: interims are not while another one runs."""
-        if request.interim and self.free_at > now:
+        """Whether it is taken: interims are not while another one runs, or on a slow machine."""
+        if request.interim and (self.free_at > now or self.share > SLOW_SHARE):
             return False
         began = time.process_time()
         answer = whisper.transcribe(request.pcm, "en", request.prompt, not request.interim)
         took = time.process_time() - began
         self.cpu_s += took
+        self.share = took / max(1.0, len(request.pcm) / 32_000)
         self.free_at = max(now, self.free_at) + took
         self.asked.append((self.free_at, request, answer.transcript))
         return True
