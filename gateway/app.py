@@ -22,15 +22,18 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
-from gateway.conversations.chat.route import ChatRoute, ModelsRoute
+from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
+from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.tts.route import TtsRoute
+from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
 from gateway.routing.catalogue import Catalogue
+from gateway.routing.stand_in import StandIns
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import Receive, Scope, Send, refuse
@@ -94,7 +97,12 @@ class Gateway:
         self.connector = Connector()
         self.quota = Quota(config.quota, on_store_failure=metrics.quota_store_failures.inc)
         self.catalogues = catalogues = {
-            modality: Catalogue(config.models, accounts, modality)
+            modality: Catalogue(
+                config.models,
+                accounts,
+                modality,
+                stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+            )
             for modality in get_args(Modality)
         }
         # one for all: a key that /chat saw refused is known to /stt
@@ -162,6 +170,11 @@ class Gateway:
             return self.eot_multi.model is not None
         return True
 
+    def stand_ins(self) -> list[str]:
+        """The local models that serve the names of vendors with no provider."""
+        catalogues = (self.stt.catalogue, self.chat.catalogue, self.tts.catalogue)
+        return [one.stand_in.stand_in or "" for one in catalogues if one.stand_in is not None]
+
     def readiness(self, routes: Sequence[str] = ()) -> dict[str, Any]:
         """What /readyz says to the operator: whether it is, and what callers would find."""
         card = self.bargein_engine.card
@@ -170,7 +183,10 @@ class Gateway:
             "draining": self.admission.drain is not None,
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
-            "chat": {"models": len(self.chat.catalogue.names())},
+            "chat": {
+                "models": len(self.chat.catalogue.names()),
+                "loading": self.chat.companions.loading,
+            },
             "stt": {"models": len(self.stt.catalogue.names())},
             "tts": {"models": len(self.tts.catalogue.names())},
         }
@@ -302,7 +318,10 @@ def create_app(gateway: Gateway) -> Front:
     # The inference routes are plain ASGI, see Front.
     app.router.routes += [
         Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
+        Route("/audio/speech", _reply(gateway, SpeechRoute(gateway.tts)), methods=["POST"]),
+        Route("/embeddings", _body(gateway, EmbeddingsRoute(gateway.chat)), methods=["POST"]),
         Route("/models", _body(gateway, ModelsRoute(gateway.chat)), methods=["GET"]),
+        Route("/models/{id:path}", _body(gateway, ModelRoute(gateway.chat)), methods=["GET"]),
         Route("/bargein", _body(gateway, gateway.bargein_window), methods=["POST"]),
         Route("/eot/multi", _body(gateway, gateway.eot_multi), methods=["POST"]),
         WebSocketRoute("/bargein", _socket(gateway, gateway.bargein)),

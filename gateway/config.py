@@ -75,6 +75,10 @@ class Config(Section):
     """Model name -> deployments in the order they are tried; comes before the built-in names. A
     plain name in place of a deployment is an alias. A name that ends in `*` stands for all names
     with that beginning."""
+    local_stand_in: bool = True
+    """A model of a vendor that has no provider (`deepgram/nova-3` with no key for Deepgram) is
+    served by the engine on this machine that does the same, if one is installed. Logs, usage and
+    metrics name that engine. False: such a model is not served."""
     chat: ChatConfig = ChatConfig()
     bargein: BargeinConfig = BargeinConfig()
     quota: QuotaConfig = QuotaConfig()

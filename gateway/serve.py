@@ -207,6 +207,7 @@ def serve(config: Config, sock: socket.socket, admin_sock: socket.socket | None 
             "keys": len(config.keys),
             "providers": ",".join(gateway.accounts) or "none",
             "chat_models": len(gateway.chat.catalogue.names()),
+            "stand_ins": ",".join(gateway.stand_ins()) or "none",
             "bargein_model": f"{card.name} {card.version}",
             "eot_model": turn.name if turn is not None else "none",
         },

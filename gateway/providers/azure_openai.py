@@ -5,9 +5,13 @@ https://learn.microsoft.com/azure/ai-foundry/openai/reference
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
-from gateway.providers._openai.dialect import Dialect, OpenAIChat
+import orjson
+
+from gateway.providers._openai.dialect import Dialect, OpenAIChat, with_options
 from gateway.providers._openai.models import (
     OpenAIModelsChat,
     OpenAIModelsSettings,
@@ -68,6 +72,11 @@ class DatedAzureChat(OpenAIChat):
         deployment = quote(attempt.model, safe="")
         url = join_url(self._base, f"{deployment}/chat/completions") + self._query
         return Dial(url, dial.headers, body=dial.body)
+
+    def embeddings(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+        deployment = quote(attempt.model, safe="")
+        url = join_url(self._base, f"{deployment}/embeddings") + self._query
+        return Dial(url, self._headers, body=orjson.dumps(with_options(body, attempt)))
 
 
 def azure_headers(account: Account[Settings], headers: dict[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.routing.capacity import Limits
+from gateway.routing.stand_in import StandIns
 from gateway.settings.models import Deployment
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.errors import Failure, Kind
@@ -17,7 +18,7 @@ from gateway.upstreams.listing import (
     modalities_of_name,
     named_models,
 )
-from gateway.upstreams.plan import Attempt, Plan, only
+from gateway.upstreams.plan import Attempt, Plan, only, stand_ins_last
 from gateway.upstreams.provider import Account, Modality
 
 NAME_CHARS_MAX: Final = 256
@@ -35,7 +36,7 @@ class Catalogue:
     A name of `models:` in the configuration has the deployments given there; so has one that
     begins like a name there that ends in `*` (the longest such). Another name goes to every
     provider whose catalogue has it, in the configuration's order; else to the provider whose
-    configured name it starts with.
+    configured name it starts with; else to `stand_ins`, if it is the name of an absent vendor.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Catalogue:
         accounts: Mapping[str, Account],
         modality: Modality,
         chance: random.Random | None = None,
+        stand_ins: StandIns | None = None,
     ) -> None:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._stand_ins = stand_ins
         self._accounts: dict[str, Account] = {}
         self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
         catalogue: dict[str, Plan] = {}
@@ -168,7 +171,10 @@ class Catalogue:
 
     def model_label(self, name: str) -> str:
         """`name` as a metric label: a known model, or "other"."""
-        return name if name in self._plans else "other"
+        known = name in self._plans or (
+            self.stand_in is not None and name == self.stand_in.stand_in
+        )
+        return name if known else "other"
 
     def plan(
         self,
@@ -197,7 +203,7 @@ class Catalogue:
                     f"does not serve {model[:128]!r}",
                     param="X-LiveKit-Inference-Provider",
                 )
-        return plan[:ATTEMPTS_MAX]
+        return stand_ins_last(plan)[:ATTEMPTS_MAX]
 
     def _drawn(self, model: str) -> Plan | Failure:
         """The plan for one name, in the order drawn for this request."""
@@ -211,7 +217,7 @@ class Catalogue:
                     rest = model[len(beginning) :]
                     named = tuple(replace(a, model=a.model.replace(_WILD, rest)) for a in wild)
                     return self._draw(named, wild_weights)
-            plan = self._by_prefix(model)
+            plan = self._by_prefix(model) or self._stood_in(model)
             if plan is not None:
                 return plan
         close = difflib.get_close_matches(model[:NAME_CHARS_MAX], self._plans, n=1, cutoff=0.7)
@@ -219,6 +225,25 @@ class Catalogue:
         return Failure(
             Kind.NOT_FOUND, f"the model {model[:128]!r} is not served here{hint}", param="model"
         )
+
+    @property
+    def stand_in(self) -> Attempt | None:
+        """What serves the names of absent vendors."""
+        return None if self._stand_ins is None else self._stand_ins.attempt
+
+    def _stood_in(self, model: str) -> Plan | None:
+        if self._stand_ins is None or model in self._configured:
+            return None
+        return self._stand_ins.plan(model)
+
+    def stand_in_name(self, model: str, provider: str | None) -> str | None:
+        """What served where `provider` did not serve `model` itself but stood in for it."""
+        if model in self._plans or provider is None:
+            return None
+        plan = self._drawn(model)
+        if isinstance(plan, Failure):
+            return None
+        return next((a.stand_in for a in plan if a.provider == provider), None)
 
     def _draw(self, plan: Plan, weights: tuple[float | None, ...]) -> Plan:
         """Those with a weight first, in random order by weight (Efraimidis and Spirakis: the

@@ -32,6 +32,31 @@ class ManagedProcesses:
     def __init__(self, companions: Iterable[ManagedProcess]) -> None:
         self._companions = tuple(companions)
         self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: dict[str, list[asyncio.Future[bool]]] = {}
+
+    @property
+    def loading(self) -> list[str]:
+        """Names of the processes that are wanted and not ready."""
+        return [one.name for one in self._companions if one.wanted and one.address is None]
+
+    async def ready(self, companion: ManagedProcess) -> bool:
+        """Have it started if need be, and wait until it listens; False if this start failed."""
+        companion.wanted = True
+        if companion.address is not None:
+            return True
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(companion.name, [])
+        waiting.append(future)
+        try:
+            return await future
+        finally:
+            if future in waiting:
+                waiting.remove(future)
+
+    def _tell(self, companion: ManagedProcess, *, ready: bool) -> None:
+        for future in self._waiting.pop(companion.name, ()):
+            if not future.done():
+                future.set_result(ready)
 
     def start(self) -> None:
         """Begin; nobody waits for them."""
@@ -61,10 +86,14 @@ class ManagedProcesses:
                     "a local model cannot be started",
                     extra={"model": companion.name, "reason": str(error)},
                 )
+                self._tell(companion, ready=False)
             else:
                 try:
                     if await self._ready(companion, process):
                         wait_s = 1.0
+                        self._tell(companion, ready=True)
+                    else:
+                        self._tell(companion, ready=False)
                     status = await process.wait()
                 finally:
                     companion.address = None

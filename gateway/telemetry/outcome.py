@@ -105,7 +105,8 @@ class Outcome:
     """How a request ended, and what it took.
 
     `failure` is what the caller was told; `left`: the client went away before the end. `model` is
-    the client's name of it, `label` that of the metrics (bounded). `provider` and `deployment`
+    the client's name of it, `label` that of the metrics (bounded). Where a local model stood in,
+    `model` is that one's name and `asked` the client's. `provider` and `deployment`
     served, or were asked last; a session that moved names all its providers. `first_s`: until the
     first content (of the first utterance). `estimated`: the provider did not tell all of `usage`.
     `cost` is in the currency of `prices`; that of speech is reckoned with the record.
@@ -115,6 +116,7 @@ class Outcome:
     left: bool = False
     session_id: str | None = None
     model: str | None = None
+    asked: str | None = None
     label: str = "other"
     provider: str | None = None
     deployment: str | None = None
@@ -187,6 +189,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
         found[one.name] = getattr(ended.ids, one.name) or None
     found["session_id"] = outcome.session_id
     found["model"] = outcome.model
+    found["asked_model"] = outcome.asked
     match outcome.counts:
         case SttCounts():
             found["providers"] = outcome.provider

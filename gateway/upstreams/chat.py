@@ -64,6 +64,14 @@ class HasProcesses(Protocol):
     def companions(self) -> Mapping[str, ManagedProcess]: ...
 
 
+@runtime_checkable
+class MakesEmbeddings(Protocol):
+    """A chat adapter whose provider has OpenAI's /embeddings too."""
+
+    def embeddings(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+        """The request for the embeddings that `body` asks for; None: this provider has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer as the provider counted them. `cached` is part of `prompt`, and

@@ -32,7 +32,8 @@ class Attempt:
     "pt-BR"), "multi" for several, None where it said nothing: the adapter makes the vendor's form
     of it, or leaves it out. `context_tokens` is the model's window where it is known; `abilities`
     what it can do (see routing/abilities.py), None where nobody has said. `left_out` names the
-    client's options that mean nothing to this provider.
+    client's options that mean nothing to this provider. `stand_in` is the name of a model of our
+    own that serves in place of a vendor with no provider.
     """
 
     provider: str
@@ -44,6 +45,7 @@ class Attempt:
     abilities: frozenset[str] | None = None
     names: frozenset[str] = field(default=frozenset(), compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    stand_in: str | None = None
 
     @property
     def deployment(self) -> Deployment:
@@ -68,6 +70,11 @@ def left_after(failure: Failure, failed: Attempt, rest: Plan) -> Plan:
     if failure.kind is Kind.CONTEXT_LENGTH and size is not None:
         return tuple(a for a in rest if a.context_tokens is None or a.context_tokens > size)
     return rest
+
+
+def stand_ins_last(plan: Plan) -> Plan:
+    """`plan` with what the caller named before what only stands in for it."""
+    return tuple(sorted(plan, key=lambda attempt: attempt.stand_in is not None))
 
 
 def only(provider: str, plan: Plan) -> Plan:

@@ -109,6 +109,9 @@ class Vendor(Generic[S]):
     """An engine of ours is on without being named where this says so."""
     settings: type[S] = ProviderSettings  # type: ignore[assignment]  # S is solved by it
     """What an operator may set for a provider of this vendor; its adapters are given it."""
+    stand_ins: Callable[[S], Mapping[Modality, tuple[str, str]]] | None = None
+    """Of an engine of ours: for each modality that it can serve now, the model that stands in for
+    vendors with no provider, as callers name it and as the engine does."""
     chat: Offer[S, ChatUpstream] | None = None
     stt: Offer[S, SttUpstream] | None = None
     tts: Offer[S, TtsUpstream] | None = None

@@ -254,6 +254,9 @@ class EndpointingConfig:
     """An open utterance is transcribed anew with so much more audio; None: never."""
     threshold: float = 0.5
     """Probability from which something is speech."""
+    early_s: float | None = None
+    """A pause of so long has the utterance transcribed as if it had ended: if it has, its final is
+    there sooner. Each pause inside an utterance then costs a transcription; None: never."""
 
 
 class HttpTranscriber(Protocol):

@@ -281,6 +281,13 @@ class RequestVoice(Protocol):
 
 
 @runtime_checkable
+class KnowsVoices(Protocol):
+    """A voice adapter that can tell which voices there are."""
+
+    def has_voice(self, voice: str) -> bool: ...
+
+
+@runtime_checkable
 class ProcessVoice(Protocol):
     """A voice that runs beside the gateway, in a process of its own (see
     runtime/voice_worker.py)."""

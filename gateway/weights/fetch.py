@@ -60,12 +60,21 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model as it is fetched: `name` is its folder in the cache, `use` what it is for."""
+    """A model as it is fetched: `name` is its folder in the cache, `use` what it is for.
+
+    `switches_on`: what the server does from its next start on, once it is fetched. `needs`: the
+    Python modules without which it does not, and how to install them. `standard`: an agent without
+    any key needs it, and no agent is worse for it; the others have to be named.
+    """
 
     name: str
     use: str
     licence: str
     files: tuple[File, ...]
+    switches_on: str = ""
+    needs: tuple[str, ...] = ()
+    install: str = ""
+    standard: bool = True
 
 
 _PIPECAT: Final = Package(
@@ -134,6 +143,7 @@ WEIGHTS: Final[Mapping[str, Weights]] = {
                     (Member(_SILERO, "silero_vad/data/silero_vad_16k_op15.onnx"),),
                 ),
             ),
+            "local recognisers find speech by it, and no longer by loudness",
         ),
         Weights(
             "whisper-base",
@@ -165,6 +175,9 @@ WEIGHTS: Final[Mapping[str, Weights]] = {
                     "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
                 ),
             ),
+            "/stt serves local/whisper, also when every other recogniser fails",
+            ("faster_whisper",),
+            "pip install faster-whisper",
         ),
         Weights(
             "kokoro",
@@ -181,6 +194,9 @@ WEIGHTS: Final[Mapping[str, Weights]] = {
                 ),
                 *_kokoro_styles(),
             ),
+            "/tts serves local/kokoro",
+            ("phonemizer", "espeakng_loader"),
+            "pip install espeakng-loader phonemizer-fork",
         ),
         Weights(
             "smart-turn",
@@ -198,6 +214,9 @@ WEIGHTS: Final[Mapping[str, Weights]] = {
                     ),
                 ),
             ),
+            "/eot decides the end of turn for every agent, in place of the detector it carries "
+            "(models/turn/README.md says when that pays)",
+            standard=False,
         ),
     )
 }
@@ -233,6 +252,16 @@ def present(name: str, folder: Path | None = None) -> Path | None:
     """As `find`, but the files are only looked for, not read: for deciding what can be offered."""
     place = (folder or cache_folder()) / name
     return place if all((place / file.name).is_file() for file in WEIGHTS[name].files) else None
+
+
+def standard() -> tuple[str, ...]:
+    """The models that are fetched where none is named."""
+    return tuple(name for name, weights in WEIGHTS.items() if weights.standard)
+
+
+def lacks(name: str) -> tuple[str, ...]:
+    """The Python modules that a model needs and that are not installed."""
+    return tuple(one for one in WEIGHTS[name].needs if importlib.util.find_spec(one) is None)
 
 
 def fetch(name: str, folder: Path | None = None, install: Install | None = None) -> Path:

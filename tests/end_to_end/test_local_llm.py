@@ -33,6 +33,14 @@ def sdk(server: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key=token, max_retries=0, timeout=60)
 
 
+def test_the_first_request_waits_while_the_model_is_being_loaded(server: Server) -> None:
+    with sdk(server) as client:
+        reply = client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Hi."}], max_completion_tokens=4
+        )
+        assert reply.choices[0].message.content
+
+
 def answered(client: openai.OpenAI) -> bool:
     try:
         stream = client.chat.completions.create(

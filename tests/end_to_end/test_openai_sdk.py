@@ -188,3 +188,11 @@ async def test_a_token_that_is_not_good_enough_is_refused(
     ) as sdk:
         with pytest.raises(wanted):
             await sdk.models.list()
+
+
+async def test_a_model_is_told_by_its_name_and_an_unknown_one_is_not_found(
+    sdk: openai.AsyncOpenAI,
+) -> None:
+    assert (await sdk.models.retrieve(MODEL)).id == MODEL
+    with pytest.raises(openai.NotFoundError, match="is not served here"):
+        await sdk.models.retrieve("nobody/x")

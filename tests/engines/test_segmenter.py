@@ -191,3 +191,96 @@ def test_the_onset_is_told_where_speech_began() -> None:
     (started,) = play.heard
     assert isinstance(started, SpeechStarted)
     assert abs((started.at or 0) - 2.0) < 0.1
+
+
+def early() -> Play:
+    """An utterance of 1 s, then the pause that has it transcribed early."""
+    play = Play(interim_s=None, early_s=0.2)
+    play.speak(1.0)
+    play.hush(0.25)
+    assert [one.early for one in play.asked] == [True]
+    assert not play.asked[0].interim
+    return play
+
+
+def test_what_was_heard_at_a_pause_is_the_final_if_nothing_more_is_said() -> None:
+    play = early()
+    play.answer("hello there")
+    assert play.kinds() == ["SpeechStarted", "InterimTranscript"]
+    play.hush(0.3)
+    assert play.kinds() == ["SpeechStarted", "InterimTranscript", "FinalTranscript"]
+    final = play.heard[-1]
+    assert isinstance(final, FinalTranscript)
+    assert final.transcript.text == "hello there"
+    assert len(play.asked) == 1
+
+    play.speak(1.0)
+    play.hush(0.5)
+    play.answer("again")
+    assert play.kinds()[-2:] == ["SpeechStarted", "FinalTranscript"]
+
+
+def test_an_answer_that_is_under_way_when_the_utterance_ends_is_its_final() -> None:
+    play = early()
+    play.hush(0.5)
+    assert len(play.asked) == 1
+    play.answer("hello there")
+    assert play.kinds() == ["SpeechStarted", "FinalTranscript"]
+
+
+def test_speech_after_the_pause_makes_it_an_interim() -> None:
+    play = early()
+    play.speak(0.5)
+    play.answer("hello")
+    assert play.kinds() == ["SpeechStarted", "InterimTranscript"]
+    play.hush(0.5)
+    assert len(play.asked) == 2
+    assert len(play.asked[1].pcm) > len(play.asked[0].pcm)
+    play.answer("hello there")
+    assert play.kinds()[-1] == "FinalTranscript"
+
+
+def test_speech_after_an_answer_that_has_come_has_all_of_it_transcribed() -> None:
+    play = early()
+    play.answer("hello")
+    play.speak(0.5)
+    play.hush(0.5)
+    assert len(play.asked) == 2
+    play.answer("hello there")
+    finals = [one for one in play.heard if isinstance(one, FinalTranscript)]
+    assert [one.transcript.text for one in finals] == ["hello there"]
+
+
+def test_an_engine_without_time_for_it_is_asked_at_the_end() -> None:
+    play = early()
+    play.take(play.cutter.answered(play.asked[0].number, None))
+    play.hush(0.5)
+    assert [one.early for one in play.asked] == [True, False]
+    play.answer("hello there")
+    assert play.kinds() == ["SpeechStarted", "FinalTranscript"]
+
+
+def test_a_flush_after_the_pause_needs_no_second_transcription() -> None:
+    play = early()
+    play.answer("hello there")
+    play.take(play.cutter.flush())
+    assert play.kinds()[-2:] == ["FinalTranscript", "Flushed"]
+
+    play = early()
+    play.take(play.cutter.flush())
+    play.answer("hello there")
+    assert play.kinds()[-2:] == ["FinalTranscript", "Flushed"]
+    assert len(play.asked) == 1
+
+
+def test_an_early_request_overtakes_an_interim() -> None:
+    play = Play(interim_s=1.0, early_s=0.2)
+    play.speak(1.1)
+    interim = play.asked[-1]
+    assert interim.interim
+    play.hush(0.25)
+    assert play.asked[-1].early
+    play.take(play.cutter.answered(interim.number, Transcript("too late")))
+    play.hush(0.5)
+    play.answer("hello")
+    assert play.kinds() == ["SpeechStarted", "FinalTranscript"]

@@ -788,6 +788,7 @@ class FakeOpenAI(FakeServer):
         return [
             ("POST", "/v1/chat/completions", self._complete),
             ("GET", "/v1/models", self._list),
+            ("POST", "/v1/embeddings", self._embed),
         ]
 
     def chosen(self, body: object) -> str:
@@ -822,6 +823,19 @@ class FakeOpenAI(FakeServer):
         if request.transport is not None and not request.transport.is_closing():
             await response.write_eof()
         return response
+
+    async def _embed(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
+        """A number for each text, its length; a text "busy" is answered 503."""
+        given = exchange.body["input"] if isinstance(exchange.body, dict) else ""
+        texts = given if isinstance(given, list) else [given]
+        if "busy" in texts and self.default == "text":
+            return web.json_response({"error": {"message": "busy"}}, status=503)
+        data = [
+            {"object": "embedding", "index": i, "embedding": [float(len(text))]}
+            for i, text in enumerate(texts)
+        ]
+        usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+        return web.json_response({"object": "list", "data": data, "model": "fake", "usage": usage})
 
     async def _list(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         data = [

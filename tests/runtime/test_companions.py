@@ -95,3 +95,28 @@ async def test_a_process_that_nobody_wants_is_not_started() -> None:
     companion.wanted = True
     await until(lambda: companion.address)
     await companions.close()
+
+
+async def test_who_waits_is_told_once_it_listens_and_a_process_that_waits_to_be_wanted_is() -> None:
+    companion = a_companion()
+    companion.wanted = False
+    companions = ManagedProcesses([companion])
+    companions.start()
+    assert companions.loading == []
+    async with asyncio.timeout(60):
+        assert await companions.ready(companion)
+    assert companion.address is not None
+    assert companions.loading == []
+    assert await companions.ready(companion)
+    await companions.close()
+
+
+async def test_who_waits_for_a_process_that_cannot_be_started_is_told_so() -> None:
+    for broken in ("raise SystemExit(1)", "print('hello', flush=True)"):
+        companion = a_companion(broken)
+        companions = ManagedProcesses([companion])
+        companions.start()
+        assert companions.loading == ["m"]
+        async with asyncio.timeout(60):
+            assert not await companions.ready(companion)
+        await companions.close()

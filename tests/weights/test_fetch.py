@@ -23,6 +23,8 @@ from gateway.weights.fetch import (
     fetch,
     find,
     install_packages,
+    lacks,
+    standard,
 )
 
 HEAD, TAIL = b"first half, ", b"second half"
@@ -182,3 +184,22 @@ def test_the_command_names_a_model_that_there_is_not(capsys: pytest.CaptureFixtu
     told = capsys.readouterr().err
     assert "no model 'smart-trun'; there are " in told
     assert "smart-turn" in told
+
+
+def test_without_a_name_what_an_agent_without_keys_needs_is_fetched_and_nothing_else() -> None:
+    assert standard() == ("silero-vad", "whisper-base", "kokoro")
+    assert all(weights.switches_on for weights in WEIGHTS.values())
+    assert all(bool(weights.needs) == bool(weights.install) for weights in WEIGHTS.values())
+
+
+def test_what_a_model_needs_beside_its_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = Weights("toy", "tests", "none", (), needs=("json", "no_such_module"), install="pip")
+    monkeypatch.setitem(WEIGHTS, "toy", weights)
+    assert lacks("toy") == ("no_such_module",)
+
+
+def test_fetching_says_first_what_it_switches_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["models", "fetch", "--list"])
+    assert left.value.code == 0
+    assert "next start" not in capsys.readouterr().out

@@ -68,6 +68,9 @@ SSE_TYPE: Final = b"text/event-stream; charset=utf-8"
 KEEPALIVE: Final = b": keepalive\n\n"
 """An SSE comment: clients ignore it, but it counts as a sign of life."""
 
+LOADING: Final = b": loading\n\n"
+"""The same while a local model is being loaded."""
+
 _FALLBACK_KEYS: Final = ("fallback", "fallbacks", "models")
 """Under which a client lists them: as LiveKit's speech clients do (an object with a list `models`
 of objects with `model` and `extra`), or LiteLLM and OpenRouter (a list of names)."""

@@ -14,6 +14,7 @@ from gateway.conversations.chat.estimates import usage_of
 from gateway.conversations.chat.protocol import SSE_TYPE, read_request
 from gateway.conversations.chat.session import (
     Action,
+    AwaitModel,
     Begin,
     BreakOff,
     ChatSession,
@@ -22,6 +23,7 @@ from gateway.conversations.chat.session import (
     Finish,
     Granted,
     Leave,
+    Loaded,
     Open,
     Refuse,
     Reply,
@@ -44,7 +46,13 @@ from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
 from gateway.telemetry.prices import Prices, tokens_cost
-from gateway.upstreams.chat import ChatRequest, ChatUpstream, HasProcesses, Usage
+from gateway.upstreams.chat import (
+    ChatRequest,
+    ChatUpstream,
+    HasProcesses,
+    ManagedProcess,
+    Usage,
+)
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.provider import Account, find
@@ -86,6 +94,7 @@ class ChatRoute:
         self.prices = prices
         self.metrics = metrics
         self.body_bytes_max = body_bytes_max
+        self.breaker = breaker
         self._shared = Shared(config, breaker, ConcurrencyLimiter(catalogue.limits))
         self._parsing = asyncio.Lock()
         self._warm_until = 0.0
@@ -95,6 +104,7 @@ class ChatRoute:
             offer = find(account.type).chat
             if offer is not None:
                 self._upstreams[name] = offer.adapter(account)
+        self.upstreams: Mapping[str, ChatUpstream] = self._upstreams
         companions = [
             companion
             for upstream in self._upstreams.values()
@@ -145,18 +155,10 @@ class ChatRoute:
         if isinstance(plan, Failure):
             return plan
         request.outcome = Outcome(model=asked.model)
-        others: frozenset[str] = frozenset()
-        if not self.quota.limits_nothing:
-            others = frozenset().union(*map(_names, plan)) - {asked.model}
-        standing = await self.quota.enter(request.caller.key, asked.model, others)
-        if isinstance(standing, Failure):
-            return standing
-        if standing.refused:
-            # a fallback or alias does not lead round the limits of what it stands for
-            refused = standing.refused
-            plan = tuple(one for one in plan if refused.keys().isdisjoint(_names(one)))
-            if not plan:
-                return next(iter(refused.values()))
+        allowed = await self.allowed(request.caller.key, asked.model, plan)
+        if isinstance(allowed, Failure):
+            return allowed
+        standing, plan = allowed
         session = ChatSession(
             asked,
             plan,
@@ -168,8 +170,23 @@ class ChatRoute:
         )
         return ChatConversation(self, session, asked, plan, standing, request.id, link)
 
+    async def allowed(self, key: str, model: str, plan: Plan) -> tuple[Standing, Plan] | Failure:
+        """What of a plan a key may still ask for; the request is counted. A fallback or alias does
+        not lead round the limits of what it stands for."""
+        others: frozenset[str] = frozenset()
+        if not self.quota.limits_nothing:
+            others = frozenset().union(*map(names_of, plan)) - {model}
+        standing = await self.quota.enter(key, model, others)
+        if isinstance(standing, Failure):
+            return standing
+        if refused := standing.refused:
+            plan = tuple(one for one in plan if refused.keys().isdisjoint(names_of(one)))
+            if not plan:
+                return next(iter(refused.values()))
+        return standing, plan
 
-def _names(attempt: Attempt) -> frozenset[str]:
+
+def names_of(attempt: Attempt) -> frozenset[str]:
     """All names of what an attempt asks for, but the one that the client used."""
     return attempt.names | {f"{attempt.provider}/{attempt.model}"}
 
@@ -229,6 +246,8 @@ class ChatConversation:
                 place.on_grant = partial(link.inbox.post, Granted(attempt))
                 if place.granted:  # while the action before this one was performed
                     place.on_grant()
+            case AwaitModel(attempt, process):
+                self._attempts[attempt] = link.spawn(self._await_model(attempt, process))
             case Start():
                 headers = [*_STREAM_HEADERS, *self._headers]
                 await link.send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -246,17 +265,25 @@ class ChatConversation:
                 return False
         return True
 
+    async def _await_model(self, attempt: int, process: ManagedProcess) -> None:
+        ready = await self._route.companions.ready(process)
+        self._link.inbox.post(Loaded(attempt, ready))
+
     async def close(self) -> Outcome:
         report, asked = self.session.report, self.session.model
         spent, served, estimated = self._use(report)
         await self._route.quota.spend(self._standing, spent)
         last = report.served or (report.tries[-1] if report.tries else None)
         first = report.first_content_at
+        catalogue = self._route.catalogue
+        stand_in = catalogue.stand_in_name(asked, last.provider) if last is not None else None
+        model = stand_in or asked
         return Outcome(
             failure=report.failure,
             left=report.left,
-            model=asked,
-            label=self._route.catalogue.model_label(asked),
+            model=model,
+            asked=asked if stand_in else None,
+            label=catalogue.model_label(model),
             provider=last.provider if last is not None else None,
             deployment=last.model if last is not None else None,
             tries=tuple(report.tries),
@@ -269,7 +296,9 @@ class ChatConversation:
 
     def _use(self, report: Report) -> tuple[list[Spent], Usage | None, bool]:
         """What each try used, what the one that served did, and whether some of it is estimated."""
-        names = {one.deployment: _names(one) for one in self._plan} if self._standing.others else {}
+        names = (
+            {one.deployment: names_of(one) for one in self._plan} if self._standing.others else {}
+        )
         spent: list[Spent] = []
         served: Usage | None = None
         estimated = False
@@ -281,7 +310,9 @@ class ChatConversation:
             tokens, cost = 0, 0.0
             if used is not None:
                 tokens = used.prompt + used.completion
-                price = self._route.prices.of(one.provider, one.model, self.session.model)
+                asked = self.session.model
+                name = self._route.catalogue.stand_in_name(asked, one.provider) or asked
+                price = self._route.prices.of(one.provider, one.model, name)
                 if price is not None:
                     cost = tokens_cost(
                         price, used.prompt, used.completion, used.cached, used.cache_write
@@ -309,3 +340,23 @@ class ModelsRoute:
     async def answer(self, request: RequestContext, body: bytes) -> bytes:
         self._warm()
         return self._list
+
+
+class ModelRoute:
+    """GET /models/{id}: one model, also one that the list does not have but that is served."""
+
+    name: Final = "models"
+    anonymous: Final = ()
+    body_bytes_max: Final = 1 << 16
+
+    def __init__(self, chat: ChatRoute) -> None:
+        self._catalogue = chat.catalogue
+
+    async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
+        model = str(request.scope["path"]).removeprefix("/models/")
+        plan = self._catalogue.plan(model)
+        if isinstance(plan, Failure):
+            return plan
+        return orjson.dumps(
+            {"id": model, "object": "model", "created": 0, "owned_by": plan[0].provider}
+        )

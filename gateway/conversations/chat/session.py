@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.conversations.chat.protocol import KEEPALIVE, error_event
+from gateway.conversations.chat.protocol import KEEPALIVE, LOADING, error_event
 from gateway.routing.abilities import Abilities, needs_of
 from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Permit
@@ -19,7 +19,15 @@ from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig
 from gateway.telemetry.outcome import Try
-from gateway.upstreams.chat import ChatRequest, ChatUpstream, Reader, ReaderUpdate, Usage
+from gateway.upstreams.chat import (
+    ChatRequest,
+    ChatUpstream,
+    HasProcesses,
+    ManagedProcess,
+    Reader,
+    ReaderUpdate,
+    Usage,
+)
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, FailureError, Kind
 from gateway.upstreams.events import (
@@ -53,6 +61,10 @@ ENDING_S: Final = 1.0
 """After the finish reason: how long usage and the end of the stream are waited for."""
 
 _EVENT_END: Final = b"\n\n"
+LOADING_S_MAX: Final = 120.0
+"""How long a request waits for a local model that is being loaded: a file of several gigabytes from
+a slow disk takes about so long."""
+
 _NEVER: Final = float("inf")
 
 
@@ -82,6 +94,22 @@ class Wait:
 
     attempt: int
     place: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model that an attempt waited for is ready, or could not be started."""
+
+    attempt: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitModel:
+    """Have a local model started, and say Loaded once that has been done."""
+
+    attempt: int
+    process: ManagedProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +162,10 @@ class BreakOff:
     """End without ending the body: the client must not take it for a whole answer."""
 
 
-Action = Open | Wait | Drop | Leave | Start | Write | Reply | Refuse | Finish | BreakOff
-Event = Begin | HttpEvent | ClientLeft | Granted
+Action = (
+    Open | Wait | AwaitModel | Drop | Leave | Start | Write | Reply | Refuse | Finish | BreakOff
+)
+Event = Begin | HttpEvent | ClientLeft | Granted | Loaded
 
 
 @dataclass(slots=True)
@@ -182,12 +212,14 @@ class _Running:
     error_body: bytearray = field(default_factory=bytearray)
     held: bytearray = field(default_factory=bytearray)
     at_work: bool = False
+    loading: bool = False
     ends_by: float | None = None
     """Set once the model has finished: then only the end of the stream is waited for."""
 
     @property
     def waits(self) -> bool:
-        return self.place is not None and not self.place.granted
+        """For a place, or for a model that is being loaded: nothing has been asked yet."""
+        return self.loading or (self.place is not None and not self.place.granted)
 
 
 class ChatSession:
@@ -271,6 +303,9 @@ class ChatSession:
             case Granted():
                 running = self._running.get(event.attempt)
                 return [] if running is None else self._open(running, now)
+            case Loaded():
+                running = self._running.get(event.attempt)
+                return [] if running is None else self._loaded(running, event, now)
             case Begin():
                 return self._begin_first(now)
             case DeadlinePassed():
@@ -304,10 +339,14 @@ class ChatSession:
         return self._failover is not None and bool(self._failover.left)
 
     def _begin_next(self, now: float, *, hedge: bool = False) -> list[Action]:
-        """Ask the next deployment: one that need not wait for a permit, if there is one."""
+        """Ask the next deployment: one that need not wait, if there is one."""
         assert self._failover is not None
         slots = self._shared.slots
-        attempt = self._failover.next(now, free=lambda a: slots.free(a, self._rank, now))
+
+        def is_free(attempt: Attempt) -> bool:
+            return slots.free(attempt, self._rank, now) and self._unready(attempt) is None
+
+        attempt = self._failover.next(now, free=is_free)
         return [] if attempt is None else self._begin(attempt, now, hedge=hedge)
 
     def _begin(self, attempt: Attempt, now: float, *, hedge: bool = False) -> list[Action]:
@@ -325,10 +364,28 @@ class ChatSession:
         self._wait(running, now)
         return [Wait(number, place)]
 
+    def _unready(self, attempt: Attempt) -> ManagedProcess | None:
+        """The process of a local model, if it is not ready."""
+        upstream = self._upstreams[attempt.provider]
+        if not isinstance(upstream, HasProcesses):
+            return None
+        process = upstream.companions.get(attempt.model)
+        return process if process is not None and process.address is None else None
+
+    def _loaded(self, running: _Running, event: Loaded, now: float) -> list[Action]:
+        if not event.ready:
+            return self._fail(running, self._no_model(), now)
+        running.loading = False
+        return self._open(running, now)
+
     def _open(self, running: _Running, now: float) -> list[Action]:
         running.told.began = now
         running.told.asked = True
         running.deadline = self._total_deadline
+        if (process := self._unready(running.attempt)) is not None:
+            running.loading = True
+            running.deadline = min(now + LOADING_S_MAX, self._total_deadline)
+            return [AwaitModel(running.number, process)]
         if self._request.stream or running.reader.streamed:
             running.deadline = now + self._config.first_token_timeout_s
         self._shared.breaker.began(running.attempt, now)
@@ -598,6 +655,11 @@ class ChatSession:
             retry_after_s=1.0,
         )
 
+    def _no_model(self) -> Failure:
+        return Failure(
+            Kind.OVERLOADED, "the local model could not be loaded in time", retry_after_s=5.0
+        )
+
     # -- the clock
 
     def _woken(self, now: float) -> list[Action]:
@@ -614,12 +676,16 @@ class ChatSession:
         if now >= self._hedge_at:
             return self._hedge(now)
         self._keepalive_at = now + self._config.keepalive_s
+        loading = any(running.loading for running in self._running.values())
+        comment = Write(LOADING if loading else KEEPALIVE)
         if self._started:
-            return [Write(KEEPALIVE)]
+            return [comment]
         self._started = True
-        return [Start(), Write(KEEPALIVE)]
+        return [Start(), comment]
 
     def _late(self, running: _Running, now: float) -> list[Action]:
+        if running.loading:
+            return self._fail(running, self._no_model(), now)
         if running.waits:
             if now >= running.told.began + self._config.queue_timeout_s:
                 return self._fail(running, self._no_place(), now)

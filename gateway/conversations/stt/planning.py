@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from gateway.conversations.stt.protocol import Asked, Update, split_language
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.plan import Attempt, Deployment, Plan
+from gateway.upstreams.plan import Attempt, Deployment, Plan, stand_ins_last
 from gateway.upstreams.stt import SPEAKERS, TERMS, SttUpstream
 
 ATTEMPTS_MAX: Final = 16
@@ -45,6 +45,8 @@ class SttPlanner:
                 return found
             plan = found
         for attempt in plan[:1]:
+            if attempt.stand_in is not None:
+                break  # the options are an absent vendor's
             wrong = self.upstreams[attempt.provider].check(asked.extra)
             if wrong is not None:
                 return wrong
@@ -55,6 +57,7 @@ class SttPlanner:
             if not isinstance(found, Failure):  # not served here: the others are
                 plan += found
         shared = _translatable(asked.extra)
+        plan = stand_ins_last(plan)
         plan += self._some((*self.config.fallback, *self.last), shared, language)
         if not plan:
             return Failure(
@@ -94,7 +97,9 @@ class SttPlanner:
                 options={
                     name: value
                     for name, value in {
-                        **self.upstreams[attempt.provider].translate(extra),
+                        **self.upstreams[attempt.provider].translate(
+                            extra if attempt.stand_in is None else _translatable(extra)
+                        ),
                         **attempt.options,
                     }.items()
                     if value is not None

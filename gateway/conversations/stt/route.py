@@ -20,6 +20,7 @@ from gateway.conversations.stt.actions import (
     SendToClient,
 )
 from gateway.conversations.stt.planning import SttPlanner
+from gateway.conversations.stt.protocol import split_language
 from gateway.conversations.stt.session import Event, SttSession
 from gateway.engines.utterances import UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
@@ -233,11 +234,16 @@ class SttConversation:
 
     async def close(self) -> Outcome:
         report = self.session.report
+        stand_in = None
+        if report.model is not None and report.tries:
+            asked, _ = split_language(report.model)
+            stand_in = self._route.catalogue.stand_in_name(asked, report.tries[-1].provider)
         return Outcome(
             failure=report.failure,
             left=report.left,
             session_id=self._id,
-            model=report.model,
+            model=stand_in or report.model,
+            asked=report.model if stand_in else None,
             provider=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
             tries=tuple(
                 Try(

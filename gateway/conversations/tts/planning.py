@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from gateway.conversations.tts.protocol import Style
 from gateway.routing.catalogue import Catalogue
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.plan import Attempt, Plan
+from gateway.upstreams.plan import Attempt, Plan, stand_ins_last
 from gateway.upstreams.tts import Capabilities, OptionsRead
 
 SAME_VOICES: Final = {"openai-compatible": "openai"}
@@ -27,7 +27,8 @@ def split_voice(model: str) -> tuple[str, str | None]:
 
 class TtsPlanner:
     """Plans for /tts. `types` are the types of the providers, `capabilities` what each can do,
-    `vendors` all types that a model's name may begin with."""
+    `vendors` all types that a model's name may begin with; `voices` tells of those providers that
+    know their voices whether they have one."""
 
     def __init__(
         self,
@@ -35,11 +36,13 @@ class TtsPlanner:
         types: Mapping[str, str],
         capabilities: Mapping[str, Capabilities] | None = None,
         vendors: Iterable[str] = (),
+        voices: Mapping[str, Callable[[str], bool]] | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._types = types
         self._capabilities = capabilities or {}
         self._vendors = frozenset(vendors)
+        self._voices = voices or {}
 
     def plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
         """The deployments of the model, then the client's fallbacks. Voice and options are those
@@ -56,7 +59,7 @@ class TtsPlanner:
             )
             if not isinstance(deployments, Failure):
                 attempts += [a for a in deployments if a not in attempts]
-        return tuple(attempts)
+        return stand_ins_last(tuple(attempts))
 
     def _found(self, style: Style) -> tuple[Plan | Failure, Style]:
         """The deployments of the model, and the style with its voice: a voice behind the model's
@@ -103,8 +106,10 @@ class TtsPlanner:
         options: dict[str, Any] = {**read.options, **attempt.options}
         voice = options.pop("voice", None) or attempt.voice
         language = options.pop("language", None) or attempt.language
-        if voice is None and kept:
-            voice = named["voice"] or style.voice
+        wanted = named["voice"] or style.voice
+        has = self._voices.get(attempt.provider)
+        if voice is None and wanted and (kept or (has is not None and has(wanted))):
+            voice = wanted
         return Attempt(
             attempt.provider,
             attempt.model,
@@ -112,4 +117,5 @@ class TtsPlanner:
             voice,
             language or named["language"] or style.language,
             left_out=read.left_out,
+            stand_in=attempt.stand_in,
         )

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.conversations.tts.actions import (
     Action,
@@ -54,7 +54,7 @@ from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
-from gateway.runtime.loop import Reactor, Room
+from gateway.runtime.loop import Inbox, Reactor, Room
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
@@ -73,6 +73,7 @@ from gateway.upstreams.tts import (
     Clip,
     Failed,
     Finished,
+    KnowsVoices,
     LiveSynthesis,
     ProcessVoice,
     RequestVoice,
@@ -264,6 +265,11 @@ class TtsRoute:
             {name: account.type for name, account in accounts.items()},
             self._traits,
             type_names(),
+            {
+                name: voice.has_voice
+                for name, voice in self._by_process.items()
+                if isinstance(voice, KnowsVoices)
+            },
         )
         self._models = {one: one[1] for one in catalogue.deployments()}
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
@@ -279,6 +285,10 @@ class TtsRoute:
         model = read_model(query(request.scope), self._config.default_model)
         if isinstance(model, Failure):
             return model
+        return self.conversation(model, link)
+
+    def conversation(self, model: str | None, link: ClientLink) -> TtsConversation:
+        """A conversation with the client of `link`, about `model` where it names no other."""
         session_id = new_id("tts")
         session = TtsSession(
             session_id,
@@ -348,6 +358,29 @@ class TtsRoute:
         self._bytes_out.inc(characters)
 
 
+class Client(Protocol):
+    """Who is told what a session says: a WebSocket, or what stands for one."""
+
+    @property
+    def gone(self) -> bool: ...
+
+    async def say(self, text: str) -> None: ...
+
+    async def close(self, code: int, reason: str = "") -> None: ...
+
+    def cut(self) -> None: ...
+
+
+class ClientLink(Protocol):
+    """The client of a session, and the inbox for what comes from it."""
+
+    @property
+    def client(self) -> Client: ...
+
+    @property
+    def inbox(self) -> Inbox[Event]: ...
+
+
 class TtsConversation:
     """One client's I/O: performs what its session decides."""
 
@@ -357,7 +390,7 @@ class TtsConversation:
         session: TtsSession,
         session_id: str,
         model: str | None,
-        link: SocketLink[Event],
+        link: ClientLink,
     ) -> None:
         self.session = session
         self._route = route
@@ -383,12 +416,14 @@ class TtsConversation:
             self._release()
         self._route.sent(self._bytes_out)
         report = self.session.report
+        stand_in = self._route.catalogue.stand_in_name(self._model or "", self._provider)
         return Outcome(
             failure=report.failure,
             # a client closes its connection when it has heard enough
             left=report.left and report.utterances == 0,
             session_id=self._id,
-            model=self._model,
+            model=stand_in or self._model,
+            asked=self._model if stand_in else None,
             provider=self._provider,
             tries=tuple(self._tries),
             first_s=self._first_audio_s,

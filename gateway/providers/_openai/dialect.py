@@ -96,6 +96,10 @@ class OpenAIChat:
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         return Dial(self._url, self._headers, body=orjson.dumps(self.body(request, attempt)))
 
+    def embeddings(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+        url = join_url(self._url.removesuffix("chat/completions"), "embeddings")
+        return Dial(url, self._headers, body=orjson.dumps(with_options(body, attempt)))
+
     def reader(self, request: ChatRequest, attempt: Attempt) -> Reader:
         dialect = self._dialect
         if dialect.clean and not request.stream:
@@ -158,7 +162,12 @@ def openai_chat(
 
 def merged(request: ChatRequest, attempt: Attempt) -> dict[str, Any]:
     """The client's body for this attempt: its model, and its options over the client's."""
-    body = {**request.body, "model": attempt.model}
+    return with_options(request.body, attempt)
+
+
+def with_options(given: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
+    """`given` with the model of this attempt, and its options over the client's."""
+    body = {**given, "model": attempt.model}
     for name, value in attempt.options.items():
         if value is None:
             body.pop(name, None)

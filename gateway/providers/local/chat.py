@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, OpenAIChat
 from gateway.providers.local.settings import LocalSettings
@@ -80,6 +80,9 @@ class LocalChat(OpenAIChat):
 
     def warm(self) -> Dial | None:
         return None  # it is on this machine
+
+    def embeddings(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+        return None  # its server is started without them
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         companion = self.companions.get(attempt.model)

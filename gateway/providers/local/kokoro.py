@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from gateway.engines.onnx import open_session
+from gateway.engines.onnx import open_session, stoppable
 from gateway.providers.local.phonemes import ENGLISH, NUMBERS
 from gateway.runtime.voice_worker import AUDIO, DROP, FAILED, HEAD, READY, SAY, SPOKEN, frame
 
@@ -34,6 +34,24 @@ STYLE_SIZE: Final = 256
 
 CLAUSE_CHARS: Final = 90
 """A sentence longer than this is cut at a comma or the like: its beginning is heard sooner."""
+
+FIRST_CLAUSE_CHARS: Final = 24
+"""The first clause of a sentence that is cut is no shorter: two words alone sound clipped."""
+
+QUIET: Final = 0.001
+"""Root mean square, of full scale 1, below which QUIET_SAMPLES are silence. The model's own silence
+is below 0.0005, the weakest consonant at a word's edge above 0.002."""
+
+QUIET_SAMPLES: Final = 240
+
+LEAD_S: Final = 0.02
+"""Silence kept before speech; the model gives about 0.33 s."""
+
+SENTENCE_TAIL_S: Final = 0.2
+"""Silence kept after a text: the pause before the next sentence. The model gives about 0.45 s."""
+
+CLAUSE_TAIL_S: Final = 0.1
+"""Silence kept where a sentence was cut."""
 
 LANGUAGES: Final = {
     "a": "en-us",
@@ -73,21 +91,27 @@ class Speaker:
         }
         self._backends: dict[str, Any] = {}
 
-    def speak(self, job: dict[str, Any]) -> Iterator[bytes]:
-        """s16le samples, clause by clause. Raises ValueError for what cannot be spoken."""
+    def speak(self, job: dict[str, Any], stop: Any = None) -> Iterator[bytes]:
+        """s16le samples, clause by clause. Raises ValueError for what cannot be spoken, and
+        whatever ONNX Runtime raises once `stop.terminate` is True."""
         name = job.get("voice") or self._default_voice(job.get("language"))
         style = self.style(name)
         speed = job.get("options", {}).get("speed", 1.0)
         if not isinstance(speed, (int, float)) or not 0.5 <= speed <= 2:
             raise ValueError("speed: expected a number from 0.5 to 2")
-        for clause in clauses(_TAG.sub(" ", job["text"])):
+        parts = tuple(clauses(_TAG.sub(" ", job["text"])))
+        for i, clause in enumerate(parts):
+            tail_s = SENTENCE_TAIL_S if i == len(parts) - 1 else CLAUSE_TAIL_S
             phonemes = self.phonemes(clause, LANGUAGES[name[0]])
             for start in range(0, len(phonemes), STYLE_ROWS - 2):
                 tokens = [NUMBERS[p] for p in phonemes[start : start + STYLE_ROWS - 2]]
                 if any(p.isalpha() for p in phonemes):
-                    yield self._run(tokens, style, float(speed))
+                    audio = trimmed(self._run(tokens, style, float(speed), stop), tail_s)
+                    yield np.clip(audio * 32767, -32768, 32767).astype(np.int16).tobytes()
 
-    def _run(self, tokens: list[int], style: npt.NDArray[np.float32], speed: float) -> bytes:
+    def _run(
+        self, tokens: list[int], style: npt.NDArray[np.float32], speed: float, stop: Any
+    ) -> npt.NDArray[np.float32]:
         (audio,) = self._session.run(
             ["audio"],
             {
@@ -95,8 +119,9 @@ class Speaker:
                 "style": style[len(tokens)],
                 "speed": np.array([speed], np.float32),
             },
+            stop,
         )
-        return bytes(np.clip(audio * 32767, -32768, 32767).astype(np.int16).tobytes())
+        return np.asarray(audio, np.float32)
 
     def _default_voice(self, language: str | None) -> str:
         if language and language.lower().replace("_", "-") == "en-gb":
@@ -143,21 +168,66 @@ def _espeak(language: str) -> Any:
 
 
 def clauses(text: str) -> Iterator[str]:
-    """The text, cut after commas and the like where it is long; no clause is very short."""
+    """The text, cut after commas and the like where it is long; no clause is very short. The first
+    one may be shorter than the others: what follows is made while it is heard."""
     if len(text) <= CLAUSE_CHARS:
         yield text
         return
     waiting = ""
+    enough = FIRST_CLAUSE_CHARS
     for part in _BREAK.split(text):
         waiting = f"{waiting} {part}".strip()
-        if len(waiting) >= CLAUSE_CHARS // 2:
+        if len(waiting) >= enough:
             yield waiting
-            waiting = ""
+            waiting, enough = "", CLAUSE_CHARS // 2
     if waiting:
         yield waiting
 
 
-def _read(source: BinaryIO, jobs: queue.SimpleQueue[Any], dropped: set[int]) -> None:
+def trimmed(audio: npt.NDArray[np.float32], tail_s: float) -> npt.NDArray[np.float32]:
+    """`audio` with LEAD_S of silence before its speech and `tail_s` after it, or less."""
+    frames = audio[: len(audio) // QUIET_SAMPLES * QUIET_SAMPLES].reshape(-1, QUIET_SAMPLES)
+    (loud,) = np.nonzero(np.mean(frames * frames, axis=1) >= QUIET * QUIET)
+    if not len(loud):
+        return audio[: round(tail_s * RATE)]
+    start = int(loud[0]) * QUIET_SAMPLES - round(LEAD_S * RATE)
+    end = (int(loud[-1]) + 1) * QUIET_SAMPLES + round(tail_s * RATE)
+    return audio[max(0, start) : end]
+
+
+class Jobs:
+    """The jobs that nobody wants any more: told by one thread, asked by the one that does them."""
+
+    def __init__(self) -> None:
+        self._dropped: set[int] = set()
+        self._running: dict[int, Any] = {}
+
+    def begin(self, job: int) -> Any | None:
+        """Options for the runs of this job; None if it is not wanted."""
+        stop = self._running[job] = stoppable()
+        # in this order: a drop that comes between the two sets `terminate`
+        if job in self._dropped:
+            self.end(job)
+            return None
+        return stop
+
+    def drop(self, job: int) -> None:
+        """Skip a job that waits, end the one that runs."""
+        self._dropped.add(job)
+        if (stop := self._running.get(job)) is not None:
+            stop.terminate = True
+
+    def end(self, job: int) -> None:
+        """The job is over; none of those before it will come again."""
+        self._running.pop(job, None)
+        for done in [one for one in tuple(self._dropped) if one <= job]:
+            self._dropped.discard(done)
+
+    def is_dropped(self, job: int) -> bool:
+        return job in self._dropped
+
+
+def _read(source: BinaryIO, waiting: queue.SimpleQueue[Any], jobs: Jobs) -> None:
     """Frames of the gateway, until it is gone."""
     while True:
         head = source.read(HEAD.size)
@@ -167,16 +237,16 @@ def _read(source: BinaryIO, jobs: queue.SimpleQueue[Any], dropped: set[int]) -> 
         length, kind, job = HEAD.unpack(head)
         payload = source.read(length)
         if kind == DROP:
-            dropped.add(job)
+            jobs.drop(job)
         elif kind == SAY:
-            jobs.put((job, payload))
+            waiting.put((job, payload))
 
 
 def serve(speaker: Speaker, source: BinaryIO, out: BinaryIO) -> None:
     """Do jobs in order, for ever."""
-    jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    dropped: set[int] = set()
-    threading.Thread(target=_read, args=(source, jobs, dropped), daemon=True).start()
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    jobs = Jobs()
+    threading.Thread(target=_read, args=(source, waiting, jobs), daemon=True).start()
 
     def say(kind: int, job: int, payload: bytes = b"") -> None:
         out.write(frame(kind, job, payload))
@@ -184,19 +254,21 @@ def serve(speaker: Speaker, source: BinaryIO, out: BinaryIO) -> None:
 
     say(READY, 0)
     while True:
-        job, payload = jobs.get()
+        job, payload = waiting.get()
+        stop = jobs.begin(job)
+        if stop is None:
+            continue  # nobody waits to be told
         try:
-            for pcm in speaker.speak(orjson.loads(payload)) if job not in dropped else ():
+            for pcm in speaker.speak(orjson.loads(payload), stop):
                 say(AUDIO, job, pcm)
-                if job in dropped:
-                    break
             say(SPOKEN, job)
         except ValueError as error:
             say(FAILED, job, str(error).encode())
         except Exception as error:  # one text must not end the voice of all
-            say(FAILED, job, f"the local voice failed: {type(error).__name__}".encode())
-        for done in [one for one in tuple(dropped) if one <= job]:
-            dropped.discard(done)
+            if not jobs.is_dropped(job):  # a run that was ended raises too
+                say(FAILED, job, f"the local voice failed: {type(error).__name__}".encode())
+        finally:
+            jobs.end(job)
 
 
 def main() -> None:

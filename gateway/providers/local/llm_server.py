@@ -8,13 +8,21 @@ does: so it never outlives the gateway.
 from __future__ import annotations
 
 import json
+import os
 import sys
+from typing import Final
+
+NICE: Final = 15
+"""The model yields to the voice (nice 10), which says the beginning of its reply, to the recogniser
+(5) and to the relay."""
 
 
 def main() -> None:
     """Serve until standard input ends."""
     import xllamacpp
 
+    if hasattr(os, "nice"):
+        os.nice(NICE)
     asked = json.loads(sys.stdin.readline())
     params = xllamacpp.CommonParams()
     params.model.path = asked["model"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.engines.whisper import installed
@@ -17,6 +18,9 @@ from gateway.upstreams.stt import LocalModel, LocalTarget, Recognizer
 from gateway.weights import fetch
 
 WHISPER_BASE: Final = "whisper-base"
+
+EARLY_S: Final = 0.2
+"""Shorter than nearly every pause between sentences, longer than most stops inside words."""
 
 _OPTIONS: Final[Table] = {"prompt": TEXT, **CUTTING}
 
@@ -60,7 +64,7 @@ class LocalStt:
         language = options.base_language(attempt.language)
         engine = LocalTarget(
             model,
-            cutting(given),
+            replace(cutting(given), early_s=EARLY_S),
             language=None if language == "multi" else language,
             prompt=given.get("prompt", ""),
             refused=refused,

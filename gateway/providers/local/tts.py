@@ -26,9 +26,17 @@ class LocalVoice:
 
     def __init__(self, account: Account[LocalSettings]) -> None:
         self._settings = account.settings
+        self._voices = frozenset(path.stem for path in self._folder().glob("*.bin"))
+
+    def _folder(self) -> Path:
+        return self._settings.voice_folder or fetch.cache_folder() / "kokoro"
+
+    def has_voice(self, voice: str) -> bool:
+        """Whether `voice` names a voice or a mixture of voices (`af_heart(2)+am_adam`)."""
+        return all(part.partition("(")[0].strip() in self._voices for part in voice.split("+"))
 
     def command(self) -> Sequence[str]:
-        folder = self._settings.voice_folder or fetch.cache_folder() / "kokoro"
+        folder = self._folder()
         threads = str(self._settings.voice_threads)
         module = "gateway.providers.local.kokoro"
         return (sys.executable, "-m", module, "--model", str(folder), "--threads", threads)

@@ -6,10 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.conversations.chat.protocol import KEEPALIVE
+from gateway.conversations.chat.protocol import KEEPALIVE, LOADING
 from gateway.conversations.chat.session import (
     ENDING_S,
+    LOADING_S_MAX,
     Action,
+    AwaitModel,
     Begin,
     BreakOff,
     ChatSession,
@@ -17,6 +19,7 @@ from gateway.conversations.chat.session import (
     Finish,
     Granted,
     Leave,
+    Loaded,
     Open,
     Refuse,
     Reply,
@@ -30,7 +33,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Limits
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig, HedgeConfig
-from gateway.upstreams.chat import ChatRequest, ChatUpstream, Reader, ReaderUpdate
+from gateway.upstreams.chat import ChatRequest, ChatUpstream, ManagedProcess, Reader, ReaderUpdate
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import (
@@ -825,3 +828,65 @@ def test_an_adapter_that_raises_is_its_providers_failure(at: str) -> None:
         actions = session.handle(BodyEnd(1), 0.1)
     opened = [action for action in actions if isinstance(action, Open)]
     assert "http://zeus" in opened[-1].dial.url
+
+
+class LocalModel(OpenAIChat):
+    """A model in a process of its own."""
+
+    def __init__(self) -> None:
+        account = Account(
+            "here", "openai-compatible", "http://here/v1", settings=ProviderSettings()
+        )
+        super().__init__(account)
+        self.process = ManagedProcess("small", ("run",), "{}")
+        self.companions = {"small": self.process}
+
+
+def with_a_local_model(*plan: Attempt) -> tuple[ChatSession, LocalModel]:
+    local = LocalModel()
+    request = ChatRequest({"model": "m", "messages": [], "stream": True}, "m", True)
+    return ChatSession(request, plan, {**UPSTREAMS, "here": local}, CONFIG, now=0.0), local
+
+
+HERE = Attempt("here", "small")
+
+
+def test_a_model_that_is_being_loaded_is_waited_for_with_comments() -> None:
+    session, local = with_a_local_model(HERE)
+    assert session.handle(Begin(), 0.0) == [AwaitModel(1, local.process)]
+    assert session.deadline == 3.0
+    assert session.handle(DEADLINE_PASSED, 3.0) == [Start(), Write(LOADING)]
+    assert session.handle(DEADLINE_PASSED, 6.0) == [Write(LOADING)]
+    local.process.address = "http://127.0.0.1:4"
+    (opened,) = session.handle(Loaded(1, ready=True), 7.0)
+    assert isinstance(opened, Open)
+    session.handle(ResponseHead(1, 200, {}), 7.1)
+    assert session.handle(BodyChunk(1, HELLO), 7.2) == [Write(HELLO)]
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_with_words_and_does_not_rest() -> None:
+    session, _ = with_a_local_model(HERE)
+    session.handle(Begin(), 0.0)
+    (_, refused) = session.handle(Loaded(1, ready=False), 1.0)
+    assert isinstance(refused, Refuse)
+    assert refused.failure.kind is Kind.OVERLOADED
+    assert not session.report.tries[0].rests
+
+
+def test_a_model_is_not_waited_for_without_end() -> None:
+    session, _ = with_a_local_model(HERE)
+    session.handle(Begin(), 0.0)
+    now = 0.0
+    actions: list[Action] = []
+    while not any(isinstance(action, BreakOff) for action in actions):
+        assert session.deadline is not None
+        now = session.deadline
+        actions = session.handle(DEADLINE_PASSED, now)
+    assert now <= LOADING_S_MAX
+
+
+def test_whoever_is_ready_is_asked_before_a_model_that_is_being_loaded() -> None:
+    session, _ = with_a_local_model(HERE, PLAN[0])
+    (opened,) = session.handle(Begin(), 0.0)
+    assert isinstance(opened, Open)
+    assert opened.dial.url == "http://acme/v1/chat/completions"

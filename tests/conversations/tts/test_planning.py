@@ -18,6 +18,9 @@ PLANS = {
         Attempt("hera", "three"),
     ),
     "zeus/two": (Attempt("zeus", "two"),),
+    "absent/voice": (Attempt("ours", "own", stand_in="ours/own"),),
+    "absent/alias": (Attempt("ours", "own"),),
+    "ours/own": (Attempt("ours", "own"),),
 }
 
 
@@ -34,8 +37,9 @@ class Catalogue:
         return name if name in PLANS else "other"
 
 
-TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera"}
-PLANNER = TtsPlanner(Catalogue(), TYPES)  # type: ignore[arg-type]
+TYPES = {"acme": "acme", "acme-eu": "acme", "zeus": "zeus", "hera": "hera", "ours": "ours"}
+VOICES = {"ours": {"eve"}.__contains__}
+PLANNER = TtsPlanner(Catalogue(), TYPES, {}, ["absent"], VOICES)  # type: ignore[arg-type]
 
 
 def test_a_model_is_asked_for_with_the_clients_voice_language_and_options():
@@ -105,3 +109,24 @@ def test_a_voice_of_the_vendor_in_the_models_name_means_nothing_to_another():
     plan = planner.plan(Style("hermes/one", "9626c31c", None, {"emotion": "sad"}), ())
     assert isinstance(plan, tuple)
     assert [(a.voice, a.options) for a in plan] == [(None, {}), ("ann", {})]
+
+
+def test_what_stands_in_gets_no_options_of_the_absent_vendor_and_no_voice_that_it_lacks():
+    plan = PLANNER.plan(Style("absent/voice", "9626c31c", "en", {"speed": 1}), ())
+    assert plan == (Attempt("ours", "own", {}, None, "en", stand_in="ours/own"),)
+    plan = PLANNER.plan(Style("absent/voice", "eve"), ())
+    assert isinstance(plan, tuple)
+    assert plan[0].voice == "eve"
+
+
+def test_behind_an_alias_a_foreign_voice_becomes_the_default_and_a_misspelt_own_one_does_not():
+    foreign, own = (PLANNER.plan(Style(m, "nobody"), ()) for m in ("absent/alias", "ours/own"))
+    assert isinstance(foreign, tuple)
+    assert isinstance(own, tuple)
+    assert (foreign[0].voice, own[0].voice) == (None, "nobody")
+
+
+def test_a_fallback_that_is_served_comes_before_what_stands_in():
+    plan = PLANNER.plan(Style("absent/voice"), (Style("zeus/two"),))
+    assert isinstance(plan, tuple)
+    assert [a.provider for a in plan] == ["zeus", "ours"]

@@ -1,0 +1,172 @@
+"""POST /embeddings: OpenAI's form, passed on to the providers of chat that have it too."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter
+
+from gateway.conversations.chat.route import ChatRoute, names_of
+from gateway.conversations.messages import Message, Name, parse, required, validated
+from gateway.routing.failover import Exhausted, Failover, RetryPolicy
+from gateway.runtime.loop import Inbox
+from gateway.server.admission import RequestContext
+from gateway.server.quota import Spent
+from gateway.telemetry.outcome import Outcome, Try
+from gateway.telemetry.prices import tokens_cost
+from gateway.upstreams.chat import ChatUpstream, MakesEmbeddings, Usage
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
+from gateway.upstreams.plan import Attempt
+
+ANSWER_S_MAX: Final = 60.0
+"""How long one provider may take; a server without a GPU needs a while for a large batch."""
+
+ANSWER_BYTES_MAX: Final = 64 << 20
+"""Longest answer: 2048 embeddings of 3072 numbers in base64 are 34 MB."""
+
+EVENTS_MAX: Final = 16
+"""Pieces of an answer that wait; then the provider does."""
+
+POLICY: Final = RetryPolicy(rounds=1, rounds_alone=2)
+"""A deployment that is alone is asked twice, if its failure says that this may help."""
+
+
+class Request(Message):
+    """What is read here; all the rest is the provider's business."""
+
+    model: Name = required()
+
+
+_REQUEST: Final = TypeAdapter(Request)
+
+
+class EmbeddingsRoute:
+    """One for each process. Shares providers, health, quotas and prices with /chat/completions."""
+
+    name: Final = "embeddings"
+    anonymous: Final = ()
+
+    def __init__(self, chat: ChatRoute) -> None:
+        self._chat = chat
+        self.body_bytes_max = chat.body_bytes_max
+
+    async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
+        parsed = parse(body, "the body")
+        if isinstance(parsed, Failure):
+            return parsed
+        asked = validated(parsed, _REQUEST)
+        if isinstance(asked, Failure):
+            return asked
+        chat, model = self._chat, asked.model
+        found = chat.catalogue.plan(model)
+        if isinstance(found, Failure):
+            return found
+        dials = {
+            attempt.deployment: dial
+            for attempt in found
+            if (dial := _dial(chat.upstreams[attempt.provider], parsed, attempt)) is not None
+        }
+        plan = tuple(attempt for attempt in found if attempt.deployment in dials)
+        if not plan:
+            return Failure(
+                Kind.UNABLE, f"no provider of {model[:128]!r} makes embeddings", param="model"
+            )
+        allowed = await chat.allowed(request.caller.key, model, plan)
+        if isinstance(allowed, Failure):
+            return allowed
+        standing, plan = allowed
+        failover = Failover(plan, POLICY, chat.breaker, time.monotonic())
+        tries: list[Try] = []
+        while True:
+            began = time.monotonic()
+            attempt = failover.next(began)
+            if attempt is None:
+                return Failure(Kind.UPSTREAM_ERROR, "no provider could be asked")
+            chat.breaker.began(attempt, began)
+            heard = await self._ask(attempt, dials[attempt.deployment])
+            now = time.monotonic()
+            failure = heard if isinstance(heard, Failure) else None
+            tries.append(Try(attempt.provider, attempt.model, began, now, failure))
+            usage = None if isinstance(heard, Failure) else usage_of(heard)
+            cost = self._cost(attempt, model, usage)
+            request.outcome = Outcome(
+                model=model,
+                label=chat.catalogue.model_label(model),
+                provider=attempt.provider,
+                deployment=attempt.model,
+                tries=tuple(tries),
+                usage=usage,
+                bytes_out=0 if isinstance(heard, Failure) else len(heard),
+                cost=cost,
+            )
+            if not isinstance(heard, Failure):
+                chat.breaker.worked(attempt)
+                tokens = usage.prompt if usage is not None else 0
+                await chat.quota.spend(standing, (Spent(names_of(attempt), tokens, cost),))
+                return heard
+            chat.breaker.failed(attempt, heard, now)
+            outcome = failover.failed(attempt, heard, now)
+            if isinstance(outcome, Exhausted):
+                return outcome.failure
+            await asyncio.sleep(max(0.0, outcome.at - now))
+
+    def _cost(self, attempt: Attempt, model: str, usage: Usage | None) -> float:
+        price = self._chat.prices.of(attempt.provider, attempt.model, model)
+        if price is None or usage is None:
+            return 0.0
+        return round(tokens_cost(price, usage.prompt, 0), 9)
+
+    async def _ask(self, attempt: Attempt, dial: Dial) -> bytes | Failure:
+        """One provider's answer, as it is."""
+        inbox: Inbox[Any] = Inbox(EVENTS_MAX)
+        connecting_s = self._chat.config.connect_timeout_s
+        task = asyncio.create_task(self._chat.connector.request(dial, 1, inbox, connecting_s))
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                return await self._listen(attempt, inbox)
+        except TimeoutError:
+            return Failure(Kind.TIMEOUT, "the provider did not answer in time")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            inbox.close()
+
+    async def _listen(self, attempt: Attempt, inbox: Inbox[Any]) -> bytes | Failure:
+        head: ResponseHead | None = None
+        body = bytearray()
+        while True:
+            match await inbox.next(None, time.monotonic):
+                case ResponseHead() as head:
+                    pass
+                case BodyChunk(_, data):
+                    body += data
+                    if len(body) > ANSWER_BYTES_MAX:
+                        return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is too long")
+                case BodyEnd():
+                    assert head is not None
+                    if head.status == 200:
+                        return bytes(body)
+                    upstream = self._chat.upstreams[attempt.provider]
+                    return upstream.failure(head.status, head.headers, bytes(body))
+                case ConnectionFailed(_, failure):
+                    return failure
+
+
+def _dial(upstream: ChatUpstream, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+    return upstream.embeddings(body, attempt) if isinstance(upstream, MakesEmbeddings) else None
+
+
+def usage_of(answer: bytes) -> Usage | None:
+    """The tokens that an answer tells; None if it tells none."""
+    try:
+        told = orjson.loads(answer).get("usage")
+    except (orjson.JSONDecodeError, AttributeError):
+        return None
+    tokens = told.get("prompt_tokens") if isinstance(told, dict) else None
+    return Usage(tokens, 0) if isinstance(tokens, int) and tokens >= 0 else None
