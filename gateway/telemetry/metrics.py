@@ -99,7 +99,7 @@ class Metrics:
         )
         self.hedges = Counter(
             "parley_hedges",
-            "Chat requests asked of a second deployment while the first was silent; outcome: won "
+            "Requests asked of a second deployment while the first was silent; outcome: won "
             "(it served, or the first failed) or lost.",
             ["provider", "outcome"],
             registry=registry,

@@ -78,7 +78,9 @@ class Context:
 
     def _heard(self, connection: RecognizerConnection, text: str, now: float) -> None:
         if text:
+            self.stalls.measure(connection)
             connection.activity.heard_text(now)
+            self.stalls.watch_doubt(connection)
             self.stalls.heard_text()
 
     def settle(self) -> None:

@@ -10,13 +10,16 @@ from gateway.upstreams.errors import Failure
 
 @dataclass(slots=True)
 class Try:
-    """One connection; `failure` is None while it runs and if it ended well."""
+    """One connection; `failure` is None while it runs and if it ended well. `hedge`: it was opened
+    beside a doubted one; `lost`: that one spoke first, or none did."""
 
     provider: str
     model: str
     began: float
     ready: float | None = None
     failure: Failure | None = None
+    hedge: bool = False
+    lost: bool = False
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from gateway.conversations.stt.session import Event, SttSession
 from gateway.engines.utterances import UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
+from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
@@ -39,6 +40,9 @@ from gateway.upstreams.stt import LocalTarget, SttUpstream
 EVENTS_MAX: Final = 64
 """Messages of client and providers that wait for the session; then their sockets are read no
 further."""
+
+HEDGES_SAVED: Final = 5.0
+"""Hedges that a process may make before it has heard utterances."""
 
 LINGER_STEP_S: Final = 0.02
 
@@ -69,6 +73,7 @@ class SttRoute:
         self.engines = engines
         self._config = config
         self._breaker = breaker
+        self._hedges = HedgeBudget(config.hedge.share_max, HEDGES_SAVED)
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []
         last: list[str] = []
@@ -114,6 +119,7 @@ class SttRoute:
             self._breaker,
             session_id,
             time.monotonic(),
+            hedges=self._hedges,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
         )
         return SttConversation(self, session, session_id, link)
@@ -244,6 +250,8 @@ class SttConversation:
                     one.model,
                     one.began,
                     failure=one.failure,
+                    hedge=one.hedge,
+                    lost=one.lost,
                     first_s=None if one.ready is None else one.ready - one.began,
                 )
                 for one in report.tries

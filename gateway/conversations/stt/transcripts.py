@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from gateway.conversations.stt import protocol
@@ -106,6 +107,29 @@ class TranscriptAssembler:
         self._close()
         self.finals += 1
         return [self._message("final_transcript", said)]
+
+    @property
+    def told_until(self) -> float | None:
+        """Where the words end that the client knows from interims, without the latest, which may
+        change most; seconds of the session. None: there are too few, or without times."""
+        if self.interim is None or len(self.interim.words) < 2:
+            return None
+        until = self.interim.words[-2][2]
+        return until if until > self.final_until else None
+
+    def settle_told(self) -> list[str]:
+        """The words up to `told_until` are passed on as a final: a slow replay that began before
+        them would hold the caller for as long as they took."""
+        said, until = self.interim, self.told_until
+        if said is None or until is None:
+            return []
+        words = said.words[:-1]
+        told = replace(said, text=" ".join(word[0] for word in words), words=words, end=until)
+        self.final_until = until
+        self._buffer.forget(until)
+        self._close()
+        self.finals += 1
+        return [self._message("final_transcript", told)]
 
     def discard(self) -> None:
         """The open utterance ended without a final."""

@@ -13,6 +13,7 @@ from gateway.conversations.stt.states import (
     DRAIN_S,
     OPEN_GRACE_S,
     Asleep,
+    Beside,
     CatchingUp,
     Closing,
     Connected,
@@ -83,6 +84,15 @@ class Desk:
 
     def watch(self, now: float) -> None:
         pass
+
+    def doubted(self, state: Connected, now: float) -> None:
+        pass
+
+    def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
+        self.asked.append("spoke")
+
+    def unproven(self, state: Beside, now: float) -> None:
+        self.asked.append("unproven")
 
     def drained(self, now: float) -> None:
         self.asked.append("drained")
