@@ -108,14 +108,16 @@ def updated(asked: Asked, update: Update) -> Asked:
     """The client's request after an update."""
     extra = {**asked.extra, **(update.extra or {})}
     if update.model is not None and _vendor(update.model) != _vendor(asked.model):
-        # the options of another provider mean nothing to the new one
-        extra = dict(update.extra or {})
-    return replace(
-        asked,
-        model=update.model or asked.model,
-        language=update.language or asked.language,
-        extra=extra,
-    )
+        # of the options of another provider, those mean something that can be translated
+        extra = {**_translatable(asked.extra), **(update.extra or {})}
+    model, language = update.model or asked.model, update.language or asked.language
+    if model is not None:
+        name, suffix = split_language(model)
+        if update.model is None and update.language is not None:
+            model = name  # the language that stood behind it is not wanted any more
+        elif update.model is not None and suffix is not None:
+            language = suffix
+    return replace(asked, model=model, language=language, extra=extra)
 
 
 def _vendor(model: str | None) -> str:

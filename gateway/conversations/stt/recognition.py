@@ -72,6 +72,11 @@ CLOSING_S_MAX: Final = 120.0
 leave by themselves after 30 s; others may wait for the words that a third provider tells."""
 
 
+CLOSING_SILENT_S: Final = 10.0
+"""A session whose connections all fail at its end is closed this long after it was asked for, or
+after the latest words: callers see a pause, and what is known is all that will come."""
+
+
 class Recognition:
     """Passes a user's audio to recognisers, one after the other; see `states.Owner` for what it
     decides."""
@@ -92,7 +97,7 @@ class Recognition:
         self._hedges = hedges
         self._hedge: Connecting | Beside | None = None
         self._hedges_left: list[Attempt] = []  # that may follow it
-        self._close_by = 0.0
+        self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
 
     # -- what the client does
@@ -115,6 +120,8 @@ class Recognition:
     def close(self, now: float) -> None:
         """The client wants the last finals and the end."""
         self._close_by = now + CLOSING_S_MAX
+        self._silent_by = now + CLOSING_SILENT_S
+        self.context.timers.follow("silent", lambda: self._silent_by, self._nobody_answers)
         self._limit_closing(now)
         self._state.close(now)
         if isinstance(self._hedge, Beside) and not self._client.over:
@@ -169,6 +176,8 @@ class Recognition:
                 self._handover.hold(number, event)
             else:
                 state.heard(event, now)
+                if self._client.closing and _has_words(event):
+                    self._silent_by = now + CLOSING_SILENT_S
                 if isinstance(event, FinalTranscript) and event.transcript.text:
                     self._hedges.earn()
                 if self._hedge is not None and state is self._state and _has_words(event):
@@ -282,6 +291,9 @@ class Recognition:
         self._drop_hedge()
         if self._handover.next is not None:
             self._take_next(now)
+            return
+        if self._client.closing and now >= self._silent_by:
+            self.context.close_well()
             return
         ready_at = connection.ready_at
         if ready_at is not None and now - ready_at >= SERVED_S:
@@ -459,6 +471,12 @@ class Recognition:
             return
         self.context.stalls.asks_again(state.connection)
         self.failed(state, Failure(Kind.TIMEOUT, "the last transcripts did not come"), now)
+
+    def _nobody_answers(self, now: float) -> None:
+        """The session's end is waited for, and there is no connection that could tell more."""
+        state = self._state
+        if not (isinstance(state, Connected) and state.is_ready):
+            self.context.close_well()
 
     def _limit_closing(self, now: float) -> None:
         """Bound the wait for the last finals."""

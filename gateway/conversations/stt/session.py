@@ -215,7 +215,7 @@ class SttSession:
         changed = updated(asked, update)
         plan = self._planner(changed)
         if isinstance(plan, Failure):
-            self._client.refuse(plan)
+            self._client.refuse_update(plan)
             return
         self._asked = changed
         recognition.set_language(_known_language(changed.language))

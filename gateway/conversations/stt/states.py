@@ -494,13 +494,21 @@ class Live(Serving):
         context, connection = self.context, self.connection
         if connection.flush_sent_at is None:
             self.flush(now)
-        elif context.stalls.final_overdue(connection):
+        elif self._others_may_know() and context.stalls.final_overdue(connection):
             self.fail(Failure(Kind.TIMEOUT, "a final transcript was overdue"), now)
         else:
             connection.flush_answered()
             context.settle()
             context.client.acknowledge()
             self.watch(now)
+
+    def _others_may_know(self) -> bool:
+        """Whether to ask another one for the final. Where there is none, the interim that is known
+        is worth more to the caller than the same one's second try, some 7 s later."""
+        context = self.context
+        return not context.transcripts.is_open or context.failover.has_others(
+            self.connection.attempt
+        )
 
     def _fill(self, now: float) -> None:
         self.send(self.connection.fill(FILL_AFTER_S, now))

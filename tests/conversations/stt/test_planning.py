@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.conversations.stt.planning import SttPlanner
-from gateway.conversations.stt.protocol import Asked
+from gateway.conversations.stt.planning import SttPlanner, updated
+from gateway.conversations.stt.protocol import Asked, Update
 from gateway.providers._shared.options import translated
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
@@ -120,3 +120,29 @@ def test_a_bad_option_of_the_main_model_is_refused() -> None:
 
     assert isinstance(refused, Failure)
     assert refused.param == "x"
+
+
+def changed(asked: Asked, **settings: Any) -> Asked:
+    update = Update.model_validate({"type": "session.update", "settings": settings})
+    return updated(asked, update)
+
+
+def test_another_vendor_is_told_language_and_key_terms() -> None:
+    asked = Asked("deepgram/nova-3", "es", {"keyterm": ["Parley"], "endpointing": 50})
+    after = changed(asked, model="assemblyai/universal-streaming")
+
+    assert (after.model, after.language) == ("assemblyai/universal-streaming", "es")
+    assert after.extra == {"keyterm": ["Parley"]}
+
+
+def test_a_language_behind_an_updated_model_counts_as_in_session_create() -> None:
+    after = changed(Asked("deepgram/nova-3:en", "en"), model="assemblyai/universal-streaming:es")
+
+    assert after.language == "es"
+
+
+def test_a_new_language_replaces_the_one_behind_the_model() -> None:
+    plan = planner()(changed(Asked("deepgram/nova-3:de"), language="fr"))
+
+    assert not isinstance(plan, Failure)
+    assert plan[0].language == "fr"
