@@ -22,7 +22,8 @@ class SttConfig(Section):
 
     auto: dict[str, list[str]] = Field(default_factory=dict)
     """Language -> models in order, for a session without a model (or `auto`); `default` for every
-    other language. Without it: what is configured, in its order, then local."""
+    other language. Without it: what is configured and speaks the language, in its order, then
+    local."""
     fallback: list[str] = Field(default_factory=list)
     """Models tried after those of the client."""
     local_last: bool = True

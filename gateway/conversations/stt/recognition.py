@@ -29,6 +29,7 @@ from gateway.conversations.stt.states import (
     State,
     Waiting,
 )
+from gateway.conversations.stt.transcripts import OVERLAP_S
 from gateway.routing.failover import Exhausted, Retry
 from gateway.routing.hedging import HedgeBudget
 from gateway.upstreams.errors import Failure, Kind
@@ -227,7 +228,7 @@ class Recognition:
             connection.skip_silence()
             told_until = self.context.transcripts.told_until
             if told_until is not None and self._is_long_told(connection):
-                connection.start_at(self._buffer.quiet_place(told_until))
+                connection.start_at(self._buffer.quiet_place(told_until - OVERLAP_S))
             self._hedge.enter(now)
             return
         if state is not self._state:
@@ -357,7 +358,8 @@ class Recognition:
             doubted.doubt_s = float("inf")  # until this one is settled
             return
         self.context.stalls.watch_doubt(doubted)
-        if self._hedges_left and doubted.activity.longest_gap_s is not None and doubted.unhedged:
+        quick = doubted.activity.longest_gap_s is not None or self._client.closing
+        if self._hedges_left and quick and doubted.unhedged:
             failure = Failure(Kind.TIMEOUT, "the provider takes audio and tells no words")
             assert isinstance(self._state, Connected)
             self.failed(self._state, failure, now)

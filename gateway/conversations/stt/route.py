@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -37,9 +38,14 @@ from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.provider import Account, find
 from gateway.upstreams.stt import LocalTarget, SttUpstream
 
+_logger = logging.getLogger(__name__)
+
 EVENTS_MAX: Final = 64
 """Messages of client and providers that wait for the session; then their sockets are read no
 further."""
+
+LANGUAGES_WARNED_MAX: Final = 64
+"""Languages that a process warns of; callers may name any."""
 
 HEDGES_SAVED: Final = 5.0
 """Hedges that a process may make before it has heard utterances."""
@@ -77,6 +83,8 @@ class SttRoute:
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []
         last: list[str] = []
+        others: dict[str, tuple[str, ...]] = {}
+        languages: dict[tuple[str, str], frozenset[str]] = {}
         for name, account in accounts.items():
             vendor = find(account.type)
             if vendor.stt is None:
@@ -84,6 +92,8 @@ class SttRoute:
             self._upstreams[name] = vendor.stt.adapter(account)
             models = [f"{name}/{model}" for model in account.settings.models]
             models += vendor.stt.models
+            others.update({first: tuple(models[1:]) for first in models[:1]})
+            languages.update({(name, one): few for one, few in vendor.stt.languages.items()})
             if vendor.available is None:
                 automatic += models[:1]
             elif vendor.available():
@@ -96,7 +106,21 @@ class SttRoute:
             self._upstreams,
             automatic=(*automatic, *last),
             last=tuple(last) if config.local_last else (),
+            others=others,
+            languages=languages,
+            warn=self._nothing_speaks,
         )
+        self._warned: set[str] = set()
+
+    def _nothing_speaks(self, language: str) -> None:
+        """No recogniser that `auto` may choose speaks this; said once for each language."""
+        if language not in self._warned and len(self._warned) < LANGUAGES_WARNED_MAX:
+            self._warned.add(language)
+            _logger.warning(
+                "stt: `auto` finds no recogniser that speaks %s: one that does not is asked; "
+                "configure another provider, or stt.auto",
+                language,
+            )
 
     def warm(self) -> None:
         """Load the local engine, if there is one, so that the first caller does not wait."""

@@ -20,6 +20,10 @@ REPEATED_S_MAX: Final = 0.02
 rounding of the providers' times."""
 
 
+OVERLAP_S: Final = 0.3
+"""Audio of told words that a replay begins with, so that the next word is whole."""
+
+
 class TranscriptAssembler:
     """The open utterance as the client knows it, and how far finals have come.
 
@@ -126,7 +130,7 @@ class TranscriptAssembler:
         words = said.words[:-1]
         told = replace(said, text=" ".join(word[0] for word in words), words=words, end=until)
         self.final_until = until
-        self._buffer.forget(until)
+        self._buffer.forget(until - OVERLAP_S)
         self._close()
         self.finals += 1
         return [self._message("final_transcript", told)]

@@ -196,6 +196,6 @@ def test_a_slow_replay_leaves_out_what_the_client_knows() -> None:
 
     assert play.finals() == ["one two three"]
     play.wait(2.0)
-    assert play.audio_s(2) == pytest.approx(1.0, abs=0.1)
+    assert play.audio_s(2) == pytest.approx(1.3, abs=0.1)
     play.hear(final("four", 0.0, 1.0), number=2)
     assert play.finals() == ["one two three", "four"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gateway.conversations.stt.planning import SttPlanner, updated
@@ -146,3 +147,44 @@ def test_a_new_language_replaces_the_one_behind_the_model() -> None:
 
     assert not isinstance(plan, Failure)
     assert plan[0].language == "fr"
+
+
+def by_language(warned: list[str]) -> SttPlanner:
+    """Universal-streaming and, of the same provider, enhanced; the former is English only."""
+    return replace(
+        planner(local_last=False),
+        automatic=("assemblyai/universal-streaming", "deepgram/nova-3"),
+        last=(),
+        others={"deepgram/nova-3": ("speechmatics/enhanced",)},
+        languages={("aai", "universal-streaming-english"): frozenset({"en"})},
+        warn=warned.append,
+    )
+
+
+def test_auto_asks_first_whom_the_language_is_known_to() -> None:
+    warned: list[str] = []
+    plan = by_language(warned)
+
+    assert places(plan(Asked(None, "en-US"))) == ["aai", "dg"]
+    for language in ("de", "zh", "multi", None):
+        assert places(plan(Asked(None, language))) == ["dg", "aai"]
+    assert warned == []
+
+
+def test_auto_takes_another_model_of_a_provider_whose_first_lacks_the_language() -> None:
+    some = replace(
+        by_language([]),
+        languages={("dg", "nova-3"): frozenset({"en"})},
+        automatic=("deepgram/nova-3",),
+    )
+
+    assert places(some(Asked(None, "en"))) == ["dg"]
+    assert places(some(Asked(None, "de"))) == ["sm"]
+
+
+def test_auto_warns_where_nothing_speaks_the_language() -> None:
+    warned: list[str] = []
+    one = replace(by_language(warned), automatic=("assemblyai/universal-streaming",))
+
+    assert places(one(Asked(None, "de"))) == ["aai"]
+    assert warned == ["de"]
