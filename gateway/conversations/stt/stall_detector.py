@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.audio.voice import holds_voice
+from gateway.conversations.stt.activity import WITHIN_WORDS_S
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.transcripts import TranscriptAssembler
@@ -20,6 +21,11 @@ OVERDUE_FLUSH_S: Final = 2.0
 FILL_AFTER_S: Final = 0.5
 """A recogniser that needs audio to end an utterance is sent silence after this much time without
 audio from the user."""
+
+FILL_MID_WORD_S: Final = 1.0
+"""The same where the user's audio stopped in the middle of speech. A network that stalls for less
+than this would have silence put into a word, which the recogniser then hears twice, as two
+halves."""
 
 DOUBT_TIMES: Final = 2.0
 """A recogniser is doubted after this multiple of what it usually takes (95th percentile) from
@@ -190,7 +196,9 @@ class StallDetector:
         speaking = transcripts.speaking and connection.activity.has_text
         if not transcripts.is_open and not speaking:
             return None
-        return connection.activity.last_sent_at + FILL_AFTER_S
+        activity = connection.activity
+        mid_word = activity.last_sent_at - activity.last_loud_at < WITHIN_WORDS_S
+        return activity.last_sent_at + (FILL_MID_WORD_S if mid_word else FILL_AFTER_S)
 
     def overdue_at(self, connection: RecognizerConnection) -> float | None:
         """When the final of the open utterance is asked for, and then when it is given up."""

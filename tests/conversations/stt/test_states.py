@@ -299,6 +299,8 @@ def test_an_utterance_that_needs_audio_to_end_gets_silence_but_not_for_an_old_co
         desk.hear(interim("he", 0.0, 0.1), 0.0)
         desk.frames()
         desk.tick(0.5)
+        assert seconds(desk.frames()) == 0.0  # not in the middle of a word
+        desk.tick(1.0)
         assert seconds(desk.frames()) == sent_s
 
 
