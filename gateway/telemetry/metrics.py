@@ -85,6 +85,15 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.stt_latency = Histogram(
+            "parley_stt_latency_seconds",
+            "What recognisers take; kind: first_word (seconds of speech to the first word of an "
+            "utterance) or final (from the end of speech to the final). Model: other where no "
+            "catalogue or configuration names it.",
+            ["kind", "provider", "model"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
         self.attempts = Counter(
             "parley_upstream_attempts",
             "Tries at a provider; outcome: ok or a kind of error.",
@@ -202,6 +211,8 @@ def count(metrics: Metrics, ended: Ended) -> None:
         metrics.bytes.labels(route, "out").inc(outcome.bytes_out)
     if outcome.speech is not None:
         metrics.audio_seconds.labels(route, "in").inc(outcome.speech.audio_s)
+    for took in outcome.latencies:
+        metrics.stt_latency.labels(took.kind, took.provider, took.model).observe(took.seconds)
     if outcome.provider is None:
         return
     if outcome.first_s is not None:

@@ -68,6 +68,17 @@ class SttCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class SttLatency:
+    """How long a recogniser took: to the `first_word` of an utterance or from the end of speech to
+    its `final`. `model` is a label (bounded)."""
+
+    kind: str
+    provider: str
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TtsCounts:
     """Of a /tts session."""
 
@@ -122,6 +133,7 @@ class Outcome:
     cost: float = 0.0
     estimated: bool = False
     counts: Counts | None = None
+    latencies: tuple[SttLatency, ...] = ()
 
     @property
     def word(self) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
 
 
 @dataclass(slots=True)
@@ -22,18 +23,37 @@ class Try:
     lost: bool = False
 
 
+class Latency(NamedTuple):
+    """How long a recogniser took, in seconds. `kind`: "first_word" of an utterance, since speech
+    began (seconds of speech), or "final", since speech ended."""
+
+    kind: str
+    provider: str
+    model: str
+    seconds: float
+
+
 @dataclass(slots=True)
 class Report:
     """Filled while the session runs. Times are of the session's clock."""
 
     tries: list[Try] = field(default_factory=list)
     audio_s: float = 0.0
+    latencies: list[Latency] = field(default_factory=list)
     finals: int = 0
     failovers: int = 0
     failure: Failure | None = None
     left: bool = False
     model: str | None = None
 
+    def took(self, kind: str, attempt: Attempt, seconds: float) -> None:
+        """Keep a latency; those of an endless session are not all kept."""
+        if len(self.latencies) < LATENCIES_MAX:
+            self.latencies.append(Latency(kind, attempt.provider, attempt.model, seconds))
+
+
+LATENCIES_MAX: Final = 2048
+"""Latencies kept of one session: those of some hours."""
 
 TRIES_MAX: Final = 200
 """Connections listed in a report; later ones are left out."""

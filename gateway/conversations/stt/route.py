@@ -31,7 +31,7 @@ from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.settings.stt import SttConfig
-from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, Try
+from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, SttLatency, Try
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
@@ -77,6 +77,7 @@ class SttRoute:
         self.catalogue = catalogue
         self.connector = connector
         self.engines = engines
+        self.known = catalogue.deployments()
         self._config = config
         self._breaker = breaker
         self._hedges = HedgeBudget(config.hedge.share_max, HEDGES_SAVED)
@@ -282,4 +283,13 @@ class SttConversation:
             ),
             speech=SpeechUsage(report.audio_s),
             counts=SttCounts(report.finals, report.failovers),
+            latencies=tuple(
+                SttLatency(
+                    one.kind,
+                    one.provider,
+                    one.model if (one.provider, one.model) in self._route.known else "other",
+                    one.seconds,
+                )
+                for one in report.latencies
+            ),
         )

@@ -93,15 +93,18 @@ class StallDetector:
         """A provider found words: it was speech."""
         self.caution = 1
 
-    def measure(self, connection: RecognizerConnection) -> None:
+    def measure(self, connection: RecognizerConnection) -> float | None:
         """A recogniser tells words; called before its activity knows. Keeps how much speech it
-        took to the first word of an utterance, and later pauses that are unusual."""
+        took to the first word of an utterance, and later pauses that are unusual: returned in
+        seconds, None where neither was measured."""
         activity = connection.activity
         speech_s = activity.speech_since_text_s
         if connection.number > 1 and not activity.has_text:
-            return  # it heard a replay, which is sent faster than speech
+            return None  # it heard a replay, which is sent faster than speech
         if speech_s > 0.0 and (not self._transcripts.is_open or speech_s > DOUBT_S_MIN):
             self._breaker.record_ttft(connection.attempt, speech_s)
+            return speech_s
+        return None
 
     def heard_final(self) -> None:
         """The final that was waited for, or another one."""

@@ -1180,3 +1180,20 @@ def test_ten_thousand_frames_at_once_are_bounded() -> None:
         play.audio(TONE)
 
     assert play.paused
+
+
+# -- what is reported
+
+
+def test_the_report_says_what_a_recogniser_took() -> None:
+    play = Play().started()
+    play.speak(0.5)
+    play.hear(interim("hello"))
+    play.hush(0.4)
+    play.hear(final("hello"))
+
+    first, last = play.session.report.latencies
+    assert (first.kind, first.provider, first.model) == ("first_word", "acme", "ear-1")
+    assert first.seconds == pytest.approx(0.5)
+    assert last.kind == "final"
+    assert last.seconds == pytest.approx(0.4)
