@@ -237,7 +237,7 @@ class StallDetector:
             return self.may_ask_for_last_words()
         if self._closed_again >= CLOSE_AGAIN_MAX:
             return False
-        return self._has_untold_speech(connection) or self._speech_goes_past_interim()
+        return self._has_untold_speech(connection) or self.speech_goes_past_interim()
 
     def may_ask_for_last_words(self) -> bool:
         """Whether there is speech without a final, and one more provider may be asked for it."""
@@ -263,7 +263,7 @@ class StallDetector:
         """Whether so much speech without text means that words are missing."""
         return self.caution <= CAUTION_MAX and speech_s >= WORDS_EXPECTED_S * self.caution
 
-    def _speech_goes_past_interim(self) -> bool:
+    def speech_goes_past_interim(self) -> bool:
         """Whether the text of the open utterance ends before the speech does."""
         said, speech = self._transcripts.interim, self._buffer.speech()
         if said is None or speech is None:

@@ -494,7 +494,11 @@ class Live(Serving):
         context, connection = self.context, self.connection
         if connection.flush_sent_at is None:
             self.flush(now)
-        elif self._others_may_know() and context.stalls.final_overdue(connection):
+        elif context.stalls.final_overdue(connection):
+            if self._interim_is_all():
+                context.settle()
+                context.stalls.heard_final()
+                context.client.acknowledge()
             self.fail(Failure(Kind.TIMEOUT, "a final transcript was overdue"), now)
         else:
             connection.flush_answered()
@@ -502,13 +506,13 @@ class Live(Serving):
             context.client.acknowledge()
             self.watch(now)
 
-    def _others_may_know(self) -> bool:
-        """Whether to ask another one for the final. Where there is none, the interim that is known
-        is worth more to the caller than the same one's second try, some 7 s later."""
+    def _interim_is_all(self) -> bool:
+        """Whether there is no other one to ask for the final, and the interim has all that was
+        said: it is worth more to the caller than the same one's second try, some 7 s later."""
         context = self.context
-        return not context.transcripts.is_open or context.failover.has_others(
-            self.connection.attempt
-        )
+        if not context.transcripts.is_open or context.stalls.speech_goes_past_interim():
+            return False
+        return not context.failover.has_others(self.connection.attempt)
 
     def _fill(self, now: float) -> None:
         self.send(self.connection.fill(FILL_AFTER_S, now))

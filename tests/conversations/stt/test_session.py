@@ -749,7 +749,19 @@ def test_where_nobody_else_could_have_the_final_the_interim_becomes_one_at_once(
     play.hush(2.1)
 
     assert play.finals() == ["hello"]
-    assert play.providers == ["acme"]
+    assert play.providers == ["acme", "acme"]  # for what comes: that one may be dead
+
+
+def test_where_speech_went_on_after_the_interim_the_same_provider_is_asked_again() -> None:
+    play = Play(plan=(ACME,)).started()
+    play.speak(2.0)
+    play.hear(interim("hello", 0.0, 1.0))
+    play.hush(5.6)
+    assert play.finals() == []
+    play.accept()
+    play.hear(final("hello there", 0.0, 2.0))
+
+    assert play.finals() == ["hello there"]
 
 
 def test_when_no_provider_has_a_final_the_last_interim_becomes_one() -> None:
