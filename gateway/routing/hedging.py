@@ -11,9 +11,10 @@ SAVED_MAX: Final = 10.0
 class HedgeBudget:
     """A share of all requests may be asked twice, so that a slow day is not doubled."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, saved: float = 1.0) -> None:
+        """`saved`: how many there are to begin with."""
         self._share = share
-        self._saved = 1.0
+        self._saved = saved
 
     def earn(self) -> None:
         """A request has come."""
@@ -25,3 +26,7 @@ class HedgeBudget:
             return False
         self._saved -= 1.0
         return True
+
+    def refund(self) -> None:
+        """The second one was needed: the first had failed. It does not count."""
+        self._saved = min(self._saved + 1.0, SAVED_MAX)

@@ -7,12 +7,23 @@ from pydantic import Field
 from gateway.settings.section import Section
 
 
+class SttHedgeConfig(Section):
+    """A second recogniser hears the open utterance again while the first is silent although
+    somebody speaks; the first to tell words serves, the other is dropped."""
+
+    enabled: bool = True
+    """False: a silent recogniser is only left after `stall_s`."""
+    share_max: float = Field(0.25, gt=0, le=1)
+    """Hedges per utterance on average that turn out not to be needed."""
+
+
 class SttConfig(Section):
     """Which recogniser serves whom, and when the next one takes over."""
 
     auto: dict[str, list[str]] = Field(default_factory=dict)
     """Language -> models in order, for a session without a model (or `auto`); `default` for every
-    other language. Without it: what is configured, in its order, then local."""
+    other language. Without it: what is configured and speaks the language, in its order, then
+    local."""
     fallback: list[str] = Field(default_factory=list)
     """Models tried after those of the client."""
     local_last: bool = True
@@ -26,6 +37,7 @@ class SttConfig(Section):
     """So much audio is kept for the next provider; also what a client may be ahead."""
     stall_s: float = Field(5.0, ge=1, le=60)
     """So much speech goes in and nothing comes out: the provider has stalled."""
+    hedge: SttHedgeConfig = SttHedgeConfig()
     overdue_s: float | None = Field(None, ge=0.5, le=60)
     """A final that has not come so long after speech ended is overdue. Default: the provider's."""
     finalize_s: float = Field(1.0, ge=0.1, le=10)

@@ -98,6 +98,15 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.stt_latency = Histogram(
+            "parley_stt_latency_seconds",
+            "What recognisers take; kind: first_word (seconds of speech to the first word of an "
+            "utterance) or final (from the end of speech to the final). Model: other where no "
+            "catalogue or configuration names it.",
+            ["kind", "provider", "model"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
         self.attempts = Counter(
             "parley_upstream_attempts",
             "Tries at a provider; outcome: ok, lost (a hedge or its rival spoke first), left (the "
@@ -119,7 +128,7 @@ class Metrics:
         )
         self.hedges = Counter(
             "parley_hedges",
-            "Chat requests asked of a second deployment while the first was silent; outcome: won "
+            "Requests asked of a second deployment while the first was silent; outcome: won "
             "(it served, or the first failed) or lost.",
             ["provider", "outcome"],
             registry=registry,
@@ -229,6 +238,8 @@ def count(metrics: Metrics, ended: Ended) -> None:
         metrics.bytes.labels(route, "out").inc(outcome.bytes_out)
     if outcome.speech is not None:
         metrics.audio_seconds.labels(route, "in").inc(outcome.speech.audio_s)
+    for took in outcome.latencies:
+        metrics.stt_latency.labels(took.kind, took.provider, took.model).observe(took.seconds)
     if outcome.provider is None:
         return
     if outcome.first_s is not None:

@@ -70,6 +70,17 @@ class SttCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class SttLatency:
+    """How long a recogniser took: to the `first_word` of an utterance or from the end of speech to
+    its `final`. `model` is a label (bounded)."""
+
+    kind: str
+    provider: str
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TtsCounts:
     """Of a /tts session. `options_left_out`: "deepgram:emotion,rime:emotion", the client's options
     that a provider was not sent."""
@@ -128,6 +139,7 @@ class Outcome:
     cost: float = 0.0
     estimated: bool = False
     counts: Counts | None = None
+    latencies: tuple[SttLatency, ...] = ()
 
     @property
     def word(self) -> str:

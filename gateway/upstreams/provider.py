@@ -90,11 +90,13 @@ class Offer(Generic[S_contra, U_co]):
 
     `adapter` makes the adapter of one provider. `models` maps a client's model name to the
     vendor's own id for it: the built-in catalogue. A name that no catalogue has still reaches the
-    provider that it starts with.
+    provider that it starts with. `languages`: what a model (by the vendor's id) speaks, as
+    ISO 639-1 codes, where that is little; others are taken to speak every language.
     """
 
     adapter: Callable[[Account[S_contra]], U_co]
     models: Mapping[str, str] = field(default_factory=dict)
+    languages: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

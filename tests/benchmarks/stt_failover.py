@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from tests.benchmarks.tools import free_port, other_model, percentile, process, table
@@ -153,8 +154,15 @@ async def _play(server: Server, calls: list[_Call]) -> None:
     await asyncio.gather(*(one(call) for call in calls))
 
 
-def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int]:
-    """The calls of a group, and how many connections were killed."""
+def _hedges(port: int) -> int:
+    """Hedges that the gateway has counted."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10.0).text
+    lines = (line for line in text.splitlines() if line.startswith("parley_hedges_total{"))
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+
+def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int, int]:
+    """The calls of a group, how many connections were killed, and how many were hedges."""
     calls = [_Call(library, random.Random(n)) for n in range(sessions)]
     longest_s = min(len(call.pcm) for call in calls) / 2 / RATE
     with (
@@ -187,10 +195,11 @@ def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int
             [sys.executable, *command, "--config", str(config)], f"http://127.0.0.1:{port}/readyz"
         ) as ours:
             asyncio.run(_play(Server(port, KEY, SECRET, Path(), ours), calls))
-        return calls, one.killed + two.killed
+            hedges = _hedges(port)
+        return calls, one.killed + two.killed, hedges
 
 
-def _row(title: str, calls: list[_Call], killed: int) -> list[Any]:
+def _row(title: str, calls: list[_Call], killed: int, hedges: int) -> list[Any]:
     lost = doubled = 0
     for call in calls:
         heard = call.heard()
@@ -201,12 +210,14 @@ def _row(title: str, calls: list[_Call], killed: int) -> list[Any]:
         title,
         len(calls),
         killed,
+        hedges,
         sum(len(call.ends) for call in calls),
         lost,
         doubled,
         sum(one["type"] == "error" for call in calls for one in call.told),
         percentile(pauses, 0.5),
         percentile(pauses, 0.99),
+        max(pauses),
         max(call.misplaced_s() for call in calls),
     ]
 
@@ -217,26 +228,29 @@ def main(*, quick: bool = False) -> None:
     failing = [kind for kind in KINDS if KINDS[kind]]
     sessions = SESSIONS_QUICK if quick else SESSIONS
     of_each = max(2, sessions // len(failing))
-    rows, everybody, every_kill = [], [], 0
+    rows, everybody, every_kill, every_hedge = [], [], 0, 0
     for kind in KINDS:
-        calls, killed = _group(library, kind, of_each)
-        rows.append(_row(kind, calls, killed))
+        calls, killed, hedges = _group(library, kind, of_each)
+        rows.append(_row(kind, calls, killed, hedges))
         if KINDS[kind]:
             everybody += calls
             every_kill += killed
-    rows.append(_row("all that fail", everybody, every_kill))
+            every_hedge += hedges
+    rows.append(_row("all that fail", everybody, every_kill, every_hedge))
     table(
         f"/stt: real speech, two recognisers, {FAILING:.0%} of connections fail",
         (
             "",
             "sessions",
             "killed",
+            "hedges",
             "words",
             "lost",
             "doubled",
             "errors",
             "pause p50 s",
             "p99 s",
+            "worst s",
             "misplaced s",
         ),
         rows,

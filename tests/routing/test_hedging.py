@@ -23,6 +23,18 @@ def test_a_quarter_of_the_requests_may_be_asked_twice() -> None:
     assert granted == 101  # the one it began with
 
 
+def test_a_hedge_that_was_needed_does_not_count() -> None:
+    budget = HedgeBudget(0.25)
+    assert budget.spend()
+    budget.refund()
+    assert budget.spend()
+    assert not budget.spend()
+
+
+def test_a_budget_may_begin_with_more() -> None:
+    assert spent(HedgeBudget(0.25, 5.0)) == 5
+
+
 def test_a_quiet_day_does_not_save_up_for_a_storm() -> None:
     budget = HedgeBudget(1.0)
     for _ in range(1000):

@@ -6,7 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway import __version__
-from gateway.telemetry.metrics import BatchMetrics, Metrics
+from gateway.telemetry.metrics import BatchMetrics, Metrics, count
+from gateway.telemetry.outcome import Ended, Outcome, SttLatency
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -30,6 +31,15 @@ def test_two_servers_in_one_process_count_apart() -> None:
     one.requests.labels("chat", "ok").inc()
     assert value(one.registry, "parley_requests_total", route="chat", outcome="ok") == 1
     assert value(other.registry, "parley_requests_total", route="chat", outcome="ok") is None
+
+
+def test_what_recognisers_take_is_counted_with_the_session() -> None:
+    metrics = Metrics()
+    outcome = Outcome(latencies=(SttLatency("final", "deepgram", "nova-3", 0.4),))
+    count(metrics, Ended(0.0, "stt", "key", "id", 1.0, outcome))
+
+    labels = {"kind": "final", "provider": "deepgram", "model": "nova-3"}
+    assert value(metrics.registry, "parley_stt_latency_seconds_count", **labels) == 1
 
 
 def test_the_version_is_a_label() -> None:

@@ -136,6 +136,11 @@ class ClientState:
         self._out.append(SendToClient(protocol.error(failure, self.id)))
         self.end(1008 if failure.status < 500 else 1011, failure.message)
 
+    def refuse_update(self, failure: Failure) -> None:
+        """A change of settings is not made; the session goes on as it was. LiveKit's clients end
+        their stream at any `error`, and read over types that they do not know."""
+        self._out.append(SendToClient(protocol.error(failure, self.id, protocol.UPDATE_REFUSED)))
+
     def close_well(self) -> None:
         """It has all that it will get."""
         self.flushing()

@@ -54,6 +54,8 @@ class RecognizerConnection:
         self.flush_sent_at: float | None = None  # a flush has no answer so far
         self.untold_at_flush_s = 0.0  # speech without text before it, until anything is heard
         self.finishing = False  # its last finals were asked for
+        self.unhedged = False  # it was doubted, and there was no budget for a hedge
+        self.doubt_s = float("inf")  # speech without text that raises doubt, see `StallDetector`
         self.cursor = 0
         self.sent_until = 0  # sample of the session
         self._recognizer = recognizer
@@ -96,6 +98,11 @@ class RecognizerConnection:
         return list(frames)
 
     # -- which audio it gets
+
+    def replay_s(self, buffer: ReplayBuffer, until_s: float) -> float:
+        """How long a replay from the beginning of `buffer` takes to get to `until_s` of the
+        session."""
+        return max(0.0, until_s - buffer.start / buffer.rate) / self.traits.replay_rate
 
     def start_at(self, sample: int) -> None:
         """It gets the session's audio from this sample on."""

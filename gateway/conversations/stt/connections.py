@@ -26,13 +26,13 @@ class RecognizerConnections:
         self._open: dict[int, tuple[RecognizerConnection, Try]] = {}
 
     def open(
-        self, attempt: Attempt, rate: int, timeout_s: float, now: float
+        self, attempt: Attempt, rate: int, timeout_s: float, now: float, *, hedge: bool = False
     ) -> tuple[RecognizerConnection, Open]:
-        """A new connection, for audio at `rate`."""
+        """A new connection, for audio at `rate`; `hedge`: beside a doubted one."""
         self._number += 1
         recognizer = self._upstreams[attempt.provider].recognizer(attempt, rate)
         connection = RecognizerConnection(self._number, attempt, recognizer, rate, now)
-        one = Try(attempt.provider, attempt.model, now)
+        one = Try(attempt.provider, attempt.model, now, hedge=hedge)
         if len(self._report.tries) < TRIES_MAX:
             self._report.tries.append(one)
         self._open[connection.number] = connection, one
@@ -44,11 +44,19 @@ class RecognizerConnections:
         self._open[connection.number][1].ready = now
         self._breaker.worked(connection.attempt)
 
-    def failed(self, connection: RecognizerConnection, failure: Failure, now: float) -> list[Drop]:
-        """It ended in `failure`, and is dropped."""
+    def failed(
+        self, connection: RecognizerConnection, failure: Failure, now: float, *, lost: bool = False
+    ) -> list[Drop]:
+        """It ended in `failure`, and is dropped; `lost`: as a hedge that had not taken over."""
         if (entry := self._open.get(connection.number)) is not None:
-            entry[1].failure = failure
+            entry[1].failure, entry[1].lost = failure, lost
         self._breaker.failed(connection.attempt, failure, now)
+        return self.drop(connection)
+
+    def lost(self, connection: RecognizerConnection) -> list[Drop]:
+        """It was opened as a hedge and is not needed."""
+        if (entry := self._open.get(connection.number)) is not None:
+            entry[1].lost = True
         return self.drop(connection)
 
     def drop(self, connection: RecognizerConnection) -> list[Drop]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.conversations.stt.actions import Action
+from gateway.conversations.stt.activity import WITHIN_WORDS_S
 from gateway.conversations.stt.client_state import ClientState
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
@@ -63,6 +64,9 @@ class Context:
                 self._heard(connection, transcript.text, now)
                 client.tell(transcripts.hypothesis(connection, transcript))
             case FinalTranscript(transcript):
+                quiet_s = now - connection.activity.last_loud_at
+                if transcript.text and in_use and quiet_s >= WITHIN_WORDS_S:
+                    self.client.report.took("final", connection.attempt, quiet_s)
                 self._heard(connection, transcript.text, now)
                 client.tell(transcripts.final(connection, transcript))
                 self.stalls.heard_final()
@@ -78,7 +82,11 @@ class Context:
 
     def _heard(self, connection: RecognizerConnection, text: str, now: float) -> None:
         if text:
+            took_s = self.stalls.measure(connection)
+            if took_s is not None and not self.transcripts.is_open:
+                self.client.report.took("first_word", connection.attempt, took_s)
             connection.activity.heard_text(now)
+            self.stalls.watch_doubt(connection)
             self.stalls.heard_text()
 
     def settle(self) -> None:

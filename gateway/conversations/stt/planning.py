@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from gateway.conversations.stt.protocol import Asked, Update, split_language
@@ -16,6 +16,10 @@ ATTEMPTS_MAX: Final = 16
 """Longest plan."""
 
 
+def _say_nothing(language: str) -> None:
+    """Where nobody listens to warnings."""
+
+
 class Plans(Protocol):
     """The part of `routing.catalogue.Catalogue` that is needed here."""
 
@@ -25,13 +29,18 @@ class Plans(Protocol):
 @dataclass(frozen=True, slots=True)
 class SttPlanner:
     """`automatic`, `last`: models that `auto` stands for where the configuration names none, and
-    models that are tried after everything else."""
+    models that are tried after everything else. `others`: further models of the same provider, by
+    the one in `automatic`. `languages`: of deployments (provider, model) that do not speak all.
+    `warn` is told where nothing speaks a session's language."""
 
     catalogue: Plans
     config: SttConfig
     upstreams: Mapping[str, SttUpstream]
     automatic: tuple[str, ...] = ()
     last: tuple[str, ...] = ()
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    languages: Mapping[Deployment, frozenset[str]] = field(default_factory=dict)
+    warn: Callable[[str], None] = _say_nothing
 
     def __call__(self, asked: Asked) -> Plan | Failure:
         """The attempts in order, or why there are none."""
@@ -73,7 +82,32 @@ class SttPlanner:
         for key in (language, (language or "").split("-")[0], "default"):
             if key and key in auto:
                 return auto[key]
-        return self.automatic
+        return self._speaking(language)
+
+    def _speaking(self, language: str | None) -> Iterable[str]:
+        """The models of `automatic`, or others of their providers, that speak the language; what
+        does not comes last. A session without a language may be in any."""
+        if not self.languages:
+            return self.automatic
+        speaking: list[str] = []
+        mute: list[str] = []
+        for model in self.automatic:
+            found = (m for m in (model, *self.others.get(model, ())) if self._speaks(m, language))
+            able = next(found, None)
+            if able is None:
+                mute.append(model)
+            else:
+                speaking.append(able)
+        if mute and not speaking:
+            self.warn(language or "any")
+        return (*speaking, *mute)
+
+    def _speaks(self, model: str, language: str | None) -> bool:
+        plan = self.catalogue.plan(model)
+        if isinstance(plan, Failure) or not plan:
+            return False
+        known = self.languages.get(plan[0].deployment)
+        return known is None or _primary(language) in known
 
     def _some(self, models: Iterable[str], extra: Mapping[str, Any], language: str | None) -> Plan:
         plan: Plan = ()
@@ -113,14 +147,21 @@ def updated(asked: Asked, update: Update) -> Asked:
     """The client's request after an update."""
     extra = {**asked.extra, **(update.extra or {})}
     if update.model is not None and _vendor(update.model) != _vendor(asked.model):
-        # the options of another provider mean nothing to the new one
-        extra = dict(update.extra or {})
-    return replace(
-        asked,
-        model=update.model or asked.model,
-        language=update.language or asked.language,
-        extra=extra,
-    )
+        # of the options of another provider, those mean something that can be translated
+        extra = {**_translatable(asked.extra), **(update.extra or {})}
+    model, language = update.model or asked.model, update.language or asked.language
+    if model is not None:
+        name, suffix = split_language(model)
+        if update.model is None and update.language is not None:
+            model = name  # the language that stood behind it is not wanted any more
+        elif update.model is not None and suffix is not None:
+            language = suffix
+    return replace(asked, model=model, language=language, extra=extra)
+
+
+def _primary(language: str | None) -> str:
+    """`pt` of `pt-BR`; nothing for no language, and `multi` is one that few models have."""
+    return (language or "").partition("-")[0].lower()
 
 
 def _vendor(model: str | None) -> str:

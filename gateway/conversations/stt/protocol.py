@@ -87,6 +87,9 @@ LANGUAGE_CHARS_MAX: Final = 35
 INACTIVITY_CODE: Final = 2007
 """LiveKit's code for a session that was idle for too long; Node's client does not come back."""
 
+UPDATE_REFUSED: Final = "session.update_refused"
+"""Type of the message for a session.update that cannot be obeyed; fields as of `error`."""
+
 _AUDIO_FORMS: Final = ('{"type": "input_audio", "audio": "', '{"type":"input_audio","audio":"')
 """How the clients in Python and in JavaScript begin the message that comes 20 times a second."""
 
@@ -326,11 +329,12 @@ def simple(kind: str, session_id: str) -> str:
     return orjson.dumps({"type": kind, "session_id": session_id}).decode()
 
 
-def error(failure: Failure, session_id: str) -> str:
-    """`error`; the code is an HTTP status, for one client decides by it whether to come back."""
+def error(failure: Failure, session_id: str, kind: str = "error") -> str:
+    """`error`, or another type of message with the same fields. The code is an HTTP status, for one
+    client decides by it whether to come back."""
     code = INACTIVITY_CODE if failure.kind is Kind.IDLE else failure.status
     message: dict[str, Any] = {
-        "type": "error",
+        "type": kind,
         "session_id": session_id,
         "code": code,
         "kind": failure.kind.value,

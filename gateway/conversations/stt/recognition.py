@@ -17,6 +17,7 @@ from gateway.conversations.stt.context import Context
 from gateway.conversations.stt.handover import Handover
 from gateway.conversations.stt.states import (
     Asleep,
+    Beside,
     CatchingUp,
     Closing,
     Connected,
@@ -28,7 +29,9 @@ from gateway.conversations.stt.states import (
     State,
     Waiting,
 )
+from gateway.conversations.stt.transcripts import OVERLAP_S
 from gateway.routing.failover import Exhausted, Retry
+from gateway.routing.hedging import HedgeBudget
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
     ConnectionFailed,
@@ -38,11 +41,28 @@ from gateway.upstreams.events import (
     SocketOpened,
 )
 from gateway.upstreams.plan import Attempt, Plan
-from gateway.upstreams.stt import Failed, Ready, RecognizerEvent
+from gateway.upstreams.stt import (
+    EagerEndOfTurn,
+    Failed,
+    FinalTranscript,
+    InterimTranscript,
+    Ready,
+    RecognizerEvent,
+)
 
 SERVED_S: Final = 10.0
 """A connection that lived this long has served, even without a final: its failure finds the whole
 budget of retries."""
+
+HEDGES_MAX: Final = 3
+"""Connections that are opened beside a doubted one, one after the other."""
+
+NEWS_S_MIN: Final = 0.05
+"""A hedge has told more than the client knows if its words go on for this much longer."""
+
+TOLD_S_MAX: Final = 1.0
+"""Longest time that a provider which takes audio no faster than speech is replayed words that the
+client knows. It hears them for their context; the caller waits for what follows."""
 
 REPLAY_S_MIN: Final = 0.5
 """Less audio than this is replayed with its silences: leaving them out would gain nothing."""
@@ -51,6 +71,11 @@ REPLAY_S_MIN: Final = 0.5
 CLOSING_S_MAX: Final = 120.0
 """Longest wait for the last finals, over all providers that are asked for them. LiveKit's clients
 leave by themselves after 30 s; others may wait for the words that a third provider tells."""
+
+
+CLOSING_SILENT_S: Final = 10.0
+"""A session whose connections all fail at its end is closed this long after it was asked for, or
+after the latest words: callers see a pause, and what is known is all that will come."""
 
 
 class Recognition:
@@ -62,6 +87,7 @@ class Recognition:
         context: Context,
         connections: RecognizerConnections,
         handover: Handover[Connecting | Standby, Replaced],
+        hedges: HedgeBudget,
     ) -> None:
         self.context = context
         self._client = context.client
@@ -69,7 +95,10 @@ class Recognition:
         self._buffer = context.buffer
         self._connections = connections
         self._handover = handover
-        self._close_by = 0.0
+        self._hedges = hedges
+        self._hedge: Connecting | Beside | None = None
+        self._hedges_left: list[Attempt] = []  # that may follow it
+        self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
 
     # -- what the client does
@@ -77,7 +106,11 @@ class Recognition:
     def hear(self, pcm: bytes, now: float) -> list[Action]:
         """Keep the audio, and pass it on."""
         self._buffer.add(pcm)
-        return self._state.hear(now)
+        actions = self._state.hear(now)
+        if isinstance(self._hedge, Beside):
+            self._hedge.send_audio(now)
+            actions += self.context.take_actions()
+        return actions
 
     def finalize(self, now: float) -> None:
         """The client wants finals for what it has said."""
@@ -88,8 +121,12 @@ class Recognition:
     def close(self, now: float) -> None:
         """The client wants the last finals and the end."""
         self._close_by = now + CLOSING_S_MAX
+        self._silent_by = now + CLOSING_SILENT_S
+        self.context.timers.follow("silent", lambda: self._silent_by, self._nobody_answers)
         self._limit_closing(now)
         self._state.close(now)
+        if isinstance(self._hedge, Beside) and not self._client.over:
+            self._hedge.send_audio(now)
 
     def set_language(self, language: str | None) -> None:
         """The language of transcripts whose provider names none."""
@@ -97,6 +134,7 @@ class Recognition:
 
     def update(self, plan: Plan, now: float, *, moved: bool) -> None:
         """The client wants other settings; `moved`: another model."""
+        self._drop_hedge()
         self._state.update(plan, now, moved=moved)
 
     def is_calm(self, now: float) -> bool:
@@ -131,7 +169,7 @@ class Recognition:
                 state.fail(failure, now)
 
     def _state_of(self, number: int) -> Connected | None:
-        for state in (self._state, self._handover.next, self._handover.old):
+        for state in (self._state, self._handover.next, self._handover.old, self._hedge):
             if isinstance(state, Connected) and state.connection.number == number:
                 return state
         return None
@@ -146,6 +184,12 @@ class Recognition:
                 self._handover.hold(number, event)
             else:
                 state.heard(event, now)
+                if self._client.closing and _has_words(event):
+                    self._silent_by = now + CLOSING_SILENT_S
+                if isinstance(event, FinalTranscript) and event.transcript.text:
+                    self._hedges.earn()
+                if self._hedge is not None and state is self._state and _has_words(event):
+                    self._drop_hedge()
         state = self._state_of(number)
         if state is not None and not self._client.over:
             state.watch(now)
@@ -185,6 +229,15 @@ class Recognition:
         """The connection takes audio."""
         connection = state.connection
         self._connections.ready(connection, now)
+        if state is self._hedge:
+            state.leave()
+            self._hedge = Beside(self, connection)
+            connection.skip_silence()
+            told_until = self.context.transcripts.told_until
+            if told_until is not None and self._is_long_told(connection):
+                connection.start_at(self._buffer.quiet_place(told_until - OVERLAP_S))
+            self._hedge.enter(now)
+            return
         if state is not self._state:
             state.leave()
             standby = Standby(self, connection)
@@ -196,10 +249,17 @@ class Recognition:
 
     def _replay(self, connection: RecognizerConnection, now: float) -> None:
         """The connection hears all audio that is kept, then the user's."""
+        if self._is_long_told(connection):
+            self._client.tell(self.context.transcripts.settle_told())
         ahead = self._client.runs_ahead(self._buffer.end_s, now)
         if self._buffer.seconds > REPLAY_S_MIN and not ahead:
             connection.skip_silence()
         self._serve(connection, now)
+
+    def _is_long_told(self, connection: RecognizerConnection) -> bool:
+        """Whether most of a replay would be words that the client knows."""
+        until = self.context.transcripts.told_until
+        return until is not None and connection.replay_s(self._buffer, until) > TOLD_S_MAX
 
     def _serve(self, connection: RecognizerConnection, now: float) -> None:
         """The user's audio goes to this connection from now on."""
@@ -215,10 +275,13 @@ class Recognition:
         """The connection is of no more use."""
         connection = state.connection
         failure = replace(failure, provider=connection.attempt.provider)
-        self.context.out.extend(self._connections.failed(connection, failure, now))
+        hedge = state is self._hedge
+        self.context.out.extend(self._connections.failed(connection, failure, now, lost=hedge))
         if state is self._state:
             self._client.report.failovers += 1
             self._fall_back(connection, failure, now)
+        elif state is self._hedge:
+            self._hedge_failed(state, now)
         elif state is self._handover.old:
             self.drained(now)
         elif state is self._handover.next:
@@ -230,8 +293,15 @@ class Recognition:
         if self._handover.old is not None:
             self._handover.forget_held()
         self._client.flush_failed()
+        if self._hedge is not None and not self._handover.plan:
+            self._take_hedge(self._hedge, now)
+            return
+        self._drop_hedge()
         if self._handover.next is not None:
             self._take_next(now)
+            return
+        if self._client.closing and now >= self._silent_by:
+            self.context.close_well()
             return
         ready_at = connection.ready_at
         if ready_at is not None and now - ready_at >= SERVED_S:
@@ -264,6 +334,117 @@ class Recognition:
             self._state = state
         if self._client.closing:
             self._limit_closing(now)
+
+    # -- a hedge: a second connection beside a doubted one
+
+    def doubted(self, state: Connected, now: float) -> None:
+        """The connection in use tells no words, although there was speech: ask another one too."""
+        connection = state.connection
+        handover = self._handover
+        busy = self._hedge is not None or handover.next is not None or handover.old is not None
+        if busy or not self.context.stalls.hears_voice(connection):
+            connection.activity.not_doubted(now)
+            return
+        attempt = connection.attempt
+        self._hedges_left = [*self._failover.others(attempt, now), attempt][:HEDGES_MAX]
+        self._open_hedge(now)
+
+    def _open_hedge(self, now: float) -> None:
+        """Ask the next one beside the connection in use, within the budget. Beyond it, one that was
+        quicker before is left when it is doubted again: no two are asked at a time."""
+        doubted = self._state.connection
+        if doubted is None:
+            return
+        if self._hedges_left and self._hedges.spend():
+            connection, opening = self._connections.open(
+                self._hedges_left.pop(0), self._buffer.rate, self.context.timeout_s, now, hedge=True
+            )
+            self.context.out.append(opening)
+            self._hedge = Connecting(self, connection)
+            self._hedge.enter(now)
+            doubted.doubt_s = float("inf")  # until this one is settled
+            return
+        self.context.stalls.watch_doubt(doubted)
+        quick = doubted.activity.longest_gap_s is not None or self._client.closing
+        if self._hedges_left and quick and doubted.unhedged:
+            failure = Failure(Kind.TIMEOUT, "the provider takes audio and tells no words")
+            assert isinstance(self._state, Connected)
+            self.failed(self._state, failure, now)
+            return
+        doubted.unhedged = bool(self._hedges_left)
+        doubted.activity.not_doubted(now)
+
+    def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
+        """A hedge tells words: it serves from now on, if they are news."""
+        if self._tells_no_news(state.connection, event) or self._state.connection is None:
+            return
+        self._hedges.refund()
+        doubted = self._state.connection
+        failure = Failure(
+            Kind.TIMEOUT,
+            "the provider takes audio and tells no words, another one does",
+            provider=doubted.attempt.provider,
+        )
+        self._client.report.failovers += 1
+        self._client.flush_failed()
+        self.context.out.extend(self._connections.failed(doubted, failure, now))
+        if self._is_long_told(state.connection):  # it was not sent what is known
+            self._client.tell(self.context.transcripts.settle_told())
+        self._take_hedge(state, now)
+        self._state_heard(state.connection, event, now)
+
+    def _state_heard(
+        self, connection: RecognizerConnection, event: RecognizerEvent, now: float
+    ) -> None:
+        state = self._state_of(connection.number)
+        if state is not None and not self._client.over:
+            state.heard(event, now)
+
+    def _tells_no_news(self, connection: RecognizerConnection, event: RecognizerEvent) -> bool:
+        """Whether a hedge repeats the beginning of what the client knows already."""
+        told = self.context.transcripts.interim
+        if told is None or not isinstance(event, InterimTranscript | EagerEndOfTurn):
+            return False
+        words = event.transcript.words
+        if not words:
+            return len(event.transcript.text) <= len(told.text)
+        return connection.timeline.session_s(words[-1].end) <= told.end + NEWS_S_MIN
+
+    def unproven(self, state: Beside, now: float) -> None:
+        """A hedge tells no words either: there may be none, or it has failed too."""
+        self._drop_hedge()
+        self._open_hedge(now)
+
+    def _hedge_failed(self, state: Connected, now: float) -> None:
+        state.leave()
+        self._hedge = None
+        self._hedges.refund()  # it was of no load
+        self._open_hedge(now)
+
+    def _take_hedge(self, state: Connecting | Beside, now: float) -> None:
+        """The connection in use is gone: the hedge takes its place."""
+        connection = state.connection
+        self._hedge = None
+        self._handover.withdraw()
+        self._failover.serving(connection.attempt)
+        if isinstance(state, Beside):
+            state.leave()
+            self._serve(connection, now)
+        else:
+            self._state.leave()
+            self._state = state
+        if self._client.closing:
+            self._limit_closing(now)
+
+    def _drop_hedge(self) -> None:
+        """The connection in use is not doubted any more, or others are asked in its place."""
+        if (state := self._hedge) is None:
+            return
+        self._hedge = None
+        state.leave()
+        self.context.out.extend(self._connections.lost(state.connection))
+        if self._state.connection is not None:
+            self.context.stalls.watch_doubt(self._state.connection)
 
     def _may_sleep(self, now: float) -> bool:
         """Whether no connection is needed before the user is heard again."""
@@ -299,6 +480,12 @@ class Recognition:
             return
         self.context.stalls.asks_again(state.connection)
         self.failed(state, Failure(Kind.TIMEOUT, "the last transcripts did not come"), now)
+
+    def _nobody_answers(self, now: float) -> None:
+        """The session's end is waited for, and there is no connection that could tell more."""
+        state = self._state
+        if not (isinstance(state, Connected) and state.is_ready):
+            self.context.close_well()
 
     def _limit_closing(self, now: float) -> None:
         """Bound the wait for the last finals."""
@@ -338,7 +525,7 @@ class Recognition:
 
     def _hand_over_at(self, now: float) -> float | None:
         state = self._state
-        if not isinstance(state, Serving):
+        if not isinstance(state, Serving) or self._hedge is not None:
             return None
         busy = self._is_busy(state.connection)
         return self._handover.moment(state.connection.activity, busy=busy, now=now)
@@ -415,3 +602,8 @@ class Recognition:
                 state.heard(event, now)
         if isinstance(self._state, Connected) and not self._client.over:
             self._state.watch(now)
+
+
+def _has_words(event: RecognizerEvent) -> bool:
+    told = InterimTranscript | FinalTranscript | EagerEndOfTurn
+    return isinstance(event, told) and bool(event.transcript.text)

@@ -98,17 +98,20 @@ class ReplayBuffer:
 
     def forget(self, until_s: float) -> None:
         """A final covers the audio up to `until_s`: drop it, up to a quiet place near there."""
+        cut = self.quiet_place(until_s)
+        while self.chunks and self.chunks[0].end <= cut:
+            self.chunks.popleft()
+
+    def quiet_place(self, until_s: float) -> int:
+        """The sample near `until_s` where audio is best cut; that moment itself if all is loud."""
         until = int(until_s * self.rate)
         back, ahead = int(CUT_BACK_S * self.rate), int(CUT_AHEAD_S * self.rate)
-        cut = until
         for chunk in self.chunks:
             if chunk.start > until + ahead:
                 break
             if chunk.end >= until - back and not chunk.loud:
-                cut = max(chunk.start, min(until, chunk.end))
-                break
-        while self.chunks and self.chunks[0].end <= cut:
-            self.chunks.popleft()
+                return max(chunk.start, min(until, chunk.end))
+        return until
 
     def pause_before(self, sample: int) -> int:
         """Where the latest pause before `sample` begins; `sample` itself if there is none."""

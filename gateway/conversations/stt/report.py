@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
 
 
 @dataclass(slots=True)
 class Try:
-    """One connection; `failure` is None while it runs and if it ended well."""
+    """One connection; `failure` is None while it runs and if it ended well. `hedge`: it was opened
+    beside a doubted one; `lost`: that one spoke first, or none did."""
 
     provider: str
     model: str
     began: float
     ready: float | None = None
     failure: Failure | None = None
+    hedge: bool = False
+    lost: bool = False
+
+
+class Latency(NamedTuple):
+    """How long a recogniser took, in seconds. `kind`: "first_word" of an utterance, since speech
+    began (seconds of speech), or "final", since speech ended."""
+
+    kind: str
+    provider: str
+    model: str
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -25,12 +39,21 @@ class Report:
 
     tries: list[Try] = field(default_factory=list)
     audio_s: float = 0.0
+    latencies: list[Latency] = field(default_factory=list)
     finals: int = 0
     failovers: int = 0
     failure: Failure | None = None
     left: bool = False
     model: str | None = None
 
+    def took(self, kind: str, attempt: Attempt, seconds: float) -> None:
+        """Keep a latency; those of an endless session are not all kept."""
+        if len(self.latencies) < LATENCIES_MAX:
+            self.latencies.append(Latency(kind, attempt.provider, attempt.model, seconds))
+
+
+LATENCIES_MAX: Final = 2048
+"""Latencies kept of one session: those of some hours."""
 
 TRIES_MAX: Final = 200
 """Connections listed in a report; later ones are left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -25,12 +26,13 @@ from gateway.conversations.stt.session import Event, SttSession
 from gateway.engines.utterances import UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
+from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.settings.stt import SttConfig
-from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, Try
+from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, SttLatency, Try
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
@@ -38,9 +40,17 @@ from gateway.upstreams.listing import named_models
 from gateway.upstreams.provider import Account, find
 from gateway.upstreams.stt import LocalTarget, SttUpstream
 
+_logger = logging.getLogger(__name__)
+
 EVENTS_MAX: Final = 64
 """Messages of client and providers that wait for the session; then their sockets are read no
 further."""
+
+LANGUAGES_WARNED_MAX: Final = 64
+"""Languages that a process warns of; callers may name any."""
+
+HEDGES_SAVED: Final = 5.0
+"""Hedges that a process may make before it has heard utterances."""
 
 LINGER_STEP_S: Final = 0.02
 
@@ -69,11 +79,15 @@ class SttRoute:
         self.catalogue = catalogue
         self.connector = connector
         self.engines = engines
+        self.known = catalogue.deployments()
         self._config = config
         self._breaker = breaker
+        self._hedges = HedgeBudget(config.hedge.share_max, HEDGES_SAVED)
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []
         last: list[str] = []
+        others: dict[str, tuple[str, ...]] = {}
+        languages: dict[tuple[str, str], frozenset[str]] = {}
         for name, account in accounts.items():
             vendor = find(account.type)
             if vendor.stt is None:
@@ -81,6 +95,8 @@ class SttRoute:
             self._upstreams[name] = vendor.stt.adapter(account)
             models = [f"{name}/{model}" for model in named_models(account, "stt")]
             models += vendor.stt.models
+            others.update({first: tuple(models[1:]) for first in models[:1]})
+            languages.update({(name, one): few for one, few in vendor.stt.languages.items()})
             if vendor.available is None:
                 automatic += models[:1]
             elif vendor.available():
@@ -93,7 +109,21 @@ class SttRoute:
             self._upstreams,
             automatic=(*automatic, *last),
             last=tuple(last) if config.local_last else (),
+            others=others,
+            languages=languages,
+            warn=self._nothing_speaks,
         )
+        self._warned: set[str] = set()
+
+    def _nothing_speaks(self, language: str) -> None:
+        """No recogniser that `auto` may choose speaks this; said once for each language."""
+        if language not in self._warned and len(self._warned) < LANGUAGES_WARNED_MAX:
+            self._warned.add(language)
+            _logger.warning(
+                "stt: `auto` finds no recogniser that speaks %s: one that does not is asked; "
+                "configure another provider, or stt.auto",
+                language,
+            )
 
     def warm(self) -> None:
         """Load the local engine, if there is one, so that the first caller does not wait."""
@@ -116,6 +146,7 @@ class SttRoute:
             self._breaker,
             session_id,
             time.monotonic(),
+            hedges=self._hedges,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
         )
         return SttConversation(self, session, session_id, link)
@@ -251,10 +282,21 @@ class SttConversation:
                     one.model,
                     one.began,
                     failure=one.failure,
+                    hedge=one.hedge,
+                    lost=one.lost,
                     first_s=None if one.ready is None else one.ready - one.began,
                 )
                 for one in report.tries
             ),
             speech=SpeechUsage(report.audio_s),
             counts=SttCounts(report.finals, report.failovers),
+            latencies=tuple(
+                SttLatency(
+                    one.kind,
+                    one.provider,
+                    one.model if (one.provider, one.model) in self._route.known else "other",
+                    one.seconds,
+                )
+                for one in report.latencies
+            ),
         )

@@ -31,6 +31,7 @@ from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.conversations.timers import Timers
 from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Failover, RetryPolicy
+from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, SocketEvent, Text
@@ -53,8 +54,8 @@ Event = Text | Binary | ClientLeft | SocketEvent
 class SttSession:
     """Events in, actions out.
 
-    `ends_itself`: the client sends no session.close, but waits after its last finalize for the
-    server to end the session.
+    `hedges`: the budget that all sessions of the process share. `ends_itself`: the client sends no
+    session.close, but waits after its last finalize for the server to end the session.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class SttSession:
         session_id: str,
         now: float,
         *,
+        hedges: HedgeBudget | None = None,
         ends_itself: bool = False,
     ) -> None:
         self.report = Report()
         self._config = config
         self._planner = planner
         self._breaker = breaker
+        self._hedges = hedges or HedgeBudget(config.hedge.share_max)
         self._asked: Asked | None = None
         self._rate = 16_000
         self._heard_at = now
@@ -196,12 +199,12 @@ class SttSession:
             failover=Failover(plan, policy, self._breaker, now),
             buffer=buffer,
             transcripts=transcripts,
-            stalls=StallDetector(config, buffer, transcripts),
+            stalls=StallDetector(config, buffer, transcripts, self._breaker),
             timers=self._timers,
             out=self._out,
             timeout_s=min(config.open_timeout_s, create.timeout_s or TIMEOUT_S_MAX),
         )
-        return Recognition(context, self._connections, Handover(self._breaker))
+        return Recognition(context, self._connections, Handover(self._breaker), self._hedges)
 
     def _close(self, now: float) -> None:
         if self._client.closing:
@@ -216,7 +219,7 @@ class SttSession:
         changed = updated(asked, update)
         plan = self._planner(changed)
         if isinstance(plan, Failure):
-            self._client.refuse(plan)
+            self._client.refuse_update(plan)
             return
         self._asked = changed
         recognition.set_language(_known_language(changed.language))

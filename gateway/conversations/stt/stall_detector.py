@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.audio.voice import holds_voice
+from gateway.conversations.stt.activity import WITHIN_WORDS_S
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.transcripts import TranscriptAssembler
+from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
 
 OVERDUE_FLUSH_S: Final = 2.0
@@ -18,6 +21,37 @@ OVERDUE_FLUSH_S: Final = 2.0
 FILL_AFTER_S: Final = 0.5
 """A recogniser that needs audio to end an utterance is sent silence after this much time without
 audio from the user."""
+
+FILL_MID_WORD_S: Final = 1.0
+"""The same where the user's audio stopped in the middle of speech. A network that stalls for less
+than this would have silence put into a word, which the recogniser then hears twice, as two
+halves."""
+
+DOUBT_TIMES: Final = 2.0
+"""A recogniser is doubted after this multiple of what it usually takes (95th percentile) from
+speech to its first word."""
+
+DOUBT_S_MIN: Final = 1.2
+"""Speech without a word that is never doubted, however fast a recogniser usually is: a long number
+or name takes that long."""
+
+DOUBT_S_MAX: Final = 4.0
+"""Most speech without a word before doubt. A recogniser that usually takes longer than this tells
+whole utterances, and is not doubted: a silent one could not be told from a patient one."""
+
+DOUBT_S: Final = 1.8
+"""The same for a recogniser that has not been measured so far."""
+
+TELLS_INTERIMS_S: Final = 12.0
+"""An unmeasured recogniser is doubted only if it counts as deaf after this much speech or less:
+those that are given more time have no interims."""
+
+VOICE_WINDOW_S: Final = 3.0
+"""The latest audio that is searched for a voice before a recogniser is doubted."""
+
+END_DOUBT_S: Final = 1.2
+"""Time after the last audio of a session before a recogniser that owes words is doubted. Usual
+providers tell the last final within 0.5 s of being asked."""
 
 CAUTION_MAX: Final = 4
 """Each stall that the next provider confirms as silence doubles the speech needed to suspect one;
@@ -39,11 +73,16 @@ class StallDetector:
     """
 
     def __init__(
-        self, config: SttConfig, buffer: ReplayBuffer, transcripts: TranscriptAssembler
+        self,
+        config: SttConfig,
+        buffer: ReplayBuffer,
+        transcripts: TranscriptAssembler,
+        breaker: Breaker | None = None,
     ) -> None:
         self._config = config
         self._buffer = buffer
         self._transcripts = transcripts
+        self._breaker = breaker or Breaker()  # keeps how fast each deployment is
         self.caution = 1
         self._was_overdue = False  # a final was, and a second provider is asked for it
         self._closed_again = 0  # providers asked for the last finals after the first one
@@ -53,6 +92,19 @@ class StallDetector:
     def heard_text(self) -> None:
         """A provider found words: it was speech."""
         self.caution = 1
+
+    def measure(self, connection: RecognizerConnection) -> float | None:
+        """A recogniser tells words; called before its activity knows. Keeps how much speech it
+        took to the first word of an utterance, and later pauses that are unusual: returned in
+        seconds, None where neither was measured."""
+        activity = connection.activity
+        speech_s = activity.speech_since_text_s
+        if connection.number > 1 and not activity.has_text:
+            return None  # it heard a replay, which is sent faster than speech
+        if speech_s > 0.0 and (not self._transcripts.is_open or speech_s > DOUBT_S_MIN):
+            self._breaker.record_ttft(connection.attempt, speech_s)
+            return speech_s
+        return None
 
     def heard_final(self) -> None:
         """The final that was waited for, or another one."""
@@ -83,6 +135,46 @@ class StallDetector:
         if not self._transcripts.is_open and self._has_untold_speech(connection):
             self.caution *= 2
 
+    # -- doubt
+
+    def watch_doubt(self, connection: RecognizerConnection) -> None:
+        """Set how much speech without text raises doubt from now on."""
+        connection.doubt_s = self._doubt_s(connection)
+
+    def _doubt_s(self, connection: RecognizerConnection) -> float:
+        never = float("inf")
+        if not self._config.hedge.enabled:
+            return never
+        attempt = connection.attempt
+        if attempt.options.get("interim_results") is False:
+            return never
+        usual_s = connection.activity.longest_gap_s or self._breaker.ttft_p95_s(attempt)
+        if usual_s is None:
+            return DOUBT_S if connection.traits.deaf_after_s <= TELLS_INTERIMS_S else never
+        if usual_s >= DOUBT_S_MAX:
+            return never
+        return min(max(DOUBT_TIMES * usual_s, DOUBT_S_MIN), DOUBT_S_MAX)
+
+    def doubt_at(self, connection: RecognizerConnection) -> float | None:
+        """When a second recogniser should be asked beside this one."""
+        activity = connection.activity
+        if activity.doubtful_s < connection.doubt_s:
+            return None
+        return activity.doubt_from + connection.doubt_s
+
+    def end_doubt_at(self, connection: RecognizerConnection) -> float | None:
+        """The same, for a connection that was asked for the session's last words."""
+        if connection.doubt_s == float("inf") or not self.owes_last_words(connection):
+            return None
+        return max(connection.activity.last_sent_at, connection.activity.doubt_from) + END_DOUBT_S
+
+    def hears_voice(self, connection: RecognizerConnection) -> bool:
+        """Whether the latest audio that it was sent sounds like somebody who speaks."""
+        rate = self._buffer.rate
+        begin = connection.sent_until - int(VOICE_WINDOW_S * rate)
+        chunks = [c for c in self._buffer.since(begin) if c.end <= connection.sent_until]
+        return holds_voice(b"".join(chunk.pcm for chunk in chunks), rate)
+
     # -- what is expected
 
     def flush_answered_at(self, connection: RecognizerConnection) -> float | None:
@@ -107,7 +199,9 @@ class StallDetector:
         speaking = transcripts.speaking and connection.activity.has_text
         if not transcripts.is_open and not speaking:
             return None
-        return connection.activity.last_sent_at + FILL_AFTER_S
+        activity = connection.activity
+        mid_word = activity.last_sent_at - activity.last_loud_at < WITHIN_WORDS_S
+        return activity.last_sent_at + (FILL_MID_WORD_S if mid_word else FILL_AFTER_S)
 
     def overdue_at(self, connection: RecognizerConnection) -> float | None:
         """When the final of the open utterance is asked for, and then when it is given up."""
@@ -143,7 +237,7 @@ class StallDetector:
             return self.may_ask_for_last_words()
         if self._closed_again >= CLOSE_AGAIN_MAX:
             return False
-        return self._has_untold_speech(connection) or self._speech_goes_past_interim()
+        return self._has_untold_speech(connection) or self.speech_goes_past_interim()
 
     def may_ask_for_last_words(self) -> bool:
         """Whether there is speech without a final, and one more provider may be asked for it."""
@@ -169,7 +263,7 @@ class StallDetector:
         """Whether so much speech without text means that words are missing."""
         return self.caution <= CAUTION_MAX and speech_s >= WORDS_EXPECTED_S * self.caution
 
-    def _speech_goes_past_interim(self) -> bool:
+    def speech_goes_past_interim(self) -> bool:
         """Whether the text of the open utterance ends before the speech does."""
         said, speech = self._transcripts.interim, self._buffer.speech()
         if said is None or speech is None:

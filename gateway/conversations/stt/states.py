@@ -9,7 +9,7 @@
 through the plan. `CatchingUp`: audio waits to be sent. `Live`: each frame goes out as it comes.
 `Closing`: the client wants the end, the last finals are awaited. Beside these a handover may have
 its next connection (`Connecting`, then `Standby`) and the old one (`Replaced`, which drains as
-`Closing` does).
+`Closing` does). A hedge has its own (`Connecting`, then `Beside`) while the one in use is doubted.
 
 States send, and set the timers of their connection. Which state follows a failure, and when
 connections change, is up to their `Owner`.
@@ -28,10 +28,13 @@ from gateway.conversations.timers import Moment
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.stt import (
+    EagerEndOfTurn,
     Ended,
     Expiring,
     Failed,
+    FinalTranscript,
     Flushed,
+    InterimTranscript,
     NotUpdated,
     Ready,
     RecognizerEvent,
@@ -54,7 +57,21 @@ waits meanwhile."""
 NORMAL_CLOSURE: Final = frozenset({1000, 1001, 1005})
 """WebSocket close codes of a provider that ends as it was asked to."""
 
-_TIMERS: Final = ("open", "send", "keepalive", "fill", "flushed", "overdue", "stall", "drain")
+VERDICT_S: Final = 2.0
+"""Time that a hedge has from its first audio to its first word."""
+
+_TIMERS: Final = (
+    "open",
+    "send",
+    "keepalive",
+    "fill",
+    "flushed",
+    "overdue",
+    "stall",
+    "drain",
+    "doubt",
+    "verdict",
+)
 """Those of a connection, named with its number."""
 
 
@@ -93,6 +110,15 @@ class Owner(Protocol):
 
     def watch(self, now: float) -> None:
         """Something has changed that a handover or the session's end may wait for."""
+
+    def doubted(self, state: Connected, now: float) -> None:
+        """The connection in use tells no words, although there was speech."""
+
+    def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
+        """A hedge tells words."""
+
+    def unproven(self, state: Beside, now: float) -> None:
+        """A hedge tells no words either."""
 
     def drained(self, now: float) -> None:
         """The old connection has no more to say."""
@@ -287,11 +313,42 @@ class Standby(Connected):
         self.keep_alive()
 
 
+class Beside(Connected):
+    """A hedge: gets the open utterance once more and what follows, beside the connection in use,
+    until one of them tells words."""
+
+    def enter(self, now: float) -> None:
+        self.keep_alive()
+        self.set_timer("verdict", now + VERDICT_S, self._verdict)
+        self.send_audio(now)
+
+    def heard(self, event: RecognizerEvent, now: float) -> None:
+        match event:
+            case Failed() | Ended():
+                super().heard(event, now)
+            case InterimTranscript(told) | FinalTranscript(told) | EagerEndOfTurn(told):
+                if told.text:
+                    self.owner.spoke(self, event, now)
+
+    def send_audio(self, now: float) -> None:
+        """There may be more to send."""
+        connection, buffer = self.connection, self.context.buffer
+        self.send(connection.send_audio(buffer, now))
+        if connection.is_behind(buffer):
+            self.set_timer("send", connection.next_send_at, self.send_audio)
+        elif self.context.client.closing and not connection.finishing:
+            self.send(connection.finish(now))
+
+    def _verdict(self, now: float) -> None:
+        self.owner.unproven(self, now)
+
+
 class Serving(Connected):
     """The user's audio goes to this connection. Accepts all that a recogniser says."""
 
     def enter(self, now: float) -> None:
         self.keep_alive()
+        self.context.stalls.watch_doubt(self.connection)
         self.watch(now)
 
     def heard(self, event: RecognizerEvent, now: float) -> None:
@@ -324,6 +381,8 @@ class Serving(Connected):
     def watch(self, now: float) -> None:
         stalls, connection = self.context.stalls, self.connection
         self.watch_stall()
+        if connection.activity.doubtful_s >= connection.doubt_s:
+            self.watch_doubt()
         self.follow("flushed", lambda: stalls.flush_answered_at(connection), self._flushed)
         self.owner.watch(now)
 
@@ -331,6 +390,14 @@ class Serving(Connected):
         """Set the moment at which the connection counts as stalled."""
         stalls, connection = self.context.stalls, self.connection
         self.follow("stall", lambda: stalls.stall_at(connection), self._stalled)
+
+    def watch_doubt(self) -> None:
+        """Set the moment at which the connection is doubted."""
+        stalls, connection = self.context.stalls, self.connection
+        self.follow("doubt", lambda: stalls.doubt_at(connection), self._doubted)
+
+    def _doubted(self, now: float) -> None:
+        self.owner.doubted(self, now)
 
     def flush(self, now: float) -> None:
         """Ask for finals; a second time only when the first flush is answered."""
@@ -373,6 +440,8 @@ class CatchingUp(Serving):
         if connection.is_behind(context.buffer):
             self.set_timer("send", connection.next_send_at, self._send_audio)
             self.watch_stall()
+            if connection.activity.doubtful_s >= connection.doubt_s:
+                self.watch_doubt()
             return
         live = Live(self.owner, connection)
         self.owner.enter(live, now)
@@ -394,6 +463,8 @@ class Live(Serving):
         frames = connection.send_audio(buffer, now)
         if connection.activity.audio_since_message_s >= self._unheard_s_max:
             self.watch_stall()
+        if connection.activity.doubtful_s >= connection.doubt_s:
+            self.watch_doubt()
         actions: list[Action] = [Send(connection.number, frames)] if frames else []
         if connection.cursor < buffer.end:  # the client runs ahead of the provider's pace
             self.owner.enter(CatchingUp(self.owner, connection), now)
@@ -424,12 +495,24 @@ class Live(Serving):
         if connection.flush_sent_at is None:
             self.flush(now)
         elif context.stalls.final_overdue(connection):
+            if self._interim_is_all():
+                context.settle()
+                context.stalls.heard_final()
+                context.client.acknowledge()
             self.fail(Failure(Kind.TIMEOUT, "a final transcript was overdue"), now)
         else:
             connection.flush_answered()
             context.settle()
             context.client.acknowledge()
             self.watch(now)
+
+    def _interim_is_all(self) -> bool:
+        """Whether there is no other one to ask for the final, and the interim has all that was
+        said: it is worth more to the caller than the same one's second try, some 7 s later."""
+        context = self.context
+        if not context.transcripts.is_open or context.stalls.speech_goes_past_interim():
+            return False
+        return not context.failover.has_others(self.connection.attempt)
 
     def _fill(self, now: float) -> None:
         self.send(self.connection.fill(FILL_AFTER_S, now))
@@ -464,6 +547,10 @@ class Draining(Connected):
             self.set_timer("send", connection.next_send_at, self._send_audio)
         elif not connection.finishing:
             self.send(connection.finish(now))
+        self.sent(now)
+
+    def sent(self, now: float) -> None:
+        """It has been sent audio, or was asked for its last words."""
 
 
 class Closing(Draining):
@@ -487,6 +574,25 @@ class Closing(Draining):
 
     def ended(self, now: float) -> None:
         self.context.close_well()
+
+    def enter(self, now: float) -> None:
+        self.context.stalls.watch_doubt(self.connection)
+        super().enter(now)
+
+    def sent(self, now: float) -> None:
+        stalls, connection = self.context.stalls, self.connection
+        if connection.finishing:
+            self.follow("doubt", lambda: stalls.end_doubt_at(connection), self._doubted)
+        elif connection.activity.doubtful_s >= connection.doubt_s:
+            self.follow("doubt", lambda: stalls.doubt_at(connection), self._doubted)
+
+    def watch(self, now: float) -> None:
+        self.sent(now)
+
+    def _doubted(self, now: float) -> None:
+        self.owner.doubted(self, now)
+        if self.connection.doubt_s != float("inf"):
+            self.sent(now)
 
     def closed(self, code: int, reason: str, now: float) -> None:
         if self.connection.finishing and code in NORMAL_CLOSURE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from gateway.conversations.stt import protocol
@@ -17,6 +18,10 @@ the audio is kept for the next one."""
 REPEATED_S_MAX: Final = 0.02
 """How far the middle of a word may lie before the last final's end and still be a new word:
 rounding of the providers' times."""
+
+
+OVERLAP_S: Final = 0.3
+"""Audio of told words that a replay begins with, so that the next word is whole."""
 
 
 class TranscriptAssembler:
@@ -106,6 +111,29 @@ class TranscriptAssembler:
         self._close()
         self.finals += 1
         return [self._message("final_transcript", said)]
+
+    @property
+    def told_until(self) -> float | None:
+        """Where the words end that the client knows from interims, without the latest, which may
+        change most; seconds of the session. None: there are too few, or without times."""
+        if self.interim is None or len(self.interim.words) < 2:
+            return None
+        until = self.interim.words[-2][2]
+        return until if until > self.final_until else None
+
+    def settle_told(self) -> list[str]:
+        """The words up to `told_until` are passed on as a final: a slow replay that began before
+        them would hold the caller for as long as they took."""
+        said, until = self.interim, self.told_until
+        if said is None or until is None:
+            return []
+        words = said.words[:-1]
+        told = replace(said, text=" ".join(word[0] for word in words), words=words, end=until)
+        self.final_until = until
+        self._buffer.forget(until - OVERLAP_S)
+        self._close()
+        self.finals += 1
+        return [self._message("final_transcript", told)]
 
     def discard(self) -> None:
         """The open utterance ended without a final."""

@@ -17,5 +17,6 @@ VENDOR = Vendor(
             "assemblyai/universal-streaming": "universal-streaming-english",
             **{f"assemblyai/{name}": name for name in _STT_MODELS},
         },
+        languages={"universal-streaming-english": frozenset({"en"})},
     ),
 )

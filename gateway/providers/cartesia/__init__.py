@@ -17,6 +17,7 @@ VENDOR = Vendor(
             "cartesia/ink-2-latest": "ink-2",
             "cartesia/ink-whisper": "ink-whisper",
         },
+        languages={"ink-2": frozenset({"en"})},
     ),
     tts=Offer(
         CartesiaVoice, {"cartesia": "sonic-3", **{f"cartesia/{name}": name for name in _TTS_MODELS}}

@@ -60,6 +60,19 @@ def tone(seconds: float, amplitude: int = 8000) -> bytes:
     return struct.pack(f"<{count}h", *(int(amplitude * math.sin(0.2 * i)) for i in range(count)))
 
 
+def voice(seconds: float, pitch_hz: int = 120) -> bytes:
+    """Periodic, and louder and quieter with syllables: what sounds like somebody who speaks."""
+    count, period = round(seconds * RATE), RATE // pitch_hz
+    shapes = [math.exp(-6.0 * i / period) for i in range(period)]
+    return struct.pack(
+        f"<{count}h",
+        *(
+            int(16000 * shapes[i % period] * (0.15 + 0.85 * math.sin(math.pi * 4 * i / RATE) ** 2))
+            for i in range(count)
+        ),
+    )
+
+
 TONE = tone(FRAME_S)
 HUSH = bytes(len(TONE))
 
@@ -236,6 +249,13 @@ class Play:
         for _ in range(round(seconds / FRAME_S)):
             self.wait(FRAME_S)
             self.audio(pcm)
+
+    def talk(self, seconds: float) -> None:
+        """The caller says words for so long."""
+        pcm, size = voice(seconds), len(TONE)
+        for at in range(0, len(pcm), size):
+            self.wait(FRAME_S)
+            self.audio(pcm[at : at + size])
 
     def hush(self, seconds: float) -> None:
         """Silence comes for so long."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from gateway.conversations.stt.planning import SttPlanner
-from gateway.conversations.stt.protocol import Asked
+from gateway.conversations.stt.planning import SttPlanner, updated
+from gateway.conversations.stt.protocol import Asked, Update
 from gateway.providers._shared.options import translated
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
@@ -120,3 +121,70 @@ def test_a_bad_option_of_the_main_model_is_refused() -> None:
 
     assert isinstance(refused, Failure)
     assert refused.param == "x"
+
+
+def changed(asked: Asked, **settings: Any) -> Asked:
+    update = Update.model_validate({"type": "session.update", "settings": settings})
+    return updated(asked, update)
+
+
+def test_another_vendor_is_told_language_and_key_terms() -> None:
+    asked = Asked("deepgram/nova-3", "es", {"keyterm": ["Parley"], "endpointing": 50})
+    after = changed(asked, model="assemblyai/universal-streaming")
+
+    assert (after.model, after.language) == ("assemblyai/universal-streaming", "es")
+    assert after.extra == {"keyterm": ["Parley"]}
+
+
+def test_a_language_behind_an_updated_model_counts_as_in_session_create() -> None:
+    after = changed(Asked("deepgram/nova-3:en", "en"), model="assemblyai/universal-streaming:es")
+
+    assert after.language == "es"
+
+
+def test_a_new_language_replaces_the_one_behind_the_model() -> None:
+    plan = planner()(changed(Asked("deepgram/nova-3:de"), language="fr"))
+
+    assert not isinstance(plan, Failure)
+    assert plan[0].language == "fr"
+
+
+def by_language(warned: list[str]) -> SttPlanner:
+    """Universal-streaming and, of the same provider, enhanced; the former is English only."""
+    return replace(
+        planner(local_last=False),
+        automatic=("assemblyai/universal-streaming", "deepgram/nova-3"),
+        last=(),
+        others={"deepgram/nova-3": ("speechmatics/enhanced",)},
+        languages={("aai", "universal-streaming-english"): frozenset({"en"})},
+        warn=warned.append,
+    )
+
+
+def test_auto_asks_first_whom_the_language_is_known_to() -> None:
+    warned: list[str] = []
+    plan = by_language(warned)
+
+    assert places(plan(Asked(None, "en-US"))) == ["aai", "dg"]
+    for language in ("de", "zh", "multi", None):
+        assert places(plan(Asked(None, language))) == ["dg", "aai"]
+    assert warned == []
+
+
+def test_auto_takes_another_model_of_a_provider_whose_first_lacks_the_language() -> None:
+    some = replace(
+        by_language([]),
+        languages={("dg", "nova-3"): frozenset({"en"})},
+        automatic=("deepgram/nova-3",),
+    )
+
+    assert places(some(Asked(None, "en"))) == ["dg"]
+    assert places(some(Asked(None, "de"))) == ["sm"]
+
+
+def test_auto_warns_where_nothing_speaks_the_language() -> None:
+    warned: list[str] = []
+    one = replace(by_language(warned), automatic=("assemblyai/universal-streaming",))
+
+    assert places(one(Asked(None, "de"))) == ["aai"]
+    assert warned == ["de"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.conversations.stt.handover import CALM_S
+from gateway.conversations.stt.recognition import CLOSING_SILENT_S
 from gateway.conversations.stt.stall_detector import CLOSE_AGAIN_MAX
 from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
@@ -283,6 +284,22 @@ def test_a_provider_that_is_not_there_at_the_end_is_followed_by_another() -> Non
     play.hear(final("bye", 0.1, 0.9), Ended())
 
     assert play.finals() == ["bye"]
+    assert play.types()[-1] == "session.closed"
+
+
+def test_a_session_whose_connections_all_fail_at_its_end_is_closed_in_ten_seconds() -> None:
+    play = Play(connection={"retries": 10}).started()
+    play.speak(1.0)
+    play.hear(interim("hello"))
+    play.speak(1.0)
+    play.say({"type": "session.close"})
+    began = play.now
+    while play.ended is None:
+        play.close_upstream()
+        play.wait(0.3)
+
+    assert play.now - began <= CLOSING_SILENT_S + 1.0
+    assert play.finals() == ["hello"]
     assert play.types()[-1] == "session.closed"
 
 
@@ -724,6 +741,30 @@ def test_an_overdue_final_that_does_not_come_is_a_stall() -> None:
     assert play.providers == ["acme", "zeus"]
 
 
+def test_where_nobody_else_could_have_the_final_the_interim_becomes_one_at_once() -> None:
+    play = Play(plan=(ACME,)).started()
+    play.speak(1.0)
+    play.hear(interim("hello"))
+    play.hush(3.5)
+    assert play.asked(Flush) == 1
+    play.hush(2.1)
+
+    assert play.finals() == ["hello"]
+    assert play.providers == ["acme", "acme"]  # for what comes: that one may be dead
+
+
+def test_where_speech_went_on_after_the_interim_the_same_provider_is_asked_again() -> None:
+    play = Play(plan=(ACME,)).started()
+    play.speak(2.0)
+    play.hear(interim("hello", 0.0, 1.0))
+    play.hush(5.6)
+    assert play.finals() == []
+    play.accept()
+    play.hear(final("hello there", 0.0, 2.0))
+
+    assert play.finals() == ["hello there"]
+
+
 def test_when_no_provider_has_a_final_the_last_interim_becomes_one() -> None:
     play = Play().started()
     play.speak(1.0)
@@ -942,6 +983,19 @@ def test_a_refused_live_update_is_made_by_a_new_connection() -> None:
     assert play.providers == ["acme", "acme"]
 
 
+def test_an_update_to_what_is_not_served_is_refused_and_the_session_goes_on() -> None:
+    play = Play().started()
+    play.say({"type": "session.update", "settings": {"model": "unknown"}})
+
+    assert play.told[-1]["type"] == "session.update_refused"
+    assert play.told[-1]["code"] == 404
+    assert "unknown" in play.told[-1]["message"]
+    assert play.ended is None
+    play.speak(1.0)
+    play.hear(final("hello"))
+    assert play.finals() == ["hello"]
+
+
 def test_an_update_that_changes_nothing_does_nothing() -> None:
     play = Play().started()
     play.speak(0.5)
@@ -1066,7 +1120,6 @@ def test_audio_is_resampled_for_a_provider_with_another_rate() -> None:
         ({"type": "session.update"}, 400, "settings"),
         ({"type": "session.update", "settings": {"language": 7}}, 400, "language"),
         ({"type": "session.update", "settings": {"extra": []}}, 400, "extra"),
-        ({"type": "session.update", "settings": {"model": "unknown"}}, 404, "unknown"),
         ({"type": "session.create"}, 400, "before"),
     ],
 )
@@ -1155,3 +1208,20 @@ def test_it_may_end_when_nobody_speaks_and_the_client_has_its_final() -> None:
     play.hear(final("Hello there"))
     assert not play.session.may_end(play.now)
     assert play.session.may_end(play.now + CALM_S)
+
+
+# -- what is reported
+
+
+def test_the_report_says_what_a_recogniser_took() -> None:
+    play = Play().started()
+    play.speak(0.5)
+    play.hear(interim("hello"))
+    play.hush(0.4)
+    play.hear(final("hello"))
+
+    first, last = play.session.report.latencies
+    assert (first.kind, first.provider, first.model) == ("first_word", "acme", "ear-1")
+    assert first.seconds == pytest.approx(0.5)
+    assert last.kind == "final"
+    assert last.seconds == pytest.approx(0.4)

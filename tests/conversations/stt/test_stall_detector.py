@@ -7,6 +7,7 @@ from gateway.conversations.stt.stall_detector import (
     CAUTION_MAX,
     CLOSE_AGAIN_MAX,
     FILL_AFTER_S,
+    FILL_MID_WORD_S,
     OVERDUE_FLUSH_S,
 )
 from gateway.upstreams.stt import Capabilities, SpeechStarted, Transcript
@@ -111,7 +112,9 @@ def test_silence_is_sent_only_where_an_open_utterance_needs_it() -> None:
     parts, connection = sent(TONE, traits=traits)
     assert parts.stalls.fill_at(connection) is None
     parts.transcripts.hypothesis(connection, Transcript("he"))
-    assert parts.stalls.fill_at(connection) == FILL_AFTER_S
+    assert parts.stalls.fill_at(connection) == FILL_MID_WORD_S  # speech broke off: it may go on
+    connection.fill(0.5, 1.0)
+    assert parts.stalls.fill_at(connection) == 1.0 + FILL_AFTER_S
     other, plain = sent(TONE)
     other.transcripts.speech_started(plain, SpeechStarted().at)
     assert other.stalls.fill_at(plain) is None

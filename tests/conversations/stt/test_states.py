@@ -13,6 +13,7 @@ from gateway.conversations.stt.states import (
     DRAIN_S,
     OPEN_GRACE_S,
     Asleep,
+    Beside,
     CatchingUp,
     Closing,
     Connected,
@@ -83,6 +84,15 @@ class Desk:
 
     def watch(self, now: float) -> None:
         pass
+
+    def doubted(self, state: Connected, now: float) -> None:
+        pass
+
+    def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
+        self.asked.append("spoke")
+
+    def unproven(self, state: Beside, now: float) -> None:
+        self.asked.append("unproven")
 
     def drained(self, now: float) -> None:
         self.asked.append("drained")
@@ -289,6 +299,8 @@ def test_an_utterance_that_needs_audio_to_end_gets_silence_but_not_for_an_old_co
         desk.hear(interim("he", 0.0, 0.1), 0.0)
         desk.frames()
         desk.tick(0.5)
+        assert seconds(desk.frames()) == 0.0  # not in the middle of a word
+        desk.tick(1.0)
         assert seconds(desk.frames()) == sent_s
 
 
