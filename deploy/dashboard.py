@@ -209,6 +209,16 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
         ),
         Panel(
+            "First audio of voices",
+            _quantiles(
+                "parley_tts_first_audio_seconds",
+                ", provider, model",
+                "{{provider}} {{model}}",
+                "$here",
+            ),
+            "s",
+        ),
+        Panel(
             "Tries",
             (
                 _rate(
