@@ -131,3 +131,12 @@ def test_limits_are_for_one_deployment(tmp_path: Path) -> None:
     assert made.limits[("east", "e")].concurrency == 2
     with pytest.raises(ConfigError, match="limits are for one model"):
         routes(tmp_path, 'models: {"m/*": [{provider: east, model: "*", concurrency: 2}]}')
+
+
+def test_an_attempt_knows_the_names_by_which_it_came_into_the_plan(tmp_path: Path) -> None:
+    made = routes(tmp_path, "models: {fast: middle, middle: [{provider: east, model: m}]}")
+    plan = made.plan("middle", fallbacks=[("fast", {})])
+    assert not isinstance(plan, Failure)
+    direct, fallback = plan
+    assert direct.names == frozenset()
+    assert fallback.names == {"fast", "middle"}
