@@ -168,3 +168,12 @@ def test_names_with_a_star_are_listed_as_patterns() -> None:
     catalogue = Catalogue(models, accounts("rack"), "chat")
     assert catalogue.names() == {}
     assert catalogue.patterns() == {"mine/*": (Attempt("rack", "*"),)}
+
+
+def test_an_attempt_knows_the_names_by_which_it_came_into_the_plan(tmp_path: Path) -> None:
+    made = routes(tmp_path, "models: {fast: middle, middle: [{provider: east, model: m}]}")
+    plan = made.plan("middle", fallbacks=[("fast", {})])
+    assert not isinstance(plan, Failure)
+    direct, fallback = plan
+    assert direct.names == frozenset()
+    assert fallback.names == {"fast", "middle"}
