@@ -219,6 +219,16 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
         ),
         Panel(
+            "What recognisers take",
+            _quantiles(
+                "parley_stt_latency_seconds",
+                ", kind, provider, model",
+                "{{kind}} {{provider}} {{model}}",
+                "$here",
+            ),
+            "s",
+        ),
+        Panel(
             "Tries",
             (
                 _rate(
