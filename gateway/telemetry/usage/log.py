@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -196,25 +197,28 @@ class UsageLog:
         self._metrics.usage_records.labels("lost").inc(count)
 
 
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone with the spill file: the workers of a server share it."""
+    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file
+        yield
+
+
 def append_spill(path: Path, records: list[Record]) -> None:
     """Append records to the spill file, one JSON object a line. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > SPILL_BYTES_MAX:
         raise OSError(f"the spill file is larger than {SPILL_BYTES_MAX} bytes")
-    with path.open("ab") as file:
+    with _locked(path), path.open("ab") as file:
         file.write(b"".join(orjson.dumps(asdict(record)) + b"\n" for record in records))
 
 
 def take_spill(path: Path, count: int) -> list[Record]:
     """Up to `count` records from the end of the spill file, which is cut there. A line that was
     written half is left out. Raises OSError."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept, taken = lines[:-count] if len(lines) > count else [], lines[-count:]
-    if kept:
-        with path.open("r+b") as file:
-            file.truncate(sum(map(len, kept)))
-    else:
-        path.unlink()
+    with _locked(path):
+        taken = _cut(path, count)
     records = []
     for line in taken:
         try:
@@ -222,3 +226,16 @@ def take_spill(path: Path, count: int) -> list[Record]:
         except (orjson.JSONDecodeError, TypeError):
             continue
     return records
+
+
+def _cut(path: Path, count: int) -> list[bytes]:
+    if not path.exists():  # another worker took all
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept, taken = lines[:-count] if len(lines) > count else [], lines[-count:]
+    if kept:
+        with path.open("r+b") as file:
+            file.truncate(sum(map(len, kept)))
+    else:
+        path.unlink()
+    return taken
