@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import pickle
+import shutil
 import signal
 import socket
 import ssl
@@ -192,6 +193,7 @@ class WorkerServer(DrainingServer):
         super().__init__(config, gateway, admin, admin_socket)
         self._orders = orders
         self._report = report
+        self.orphaned = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Signals that reach every process of the server are the supervisor's affair."""
@@ -206,6 +208,7 @@ class WorkerServer(DrainingServer):
     def _hear(self) -> None:
         told = os.read(self._orders, 64)
         if not told:  # the supervisor is gone: nobody would ever end this process
+            self.orphaned = True
             asyncio.get_running_loop().remove_reader(self._orders)
         for number in told or (signal.SIGTERM,):
             super().handle_exit(number, None)
@@ -302,6 +305,8 @@ def _work(config: Config, seat: Seat, orders: int, report: int) -> None:
         )
         _log_serving(gateway, sock, None, seat.number)
         server.run(sockets=[sock])
+    if server.orphaned:  # nobody else removes it; the other workers end likewise
+        shutil.rmtree(seat.folder, ignore_errors=True)
     _logger.info("stopped", extra={"worker": seat.number})
 
 
