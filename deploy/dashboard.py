@@ -390,13 +390,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Shutting down",
             (Query("parley_draining{$here}", "{{instance}}"),),
-            width=8,
+            width=6,
             meaning="1: it takes no new calls and waits for the end of those that it has.",
         ),
         Panel(
             "Providers at rest",
             (Query("max by (provider) (parley_provider_resting{$here})", "{{provider}}"),),
-            width=8,
+            width=6,
             meaning="1: it failed, and is asked last for a while.",
         ),
         Panel(
@@ -409,8 +409,20 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ),
             ),
             "cps",
-            width=8,
+            width=6,
             meaning="Meanwhile each gateway counts quotas and sessions for itself.",
+        ),
+        Panel(
+            "Workers that died",
+            (
+                Query(
+                    "sum by (instance) (increase(parley_worker_restarts_total{$here}"
+                    "[$__rate_interval]))",
+                    "{{instance}}",
+                ),
+            ),
+            width=6,
+            meaning="Of gateways with several (server.workers). Their sessions were cut off.",
         ),
     ),
 }

@@ -50,6 +50,7 @@ from gateway.server.host import (
     SocketHost,
     SocketRoute,
 )
+from gateway.server.machine import Machine
 from gateway.server.quota import Quota
 from gateway.telemetry.metrics import ROUTES, Metrics
 from gateway.telemetry.prices import Prices
@@ -65,29 +66,33 @@ _logger = logging.getLogger(__name__)
 class Gateway:
     """Everything one process serves with. Raises ModelError if a model cannot be loaded."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, machine: Machine | None = None) -> None:
+        """`machine`: what is shared with the other workers of this server."""
         self.config = config
+        self.machine = machine
         self.accounts = accounts = config.accounts()
         self.metrics = metrics = Metrics()
         prices = Prices(config.prices)
         self.usage = UsageLog(config.usage, metrics, prices)
-        held: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
         self.cluster_sessions: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
             self.cluster_sessions = ClusterSessionCounts(
                 url.get_secret_value(),
                 config.quota.prefix,
-                held,
+                self.held,
                 metrics.quota_store_failures.inc,
             )
         self.addresses = AddressLimit(config.limits.connections_per_address, _say_full)
-        elsewhere = self.cluster_sessions.elsewhere if self.cluster_sessions else None
+        counted = self.cluster_sessions or machine
+        elsewhere = counted.elsewhere if counted is not None else None
+        elsewhere_open = machine.elsewhere_open if machine is not None else None
         self.admission = Admission(
             Authenticator(
                 {key: secret.get_secret_value() for key, secret in config.keys.items()},
                 config.server.token_leeway_s,
             ),
-            SessionLimiter(config.limits, held, elsewhere),
+            SessionLimiter(config.limits, self.held, elsewhere, elsewhere_open),
             metrics,
             self.usage,
             config.server.trusted_proxies,
@@ -95,7 +100,9 @@ class Gateway:
         )
         self.sockets = OpenSockets()
         self.connector = Connector()
-        self.quota = Quota(config.quota, on_store_failure=metrics.quota_store_failures.inc)
+        self.quota = Quota(
+            config.quota, on_store_failure=metrics.quota_store_failures.inc, machine=machine
+        )
         self.catalogues = catalogues = {
             modality: Catalogue(
                 config.models,
@@ -111,6 +118,9 @@ class Gateway:
             for catalogue in catalogues.values()
             for deployment in catalogue.deployments()
         )
+        if machine is not None:
+            breaker.on_rest = machine.rests
+            machine.on_rest = self._hear_rest
         for name in accounts:
             rests = partial(self._rests, name)
             metrics.resting.labels(name).set_function(rests)
@@ -142,6 +152,9 @@ class Gateway:
 
     def _rests(self, provider: str) -> float:
         return float(self.breaker.provider_rests(provider, time.monotonic()))
+
+    def _hear_rest(self, provider: str, part: str, seconds: float) -> None:
+        self.breaker.hear(provider, part, seconds, time.monotonic())
 
     def begin_drain(self, drain: Drain) -> None:
         """From now on the server is not ready; `tick` does the rest."""
@@ -209,6 +222,8 @@ class Gateway:
         await self.chat.companions.close()
         if self.cluster_sessions is not None:
             await self.cluster_sessions.close()
+        if self.machine is not None:
+            await self.machine.close()
         await self.usage.close()
         await self.quota.close()
         await self.connector.close()
@@ -288,6 +303,8 @@ def create_app(gateway: Gateway) -> Front:
         gateway.usage.start()
         if gateway.cluster_sessions is not None:
             gateway.cluster_sessions.start()
+        if gateway.machine is not None:
+            await gateway.machine.start(gateway.held)
         gateway.chat.companions.start()
         yield
         await gateway.close()

@@ -17,7 +17,6 @@ UNTESTED = {
     "conversations/stt/route.py": "tests/end_to_end/test_stt.py",
     "engines/utterances.py": "tests/end_to_end/test_stt_local.py",
     "providers/local/llm_server.py": "tests/end_to_end/test_local_llm.py",
-    "serve.py": "tests/end_to_end/server.py",
 }
 
 MODULES = [

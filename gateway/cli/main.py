@@ -20,7 +20,7 @@ from gateway import __version__
 from gateway.cli import check
 from gateway.config import KEY_VARIABLES, Config, ConfigError, load, load_with_warnings
 from gateway.server import auth
-from gateway.settings.server import host_problem
+from gateway.settings.server import WORKERS_MAX, host_problem
 from gateway.telemetry import log
 
 EXIT_USAGE = 2
@@ -83,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         "--admin-port",
         type=int,
         help="port for metrics and probes (default: server.admin_port, 9090)",
+    )
+    serve.add_argument(
+        "--workers",
+        type=_workers,
+        help="processes that share the port (default: server.workers, 1)",
     )
     serve.add_argument(
         "--dev",
@@ -198,6 +203,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= WORKERS_MAX):
+        raise argparse.ArgumentTypeError(f"expected 1 to {WORKERS_MAX}, not {text!r}")
+    return int(text)
+
+
 def _host(text: str) -> str:
     if wrong := host_problem(text):
         raise argparse.ArgumentTypeError(f"{wrong}, not {text[:64]!r}")
@@ -224,12 +235,15 @@ def _serve(args: argparse.Namespace) -> int:
     elif not config.keys:
         print(_no_key(), file=sys.stderr)
         return EXIT_USAGE
+    if args.workers is not None:
+        server = server.model_copy(update={"workers": args.workers})
+        config = config.model_copy(update={"server": server})
     log.configure(config.log.level, config.log.format)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("configuration", extra={"warning": warning})
     # late: the other commands need none of this
     from gateway.engines.types import ModelError
-    from gateway.serve import ListenError, TlsError, listen, serve
+    from gateway.serve import ListenError, TlsError, listen, serve, serve_with_workers
 
     admin_port = _admin_port(config, args)
     with contextlib.ExitStack() as stack:
@@ -240,6 +254,8 @@ def _serve(args: argparse.Namespace) -> int:
                 admin = stack.enter_context(listen(server.admin_host, admin_port, "admin_port"))
             if args.dev:
                 _print_dev(config, sock.getsockname()[1])
+            if server.workers > 1:
+                return serve_with_workers(config, host, sock, admin)
             serve(config, sock, admin)
         except (ListenError, ModelError, TlsError) as error:
             print(error, file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,6 +40,9 @@ for any voice); the one longest without news is forgotten."""
 WHOLE_PROVIDER: Final = "*"
 """In place of a model: what holds for every model of a provider."""
 
+TELL_S: Final = 0.5
+"""A rest that is prolonged by less is not told to other processes."""
+
 Key = tuple[str, str]
 
 
@@ -70,6 +73,18 @@ class Breaker:
         self._known = frozenset(known)
         self._states: dict[Key, _State] = {}
         self._unknown: OrderedDict[Key, None] = OrderedDict()
+        self.on_rest: Callable[[str, str, float], None] | None = None
+        """Called with a provider, the part of it and seconds whenever a rest begins or is
+        prolonged here, and with 0 seconds when one ends with a success."""
+
+    def hear(self, provider: str, part: str, seconds: float, now: float) -> None:
+        """What `on_rest` was called with in another process."""
+        state = self._state((provider, part))
+        if seconds > 0:
+            state.open_until = max(state.open_until, now + seconds)
+        else:
+            state.failures_in_row, state.probing = 0, False
+            state.open_until, state.rest_s = 0.0, REST_S
 
     def order(self, plan: Plan, now: float) -> Plan:
         """`plan` with what is likely to fail tried last. Nothing is left out: a resting deployment
@@ -85,7 +100,7 @@ class Breaker:
 
     def resting(self, attempt: Attempt, now: float) -> bool:
         """Whether it is open for this attempt."""
-        return any(now < state.open_until for state in self._states_of(attempt))
+        return any(now < state.open_until for _, state in self._states_of(attempt))
 
     def provider_rests(self, provider: str, now: float) -> bool:
         """Whether it rests for `provider` or for a known deployment of it: what callers invented
@@ -98,13 +113,15 @@ class Breaker:
 
     def began(self, attempt: Attempt, now: float) -> None:
         """An attempt is being made; the first one after a rest is the probe."""
-        for state in self._states_of(attempt):
+        for _, state in self._states_of(attempt):
             if state.open_until and now >= state.open_until:
                 state.probing = True
 
     def worked(self, attempt: Attempt) -> None:
         """An attempt has succeeded: no rest is left of what failed before."""
-        for state in self._states_of(attempt):
+        for key, state in self._states_of(attempt):
+            if state.open_until and self.on_rest is not None:
+                self.on_rest(*key, 0.0)
             state.recent.append(True)
             state.failures_in_row, state.probing = 0, False
             state.open_until, state.rest_s = 0.0, REST_S
@@ -115,7 +132,8 @@ class Breaker:
         if rest is Rest.NOTHING:
             self.cancelled(attempt)
             return False
-        state = self._state((attempt.provider, self._about(attempt, failure)))
+        key = (attempt.provider, self._about(attempt, failure))
+        state = self._state(key)
         state.recent.append(False)
         state.failures_in_row += 1
         rest_s = LONG_REST_S if rest is not Rest.COUNTED else self._counted(state, failure)
@@ -123,18 +141,24 @@ class Breaker:
         if rest_s <= 0:
             return False
         begins = now >= state.open_until
-        state.open_until = max(state.open_until, now + rest_s)
+        self._rest(key, state, now + rest_s, now)
         return begins
 
     def cancelled(self, attempt: Attempt) -> None:
         """An attempt was let go before it said anything about health: somebody else may probe."""
-        for state in self._states_of(attempt):
+        for _, state in self._states_of(attempt):
             state.probing = False
 
     def rate_limited_until(self, attempt: Attempt, until: float, now: float) -> None:
         """Rate-limit headers say that nothing is left before `until`."""
         state = self._state(attempt.deployment)
-        state.open_until = max(state.open_until, min(until, now + REST_S_MAX))
+        self._rest(attempt.deployment, state, min(until, now + REST_S_MAX), now)
+
+    def _rest(self, key: Key, state: _State, until: float, now: float) -> None:
+        told = max(state.open_until, now)
+        state.open_until = max(state.open_until, until)
+        if self.on_rest is not None and until - told >= TELL_S:
+            self.on_rest(*key, until - now)
 
     def record_ttft(self, attempt: Attempt, ttft_s: float) -> None:
         """The first content of an attempt came after so long."""
@@ -150,7 +174,7 @@ class Breaker:
 
     def _usable(self, attempt: Attempt, now: float) -> bool:
         return all(
-            now >= state.open_until and not state.probing for state in self._states_of(attempt)
+            now >= state.open_until and not state.probing for _, state in self._states_of(attempt)
         )
 
     @staticmethod
@@ -163,13 +187,13 @@ class Breaker:
             return _with_voice(attempt)
         return attempt.model
 
-    def _states_of(self, attempt: Attempt) -> list[_State]:
+    def _states_of(self, attempt: Attempt) -> list[tuple[Key, _State]]:
         """What is known of its provider, its deployment and its voice there."""
         provider = attempt.provider
         keys = [(provider, WHOLE_PROVIDER), attempt.deployment]
         if attempt.voice is not None:
             keys.append((provider, _with_voice(attempt)))
-        return [state for key in keys if (state := self._states.get(key)) is not None]
+        return [(key, state) for key in keys if (state := self._states.get(key)) is not None]
 
     def _state(self, key: Key) -> _State:
         if key not in self._known and key[1] != WHOLE_PROVIDER:

@@ -90,17 +90,23 @@ class SessionLimiter:
         limits: LimitsConfig,
         held: Counter[str] | None = None,
         elsewhere: Callable[[str], int] | None = None,
+        elsewhere_open: Callable[[], int] | None = None,
     ) -> None:
         """`held` takes the places that each key holds here. `elsewhere`: those that it holds at
-        other processes, where several share their counts."""
+        other processes, where several share their counts. `elsewhere_open`: those of all keys at
+        the other workers of this server."""
         self._limits = limits
         self._held = Counter() if held is None else held
         self._elsewhere = elsewhere
+        self._elsewhere_open = elsewhere_open
         self.open = 0
 
     def take(self, key: str) -> Failure | None:
         """Take a place for `key`, or say why there is none."""
-        if self.open >= self._limits.sessions:
+        taken = self.open
+        if self._elsewhere_open is not None:
+            taken += self._elsewhere_open()
+        if taken >= self._limits.sessions:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
                 f"this server serves {self._limits.sessions} sessions already",

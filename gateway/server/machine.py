@@ -124,6 +124,8 @@ class Machine:
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._elsewhere: Mapping[str, int] = {}
+        self._elsewhere_open = 0
+        self._connected = asyncio.Event()
         self.on_rest: Callable[[str, str, float], None] | None = None
         """Called with provider, model and seconds when a deployment rests at another worker; 0
         seconds: it works again."""
@@ -132,12 +134,20 @@ class Machine:
         """Sessions of `key` at the other workers."""
         return self._elsewhere.get(key, 0)
 
+    def elsewhere_open(self) -> int:
+        """Sessions of all keys at the other workers."""
+        return self._elsewhere_open
+
     async def start(self, held: Mapping[str, int]) -> None:
-        """Connect, and begin to tell of the sessions `held` here."""
+        """Connect, and begin to tell of the sessions `held` here. A supervisor that is slow is not
+        waited for longer than for an answer."""
         self._tasks = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._beat(held)),
         ]
+        with contextlib.suppress(TimeoutError):  # or the first requests would be counted here
+            async with asyncio.timeout(ANSWER_S):
+                await self._connected.wait()
 
     async def close(self) -> None:
         """Give everything back."""
@@ -195,6 +205,7 @@ class Machine:
                 reader, self._writer = await asyncio.open_unix_connection(
                     self._path, limit=LINE_BYTES_MAX
                 )
+                self._connected.set()
                 while line := await reader.readline():
                     self._hear(orjson.loads(line))
             except (OSError, ValueError) as error:
@@ -223,10 +234,11 @@ class Machine:
         for answer in waiting:
             if not answer.done():
                 answer.set_result({"error": "the supervisor is gone"})
-        self._elsewhere = {}
+        self._elsewhere, self._elsewhere_open = {}, 0
 
     async def _beat(self, held: Mapping[str, int]) -> None:
         while True:
             with contextlib.suppress(MachineError):
                 self._elsewhere = await self._call("held", dict(held))
+                self._elsewhere_open = sum(self._elsewhere.values())
             await asyncio.sleep(HEARTBEAT_S)

@@ -1,7 +1,8 @@
 """What a key may use: requests and tokens a minute, a balance of credits, per key and per model.
 
-Counted in memory, or in Redis where several processes serve the same keys. The counting is done
-by the `limits` library; while Redis does not answer, each process counts for itself.
+Counted in memory, by the supervisor for its workers, or in Redis where several servers have the
+same keys. The counting is done by the `limits` library; while Redis does not answer, each server
+counts for itself, and while its supervisor does not, each worker.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar
 
+from gateway.server.machine import Machine, MachineError
 from gateway.settings.quota import Allowance, QuotaConfig
 from gateway.upstreams.errors import Failure, Kind
 
@@ -24,6 +26,9 @@ STORE_TIMEOUT_S: Final = 0.25
 
 STORE_REST_S: Final = 5.0
 """After a failure of Redis each process counts for itself so long."""
+
+MACHINE_REST_S: Final = 1.0
+"""After a failure of the supervisor each worker counts for itself so long."""
 
 MICRO: Final = 1_000_000
 """Credits are counted in millionths, as whole numbers."""
@@ -85,8 +90,10 @@ class Quota:
         config: QuotaConfig,
         clock: Callable[[], float] = time.monotonic,
         on_store_failure: Callable[[], None] = lambda: None,
+        machine: Machine | None = None,
     ) -> None:
-        """`on_store_failure` is called whenever Redis does not answer."""
+        """`on_store_failure` is called whenever Redis does not answer. `machine`: where the
+        workers of one server count together."""
         self._on_store_failure = on_store_failure
         self._config = config
         self._clock = clock
@@ -94,12 +101,16 @@ class Quota:
         self._nothing = not config.keys and not config.models
         self._memory: _Counters | None = None
         self._redis: _Counters | None = None
+        self._machine: _Counters | None = None
         if not self._nothing:  # at the start: what they import would hold up every caller later
             self._memory = memory_counters(config.prefix)
+            if machine is not None:
+                self._machine = _Counters(machine, config.prefix)
             if config.redis_url is not None:
                 self._redis = redis_counters(config.redis_url.get_secret_value(), config.prefix)
                 _store_errors()
         self._redis_rests_until = 0.0
+        self._machine_rests_until = 0.0
         self.store_failures = 0
 
     @property
@@ -214,6 +225,15 @@ class Quota:
                 _logger.error(  # noqa: TRY400 - a traceback would show the address
                     "the quota store does not answer; this process counts for itself",
                     extra={"error": type(error).__name__, "for_s": STORE_REST_S},
+                )
+        if self._machine is not None and self._clock() >= self._machine_rests_until:
+            try:
+                return await use(self._machine)
+            except MachineError as error:
+                self._machine_rests_until = self._clock() + MACHINE_REST_S
+                _logger.error(  # noqa: TRY400 - the text says it all
+                    "quotas are counted by this worker alone",
+                    extra={"error": str(error), "for_s": MACHINE_REST_S},
                 )
         assert self._memory is not None
         return await use(self._memory)

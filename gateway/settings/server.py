@@ -10,6 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.settings.section import Section
 
+WORKERS_MAX: Final = 64
+"""More processes than this share no machine well: each has its own connections and models."""
+
 SHUTDOWN_GRACE_S_MAX: Final = 18_000.0
 """As long as a call may take: what LiveKit's own chart for agents allows."""
 
@@ -46,6 +49,11 @@ class ServerConfig(Section):
     """Address to listen on. `--dev` always uses 127.0.0.1."""
     port: int = Field(8080, ge=0, le=65535)
     """Port; 0 lets the system choose one."""
+    workers: int = Field(1, ge=1, le=WORKERS_MAX)
+    """Processes that share the port, for more than one core. Each loads the models that run inside
+    this server for itself (the interruption model takes its share of the cores). They count quotas,
+    sessions and resting providers together, without Redis; a balance of credits ends with the
+    server where there is none. One that dies is replaced."""
     admin_host: str = "127.0.0.1"
     """Address to listen on for the operator: /metrics, and /healthz and /readyz with details."""
     admin_port: int | None = Field(9090, ge=0, le=65535)

@@ -157,6 +157,11 @@ class Metrics:
             "itself.",
             registry=registry,
         )
+        self.worker_restarts = Counter(
+            "parley_worker_restarts",
+            "Workers that died and were replaced (`server.workers`); their sessions were cut off.",
+            registry=registry,
+        )
         self.usage_records = Counter(
             "parley_usage_records",
             "Usage records; outcome: written, retried (the store did not take them then), spilt "

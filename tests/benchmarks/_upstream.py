@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import cast
 
 import uvloop
 
@@ -64,8 +65,8 @@ class Upstream(asyncio.Protocol):
     joined = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports have the interface, not the class
+        self.transport = cast(asyncio.Transport, transport)
         self.data = b""
 
     def data_received(self, data: bytes) -> None:

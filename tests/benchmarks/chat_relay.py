@@ -7,11 +7,13 @@ PARLEY_SKIP_PEERS=1 to leave it out.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -136,8 +138,10 @@ models: {bench/model: [{provider: up, model: bench}]}
 """
 
 
-def _gateway_config(folder: Path, upstream_port: int, *, clean: bool, everything: bool) -> Path:
-    config = folder / f"gateway-{clean}-{everything}.yaml"
+def _gateway_config(
+    folder: Path, port: int, upstream_port: int, *, clean: bool, everything: bool
+) -> Path:
+    config = folder / f"gateway-{port}.yaml"
     config.write_text(
         f"keys: {{{KEY}: {SECRET}}}\n"
         f"providers: {{up: {{type: openai-compatible, api_key: k, clean: {str(clean).lower()}, "
@@ -156,17 +160,36 @@ def parley(
     *,
     clean: bool = True,
     everything: bool = False,
+    workers: int = 1,
 ) -> Iterator[Target]:
     """The gateway as it is served, with authentication, metrics and logs on; `clean` streams are
     relayed as bytes, `everything` has routing, quotas and usage records on too."""
-    port = free_port()
-    config = _gateway_config(folder, upstream_port, clean=clean, everything=everything)
-    command = [sys.executable, "-m", "gateway", "serve", "--admin-port=0", "--config", str(config)]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    ready = f"http://127.0.0.1:{port}/readyz"
+    port, admin_port = free_port(), free_port()
+    config = _gateway_config(folder, port, upstream_port, clean=clean, everything=everything)
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(admin_port)]
+    command += ["--workers", str(workers)]
+    ready = f"http://127.0.0.1:{admin_port}/readyz"
     with process(command, ready, log=config.with_suffix(".log")) as running:
+        pids = [running.pid]
+        if workers > 1:
+            _wait_for(ready, workers)
+            pids += _children(running.pid)
         token = mint(KEY, SECRET, identity="agent", ttl_s=3600)
-        yield Target(name, port, token, b"bench/model", [running.pid])
+        yield Target(name, port, token, b"bench/model", pids)
+
+
+def _wait_for(ready: str, workers: int) -> None:
+    """Wait until all workers serve: the server is ready when one does."""
+    while True:
+        with urllib.request.urlopen(ready, timeout=10) as response:
+            if json.load(response)["workers"]["ready"] == workers:
+                return
+        time.sleep(0.1)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager
@@ -217,6 +240,22 @@ def _compare(mode: str, title: str, quick: bool) -> None:
             (
                 stack.enter_context(
                     parley(folder, upstream_port, "Parley, stream rewritten", clean=False)
+                ),
+                2000,
+            ),
+            (
+                stack.enter_context(parley(folder, upstream_port, "Parley, 2 workers", workers=2)),
+                2000,
+            ),
+            (
+                stack.enter_context(
+                    parley(
+                        folder,
+                        upstream_port,
+                        "Parley, everything on, 2 workers",
+                        everything=True,
+                        workers=2,
+                    )
                 ),
                 2000,
             ),

@@ -194,3 +194,38 @@ def test_a_provider_rests_after_a_refused_key() -> None:
     health.failed(Attempt("zeus", "invented"), Failure(Kind.UPSTREAM_AUTH, "x"), 0.0)
 
     assert health.provider_rests("zeus", LONG_REST_S - 1)
+
+
+def test_other_processes_are_told_when_a_rest_begins_and_when_it_ends() -> None:
+    health = Breaker(KNOWN)
+    told: list[tuple[str, str, float]] = []
+    health.on_rest = lambda *rest: told.append(rest)
+    failed(health, times=FAILURES_TO_REST - 1)
+    health.worked(B)
+    assert not told
+    failed(health)
+    assert told == [("acme", "a-1", REST_S)]
+    health.rate_limited_until(A, REST_S + 0.1, 0.0)
+    assert len(told) == 1  # hardly longer
+    health.worked(A)
+    health.worked(A)
+    assert told[1:] == [("acme", "a-1", 0.0)]
+
+
+def test_what_another_process_tells_is_not_told_again() -> None:
+    health = Breaker(KNOWN)
+    told: list[tuple[str, str, float]] = []
+    health.on_rest = lambda *rest: told.append(rest)
+    health.hear("acme", "*", LONG_REST_S, 10.0)
+    assert health.order((A, B), 11.0) == (B, A)
+    assert health.provider_rests("acme", 11.0)
+    health.hear("acme", "*", 0.0, 12.0)
+    assert health.order((A, B), 12.0) == (A, B)
+    assert not told
+
+
+def test_a_rest_that_is_heard_of_shortens_none() -> None:
+    health = Breaker(KNOWN)
+    failed(health, times=FAILURES_TO_REST)
+    health.hear("acme", "a-1", 1.0, 0.0)
+    assert health.resting(A, REST_S - 0.1)

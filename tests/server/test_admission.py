@@ -189,3 +189,12 @@ def test_an_identification_may_be_of_any_script(value: str):
     assert _client_ids(visit.scope).room_id == value[:128]
     with visit:
         pass
+
+
+def test_sessions_at_the_other_workers_take_places_of_the_server() -> None:
+    elsewhere = 2
+    limiter = SessionLimiter(LimitsConfig(sessions=3), None, None, lambda: elsewhere)
+    assert limiter.take("one") is None
+    assert isinstance(limiter.take("two"), Failure)
+    elsewhere = 1
+    assert limiter.take("two") is None

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.routing.breaker import Breaker
 from gateway.server.machine import Machine, MachineError, MachineState
+from gateway.server.quota import Quota, Standing
+from gateway.settings.quota import QuotaConfig
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -93,3 +98,39 @@ async def test_a_supervisor_that_comes_back_is_found(tmp_path: Path) -> None:
     assert await worker.get("k") == 0
     await worker.close()
     await state.close()
+
+
+async def test_the_sessions_of_all_keys_at_the_others_are_known(workers: Workers) -> None:
+    one, other, held = workers
+    held.update({"a": 2, "b": 3})
+    await until(lambda: other.elsewhere_open() == 5)
+    assert one.elsewhere_open() == 0
+
+
+async def test_quotas_are_exact_over_all_workers(workers: Workers) -> None:
+    one, other, _ = workers
+    config = QuotaConfig(keys={"k": {"requests_per_minute": 5}})
+    quotas = [Quota(config, machine=machine) for machine in (one, other)]
+    answers = [await quotas[i % 2].enter("k", "m") for i in range(12)]
+    assert [isinstance(answer, Standing) for answer in answers] == [True] * 5 + [False] * 7
+
+
+async def test_without_its_supervisor_a_worker_counts_quotas_for_itself(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "nobody")
+    await machine.start({})
+    quota = Quota(QuotaConfig(keys={"k": {"requests_per_minute": 2}}), machine=machine)
+    answers = [await quota.enter("k", "m") for _ in range(3)]
+    assert [isinstance(answer, Standing) for answer in answers] == [True, True, False]
+    await machine.close()
+
+
+async def test_a_breaker_hears_of_rests_and_recoveries_at_another_worker(workers: Workers) -> None:
+    one, other, _ = workers
+    attempt = Attempt("acme", "a-1")
+    here, there = Breaker({attempt.deployment}), Breaker({attempt.deployment})
+    here.on_rest = one.rests
+    other.on_rest = lambda provider, part, seconds: there.hear(provider, part, seconds, 0.0)
+    here.failed(attempt, Failure(Kind.UPSTREAM_AUTH, "refused"), 0.0)
+    await until(lambda: there.resting(attempt, 1.0))
+    here.worked(attempt)
+    await until(lambda: not there.resting(attempt, 1.0))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -260,12 +261,20 @@ class UsageLog:
         self._metrics.usage_records.labels("lost").inc(count)
 
 
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone with the spill file: the workers of a server share it."""
+    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file
+        yield
+
+
 def append_spill(path: Path, records: list[Record]) -> None:
     """Append records to the spill file, one JSON object a line. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > SPILL_BYTES_MAX:
         raise OSError(f"the spill file is larger than {SPILL_BYTES_MAX} bytes")
-    with path.open("ab") as file:
+    with _locked(path), path.open("ab") as file:
         file.write(b"".join(_as_line(record) for record in records))
 
 
@@ -279,13 +288,8 @@ def _as_line(record: Record) -> bytes:
 def take_spill(path: Path, count: int) -> list[Record]:
     """Up to `count` records from the end of the spill file, which is cut there. A line that was
     written half is left out. Raises OSError."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept, taken = lines[:-count] if len(lines) > count else [], lines[-count:]
-    if kept:
-        with path.open("r+b") as file:
-            file.truncate(sum(map(len, kept)))
-    else:
-        path.unlink()
+    with _locked(path):
+        taken = _cut(path, count)
     records = []
     for line in taken:
         try:
@@ -293,3 +297,16 @@ def take_spill(path: Path, count: int) -> list[Record]:
         except (orjson.JSONDecodeError, TypeError):
             continue
     return records
+
+
+def _cut(path: Path, count: int) -> list[bytes]:
+    if not path.exists():  # another worker took all
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept, taken = lines[:-count] if len(lines) > count else [], lines[-count:]
+    if kept:
+        with path.open("r+b") as file:
+            file.truncate(sum(map(len, kept)))
+    else:
+        path.unlink()
+    return taken

@@ -1,0 +1,382 @@
+"""Keeps the worker processes of one server: starts, replaces and drains them, and speaks for them
+on the operator's port.
+
+A worker gets its configuration on standard input, and after it one byte for each signal that the
+supervisor was sent; the end of that input means that the supervisor is gone. Signals of the system
+reach the supervisor alone: a terminal or systemd sends one to every process of a server, and two
+would end a worker at once. A worker writes one byte to standard output when it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import orjson
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import __version__
+from gateway.server.machine import MachineState
+from gateway.telemetry.expositions import Exposition, add_up, lasting, parse, write
+from gateway.telemetry.metrics import Metrics
+
+_logger = logging.getLogger(__name__)
+
+BACKOFF_S: Final = 0.5
+"""A worker that died is replaced after this long; twice as long after each further death."""
+
+BACKOFF_S_MAX: Final = 30.0
+
+HEALTHY_S: Final = 60.0
+"""After the death of a worker that had lived this long, the backoff begins again."""
+
+CLOSE_S: Final = 20.0
+"""After the grace: how long workers may take to close sockets and write their usage records."""
+
+FORCED_S: Final = 2.0
+"""The same after a second signal."""
+
+ANSWER_S: Final = 5.0
+"""How long a worker may take to answer on its private socket. Prometheus waits 10 s."""
+
+ANSWER_BYTES_MAX: Final = 64 << 20
+"""Longest answer of a worker that is passed on."""
+
+REQUEST_BYTES_MAX: Final = 1 << 20
+"""Longest body of the operator's that is passed on."""
+
+
+class Backoff:
+    """How long to wait before the next start. Pure."""
+
+    def __init__(self) -> None:
+        self._next_s = BACKOFF_S
+
+    def after(self, lived_s: float) -> float:
+        """Seconds to wait after the death of a process that lived `lived_s`."""
+        if lived_s >= HEALTHY_S:
+            self._next_s = BACKOFF_S
+        wait_s, self._next_s = self._next_s, min(2 * self._next_s, BACKOFF_S_MAX)
+        return wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One worker's place; its replacements take the same. `folder` holds the private sockets.
+    `listener` is the number of an inherited listening socket; None: each worker makes its own."""
+
+    number: int
+    folder: Path
+    host: str
+    port: int
+    listener: int | None = None
+
+    @property
+    def machine(self) -> Path:
+        """Where the supervisor counts for all workers."""
+        return self.folder / "machine"
+
+    @property
+    def admin(self) -> Path:
+        """Where the worker answers the supervisor."""
+        return self.folder / f"worker-{self.number}"
+
+
+class _Worker:
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+        self.process: asyncio.subprocess.Process | None = None
+        self.serves = False
+        self.told: Exposition = {}
+        """What its process told last."""
+
+    def tell(self, signals: Sequence[int]) -> None:
+        """Pass signals on."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        assert process.stdin is not None
+        if not process.stdin.is_closing():
+            process.stdin.write(bytes(signals))
+        if not self.serves:  # it still loads its models, and listens to nobody
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+
+
+class Supervisor:
+    """Runs `command` once for each seat. `order` is what a worker reads first."""
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        command: Sequence[str],
+        order: Callable[[Seat], bytes],
+        grace_s: float,
+        listener: socket.socket | None = None,
+        admin_socket: socket.socket | None = None,
+    ) -> None:
+        """`listener`: the socket that workers inherit, if they do."""
+        self._workers = [_Worker(seat) for seat in seats]
+        self._command = command
+        self._order = order
+        self._grace_s = grace_s
+        self._listener = listener
+        self._admin_socket = admin_socket
+        self._machine = MachineState(seats[0].machine)
+        self._metrics = Metrics()
+        self._ended: Exposition = {}
+        self._scraping = asyncio.Lock()
+        self._signals: list[int] = []
+        self._stopping = asyncio.Event()
+        self._has_served = False
+        self._status = 0
+
+    async def run(self) -> int:
+        """Serve until a signal ends it. Returns the exit status: that of a worker which could not
+        start, if none has ever served."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        await self._machine.start()
+        admin = _admin_server(self._app())
+        serving = None
+        if self._admin_socket is not None:
+            serving = asyncio.create_task(admin._serve([self._admin_socket]))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for worker in self._workers:
+                    group.create_task(self._keep(worker))
+        finally:
+            if serving is not None:
+                admin.should_exit = True
+                await serving
+            await self._machine.close()
+        return self._status
+
+    def _signalled(self, number: int) -> None:
+        first = not self._signals
+        self._signals.append(number)
+        for worker in self._workers:
+            worker.tell([number])
+        if first:
+            _logger.info("shutting down", extra={"workers": len(self._workers)})
+            if self._listener is not None:  # or it would be listened to after the last worker
+                self._listener.close()
+            self._stopping.set()
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._grace_s + CLOSE_S if first else FORCED_S, self._kill)
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+    async def _keep(self, worker: _Worker) -> None:
+        backoff = Backoff()
+        while not self._signals:
+            began = time.monotonic()
+            status = await self._live(worker)
+            if self._signals:
+                return
+            if not self._has_served and status > 0:  # the worker has said why
+                self._status = status
+                self._signalled(signal.SIGINT)
+                return
+            wait_s = backoff.after(time.monotonic() - began)
+            self._metrics.worker_restarts.inc()
+            _logger.error(
+                "a worker ended and is replaced",
+                extra={"worker": worker.seat.number, "status": status, "in_s": wait_s},
+            )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
+
+    async def _live(self, worker: _Worker) -> int:
+        """Run one process to its end: its status, or the negative number of a signal."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(worker.seat.number),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                pass_fds=() if worker.seat.listener is None else (worker.seat.listener,),
+                start_new_session=True,  # a terminal's Ctrl+C is the supervisor's
+            )
+        except OSError as error:
+            _logger.error("no worker can be started", extra={"error": str(error)})  # noqa: TRY400
+            return 0
+        worker.process = process
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            order = self._order(worker.seat)
+            process.stdin.write(len(order).to_bytes(8, "big") + order)
+            if self._signals:
+                worker.tell(self._signals)
+            if await process.stdout.read(1):
+                self._has_served = worker.serves = True
+            return await process.wait()
+        finally:
+            worker.kill()
+            worker.process, worker.serves = None, False
+            # what was not asked for since is lost, but no counter falls
+            self._ended = add_up((self._ended, lasting(worker.told)))
+            worker.told = {}
+
+    # the operator's port
+
+    def _app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._exposition),
+                Route("/{path:path}", self._pass_on, methods=["GET", "POST", "PUT", "DELETE"]),
+            ]
+        )
+
+    async def _healthz(self, request: Request) -> Response:
+        return _json({"status": "ok", "version": __version__})
+
+    async def _readyz(self, request: Request) -> Response:
+        """As one worker says it, the first that is ready before all others."""
+        answers = await asyncio.gather(
+            *(self._ask(worker, request.url.path, request.url.query) for worker in self._serving())
+        )
+        given = [answer for answer in answers if answer is not None]
+        ready = [answer for answer in given if answer.status == 200]
+        details: dict[str, Any] = {}
+        best = next(iter(ready or given), None)
+        if best is not None and best.status not in (200, 503):
+            return best.response()  # the question was wrong
+        if best is not None:
+            details = orjson.loads(best.body)
+        draining = bool(self._signals)
+        details |= {
+            "ready": bool(ready) and not draining,
+            "draining": draining,
+            "workers": {"configured": len(self._workers), "ready": len(ready)},
+        }
+        return _json(details, 200 if details["ready"] else 503)
+
+    async def _exposition(self, request: Request) -> Response:
+        async with self._scraping:  # or an older answer would replace a newer one
+            await asyncio.gather(*(self._scrape(worker) for worker in self._serving()))
+            own = parse(generate_latest(self._metrics.registry).decode())
+            total = add_up((own, self._ended, *(worker.told for worker in self._workers)))
+        return Response(write(total), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def _scrape(self, worker: _Worker) -> None:
+        """Renew what the worker told; if it does not answer now, the last stands."""
+        process = worker.process
+        answer = await self._ask(worker, "/metrics")
+        if answer is None or answer.status != 200:
+            return
+        told = await asyncio.to_thread(parse, answer.body.decode())
+        if worker.process is process:
+            worker.told = told
+
+    async def _pass_on(self, request: Request) -> Response:
+        """Whatever else the operator asks is answered by one worker."""
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > REQUEST_BYTES_MAX:
+                return _json({"error": {"message": "the body is too large"}}, 413)
+        for worker in self._serving():
+            answer = await self._ask(
+                worker,
+                request.url.path,
+                request.url.query,
+                request.method,
+                bytes(body),
+                {k: v for k, v in request.headers.items() if k in ("content-type", "accept")},
+            )
+            if answer is not None:
+                return answer.response()
+            if request.method != "GET":
+                break  # it may have been done
+        return _json({"error": {"message": "no worker answers"}}, 503)
+
+    def _serving(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.serves]
+
+    async def _ask(
+        self,
+        worker: _Worker,
+        path: str,
+        query: str = "",
+        method: str = "GET",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> _Answer | None:
+        """A worker's answer on its private socket; None: there is none."""
+        connector = aiohttp.UnixConnector(str(worker.seat.admin), force_close=True)
+        url = f"http://worker{path}?{query}" if query else f"http://worker{path}"
+        try:
+            async with (
+                asyncio.timeout(ANSWER_S),
+                aiohttp.ClientSession(connector=connector, auto_decompress=False) as http,
+                http.request(
+                    method, url, data=body, headers=headers, allow_redirects=False
+                ) as answer,
+            ):
+                read = bytearray()
+                async for piece in answer.content.iter_any():
+                    read += piece
+                    if len(read) > ANSWER_BYTES_MAX:
+                        return None
+                return _Answer(answer.status, answer.headers.get("content-type"), bytes(read))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    content_type: str | None
+    body: bytes
+
+    def response(self) -> Response:
+        headers = {"content-type": self.content_type} if self.content_type else None
+        return Response(self.body, self.status, headers=headers)
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+def _admin_server(app: Starlette) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+        )
+    )

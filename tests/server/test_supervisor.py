@@ -1,0 +1,17 @@
+"""When a worker that died is replaced. What needs processes: tests/end_to_end/test_workers.py"""
+
+from gateway.server.supervisor import BACKOFF_S, BACKOFF_S_MAX, HEALTHY_S, Backoff
+
+
+def test_the_wait_doubles_up_to_a_bound() -> None:
+    backoff = Backoff()
+    waits = [backoff.after(1.0) for _ in range(9)]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, BACKOFF_S_MAX]
+
+
+def test_after_the_death_of_one_that_lived_long_it_begins_again() -> None:
+    backoff = Backoff()
+    for _ in range(5):
+        backoff.after(1.0)
+    assert backoff.after(HEALTHY_S) == BACKOFF_S
+    assert backoff.after(1.0) == 2 * BACKOFF_S
