@@ -251,7 +251,15 @@ def _serve(args: argparse.Namespace) -> int:
             sock = stack.enter_context(listen(host, port))
             admin = None
             if admin_port is not None:
-                admin = stack.enter_context(listen(server.admin_host, admin_port, "admin_port"))
+                try:
+                    admin = listen(server.admin_host, admin_port, "admin_port")
+                except ListenError as error:
+                    if args.admin_port is not None or _is_set(config, "admin_port"):
+                        raise
+                    # nobody asked for that port: it must not keep the server from its callers
+                    logging.getLogger(__name__).warning("%s; taking any that is free", error)
+                    admin = listen(server.admin_host, 0, "admin_port")
+                stack.enter_context(admin)
             if args.dev:
                 _print_dev(config, sock.getsockname()[1])
             if server.workers > 1:
@@ -263,13 +271,18 @@ def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
+def _is_set(config: Config, option: str) -> bool:
+    """Whether the operator said what `server.<option>` is."""
+    return option in config.server.model_fields_set
+
+
 def _admin_port(config: Config, args: argparse.Namespace) -> int | None:
     """Where the operator is listened for. Who only tries the server may have Prometheus on its
     usual port 9090."""
     if args.admin_port is not None:
         port: int = args.admin_port
         return port
-    if args.dev and "admin_port" not in config.server.model_fields_set:
+    if args.dev and not _is_set(config, "admin_port"):
         return 0
     return config.server.admin_port
 

@@ -57,8 +57,8 @@ class ServerConfig(Section):
     admin_host: str = "127.0.0.1"
     """Address to listen on for the operator: /metrics, and /healthz and /readyz with details."""
     admin_port: int | None = Field(9090, ge=0, le=65535)
-    """Port for the operator; 0 lets the system choose one, null: none. `--dev` uses any that is
-    free unless one is set."""
+    """Port for the operator; 0 lets the system choose one, null: none. Unless it is set, any other
+    that is free will do where 9090 is taken, and for `--dev`."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks of reverse proxies: a caller's address is then the last one in their
     X-Forwarded-For that is not theirs. From anybody else that header is ignored."""

@@ -1,7 +1,13 @@
 """The command line, as a newcomer meets it."""
 
+import contextlib
+import json
 import logging
+import os
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +17,7 @@ from pydantic import SecretStr
 from gateway.cli.main import _print_dev, main
 from gateway.config import Config
 from gateway.server.auth import Authenticator, Principal
+from gateway.settings.server import ServerConfig
 from gateway.upstreams.errors import Failure
 from tests.fakes import frame_model
 
@@ -227,3 +234,37 @@ def test_an_empty_key_pair_is_told_apart_from_none(
     monkeypatch.setenv("LIVEKIT_API_SECRET", "")
     assert run("serve") == 2
     assert "LIVEKIT_API_KEY, LIVEKIT_API_SECRET: set, but empty" in capsys.readouterr().err
+
+
+def test_a_taken_port_of_the_operators_that_nobody_named_keeps_no_server_from_its_callers(
+    tmp_path: Path,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        taken = stack.enter_context(socket.socket())
+        with contextlib.suppress(OSError):  # somebody else has it: just as well
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", ServerConfig().admin_port or 0))
+            taken.listen()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PARLEY_CACHE": str(tmp_path),
+            "LIVEKIT_API_KEY": "APIx",
+            "LIVEKIT_API_SECRET": "s" * 40,
+        }
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", "0"],
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.enter_context(server)
+        stack.callback(server.kill)
+        assert server.stderr is not None
+        told: dict[str, dict[str, str]] = {}
+        for line in server.stderr:
+            told[json.loads(line)["message"]] = json.loads(line)
+            if "serving" in told:
+                break
+    assert any("taking any that is free" in message for message in told)
+    assert not told["serving"]["admin_address"].endswith(f":{ServerConfig().admin_port}")
