@@ -23,13 +23,12 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.typing import BytesLike
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # websockets was installed without its C extension
 
-    def apply_mask(data: BytesLike, mask: bytes | bytearray) -> bytes:
+    def apply_mask(data: bytes | bytearray | memoryview, mask: bytes | bytearray) -> bytes:
         """`data` xor the 4 bytes of `mask`, repeated."""
         size = len(data)
         key = (mask * (size // 4 + 1))[:size]
@@ -113,7 +112,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wanted = 2  # length of the buffer from which on there is something to do
         self._more = False  # there is already, in the next turn
         self._scheduled = False
-        self._fragments: list[BytesLike] = []  # of a message whose end has not come
+        self._fragments: list[
+            bytes | bytearray | memoryview
+        ] = []  # of a message whose end has not come
         self._is_text = False
 
         self._held = False  # the sink takes no more

@@ -246,7 +246,7 @@ def test_json_inside_a_string_is_as_deep_as_other_json() -> None:
     assert embedded_json_failure(json.dumps(nested(JSON_DEPTH_MAX)), "x") is None
     assert embedded_json_failure("{ no json " * 100, "x") is None
     for depth in (JSON_DEPTH_MAX + 1, 3000):
-        failure = embedded_json_failure("[" * depth + "]" * depth, "x.arguments")
+        failure = embedded_json_failure("[" * depth + "1" + "]" * depth, "x.arguments")
         assert failure is not None
         assert failure.param == "x.arguments"
         assert f"{JSON_DEPTH_MAX} levels" in failure.message

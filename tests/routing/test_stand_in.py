@@ -12,6 +12,9 @@ from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Modality, ProviderSettings, find
 
+pytest.importorskip("espeakng_loader")
+pytest.importorskip("phonemizer")
+
 VOICE = Attempt("local", "kokoro", stand_in="local/kokoro")
 
 
