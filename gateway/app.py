@@ -124,6 +124,7 @@ class Gateway:
         for name in accounts:
             rests = partial(self._rests, name)
             metrics.resting.labels(name).set_function(rests)
+        metrics.draining.set_function(lambda: float(self.admission.drain is not None))
         self.chat = ChatRoute(
             config.chat,
             catalogues["chat"],
@@ -157,9 +158,9 @@ class Gateway:
         self.breaker.hear(provider, part, seconds, time.monotonic())
 
     def begin_drain(self, drain: Drain) -> None:
-        """From now on the server is not ready; `tick` does the rest."""
+        """From now on the server is not ready; `tick` does the rest. Called by the handler of a
+        signal: it may take no lock that this very thread may hold."""
         self.admission.drain = drain
-        self.metrics.draining.set(1)
 
     def tick(self, now: float) -> None:
         """Now and then: close the sockets whose time has come."""
