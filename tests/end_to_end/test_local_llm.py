@@ -61,14 +61,22 @@ def answered(client: openai.OpenAI) -> bool:
     return True
 
 
+def model_of(server: Server) -> int | None:
+    """The process of the language model."""
+    children = subprocess.run(
+        ["ps", "-ww", "--ppid", str(server.process.pid), "-o", "pid=,args="],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    found = [int(one.split()[0]) for one in children.splitlines() if "llm_server" in one]
+    return found[0] if found else None
+
+
 def test_it_answers_under_its_own_name_and_comes_back_when_it_dies(server: Server) -> None:
     with sdk(server) as client:
         assert MODEL in [one.id for one in client.models.list()]
         wait_until(lambda: answered(client))
-        children = subprocess.run(
-            ["ps", "--ppid", str(server.process.pid), "-o", "pid=,args="],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        (line,) = [one for one in children.splitlines() if "llm_server" in one]
-        os.kill(int(line.split()[0]), signal.SIGKILL)
+        wait_until(lambda: model_of(server) is not None)
+        pid = model_of(server)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
         wait_until(lambda: answered(client))
