@@ -26,7 +26,7 @@ class KnownSecrets:
         self._pattern: re.Pattern[str] | None = None
 
     def learn(self, values: Iterable[str]) -> None:
-        """Strike these out from now on. Called at the start and after a reload."""
+        """Strike these out from now on. Called when a configuration is read."""
         for value in values:
             if len(value) >= SECRET_CHARS_MIN:
                 self._values |= {value, quote(value, safe="")}

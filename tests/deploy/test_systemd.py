@@ -59,11 +59,8 @@ def test_a_wrong_configuration_is_not_tried_again() -> None:
     assert setting("RestartPreventExitStatus") == [str(EXIT_USAGE)]
 
 
-def test_a_reload_looks_at_the_configuration_before_it_is_taken() -> None:
-    check, reload = setting("ExecReload")
-
-    assert check.endswith("gateway check --config /etc/parley/config.yaml")
-    assert reload == "/bin/kill -HUP $MAINPID"
+def test_no_reload_is_offered_since_a_hangup_would_end_the_server() -> None:
+    assert setting("ExecReload") == []
 
 
 def test_the_longest_grace_fits_before_the_kill() -> None:
