@@ -7,7 +7,6 @@ https://docs.baseten.co/inference/model-apis/overview, read in November 2026.
 from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, openai_chat
 from gateway.upstreams.provider import Ended, Vendor
 
-
 _SOURCE = "https://docs.baseten.co/inference/model-apis/overview"
 
 VENDOR = Vendor(

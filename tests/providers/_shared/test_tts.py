@@ -70,7 +70,7 @@ def test_a_base_language_has_no_region_however_it_is_written() -> None:
     ]
 
 
-@given(st.binary(max_size=200))
+@given(st.binary(max_size=200).filter(lambda pcm: pcm[8:12] != b"WAVE"))
 def test_audio_keeps_the_base64_that_it_came_in(pcm: bytes) -> None:
     encoded = base64.b64encode(pcm).decode()
     heard = encoded_audio(encoded)
