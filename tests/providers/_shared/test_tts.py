@@ -86,6 +86,8 @@ def test_a_text_that_is_no_plain_base64_is_never_passed_on(text: str) -> None:
 
 
 def test_audio_whose_header_is_taken_off_is_encoded_anew() -> None:
-    heard = encoded_audio(base64.b64encode(b"RIFF" + bytes(4) + b"WAVE" + bytes(32) + b"\1\2").decode())
+    heard = encoded_audio(
+        base64.b64encode(b"RIFF" + bytes(4) + b"WAVE" + bytes(32) + b"\1\2").decode()
+    )
     assert heard == Audio(b"\1\2")
     assert heard.encoded is None
