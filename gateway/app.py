@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gateway import __version__
@@ -32,6 +32,8 @@ from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
+from gateway.page.overview import Overview
+from gateway.page.routes import Page
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.stand_in import StandIns
 from gateway.runtime.connector import Connector
@@ -56,6 +58,8 @@ from gateway.telemetry.metrics import ROUTES, Metrics
 from gateway.telemetry.prices import Prices
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
+from gateway.telemetry.usage.store import SUMS
+from gateway.telemetry.watch import Watch
 from gateway.upstreams.errors import POLICY, Failure, Kind, error_body
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Modality
@@ -75,6 +79,7 @@ class Gateway:
         prices = Prices(config.prices)
         self.usage = UsageLog(config.usage, metrics, prices)
         self.held: Counter[str] = Counter()
+        self.watch = Watch() if config.page.token is not None else None
         self.cluster_sessions: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
             self.cluster_sessions = ClusterSessionCounts(
@@ -97,6 +102,7 @@ class Gateway:
             self.usage,
             config.server.trusted_proxies,
             self.addresses,
+            self.watch,
         )
         self.sockets = OpenSockets()
         self.connector = Connector()
@@ -375,9 +381,32 @@ def create_admin_app(gateway: Gateway) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            *_page(gateway),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
+
+
+def _page(gateway: Gateway) -> list[BaseRoute]:
+    """The routes of the operator's page, if it is on."""
+    token, watch = gateway.config.page.token, gateway.watch
+    if token is None or watch is None:
+        return []
+    overview = Overview(
+        watch,
+        gateway.breaker,
+        gateway.usage.summary,
+        tuple(SUMS),
+        gateway.readiness,
+        gateway.catalogues,
+    )
+
+    def pair() -> tuple[str, str] | None:
+        found = next(iter(gateway.config.keys.items()), None)
+        return None if found is None else (found[0], found[1].get_secret_value())
+
+    page = Page(token.get_secret_value(), overview.now, overview.models, create_app(gateway), pair)
+    return page.routes()
 
 
 def _asked_routes(request: Request) -> list[str] | Failure:

@@ -25,6 +25,7 @@ from gateway.settings.document import Document, DocumentError, parse
 from gateway.settings.eot import EotConfig
 from gateway.settings.mistake import Mistake, Place
 from gateway.settings.models import Deployment
+from gateway.settings.page import PageConfig
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.section import Section
@@ -89,6 +90,7 @@ class Config(Section):
     prices: dict[str, Price] = Field(default_factory=dict)
     """Model as callers name it, or deployment as `provider:model` -> its prices. A name may end
     in `*`."""
+    page: PageConfig = PageConfig()
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
@@ -244,6 +246,9 @@ class _Reading:
             return None
         config = config.model_copy(update={"providers": providers})
         SECRETS.learn(secrets_of(config))
+        if config.page.token is not None and config.server.workers > 1:
+            text = "the page shows one process; expected server.workers: 1"
+            self.mistakes.append(Mistake(("page", "token"), text))
         self._check_keys(config, missing, dev=dev)
         if not any(mistake.fatal for mistake in self.mistakes):
             self.mistakes += references.check(

@@ -220,12 +220,17 @@ def serve(config: Config, sock: socket.socket, admin_sock: socket.socket | None 
     server = DrainingServer(
         _uvicorn_config(gateway),
         gateway,
-        OperatorServer(create_admin_app(gateway)) if admin_sock is not None else None,
+        _operator_server(gateway) if admin_sock is not None else None,
         admin_sock,
     )
     _log_serving(gateway, sock, _address(admin_sock) if admin_sock is not None else None)
     server.run(sockets=[sock])
     _logger.info("stopped")
+
+
+def _operator_server(gateway: Gateway) -> OperatorServer:
+    page = gateway.config.page.token is not None
+    return OperatorServer(create_admin_app(gateway), websockets=page)
 
 
 def serve_with_workers(

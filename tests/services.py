@@ -33,6 +33,7 @@ PACKAGES = {
     "caddy": "caddy",
     "amtool": "prometheus-alertmanager",
     "systemd-analyze": "systemd",
+    "chromium": "chromium",
 }
 """Where Debian has each program."""
 

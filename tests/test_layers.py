@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "gateway"
 SHELL = (
     "gateway.app", "gateway.serve", "gateway.__main__", "gateway.config", "gateway.cli",
     "gateway.engines", "gateway.providers.local", "gateway.runtime", "gateway.server",
-    "gateway.telemetry", "gateway.weights",
+    "gateway.page", "gateway.telemetry", "gateway.weights",
 )  # fmt: skip
 """Packages that do: sockets, clocks, disks, threads, native libraries. A `route` is one too."""
 
@@ -30,7 +30,7 @@ FLOORS = (
     ("gateway.__main__", "gateway.cli"),
     ("gateway.serve",),
     ("gateway.app",),
-    ("gateway.conversations",),
+    ("gateway.conversations", "gateway.page"),
     ("gateway.providers", "gateway.config"),
     ("gateway.server",),
     ("gateway.engines", "gateway.runtime"),

@@ -238,6 +238,9 @@ def _serve(args: argparse.Namespace) -> int:
     if args.workers is not None:
         server = server.model_copy(update={"workers": args.workers})
         config = config.model_copy(update={"server": server})
+        if server.workers > 1 and config.page.token is not None:
+            print("page.token: the page shows one process; expected one worker", file=sys.stderr)
+            return EXIT_USAGE
     log.configure(config.log.level, config.log.format)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("configuration", extra={"warning": warning})

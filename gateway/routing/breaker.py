@@ -51,9 +51,21 @@ class _State:
     failures_in_row: int = 0
     rest_s: float = REST_S
     open_until: float = 0.0
+    why: str = ""
     probing: bool = False
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
     ttft: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """A part of a provider (a model, or WHOLE_PROVIDER) that rests for so many seconds more; `why`
+    is a kind of failure, or "" where another process has said so."""
+
+    provider: str
+    part: str
+    seconds: float
+    why: str
 
 
 class Breaker:
@@ -111,6 +123,15 @@ class Breaker:
             if key[0] == provider and (key[1] == WHOLE_PROVIDER or key in self._known)
         )
 
+    def rests(self, now: float) -> list[Resting]:
+        """What rests, longest first."""
+        found = [
+            Resting(provider, part.partition("\0")[0], state.open_until - now, state.why)
+            for (provider, part), state in self._states.items()
+            if now < state.open_until
+        ]
+        return sorted(found, key=lambda one: -one.seconds)
+
     def began(self, attempt: Attempt, now: float) -> None:
         """An attempt is being made; the first one after a rest is the probe."""
         for _, state in self._states_of(attempt):
@@ -141,6 +162,7 @@ class Breaker:
         if rest_s <= 0:
             return False
         begins = now >= state.open_until
+        state.why = failure.kind.value
         self._rest(key, state, now + rest_s, now)
         return begins
 
@@ -152,6 +174,7 @@ class Breaker:
     def rate_limited_until(self, attempt: Attempt, until: float, now: float) -> None:
         """Rate-limit headers say that nothing is left before `until`."""
         state = self._state(attempt.deployment)
+        state.why = Kind.RATE_LIMITED.value
         self._rest(attempt.deployment, state, min(until, now + REST_S_MAX), now)
 
     def _rest(self, key: Key, state: _State, until: float, now: float) -> None:

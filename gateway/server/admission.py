@@ -13,6 +13,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import Final
+from urllib.parse import parse_qs
 
 from gateway.server.addresses import client_address, within
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
@@ -24,6 +25,7 @@ from gateway.telemetry.metrics import Metrics, count
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import record_of
+from gateway.telemetry.watch import Call, Watch
 from gateway.upstreams.errors import Failure, Kind
 
 _logger = logging.getLogger("gateway.request")
@@ -199,8 +201,11 @@ class Admission:
         usage: UsageLog | None = None,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         addresses: AddressLimit | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        """`addresses` bounds what each caller behind a trusted proxy has open."""
+        """`addresses` bounds what each caller behind a trusted proxy has open. `watch` is told of
+        every request."""
+        self._watch = watch
         self._addresses = addresses
         self._trusted_proxies = trusted_proxies
         self._authenticator = authenticator
@@ -252,7 +257,10 @@ class Admission:
             return admitted
         self._metrics.open_sessions.labels(route).inc()
         counted = counts is not None
-        return RequestContext(self, route, admitted, scope, began, request_id, address, counted)
+        request = RequestContext(self, route, admitted, scope, began, request_id, address, counted)
+        if self._watch is not None:
+            self._watch.began(id(request), _call(request))
+        return request
 
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
@@ -298,6 +306,8 @@ class Admission:
             request.outcome,
             _client_ids(request.scope),
         )
+        if self._watch is not None:
+            self._watch.ended(id(request), ended)
         self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
@@ -308,6 +318,24 @@ class Admission:
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
             _logger.log(level, route, extra={**log_fields(ended), "client": request.address})
+
+
+def _call(request: RequestContext) -> Call:
+    """An open request, as the operator's page shows it."""
+    ids = _client_ids(request.scope)
+    query = parse_qs(request.scope["query_string"][:1024].decode("latin-1"))
+    model = query.get("model", [""])[0][:LABEL_CHARS_MAX]
+    return Call(
+        request.route,
+        request.caller.key,
+        request.caller.identity,
+        request.id,
+        request.address,
+        ids.room_id,
+        ids.job_id,
+        "" if model == "NOT_GIVEN" else model,
+        time.time(),
+    )
 
 
 def _peer(scope: Scope) -> str:

@@ -9,17 +9,19 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway.server.http import HttpProtocol
+from gateway.server.websocket import WebSocketProtocol
 
 
 class OperatorServer(uvicorn.Server):
-    """Serves `app` until `should_exit` is set. Signals are the other server's affair."""
+    """Serves `app` until `should_exit` is set. Signals are the other server's affair. `websockets`
+    are for the page's bench."""
 
-    def __init__(self, app: Starlette) -> None:
+    def __init__(self, app: Starlette, *, websockets: bool = False) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 http=HttpProtocol,
-                ws="none",
+                ws=WebSocketProtocol if websockets else "none",
                 lifespan="off",
                 timeout_graceful_shutdown=1,
                 access_log=False,

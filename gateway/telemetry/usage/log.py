@@ -9,10 +9,10 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -105,6 +105,12 @@ class UsageLog:
         self._waiting.append(record)
         if len(self._waiting) == BATCH_MAX:
             self._wake.set()
+
+    async def summary(self, by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
+        """As `Store.summary`; no rows while usage is not recorded. Raises StoreError."""
+        if self._store is None:
+            return []
+        return await self._store.summary(by, since)
 
     def start(self) -> None:
         """Begin to write."""

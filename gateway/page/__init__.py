@@ -1,0 +1,1 @@
+"""The operator's page: what happens now, and a bench to try things."""

@@ -1,0 +1,182 @@
+"""The operator's page in a real browser, with a microphone that plays a recording."""
+
+from __future__ import annotations
+
+import os
+import re
+import wave
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from tests.end_to_end.conftest import recordings
+from tests.end_to_end.server import Server, running
+from tests.fakes.cartesia_tts import FakeCartesia
+from tests.fakes.deepgram_stt import FakeDeepgram
+from tests.fakes.openai_chat import FakeOpenAI
+from tests.fakes.speech import KEY
+from tests.fakes.tones import VOCABULARY, hush, spoken
+from tests.services import needed
+
+TOKEN = "the-token-of-this-page"
+WORDS = VOCABULARY[:5]
+LONG_MS = 30_000.0
+"""How long a browser on a busy machine may take for anything."""
+
+CONFIG = """
+page: {{token: {token}}}
+usage: {{url: "sqlite:{usage}", flush_s: 0.2}}
+local_stand_in: false
+providers:
+  deepgram: {{base_url: "{ears}", api_key: {key}}}
+  cartesia: {{base_url: "{voice}", api_key: {key}}}
+  openai: {{base_url: "{chat}", api_key: {key}}}
+  broken: {{type: openai-compatible, base_url: "http://127.0.0.1:9/v1", api_key: {key}}}
+models:
+  openai/gpt-4.1-mini: [{{provider: broken, model: m}}, {{provider: openai, model: gpt-4.1-mini}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("page")
+    with ExitStack() as stack:
+        config = CONFIG.format(
+            token=TOKEN,
+            usage=folder / "usage.sqlite",
+            ears=stack.enter_context(FakeDeepgram()).url,
+            voice=stack.enter_context(FakeCartesia()).url,
+            chat=stack.enter_context(FakeOpenAI()).base_url,
+            key=KEY,
+        )
+        yield stack.enter_context(running(folder, config))
+
+
+def browser(playing: Playwright, stack: ExitStack, microphone: Path) -> Browser:
+    """Chromium whose microphone plays a file, again and again."""
+    started = playing.chromium.launch(
+        executable_path=needed("chromium"),
+        args=[
+            "--no-sandbox",
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-audio-capture={microphone}",
+            "--autoplay-policy=no-user-gesture-required",
+            "--disable-background-networking",
+        ],
+    )
+    stack.callback(started.close)
+    return started
+
+
+@pytest.fixture(scope="module")
+def microphones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    words = tmp_path_factory.mktemp("microphone") / "words.wav"
+    with wave.open(str(words), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(hush(0.5) + spoken(WORDS) + hush(1.5))
+    speech = next(one for one in recordings() if one.label == "interruption")
+    return {"words": words, "speech": speech.path}
+
+
+@pytest.fixture(scope="module")
+def browsers(microphones: dict[str, Path]) -> Iterator[dict[str, Browser]]:
+    with ExitStack() as stack:
+        playing = stack.enter_context(sync_playwright())
+        yield {name: browser(playing, stack, path) for name, path in microphones.items()}
+
+
+@pytest.fixture
+def page(server: Server, browsers: dict[str, Browser]) -> Iterator[Page]:
+    with browsers["words"].new_context(base_url=server.admin_url) as context:
+        yield entered(context.new_page())
+
+
+def entered(page: Page) -> Page:
+    """The page, past its token; nothing of it may fail or come from elsewhere."""
+    page.set_default_timeout(LONG_MS)
+    expect.set_options(timeout=LONG_MS)
+    page.on("pageerror", lambda error: pytest.fail(f"the page failed: {error}"))
+    page.goto("/ui/")
+    page.get_by_label("Token of this page").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("#state")).to_have_text("ready")
+    return page
+
+
+def photograph(page: Page, name: str) -> None:
+    """Keep a picture where somebody wants to look at it."""
+    if folder := os.environ.get("PARLEY_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def test_a_reply_is_streamed_and_the_provider_that_failed_is_named(page: Page) -> None:
+    page.locator("#chat-model").select_option("openai/gpt-4.1-mini")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#chat-said")).to_contain_text("first token after")
+    failed = page.locator("#failures tbody tr").first
+    expect(failed).to_contain_text("broken m: upstream_unreachable")
+    expect(failed).to_contain_text("served by another")
+    expect(page.locator("#latencies")).to_contain_text("first token")
+    page.get_by_label("Provider").fill("cartesia")
+    expect(page.locator("#failures")).to_contain_text("nothing")
+    page.get_by_label("Provider").fill("")
+    photograph(page, "chat")
+
+
+def test_a_voice_speaks_and_says_how_soon(page: Page) -> None:
+    page.get_by_label("Voice of").select_option("cartesia/sonic-3")
+    page.get_by_role("button", name="Say it").click()
+    expect(page.locator("#tts-said")).to_have_text(
+        re.compile(r"first audio after \d+ ms, [1-9][\d.]* s of speech")
+    )
+
+
+def test_two_recognisers_hear_one_microphone(page: Page) -> None:
+    page.locator("#stt-a").select_option("deepgram/nova-3")
+    page.locator("#stt-b").select_option("deepgram/nova-2")
+    page.get_by_role("button", name="Speak").click()
+    for one in ("a", "b"):
+        expect(page.locator(f"#stt-{one}-text")).to_contain_text(WORDS[2])
+    expect(page.locator("#calls tbody tr")).to_have_count(2)
+    photograph(page, "listening")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#calls")).to_contain_text("nobody")
+
+
+def test_a_person_on_a_telephone_in_the_dark_sees_all_of_it(
+    server: Server, browsers: dict[str, Browser]
+) -> None:
+    with browsers["words"].new_context(
+        base_url=server.admin_url,
+        viewport={"width": 360, "height": 740},
+        color_scheme="dark",
+    ) as context:
+        page = entered(context.new_page())
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0
+        photograph(page, "telephone")
+
+
+def test_everything_can_be_reached_by_the_keyboard(page: Page) -> None:
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.name"))
+    assert {"stt-go", "tts-go", "chat-go", "bargein-go", "bargein-threshold", "key"} <= reached
+
+
+def test_talking_over_the_agent_draws_a_probability_and_silences_it(
+    server: Server, browsers: dict[str, Browser]
+) -> None:
+    with browsers["speech"].new_context(base_url=server.admin_url) as context:
+        page = entered(context.new_page())
+        page.get_by_role("button", name="Begin").click()
+        expect(page.locator("#bargein-said")).to_contain_text("interrupted at")
+        photograph(page, "interrupted")
+        page.get_by_role("button", name="Stop").click()

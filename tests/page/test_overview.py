@@ -1,0 +1,51 @@
+"""What the page shows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.page.overview import Overview
+from gateway.routing.breaker import Breaker
+from gateway.telemetry.usage.store import StoreError
+from gateway.telemetry.watch import Wanted, Watch
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.plan import Attempt
+
+
+def overview(rows: dict[tuple[str, ...], list[tuple[Any, ...]]] | StoreError) -> Overview:
+    async def summary(by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
+        if isinstance(rows, StoreError):
+            raise rows
+        return rows[tuple(by)]
+
+    return Overview(Watch(), Breaker(), summary, ("requests", "cost"), lambda: {"ready": True}, {})
+
+
+def now(made: Overview, wanted: Wanted | None = None) -> dict[str, Any]:
+    return asyncio.run(made.now(wanted or Wanted()))
+
+
+def test_costs_are_those_of_today_and_of_this_month() -> None:
+    made = overview({(): [(7, 1.5)], ("key", "model"): [("k", "m", 7, 1.5)]})
+    costs = now(made)["costs"]
+    assert costs["today"] == {"requests": 7, "cost": 1.5}
+    assert costs["rows"] == [{"key": "k", "model": "m", "requests": 7, "cost": 1.5}]
+
+
+def test_a_store_that_cannot_be_read_takes_nothing_else_away() -> None:
+    shown = now(overview(StoreError("disk full")))
+    assert "disk full" in shown["costs"]["error"]
+    assert shown["readiness"] == {"ready": True}
+
+
+def test_what_rests_says_why_and_for_how_long() -> None:
+    made = overview({(): [], ("key", "model"): []})
+    failure = Failure(Kind.UPSTREAM_AUTH, "wrong key")
+    made.breaker.failed(Attempt("openai", "gpt"), failure, time.monotonic())
+    (rest,) = now(made)["resting"]
+    assert (rest["provider"], rest["model"], rest["why"]) == ("openai", "*", "upstream_auth")
+    assert rest["seconds"] > 0
+    assert now(made, Wanted(provider="groq"))["resting"] == []

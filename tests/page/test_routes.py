@@ -1,0 +1,109 @@
+"""The routes of the operator's page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from starlette.testclient import TestClient
+
+from gateway.app import Gateway, create_admin_app
+from gateway.config import load
+
+TOKEN = "a-token-of-the-page"
+HOST = "http://testserver"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        f"page: {{token: {TOKEN}}}\n"
+        f"keys: {{APIpage: {'s' * 32}}}\n"
+        "usage: {enabled: false}\n"
+        "local_stand_in: false\n"
+    )
+    return Gateway(load(file, {}))
+
+
+@pytest.fixture
+def visitor(gateway: Gateway) -> TestClient:
+    return TestClient(create_admin_app(gateway), base_url=HOST, follow_redirects=False)
+
+
+@pytest.fixture
+def page(visitor: TestClient) -> TestClient:
+    answer = visitor.post("/ui/login", data={"token": TOKEN}, headers={"origin": HOST})
+    assert answer.status_code == 303
+    return visitor
+
+
+def test_without_a_token_in_the_configuration_there_is_no_page() -> None:
+    gateway = Gateway(load(None, {}, dev=True))
+    assert gateway.watch is None
+    client = TestClient(create_admin_app(gateway))
+    assert client.get("/ui/").status_code == 404
+
+
+def test_the_page_is_behind_its_token(visitor: TestClient) -> None:
+    assert b'name="token"' in visitor.get("/ui/").content
+    for path in ("/ui/api/now", "/ui/api/models"):
+        assert visitor.get(path).status_code == 401
+    wrong = visitor.post("/ui/login", data={"token": "guess"}, headers={"origin": HOST})
+    assert wrong.status_code == 401
+    assert "set-cookie" not in wrong.headers
+
+
+def test_another_page_cannot_log_in_or_try_things_in_a_visitors_name(page: TestClient) -> None:
+    elsewhere = {"origin": "http://evil"}
+    assert page.post("/ui/login", data={"token": TOKEN}, headers=elsewhere).status_code == 403
+    assert page.post("/ui/v1/chat/completions", json={}, headers=elsewhere).status_code == 401
+
+
+def test_the_cookie_is_the_browsers_alone(visitor: TestClient) -> None:
+    answer = visitor.post("/ui/login", data={"token": TOKEN}, headers={"origin": HOST})
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "path=/ui" in cookie
+    assert TOKEN not in cookie
+
+
+def test_everything_says_that_nothing_comes_from_elsewhere(page: TestClient) -> None:
+    answer = page.get("/ui/")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for part in (b"http://", b"https://", b"<script>", b"style=", b"onclick"):
+        assert part not in answer.content
+    for name in ("page.js", "bench.js", "microphone.js", "page.css"):
+        assert page.get(f"/ui/static/{name}").status_code == 200
+    assert page.get("/ui/static/..%2froutes.py").status_code == 404
+
+
+def test_what_happens_is_json(page: TestClient) -> None:
+    now = page.get("/ui/api/now", params={"key": "A"}).json()
+    assert now["readiness"]["ready"] is True
+    assert now["calls"] == []
+    assert page.get("/ui/api/models").json()["chat"] == []
+
+
+def test_the_bench_asks_as_one_of_the_gateways_keys(page: TestClient, gateway: Gateway) -> None:
+    seen: list[Any] = []
+    assert gateway.watch is not None
+    began = gateway.watch.began
+    gateway.watch.began = lambda number, call: (seen.append(call), began(number, call))[1]  # type: ignore[method-assign]
+    answer = page.post(
+        "/ui/v1/chat/completions",
+        content=orjson.dumps({"model": "none/here", "messages": []}),
+        headers={"origin": HOST, "authorization": "Bearer forged"},
+    )
+    assert answer.status_code in (400, 404)
+    assert (seen[0].key, seen[0].identity) == ("APIpage", "page")
+    failed = page.get("/ui/api/now").json()["failures"]
+    assert failed[0]["route"] == "chat"
+
+
+def test_whoever_leaves_is_asked_again(page: TestClient) -> None:
+    assert page.post("/ui/logout", headers={"origin": HOST}).status_code == 303
+    assert page.get("/ui/api/now").status_code == 401
