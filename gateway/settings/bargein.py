@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-
 from typing import Annotated, Final
 
 from pydantic import Field
 
 from gateway.settings.section import Section
-
 
 EAGERNESS_MAX: Final = 4.0
 """Beyond it the model's opinion no longer counts."""

@@ -1,4 +1,4 @@
-"""Tracks of callers who ask by single requests: found again by the samples that two windows share."""
+"""Tracks of callers who ask by single requests, found by the samples that two windows share."""
 
 from __future__ import annotations
 
