@@ -73,11 +73,11 @@ def _mono(raw: memoryview, kind: int, channels: int, bits: int) -> npt.NDArray[n
 
 def _integers(raw: memoryview, kind: str) -> npt.NDArray[np.float32]:
     found = np.frombuffer(raw, kind)
-    return found.astype(np.float32) / np.float32(np.iinfo(found.dtype).max + 1)
+    return np.asarray(found / (np.iinfo(found.dtype).max + 1), np.float32)
 
 
 def _eight(raw: memoryview) -> npt.NDArray[np.float32]:
-    return (np.frombuffer(raw, np.uint8).astype(np.float32) - 128) / 128
+    return np.asarray((np.frombuffer(raw, np.uint8).astype(np.float32) - 128) / 128, np.float32)
 
 
 def _twenty_four(raw: memoryview) -> npt.NDArray[np.float32]:

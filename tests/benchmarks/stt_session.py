@@ -83,7 +83,7 @@ def telephone(pcm: bytes) -> bytes:
     coded = np.round(127 * steps) / 127
     heard = np.sign(narrow) * (np.power(256, coded) - 1) / 255
     wide = soxr.resample(heard.astype(np.float32), 8000, RATE)
-    return (np.clip(wide, -1, 1) * 32767).astype(np.int16).tobytes()
+    return bytes((np.clip(wide, -1, 1) * 32767).astype(np.int16))
 
 
 def pieces(count: int) -> list[Piece]:
@@ -95,7 +95,7 @@ def pieces(count: int) -> list[Piece]:
 
     def samples(row: dict[str, str]) -> bytes:
         heard = decode_audio(str(folder / row["path"]), sampling_rate=RATE)
-        return (heard * 32767).astype(np.int16).tobytes()
+        return bytes((heard * 32767).astype(np.int16))
 
     spoken = [row for row in rows if len(row["text"].split()) > 3]
     spoken = spoken[:: max(1, len(spoken) // count)][:count]
@@ -158,8 +158,11 @@ def main(*, quick: bool = False) -> None:
     environment = {"PARLEY_CACHE": str(fetched("silero-vad", "whisper-base"))}
     wide = pieces(SENTENCES_QUICK if quick else SENTENCES)
     narrow = [Piece(telephone(piece.pcm), piece.said) for piece in wide]
-    ways = (("wide band, en", wide, "en"), ("telephone, en", narrow, "en"))
-    ways += (("wide band, language not given", wide, None),)
+    ways: list[tuple[str, list[Piece], str | None]] = [
+        ("wide band, en", wide, "en"),
+        ("telephone, en", narrow, "en"),
+        ("wide band, language not given", wide, None),
+    ]
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -13,7 +13,8 @@ import openai
 import pytest
 
 from gateway.audio.pcm import wav
-from gateway.conversations.stt.transcription_route import PIECE_S, RATE, TAIL_S, pieces, written
+from gateway.conversations.stt.transcription_route import PIECE_S, TAIL_S, pieces, written
+from gateway.engines.recordings import RATE
 from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.fakes.openai_transcriptions import FakeTranscriptions
