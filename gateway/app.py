@@ -110,6 +110,7 @@ class Gateway:
                 accounts,
                 modality,
                 stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+                successors=config.successors,
             )
             for modality in get_args(Modality)
         }
