@@ -446,7 +446,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
             "s",
             width=6,
-            meaning="Since the start, or since the last `gateway reload` or SIGHUP that was applied.",
+            meaning="Since the start, or the last `gateway reload` or SIGHUP that was applied.",
         ),
     ),
 }
