@@ -28,6 +28,7 @@ class Activity:
         "last_loud_at",
         "last_sent_at",
         "last_text_at",
+        "noise_s",
         "speech_since_message_s",
         "speech_since_text_s",
     )
@@ -40,6 +41,7 @@ class Activity:
         self.audio_since_message_s = 0.0
         self.speech_since_message_s = 0.0
         self.speech_since_text_s = 0.0
+        self.noise_s = 0.0  # what of this was found to be none
         self.has_text = False
         self.gaps: deque[float] = deque(maxlen=GAPS_KEPT)  # speech from text to text
         self.doubt_from = now
@@ -82,13 +84,17 @@ class Activity:
             self.gaps.append(self.doubtful_s)
         self.has_text = True
         self.last_text_at = now
-        self.speech_since_text_s = 0.0
+        self.speech_since_text_s = self.noise_s = 0.0
         self.not_doubted(now)
 
     @property
     def longest_gap_s(self) -> float | None:
         """Most speech from one text to the next, of the latest ones; None: too few so far."""
         return max(self.gaps) if len(self.gaps) >= GAPS_MIN else None
+
+    def was_noise(self) -> None:
+        """What was loud so far did not sound like a voice."""
+        self.noise_s = self.speech_since_text_s
 
     def not_doubted(self, now: float) -> None:
         """The speech so far is no reason for doubt, or was looked into."""

@@ -46,6 +46,7 @@ class RecognizerConnection:
         self, number: int, attempt: Attempt, recognizer: Recognizer, rate: int, now: float
     ) -> None:
         self.number = number
+        self.began_at = now
         self.attempt = attempt
         self.traits: Capabilities = recognizer.traits
         self.timeline = Timeline(rate)
@@ -55,7 +56,8 @@ class RecognizerConnection:
         self.untold_at_flush_s = 0.0  # speech without text before it, until anything is heard
         self.finishing = False  # its last finals were asked for
         self.unhedged = False  # it was doubted, and there was no budget for a hedge
-        self.doubt_s = float("inf")  # speech without text that raises doubt, see `StallDetector`
+        # speech without text that raises doubt, and that makes it watched, see `StallDetector`
+        self.doubt_s = self.watch_s = float("inf")
         self.cursor = 0
         self.sent_until = 0  # sample of the session
         self._recognizer = recognizer
