@@ -6,7 +6,7 @@ again. While a handover is under way there may be two more connections, see `han
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 from typing import Final
@@ -95,23 +95,25 @@ class Recognition:
         self.context = context
         self._client = context.client
         self._failover = context.failover
-        self._buffer = context.buffer
+        self.buffer = context.buffer
         self._connections = connections
         self._handover = handover
         self._hedges: Hedges[Connecting | Beside] = Hedges(hedges)
         self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
+        self.hear: Callable[[float], list[Action]] = self._state.hear
+        """Audio was appended to `buffer`: what is done about it. Asked 20 times a second, so it is
+        settled beforehand whose answer it is, see `_choose_hearer`."""
 
     # -- what the client does
 
-    def hear(self, pcm: bytes, now: float) -> list[Action]:
-        """Keep the audio, and pass it on."""
-        self._buffer.add(pcm)
+    def _choose_hearer(self) -> None:
+        self.hear = self._hear_beside if self._hedges else self._state.hear
+
+    def _hear_beside(self, now: float) -> list[Action]:
         actions = self._state.hear(now)
-        if self._hedges:
-            self._feed_hedges(now)
-            actions += self.context.take_actions()
-        return actions
+        self._feed_hedges(now)
+        return actions + self.context.take_actions()
 
     def _feed_hedges(self, now: float) -> None:
         for hedge in self._hedges:
@@ -153,7 +155,7 @@ class Recognition:
     def let_go(self) -> list[Action]:
         """The session is over: what is to be done for its connections."""
         report = self._client.report
-        report.audio_s = self._buffer.end_s
+        report.audio_s = self.buffer.end_s
         report.finals = self.context.transcripts.finals
         return [*self._connections.drop_all()]
 
@@ -210,6 +212,7 @@ class Recognition:
         """Go to another state."""
         self._state.leave()
         self._state = state
+        self._choose_hearer()
         state.enter(now)
 
     def connect(self, now: float) -> None:
@@ -252,8 +255,8 @@ class Recognition:
         """The connection hears all audio that is kept, then the user's."""
         if self._is_long_told(connection):
             self._client.tell(self.context.transcripts.settle_told())
-        ahead = self._client.runs_ahead(self._buffer.end_s, now)
-        if self._buffer.seconds > REPLAY_S_MIN and not ahead:
+        ahead = self._client.runs_ahead(self.buffer.end_s, now)
+        if self.buffer.seconds > REPLAY_S_MIN and not ahead:
             connection.skip_silence()
         self._serve(connection, now)
 
@@ -263,7 +266,7 @@ class Recognition:
         return until is not None and self._told_s(connection, until) > TOLD_S_MAX
 
     def _told_s(self, connection: RecognizerConnection, until: float) -> float:
-        return connection.replay_s(self._buffer, until)
+        return connection.replay_s(self.buffer, until)
 
     def _serve(self, connection: RecognizerConnection, now: float) -> None:
         """The user's audio goes to this connection from now on."""
@@ -343,6 +346,7 @@ class Recognition:
         else:
             self._state.leave()
             self._state = state
+            self._choose_hearer()
         self._closing_goes_on(now)
 
     # -- hedges: further connections beside a doubted one
@@ -378,11 +382,12 @@ class Recognition:
             return
         if (attempt := self._hedges.next()) is not None:
             connection, opening = self._connections.open(
-                attempt, self._buffer.rate, self.context.timeout_s, now, hedge=True
+                attempt, self.buffer.rate, self.context.timeout_s, now, hedge=True
             )
             self.context.out.append(opening)
             hedge = Connecting(self, connection)
             self._hedges.add(hedge)
+            self._choose_hearer()
             hedge.enter(now)
             self._step_at(now + STEP_S)
         elif not self._hedges:
@@ -422,7 +427,7 @@ class Recognition:
         told_until = self.context.transcripts.told_until
         if told_until is not None:
             if self._is_long_told(connection):
-                connection.start_at(self._buffer.quiet_place(told_until - OVERLAP_S))
+                connection.start_at(self.buffer.quiet_place(told_until - OVERLAP_S))
             self._step_at(now + STEP_S + min(TOLD_S_MAX, self._told_s(connection, told_until)))
         else:
             self._step_at(now + STEP_S)
@@ -487,6 +492,7 @@ class Recognition:
             self._handover.withdraw()
             self._state.leave()
             self._state = state
+            self._choose_hearer()
         self._closing_goes_on(now)
 
     def _take_place(self, connection: RecognizerConnection) -> None:
@@ -502,6 +508,7 @@ class Recognition:
         """The connection in use is not doubted any more, or others are asked in its place."""
         opens = isinstance(self._state, Connecting)
         running, unasked = self._hedges.clear()
+        self._choose_hearer()
         for hedge in running:
             hedge.leave()
             self.context.out.extend(self._connections.lost(hedge.connection))
@@ -526,7 +533,7 @@ class Recognition:
 
     def _open(self, attempt: Attempt, now: float) -> Connecting:
         connection, opening = self._connections.open(
-            attempt, self._buffer.rate, self.context.timeout_s, now
+            attempt, self.buffer.rate, self.context.timeout_s, now
         )
         self.context.out.append(opening)
         return Connecting(self, connection)
@@ -582,7 +589,8 @@ class Recognition:
     def watch(self, now: float) -> None:
         """Set the timers that are the session's: the next step of a handover, and the end of a
         client that sends no session.close."""
-        self.context.timers.follow("end", self._ends_at, self.context.close_well)
+        if self._client.ends_itself:
+            self.context.timers.follow("end", self._ends_at, self.context.close_well)
         self.context.timers.set("handover", self._hand_over_at(now), self._hand_over)
 
     def _ends_at(self) -> float | None:
@@ -590,13 +598,13 @@ class Recognition:
 
     def _hand_over_at(self, now: float) -> float | None:
         state = self._state
-        if not isinstance(state, Serving) or self._hedges:
+        if self._handover.at is None or not isinstance(state, Serving) or self._hedges:
             return None
         busy = self._is_busy(state.connection)
         return self._handover.moment(state.connection.activity, busy=busy, now=now)
 
     def _is_busy(self, connection: RecognizerConnection) -> bool:
-        return self.context.transcripts.is_open or connection.is_behind(self._buffer)
+        return self.context.transcripts.is_open or connection.is_behind(self.buffer)
 
     def _hand_over(self, now: float) -> None:
         """Take the next step of a handover, if its time has come."""
@@ -637,7 +645,7 @@ class Recognition:
         standby = self._handover.take_next()
         standby.leave()
         successor = standby.connection
-        successor.start_at(self._buffer.end)
+        successor.start_at(self.buffer.end)
         self._failover.serving(successor.attempt)
         self._wish_before_age(successor, now)
         self._retire(connection, Live(self, successor), now)
@@ -645,7 +653,7 @@ class Recognition:
 
     def _retire(self, connection: RecognizerConnection, following: State, now: float) -> None:
         """`connection` gets no audio from here on, and is asked for its last finals."""
-        connection.stop_at(self._buffer.end)
+        connection.stop_at(self.buffer.end)
         self._client.flushing()
         old = Replaced(self, connection)
         self._handover.drain(old)
