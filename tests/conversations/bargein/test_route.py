@@ -13,9 +13,10 @@ from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.model import Question
 from gateway.engines.types import Floats
-from gateway.server.admission import RequestContext
-from gateway.server.auth import Principal
+from gateway.server.admission import Admission, RequestContext, SessionLimiter
+from gateway.server.auth import Authenticator, Principal
 from gateway.settings.bargein import BargeinConfig
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import BargeinCounts
 
@@ -57,7 +58,8 @@ def request(job: str = "job-1") -> RequestContext:
         "query_string": b"threshold=0.5&min_frames=2&created_at=7",
         "headers": [(b"x-livekit-job-id", job.encode())],
     }
-    return RequestContext(None, "bargein", Principal("key", "agent"), scope, 0.0, "req_1")  # type: ignore[arg-type]
+    door = Admission(Authenticator({}), SessionLimiter(LimitsConfig()), Metrics())
+    return RequestContext(door, "bargein", Principal("key", "agent"), scope, 0.0, "req_1")
 
 
 def sound() -> bytes:
