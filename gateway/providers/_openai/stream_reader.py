@@ -11,6 +11,7 @@ import orjson
 
 from gateway.providers._openai.byte_relay import (
     ANSWER_BYTES_MAX,
+    ANSWER_VALUES_MAX,
     REASONING,
     error_in,
     read_usage,
@@ -21,6 +22,7 @@ from gateway.providers._openai.thoughts import THINKING_MODELS, ThoughtFilter
 from gateway.providers._openai.tool_calls import CallCollector, tool_names
 from gateway.providers._shared.chat_errors import failure_in_stream, read_error, read_error_object
 from gateway.providers._shared.sse import EVENT_BYTES_MAX, SseEvent, SseOverflowError, SseParser
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate
 from gateway.upstreams.errors import Failure, Kind
 
@@ -121,7 +123,7 @@ class EventReader:
 
     def _finish_json(self) -> ReaderUpdate:
         try:
-            answer = orjson.loads(bytes(self._body).removeprefix(_BOM))
+            answer = loads(bytes(self._body).removeprefix(_BOM), ANSWER_VALUES_MAX)
         except orjson.JSONDecodeError:
             return self._failed(_nonsense("the provider's answer is no JSON"))
         failure = error_in(answer)
@@ -162,7 +164,7 @@ class EventReader:
         if event.type == "error":
             return failure_in_stream(read_error(event.data))
         try:
-            parsed = orjson.loads(event.data)
+            parsed = loads(event.data)
         except orjson.JSONDecodeError:
             return _nonsense("the provider sent an event that is no JSON")
         if not isinstance(parsed, dict):
