@@ -13,6 +13,7 @@ from typing import Any, Final
 import aiohttp
 
 from gateway.runtime.loop import Inbox
+from gateway.runtime.pace import PacedConnector
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind, kind_of_status
 from gateway.upstreams.events import (
@@ -27,6 +28,10 @@ from gateway.upstreams.events import (
 
 READ_BYTES: Final = 1 << 16
 """Upstream bytes buffered before reading pauses (aiohttp pauses at twice this)."""
+
+PIECE_BYTES: Final = 8 << 10
+"""An upstream's body is handed on in pieces of at most so many bytes: they may be 800 events, which
+take some milliseconds, and between two pieces others get their turn."""
 
 KEEPALIVE_S: Final = 75.0
 """How long an idle upstream connection is kept for the next request."""
@@ -91,8 +96,11 @@ class UpstreamSocket:
                     return
 
     async def close(self) -> None:
-        """Close normally, waiting a moment for the other side's goodbye."""
-        await self._socket.close()
+        """Close normally, waiting a moment for the other side's goodbye, also where it says other
+        things instead."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._socket.close()
 
     def abort(self) -> None:
         """Cut the connection, so that a blocked `send` ends with a ConnectionError."""
@@ -139,9 +147,7 @@ class Connector:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # no limit: one slow upstream must not take connections from the others
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60
-                ),
+                connector=PacedConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 read_bufsize=READ_BYTES,
@@ -179,7 +185,8 @@ class Connector:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 inbox.post(ResponseHead(attempt, response.status, headers))
                 async for data in response.content.iter_any():
-                    await inbox.put(BodyChunk(attempt, data))
+                    for at in range(0, len(data), PIECE_BYTES):
+                        await inbox.put(BodyChunk(attempt, data[at : at + PIECE_BYTES]))
                 inbox.post(BodyEnd(attempt))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             inbox.post(ConnectionFailed(attempt, _failure(error)))

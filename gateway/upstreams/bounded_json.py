@@ -16,6 +16,9 @@ VALUES_MAX: Final = 50_000
 turns with 100 tools has about 15,000; whoever made more gets no answer from any provider."""
 
 
+_WINDOW_BYTES: Final = 256 << 10
+
+
 def loads(text: str | bytes | bytearray, values_max: int = VALUES_MAX) -> Any:
     """The JSON value in `text`. Raises orjson.JSONDecodeError, also for more than `values_max`."""
     if holds_more(text, values_max):
@@ -34,12 +37,21 @@ def count_values(text: str | bytes | bytearray, most: int = VALUES_MAX) -> int:
     """How many values `text` holds, or some number above `most`. Of text that is no JSON: at least
     as many as are read before that shows."""
     # words in strings have commas too: only what stands outside of strings counts
-    data = text.encode(errors="replace") if isinstance(text, str) else bytes(text)
-    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    quotes = plain.count(b'"')
-    if quotes > 4 * most + 4:  # a string and its key for each value
-        return most + 1
-    return _separators(b"".join(plain.split(b'"')[::2]))
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    counted = 1
+    inside = 0  # whether a window begins inside a string
+    at = 0
+    while at < len(data) and counted <= most:
+        window = bytes(data[at : at + _WINDOW_BYTES])
+        backslashes = len(window) - len(window.rstrip(b"\\"))
+        if backslashes % 2:  # what it escapes belongs to it
+            window += bytes(data[at + len(window) : at + len(window) + 1])
+        at += len(window)
+        plain = window.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in window else window
+        pieces = plain.split(b'"')
+        counted += _separators(b"".join(pieces[inside::2])) - 1
+        inside ^= (len(pieces) - 1) % 2
+    return counted
 
 
 def _separators(text: str | bytes | bytearray) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.upstreams import bounded_json
 from gateway.upstreams.bounded_json import VALUES_MAX, count_values, holds_more, loads
 
 
@@ -30,8 +32,19 @@ JSON = st.recursive(
 )
 
 
+@pytest.fixture(params=[7, 256 << 10])
+def windows(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Texts are looked at piece by piece, however they are cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounded_json, "_WINDOW_BYTES", request.param)
+        yield
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON, st.integers(0, 40))
-def test_no_value_is_missed_and_strings_are_not_counted(value: Any, most: int) -> None:
+def test_no_value_is_missed_and_strings_are_not_counted(
+    windows: None, value: Any, most: int
+) -> None:
     data, real = orjson.dumps(value), values_of(value)
     empty = data.count(b"[]") + data.count(b"{}")  # counted as if there were something in them
     for text in (data, data.decode()):
@@ -42,8 +55,9 @@ def test_no_value_is_missed_and_strings_are_not_counted(value: Any, most: int) -
         assert holds_more(text, most) or real <= most
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.sampled_from('[{,"\\}] 1'), max_size=60))
-def test_text_that_is_no_json_is_counted_too(text: str) -> None:
+def test_text_that_is_no_json_is_counted_too(windows: None, text: str) -> None:
     assert count_values(text, 5) >= 1
 
 

@@ -21,7 +21,7 @@ from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.chat import ReaderUpdate, Usage, token_count
 from gateway.upstreams.errors import Failure, Kind
 
-ANSWER_BYTES_MAX: Final = 32 << 20
+ANSWER_BYTES_MAX: Final = 16 << 20
 """A longer answer that is not streamed is nonsense."""
 
 ANSWER_VALUES_MAX: Final = 200_000

@@ -26,6 +26,9 @@ from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate
 from gateway.upstreams.errors import Failure, Kind
 
+_BLANK_BYTES_MAX: Final = 1 << 10
+"""White space before an answer that is kept; more of it means no more."""
+
 _GZIP: Final = b"\x1f\x8b"
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -102,6 +105,8 @@ class EventReader:
             return self.feed(head)
         begun = self._head.removeprefix(_BOM).lstrip()
         if not begun or _BOM.startswith(self._head):
+            if not begun and len(self._head) > _BLANK_BYTES_MAX:
+                self._head = b""  # it may go on for as long as it likes
             return ReaderUpdate()
         if begun.startswith((b"{", b"[")):
             self._read = self._json
@@ -123,7 +128,9 @@ class EventReader:
 
     def _finish_json(self) -> ReaderUpdate:
         try:
-            answer = loads(bytes(self._body).removeprefix(_BOM), ANSWER_VALUES_MAX)
+            if self._body.startswith(_BOM):
+                del self._body[: len(_BOM)]
+            answer = loads(self._body, ANSWER_VALUES_MAX)
         except orjson.JSONDecodeError:
             return self._failed(_nonsense("the provider's answer is no JSON"))
         failure = error_in(answer)
