@@ -7,12 +7,13 @@ import contextlib
 import io
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import aiohttp
 
-from gateway.runtime.loop import Inbox
+from gateway.runtime.loop import TURN_S, Inbox
 from gateway.runtime.pace import PacedConnector
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind, kind_of_status
@@ -51,6 +52,9 @@ END_S: Final = 1.0
 CLOSE_S: Final = 2.0
 """How long the goodbye of a WebSocket is waited for."""
 
+CONTROLS_MAX: Final = 10_000
+"""Pings and pongs in a row: one every two seconds of a session of six hours."""
+
 SocketSink = Callable[[SocketEvent], Awaitable[object] | None]
 """Takes an event of an upstream socket at once. Returns None, or what to await before the socket
 is read further. An `Inbox` is one."""
@@ -75,14 +79,32 @@ class UpstreamSocket:
 
     async def listen(self, attempt: int, sink: SocketSink) -> None:
         """Hand every message to `sink`, at last SocketClosed or ConnectionFailed. While `sink` has
-        returned something to await, the socket is read no further."""
+        returned something to await, the socket is read no further. Messages that came together are
+        there at once: every TURN_S others have their turn."""
+        rested_at = time.monotonic()
+        controls = 0
         while True:
             message = await self._socket.receive()
+            now = time.monotonic()
+            if now - rested_at > TURN_S:
+                rested_at = now
+                await asyncio.sleep(0)
             match message.type:
                 case aiohttp.WSMsgType.TEXT | aiohttp.WSMsgType.BINARY:
+                    controls = 0
                     full = sink(SocketFrame(attempt, message.data))
                     if full is not None:
                         await full
+                case aiohttp.WSMsgType.PING | aiohttp.WSMsgType.PONG:
+                    controls += 1
+                    if controls > CONTROLS_MAX:
+                        failure = Failure(
+                            Kind.PROTOCOL_ERROR, "the provider sends nothing but pings"
+                        )
+                        sink(ConnectionFailed(attempt, failure))
+                        return
+                    if message.type is aiohttp.WSMsgType.PING:
+                        await self._pong(message.data)
                 case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSING:
                     code = message.data if isinstance(message.data, int) else 1005
                     sink(SocketClosed(attempt, code, message.extra or ""))
@@ -94,6 +116,10 @@ class UpstreamSocket:
                     failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
                     sink(ConnectionFailed(attempt, failure))
                     return
+
+    async def _pong(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # its end is read next
+            await self._socket.pong(data)
 
     async def close(self) -> None:
         """Close normally, waiting a moment for the other side's goodbye, also where it says other
@@ -205,6 +231,7 @@ class Connector:
                         max_msg_size=message_bytes_max,
                         heartbeat=dial.ping_interval_s,
                         compress=0,
+                        autoping=False,  # it answers them all in one turn of the loop
                         timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
                     )
                 )
