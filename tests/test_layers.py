@@ -13,6 +13,9 @@ SHELL = (
     "gateway.app", "gateway.serve", "gateway.__main__", "gateway.config", "gateway.cli",
     "gateway.engines", "gateway.providers.local", "gateway.runtime", "gateway.server",
     "gateway.page", "gateway.telemetry", "gateway.weights",
+    "gateway.app", "gateway.installation", "gateway.reload", "gateway.serve", "gateway.__main__",
+    "gateway.config", "gateway.cli", "gateway.engines", "gateway.providers.local",
+    "gateway.runtime", "gateway.server", "gateway.telemetry", "gateway.weights",
 )  # fmt: skip
 """Packages that do: sockets, clocks, disks, threads, native libraries. A `route` is one too."""
 
@@ -31,6 +34,9 @@ FLOORS = (
     ("gateway.serve",),
     ("gateway.app",),
     ("gateway.conversations", "gateway.page"),
+    ("gateway.reload", "gateway.app"),
+    ("gateway.installation",),
+    ("gateway.conversations",),
     ("gateway.providers", "gateway.config"),
     ("gateway.server",),
     ("gateway.engines", "gateway.runtime"),

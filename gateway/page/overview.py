@@ -32,12 +32,12 @@ class Overview:
     """Of one process."""
 
     watch: Watch
-    breaker: Breaker
+    breaker: Callable[[], Breaker]
     summary: Summary
     columns: Sequence[str]
     """Names of the sums at the end of a row of `summary`."""
     readiness: Callable[[], Mapping[str, Any]]
-    catalogues: Mapping[Modality, Catalogue]
+    catalogues: Callable[[], Mapping[Modality, Catalogue]]
     _costs: dict[str, Any] = field(default_factory=dict)
     _costs_until: float = 0.0
 
@@ -55,7 +55,7 @@ class Overview:
                     "seconds": round(one.seconds, 1),
                     "why": one.why,
                 }
-                for one in self.breaker.rests(time.monotonic())
+                for one in self.breaker().rests(time.monotonic())
                 if wanted.provider in one.provider
             ],
             "latencies": self.watch.latencies(wanted),
@@ -67,7 +67,7 @@ class Overview:
         """Names that can be tried, by modality."""
         return {
             modality: list(catalogue.names())[:MODELS_SHOWN_MAX]
-            for modality, catalogue in self.catalogues.items()
+            for modality, catalogue in self.catalogues().items()
         }
 
     async def _told_costs(self) -> dict[str, Any]:

@@ -21,7 +21,15 @@ def overview(rows: dict[tuple[str, ...], list[tuple[Any, ...]]] | StoreError) ->
             raise rows
         return rows[tuple(by)]
 
-    return Overview(Watch(), Breaker(), summary, ("requests", "cost"), lambda: {"ready": True}, {})
+    breaker = Breaker()
+    return Overview(
+        Watch(),
+        lambda: breaker,
+        summary,
+        ("requests", "cost"),
+        lambda: {"ready": True},
+        dict,
+    )
 
 
 def now(made: Overview, wanted: Wanted | None = None) -> dict[str, Any]:
@@ -44,7 +52,7 @@ def test_a_store_that_cannot_be_read_takes_nothing_else_away() -> None:
 def test_what_rests_says_why_and_for_how_long() -> None:
     made = overview({(): [], ("key", "model"): []})
     failure = Failure(Kind.UPSTREAM_AUTH, "wrong key")
-    made.breaker.failed(Attempt("openai", "gpt"), failure, time.monotonic())
+    made.breaker().failed(Attempt("openai", "gpt"), failure, time.monotonic())
     (rest,) = now(made)["resting"]
     assert (rest["provider"], rest["model"], rest["why"]) == ("openai", "*", "upstream_auth")
     assert rest["seconds"] > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -11,6 +10,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import Gateway, create_admin_app
 from gateway.config import load
+from gateway.telemetry.watch import Call
 
 TOKEN = "a-token-of-the-page"
 HOST = "http://testserver"
@@ -88,11 +88,18 @@ def test_what_happens_is_json(page: TestClient) -> None:
     assert page.get("/ui/api/models").json()["chat"] == []
 
 
-def test_the_bench_asks_as_one_of_the_gateways_keys(page: TestClient, gateway: Gateway) -> None:
-    seen: list[Any] = []
+def test_the_bench_asks_as_one_of_the_gateways_keys(
+    page: TestClient, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Call] = []
     assert gateway.watch is not None
     began = gateway.watch.began
-    gateway.watch.began = lambda number, call: (seen.append(call), began(number, call))[1]  # type: ignore[method-assign]
+
+    def watched(number: int, call: Call) -> None:
+        seen.append(call)
+        began(number, call)
+
+    monkeypatch.setattr(gateway.watch, "began", watched)
     answer = page.post(
         "/ui/v1/chat/completions",
         content=orjson.dumps({"model": "none/here", "messages": []}),

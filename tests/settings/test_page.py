@@ -12,4 +12,4 @@ def test_the_page_is_off_by_itself() -> None:
 
 def test_a_token_that_can_be_guessed_is_refused_without_being_shown() -> None:
     with pytest.raises(ValidationError, match="at least 16 characters"):
-        PageConfig(token="short")  # type: ignore[arg-type]
+        PageConfig(token="short")
