@@ -10,12 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "gateway"
 
 SHELL = (
-    "gateway.app", "gateway.serve", "gateway.__main__", "gateway.config", "gateway.cli",
-    "gateway.engines", "gateway.providers.local", "gateway.runtime", "gateway.server",
-    "gateway.page", "gateway.telemetry", "gateway.weights",
     "gateway.app", "gateway.installation", "gateway.reload", "gateway.serve", "gateway.__main__",
     "gateway.config", "gateway.cli", "gateway.engines", "gateway.providers.local",
-    "gateway.runtime", "gateway.server", "gateway.telemetry", "gateway.weights",
+    "gateway.page", "gateway.runtime", "gateway.server", "gateway.telemetry", "gateway.weights",
 )  # fmt: skip
 """Packages that do: sockets, clocks, disks, threads, native libraries. A `route` is one too."""
 
@@ -32,11 +29,9 @@ IO = frozenset(
 FLOORS = (
     ("gateway.__main__", "gateway.cli"),
     ("gateway.serve",),
-    ("gateway.app",),
-    ("gateway.conversations", "gateway.page"),
     ("gateway.reload", "gateway.app"),
     ("gateway.installation",),
-    ("gateway.conversations",),
+    ("gateway.conversations", "gateway.page"),
     ("gateway.providers", "gateway.config"),
     ("gateway.server",),
     ("gateway.engines", "gateway.runtime"),
