@@ -219,6 +219,16 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
         ),
         Panel(
+            "First token by model",
+            _quantiles(
+                "parley_chat_first_token_seconds",
+                ", provider, model",
+                "{{provider}} {{model}}",
+                "$here",
+            ),
+            "s",
+        ),
+        Panel(
             "What recognisers take",
             _quantiles(
                 "parley_stt_latency_seconds",
@@ -313,6 +323,20 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Interruptions and turns": (
         Panel(
+            "Callers over the agent",
+            (_rate("parley_bargein_overlaps_total", "outcome", "$here", "{{outcome}}"),),
+            "ops",
+            stack=True,
+            meaning="Interruptions, and overlaps through which the agent went on. Counted when "
+            "the session ends.",
+        ),
+        Panel(
+            "Until an interruption was decided",
+            _quantiles("parley_bargein_decision_seconds", "", "", "$here"),
+            "s",
+            meaning="From the first window of the overlap.",
+        ),
+        Panel(
             "Answers of /bargein",
             (_rate("parley_bargein_answers_total", "verdict", "$here", "{{verdict}}"),),
             "ops",
@@ -355,6 +379,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
     ),
     "Process": (
+        Panel(
+            "Event loop late by",
+            _quantiles("parley_event_loop_lag_seconds", ", instance", "{{instance}}", "$here"),
+            "s",
+            meaning="What holds it up holds up every call.",
+        ),
         Panel(
             "Usage records",
             (_rate("parley_usage_records_total", "outcome", "$here", "{{outcome}}"),),

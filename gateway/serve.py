@@ -42,8 +42,11 @@ _logger = logging.getLogger(__name__)
 KEEPALIVE_S: Final = 75
 """An idle HTTP connection is kept so long: longer than clients keep theirs."""
 
+TICK_S: Final = 0.1
+"""Between two ticks of uvicorn's."""
+
 TICKS_PER_SWEEP: Final = 10
-"""uvicorn ticks every 0.1 s: while nothing drains, a look at the open sockets each second will
+"""While nothing drains, a look at the open sockets each second will
 do."""
 
 CLOSE_S: Final = 5
@@ -143,6 +146,7 @@ class DrainingServer(uvicorn.Server):
         self._admin = admin
         self._admin_socket = admin_socket
         self._admin_task: asyncio.Task[None] | None = None
+        self._ticked_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._gateway.admission.drain is not None:
@@ -176,6 +180,9 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         drain, now = self._gateway.admission.drain, time.monotonic()
+        if self._ticked_at is not None:
+            self._gateway.metrics.loop_lag.observe(max(0.0, now - self._ticked_at - TICK_S))
+        self._ticked_at = now
         if drain is not None:
             if self._gateway.admission.listens and not drain.listens(now):
                 self._stop_listening()

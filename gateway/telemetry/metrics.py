@@ -21,7 +21,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
-from gateway.telemetry.outcome import Ended
+from gateway.telemetry.outcome import BargeinCounts, Ended
 
 ROUTES: Final = ("chat", "models", "embeddings", "stt", "tts", "bargein", "eot", "eot_multi")
 """Values of the label `route`."""
@@ -29,6 +29,7 @@ ROUTES: Final = ("chat", "models", "embeddings", "stt", "tts", "bargein", "eot",
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 _DURATION_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 _ENGINE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -98,6 +99,36 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.chat_first_token = Histogram(
+            "parley_chat_first_token_seconds",
+            "From request to the first token sent to the caller. Model: other where no "
+            "catalogue or configuration names it.",
+            ["provider", "model"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "parley_event_loop_lag_seconds",
+            "How late the event loop came to a task that was due, ten times a second: what holds "
+            "it up holds up every call.",
+            buckets=_LAG_S,
+            registry=registry,
+        )
+        self.overlaps = Counter(
+            "parley_bargein_overlaps",
+            "Times that a caller spoke over the agent, in WebSocket sessions that ended; outcome: "
+            "interruption or held (the agent went on).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.decision = Histogram(
+            "parley_bargein_decision_seconds",
+            "From the first window of an overlap to the answer that it is an interruption.",
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        for outcome in ("interruption", "held"):
+            self.overlaps.labels(outcome)
         self.stt_latency = Histogram(
             "parley_stt_latency_seconds",
             "What recognisers take; kind: first_word (seconds of speech to the first word of an "
@@ -259,8 +290,13 @@ def count(metrics: Metrics, ended: Ended) -> None:
         metrics.audio_seconds.labels(route, "in").inc(outcome.speech.audio_s)
     for took in outcome.latencies:
         metrics.stt_latency.labels(took.kind, took.provider, took.model).observe(took.seconds)
+    if isinstance(counts := outcome.counts, BargeinCounts) and counts.overlaps:
+        metrics.overlaps.labels("interruption").inc(counts.interruptions)
+        metrics.overlaps.labels("held").inc(counts.overlaps - counts.interruptions)
     if outcome.provider is None:
         return
+    if outcome.first_s is not None and route == "chat":
+        metrics.chat_first_token.labels(outcome.provider, outcome.label).observe(outcome.first_s)
     if outcome.first_s is not None:
         metrics.first_byte.labels(route, outcome.provider).observe(outcome.first_s)
     if (usage := outcome.usage) is not None:

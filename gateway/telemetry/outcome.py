@@ -91,11 +91,14 @@ class TtsCounts:
 
 @dataclass(frozen=True, slots=True)
 class BargeinCounts:
-    """Of a /bargein session: windows answered, with an interruption, from what was known."""
+    """Of a /bargein session: windows answered, with an interruption, from what was known; times
+    that the caller spoke over the agent, and those that were an interruption."""
 
     windows: int
     detected: int
     stale: int
+    overlaps: int = 0
+    interruptions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import __version__
 from gateway.telemetry.metrics import BatchMetrics, Metrics, count
-from gateway.telemetry.outcome import Ended, Outcome, SttLatency
+from gateway.telemetry.outcome import BargeinCounts, Ended, Outcome, SttLatency
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -64,3 +64,20 @@ def test_a_batch_is_told_by_its_waits_its_run_and_its_size() -> None:
     assert value(registry, "parley_engine_inference_seconds_sum", **label) == 0.5
     assert value(registry, "parley_engine_batch_size_sum", **label) == 2
     assert value(registry, "parley_engine_waiting", **label) == 3
+
+
+def test_overlaps_are_interruptions_or_held() -> None:
+    metrics = Metrics()
+    assert value(metrics.registry, "parley_bargein_overlaps_total", outcome="held") == 0
+    outcome = Outcome(counts=BargeinCounts(9, 2, 0, overlaps=3, interruptions=1))
+    count(metrics, Ended(0.0, "bargein", "key", "id", 1.0, outcome))
+    assert value(metrics.registry, "parley_bargein_overlaps_total", outcome="held") == 2
+    assert value(metrics.registry, "parley_bargein_overlaps_total", outcome="interruption") == 1
+
+
+def test_the_first_token_is_told_by_model() -> None:
+    metrics = Metrics()
+    outcome = Outcome(provider="openai", label="openai/gpt-4.1", first_s=0.3)
+    count(metrics, Ended(0.0, "chat", "key", "id", 1.0, outcome))
+    labels = {"provider": "openai", "model": "openai/gpt-4.1"}
+    assert value(metrics.registry, "parley_chat_first_token_seconds_count", **labels) == 1

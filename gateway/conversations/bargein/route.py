@@ -53,6 +53,7 @@ class BargeinRoute:
 
     def __init__(self, engine: BargeinEngine, metrics: Metrics, idle_s: float) -> None:
         self._engine = engine
+        self._metrics = metrics
         self._verdicts = _verdicts(metrics)
         self._idle_s = idle_s
 
@@ -67,7 +68,7 @@ class BargeinRoute:
         )
         eagerness = self._engine.eagerness_of(request.caller.key)
         return BargeinConversation(
-            session_id, session, self._engine, eagerness, self._verdicts, link
+            session_id, session, self._engine, eagerness, self._metrics, self._verdicts, link
         )
 
 
@@ -80,6 +81,7 @@ class BargeinConversation:
         session: BargeinSession,
         engine: BargeinEngine,
         eagerness: float,
+        metrics: Metrics,
         verdicts: Mapping[str, Counter],
         link: SocketLink[Event],
     ) -> None:
@@ -89,6 +91,7 @@ class BargeinConversation:
         self._id = session_id
         self._eagerness = eagerness
         self._verdicts = verdicts
+        self._decision = metrics.decision
         self._track = engine.model.track()
         self._place = engine.batcher.place(self._answered)
         self._frame_s = engine.card.frame_samples / engine.card.sample_rate
@@ -101,9 +104,11 @@ class BargeinConversation:
 
     async def perform(self, action: Action) -> bool:
         match action:
-            case SendToClient(text, verdict):
+            case SendToClient(text, verdict, decided_s):
                 if verdict is not None:
                     self._verdicts[verdict].inc()
+                if decided_s is not None:
+                    self._decision.observe(decided_s)
                 await self._client.say(text)
             case Ask(created_at, window):
                 self._place.ask(Question(self._track, window, created_at))
@@ -120,7 +125,13 @@ class BargeinConversation:
             left=report.left,
             session_id=self._id,
             speech=SpeechUsage(self._track.frames_run * self._frame_s),
-            counts=BargeinCounts(report.windows, report.detected, report.stale),
+            counts=BargeinCounts(
+                report.windows,
+                report.detected,
+                report.stale,
+                report.overlaps,
+                report.interruptions,
+            ),
         )
 
 

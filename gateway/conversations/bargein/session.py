@@ -35,10 +35,12 @@ class Answered:
 @dataclass(frozen=True, slots=True)
 class SendToClient:
     """Send a text message to the client; `verdict` is "interruption", "none" or "stale" where it
-    answers a window."""
+    answers a window, and `decided_s`, with the first interruption of an overlap, the time since its
+    first window."""
 
     text: str
     verdict: str | None = None
+    decided_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Report:
     windows: int = 0
     detected: int = 0
     stale: int = 0
+    overlaps: int = 0
+    interruptions: int = 0
     failure: Failure | None = None
     left: bool = False
 
@@ -94,6 +98,8 @@ class BargeinSession:
         self._over = False
         self.deadline: float | None = now + idle_s
         self._window_at = now - CALM_S
+        self._overlap_at = now
+        self._decided = False  # this overlap is an interruption
         self.report = Report()
 
     def may_end(self, now: float) -> bool:
@@ -106,10 +112,10 @@ class BargeinSession:
         match event:
             case Binary(data):
                 self.deadline = now + self._idle_s
-                self._window_at = now
-                return self._window(data)
+                begins, self._window_at = self.may_end(now), now
+                return self._window(data, begins, now)
             case Answered():
-                return [self._answer(event)]
+                return [self._answer(event, now)]
             case Text(text):
                 self.deadline = now + self._idle_s
                 return self._text(text)
@@ -136,7 +142,7 @@ class BargeinSession:
                 self._over = True
                 return [SendToClient(protocol.SESSION_CLOSED), Close(1000)]
 
-    def _window(self, data: bytes) -> list[Action]:
+    def _window(self, data: bytes, begins: bool, now: float) -> list[Action]:
         if self._settings is None:
             failure = Failure(Kind.BAD_REQUEST, "audio before session.create")
             return self._end(failure, 1008)
@@ -156,10 +162,13 @@ class BargeinSession:
             self.report.failure = wrong
             return [SendToClient(protocol.error(wrong, self._id))]
         self.report.windows += 1
+        if begins or not self.report.overlaps:
+            self.report.overlaps += 1
+            self._overlap_at, self._decided = now, False
         (created_at,) = _CREATED_AT.unpack_from(data)
         return [Ask(created_at, data[protocol.HEADER_BYTES :])]
 
-    def _answer(self, event: Answered) -> Action:
+    def _answer(self, event: Answered, now: float) -> Action:
         assert self._settings is not None
         stale = event.probabilities is None
         if event.probabilities is None:
@@ -171,13 +180,19 @@ class BargeinSession:
             found = first_detection(event.probabilities, threshold, self._settings.min_frames)
             self._known_detected = found is not None
             self._known = protocol.probabilities_json(event.probabilities)
+        decided_s = None
         if self._known_detected:
             self.report.detected += 1
+            if not self._decided:
+                self._decided = True
+                self.report.interruptions += 1
+                decided_s = now - self._overlap_at
         return SendToClient(
             protocol.verdict(
                 event.created_at, self._known_detected, event.prediction_s, self._known
             ),
             "stale" if stale else "interruption" if self._known_detected else "none",
+            decided_s,
         )
 
     def _end(self, failure: Failure, code: int) -> list[Action]:

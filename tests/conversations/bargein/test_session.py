@@ -214,3 +214,32 @@ def test_it_may_end_while_no_overlap_goes_on() -> None:
     session.handle(window(), 10.0)
     assert not session.may_end(10.0 + CALM_S - 0.1)
     assert session.may_end(10.0 + CALM_S)
+
+
+HIGH, LOW = np.full(4, 0.9, np.float32), np.full(4, 0.1, np.float32)
+
+
+def answer(session: BargeinSession, floats: Floats, now: float) -> SendToClient:
+    (said,) = session.handle(Answered(7, floats, 0.001), now)
+    assert isinstance(said, SendToClient)
+    return said
+
+
+def test_the_first_interruption_of_an_overlap_says_how_long_it_took() -> None:
+    session = opened()
+    session.handle(window(), 10.0)
+    assert answer(session, LOW, 10.1).decided_s is None
+    session.handle(window(), 10.2)
+    assert answer(session, HIGH, 10.3).decided_s == pytest.approx(0.3)
+    session.handle(window(), 10.4)
+    assert answer(session, HIGH, 10.5).decided_s is None
+    assert (session.report.overlaps, session.report.interruptions) == (1, 1)
+
+
+def test_a_pause_ends_an_overlap() -> None:
+    session = opened()
+    session.handle(window(), 10.0)
+    answer(session, HIGH, 10.1)
+    session.handle(window(), 10.1 + CALM_S)
+    answer(session, LOW, 10.2 + CALM_S)
+    assert (session.report.overlaps, session.report.interruptions) == (2, 1)
