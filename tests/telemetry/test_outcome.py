@@ -134,8 +134,15 @@ def test_the_line_of_a_reply_names_who_served_and_who_failed_and_why() -> None:
         ),
         (
             "bargein",
-            Outcome(speech=SpeechUsage(2.0), counts=BargeinCounts(3, 1, 0)),
-            {"windows": 3, "detected": 1, "stale": 0, "audio_s": 2.0},
+            Outcome(speech=SpeechUsage(2.0), counts=BargeinCounts(3, 1, 0, 2, 1)),
+            {
+                "windows": 3,
+                "detected": 1,
+                "stale": 0,
+                "overlaps": 2,
+                "interruptions": 1,
+                "audio_s": 2.0,
+            },
         ),
         (
             "eot",
@@ -186,6 +193,7 @@ def test_a_reply_is_counted_with_all_its_tries_and_tokens() -> None:
     assert counted("chat", REPLY) == {
         ("requests_total", "chat", "ok"): 1,
         ("duration_seconds_count", "chat"): 1,
+        ("chat_first_token_seconds_count", "b", "m"): 1,
         ("upstream_attempts_total", "chat", "a", "upstream_timeout"): 1,
         ("upstream_attempts_total", "chat", "c", "lost"): 1,
         ("upstream_attempts_total", "chat", "b", "ok"): 1,
