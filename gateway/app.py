@@ -40,6 +40,7 @@ from gateway.server.host import OpenSockets
 from gateway.server.machine import Machine
 from gateway.server.reload_route import Reload, reload_route
 from gateway.telemetry.metrics import ROUTES, Metrics
+from gateway.telemetry.traces import OtlpTracer
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.store import SUMS
 from gateway.telemetry.watch import Watch
@@ -61,6 +62,8 @@ class Gateway:
         self.metrics = metrics = Metrics()
         self.usage = UsageLog(config.usage, metrics)
         self.held: Counter[str] = Counter()
+        traced = config.traces.endpoint is not None
+        self.tracer = OtlpTracer(config.traces, __version__) if traced else None
         self.watch = Watch() if config.page.token is not None else None
         self.cluster_sessions: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
@@ -76,7 +79,14 @@ class Gateway:
         elsewhere_open = machine.elsewhere_open if machine is not None else None
         self._limiter = SessionLimiter(config.limits, self.held, elsewhere, elsewhere_open)
         self.admission = Admission(
-            Authenticator({}), self._limiter, metrics, self.usage, (), self.addresses, self.watch
+            Authenticator({}),
+            self._limiter,
+            metrics,
+            self.usage,
+            (),
+            self.addresses,
+            self.watch,
+            self.tracer,
         )
         self.sockets = OpenSockets()
         self.connector = Connector()
@@ -225,6 +235,8 @@ class Gateway:
         if self.machine is not None:
             await self.machine.close()
         await self.usage.close()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
         await self.connector.close()
 
 

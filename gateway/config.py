@@ -31,6 +31,7 @@ from gateway.settings.quota import QuotaConfig
 from gateway.settings.section import Section
 from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
 from gateway.settings.stt import SttConfig
+from gateway.settings.traces import TracesConfig
 from gateway.settings.tts import TtsConfig
 from gateway.settings.usage import UsageConfig
 from gateway.settings.variables import Interpolation, Variables
@@ -91,6 +92,7 @@ class Config(Section):
     """Model as callers name it, or deployment as `provider:model` -> its prices. A name may end
     in `*`."""
     page: PageConfig = PageConfig()
+    traces: TracesConfig = TracesConfig()
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()

@@ -25,6 +25,7 @@ NEEDS_RESTART: Final = (
     "server.tls",
     "bargein",
     "page",
+    "traces",
     "eot",
     "quota.redis_url",
     "quota.prefix",

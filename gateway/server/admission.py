@@ -24,6 +24,7 @@ from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics, count
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
 from gateway.telemetry.prices import FREE
+from gateway.telemetry.traces import Tracer
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import record_of
 from gateway.telemetry.watch import Call, Watch
@@ -61,8 +62,11 @@ def new_id(kind: str) -> str:
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
 """An id that a caller may give its request: visible characters, bounded for logs and records."""
 
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
-"""https://www.w3.org/TR/trace-context/#traceparent-header; the group is the trace's id."""
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+"""https://www.w3.org/TR/trace-context/#traceparent-header."""
+
+TRACEPARENT_CHARS_MAX: Final = 128
+"""Of version 00 it has 55; what later versions add is cut."""
 
 
 def request_id(scope: Scope) -> str:
@@ -74,11 +78,16 @@ def request_id(scope: Scope) -> str:
     return new_id("req")
 
 
-def _trace_id(scope: Scope) -> str:
+def _traceparent(scope: Scope) -> str:
+    """The caller's `traceparent`, if it is one."""
     for name, value in scope["headers"]:
-        if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
-            return str(match[1], "ascii")
+        if name == b"traceparent" and _TRACEPARENT.fullmatch(value):
+            return str(value[:TRACEPARENT_CHARS_MAX], "ascii", "replace")
     return ""
+
+
+def _trace_id(scope: Scope) -> str:
+    return _traceparent(scope)[3:35]
 
 
 ANONYMOUS: Final = Principal("", "anonymous")
@@ -213,9 +222,11 @@ class Admission:
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         addresses: AddressLimit | None = None,
         watch: Watch | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`addresses` bounds what each caller behind a trusted proxy has open. `watch` is told of
-        every request."""
+        every request, `tracer` of what became of it."""
+        self._tracer = tracer
         self._watch = watch
         self._addresses = addresses
         self.trusted_proxies = trusted_proxies
@@ -321,6 +332,8 @@ class Admission:
         )
         if self._watch is not None:
             self._watch.ended(id(request), ended)
+        if self._tracer is not None and route != "models":
+            self._tracer.ended(ended, _traceparent(request.scope), time.monotonic())
         self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)

@@ -19,7 +19,11 @@ def test_every_extra_of_the_project_says_how_to_get_it() -> None:
 
 def test_what_the_image_includes_is_in_its_requirements() -> None:
     included = (ROOT / "deploy" / "requirements.txt").read_text()
-    assert {name for name, how in EXTRAS.items() if "included" in how} == {"redis", "postgres"}
+    assert {name for name, how in EXTRAS.items() if "included" in how} == {
+        "redis",
+        "postgres",
+        "otel",
+    }
     assert "\nredis==" in included
     assert "\nasyncpg==" in included
 

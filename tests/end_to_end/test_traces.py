@@ -1,0 +1,108 @@
+"""Traces of the real server, as a collector receives them: read by OTLP's own message types."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import aiohttp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from tests.end_to_end.server import running
+from tests.end_to_end.tts_wire import token
+from tests.fakes.openai_chat import FakeOpenAI
+
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAID = "a secret that a caller told"
+
+
+class Collector:
+    """Takes spans at /v1/traces."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.service = ""
+        self.authorizations: set[str | None] = set()
+        self.url = ""
+
+
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    collector = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers["content-encoding"] == "gzip":
+                body = gzip.decompress(body)
+            collector.authorizations.add(self.headers["authorization"])
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for attribute in resource.resource.attributes:
+                    if attribute.key == "service.name":
+                        collector.service = attribute.value.string_value
+                for scope in resource.scope_spans:
+                    collector.spans += scope.spans
+            self.send_response(200)
+            self.send_header("content-type", "application/x-protobuf")
+            self.end_headers()
+            self.wfile.write(ExportTraceServiceResponse().SerializeToString())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        collector.url = f"http://127.0.0.1:{server.server_port}/v1/traces"
+        yield collector
+        server.shutdown()
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
+
+
+async def test_a_failover_is_one_trace_in_the_callers_and_says_nothing_of_what_was_said(
+    tmp_path: Path,
+) -> None:
+    with collecting() as collector, FakeOpenAI(default="status:500") as bad, FakeOpenAI() as good:
+        config = (
+            f"traces: {{endpoint: '{collector.url}', headers: {{authorization: Basic abc}}}}\n"
+            "providers:\n"
+            f"  bad: {{type: openai-compatible, base_url: {bad.base_url}, api_key: k}}\n"
+            f"  good: {{type: openai-compatible, base_url: {good.base_url}, api_key: k}}\n"
+            "models: {m: [{provider: bad, model: one}, {provider: good, model: two}]}\n"
+        )
+        with running(tmp_path, config) as server:
+            headers = {
+                "authorization": f"Bearer {token(server)}",
+                "traceparent": f"00-{TRACE}-{CALLER}-01",
+                "x-livekit-job-id": "AJ_42",
+            }
+            body = {"model": "m", "messages": [{"role": "user", "content": SAID}], "stream": True}
+            async with (
+                aiohttp.ClientSession() as http,
+                http.post(f"{server.url}/chat/completions", json=body, headers=headers) as reply,
+            ):
+                assert reply.status == 200
+                await reply.read()
+        # the server has ended: what waited was sent
+        by_name = {span.name: span for span in collector.spans}
+        request = by_name["chat m"]
+        assert collector.service == "parley"
+        assert collector.authorizations == {"Basic abc"}
+        assert request.trace_id.hex() == TRACE
+        assert request.parent_span_id.hex() == CALLER
+        assert attributes(request)["livekit.job.id"] == "AJ_42"
+        assert attributes(request)["gen_ai.usage.output_tokens"] > 0
+        assert by_name["try bad"].parent_span_id == request.span_id
+        assert attributes(by_name["try bad"])["http.response.status_code"] == 500
+        assert attributes(by_name["try good"])["parley.outcome"] == "ok"
+        assert all(SAID not in str(span) for span in collector.spans)

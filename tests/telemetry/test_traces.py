@@ -1,0 +1,129 @@
+"""Outcomes as spans."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+from gateway.telemetry.outcome import (
+    BargeinCounts,
+    ClientIds,
+    Counts,
+    Ended,
+    Outcome,
+    SpeechUsage,
+    SttCounts,
+    Try,
+    TtsCounts,
+)
+from gateway.telemetry.traces import request_attributes, span_name, write
+from gateway.upstreams.chat import Usage
+from gateway.upstreams.errors import Failure, Kind
+
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+FAILURE = Failure(Kind.TIMEOUT, "it took too long", upstream_status=504)
+
+
+def ended(outcome: Outcome, route: str = "chat") -> Ended:
+    ids = ClientIds(room_id="RM_1", job_id="AJ_1")
+    return Ended(1000.0, route, "key", "req_1", 2.0, outcome, ids)
+
+
+def spans(one: Ended, traceparent: str = "", clock: float = 50.0) -> dict[str, ReadableSpan]:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    write(provider.get_tracer("t"), one, traceparent, clock)
+    return {span.name: span for span in kept.get_finished_spans()}
+
+
+REPLY = Outcome(
+    model="openai/gpt-4.1",
+    label="openai/gpt-4.1",
+    provider="azure",
+    deployment="gpt-4.1-eu",
+    tries=(
+        Try("openai", "gpt-4.1", 48.0, 49.0, FAILURE),
+        Try("azure", "gpt-4.1-eu", 49.0, 50.0, first_s=0.25, hedge=True),
+    ),
+    first_s=1.25,
+    usage=Usage(10, 5, 4),
+    cost=0.001,
+)
+
+
+def test_every_try_is_a_span_inside_the_requests_with_the_times_that_it_had() -> None:
+    found = spans(ended(REPLY))
+    request = found["chat openai/gpt-4.1"]
+    assert request.kind is SpanKind.SERVER
+    assert (request.start_time, request.end_time) == (998 * 10**9, 1000 * 10**9)
+    failed, served = found["try openai"], found["try azure"]
+    for one in (failed, served):
+        assert one.parent is not None
+        assert one.parent.span_id == request.context.span_id
+        assert one.kind is SpanKind.CLIENT
+    assert (failed.start_time, failed.end_time) == (998 * 10**9, 999 * 10**9)
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.attributes is not None
+    assert failed.attributes["error.type"] == "upstream_timeout"
+    assert failed.attributes["http.response.status_code"] == 504
+    assert served.status.status_code is StatusCode.UNSET
+    assert served.events[0].timestamp == int(999.25 * 1e9)
+
+
+def test_a_request_has_the_conventions_names() -> None:
+    found = request_attributes(ended(REPLY))
+    assert found["gen_ai.operation.name"] == "chat"
+    assert found["gen_ai.provider.name"] == "azure"
+    assert found["gen_ai.request.model"] == "openai/gpt-4.1"
+    assert found["gen_ai.response.model"] == "gpt-4.1-eu"
+    assert found["gen_ai.usage.input_tokens"] == 10
+    assert found["gen_ai.usage.output_tokens"] == REPLY.usage.completion  # type: ignore[union-attr]
+    assert found["livekit.job.id"] == found["session.id"] == "AJ_1"
+    assert found["livekit.room.id"] == "RM_1"
+    assert found["parley.cost"] == 0.001
+
+
+def test_a_trace_that_the_caller_has_begun_goes_on() -> None:
+    found = spans(ended(Outcome()), f"00-{TRACE}-{CALLER}-01")
+    (request,) = found.values()
+    assert f"{request.context.trace_id:032x}" == TRACE
+    assert request.parent is not None
+    assert f"{request.parent.span_id:016x}" == CALLER
+
+
+def test_a_try_that_still_runs_ends_with_the_request() -> None:
+    outcome = Outcome(tries=(Try("deepgram", "nova-3", 49.0),))
+    assert spans(ended(outcome, "stt"))["try deepgram"].end_time == 1000 * 10**9
+
+
+def test_what_is_not_sampled_is_not_written() -> None:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ALWAYS_OFF)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    write(provider.get_tracer("t"), ended(REPLY), "", 50.0)
+    assert kept.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize(
+    ("route", "counts", "name", "value"),
+    [
+        ("stt", SttCounts(3, 1), "parley.stt.failovers", 1),
+        ("tts", TtsCounts(4), "parley.tts.utterances", 4),
+        ("bargein", BargeinCounts(9, 2, 0, 3, 1), "parley.bargein.overlaps", 3),
+    ],
+)
+def test_speech_has_its_counts(route: str, counts: Counts, name: str, value: int) -> None:
+    outcome = Outcome(counts=counts, speech=SpeechUsage(2.5), failure=FAILURE)
+    found = request_attributes(ended(outcome, route))
+    assert found[name] == value
+    assert found["parley.audio_s"] == 2.5
+    assert found["error.type"] == "upstream_timeout"
+
+
+def test_a_name_that_callers_invent_is_no_name_of_a_span() -> None:
+    assert span_name(ended(Outcome(model="invented/by-me"))) == "chat"
