@@ -161,7 +161,7 @@ def main(*, quick: bool = False) -> None:
     ways: list[tuple[str, list[Piece], str | None]] = [
         ("wide band, en", wide, "en"),
         ("telephone, en", narrow, "en"),
-        ("wide band, language not given", wide, None),
+        ("wide band, language not given", wide[: len(wide) // 4], None),
     ]
     rows = []
     with (
