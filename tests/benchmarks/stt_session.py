@@ -40,7 +40,7 @@ EVERY = 5
 """After so many sentences comes a cough or noise."""
 
 CONFIG = """
-stt: {retries: 0}
+stt: {open_timeout_s: 60}
 providers: {local: {whisper_threads: 1}}
 usage: {enabled: false}
 """

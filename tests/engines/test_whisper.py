@@ -19,8 +19,8 @@ from gateway.engines.whisper import (
     is_invented,
     is_loop,
     repeats,
-    told,
     tokens_max,
+    told,
     transcribe,
 )
 from gateway.upstreams.stt import Transcript, Word

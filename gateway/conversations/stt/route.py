@@ -23,7 +23,7 @@ from gateway.conversations.stt.actions import (
 from gateway.conversations.stt.planning import SttPlanner
 from gateway.conversations.stt.protocol import split_language
 from gateway.conversations.stt.session import Event, SttSession
-from gateway.engines.utterances import UtteranceEngines, UtteranceStream
+from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
@@ -206,6 +206,7 @@ class SttConversation:
         self._client = link.client
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
+        self._interims = Interims()
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
@@ -268,7 +269,7 @@ class SttConversation:
         """Open a connection and listen to it until it ends."""
         socket: UpstreamSocket | UtteranceStream | Failure
         if isinstance(dial, LocalTarget):
-            socket = self._route.engines.open(dial)
+            socket = self._route.engines.open(dial, self._interims)
         else:
             socket = await self._route.connector.websocket(
                 dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
@@ -315,7 +316,12 @@ class SttConversation:
                 for one in report.tries
             ),
             speech=SpeechUsage(report.audio_s),
-            counts=SttCounts(report.finals, report.failovers),
+            counts=SttCounts(
+                report.finals,
+                report.failovers,
+                self._interims.count or None,
+                round(self._interims.audio_s, 2) or None,
+            ),
             latencies=tuple(
                 SttLatency(
                     one.kind,
