@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
+from gateway.conversations.chat.decisions_route import DecisionsRoute
 from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
@@ -54,6 +55,7 @@ PATHS = {
     ("POST", "/audio/speech"),
     ("POST", "/audio/transcriptions"),
     ("POST", "/embeddings"),
+    ("POST", "/decisions"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
     ("POST", "/bargein"),
@@ -197,6 +199,7 @@ class Installation:
         window = BargeinWindowRoute(process.bargein, metrics, limits.message_bytes)
         return {
             ("POST", "/chat/completions"): reply(self.chat),
+            ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),

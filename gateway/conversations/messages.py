@@ -192,9 +192,11 @@ def _failure(error: ValidationError, value: Any, place: str) -> Failure:
     """The first thing that is wrong, in our words: where, what was expected, what came."""
     problem = error.errors(include_url=False)[0]
     kind, path, came = problem["type"], list(problem["loc"]), problem["input"]
-    if kind == "union_tag_invalid":
-        path, came = ["type"], value["type"]
+    if kind == "union_tag_invalid":  # the input is the object whose `type` it is
+        path, came = [*path, "type"], came["type"]
         words = _one_of(problem["ctx"]["expected_tags"])
+    elif kind == "union_tag_not_found":
+        path, came, words = [*path, "type"], None, "one"
     else:
         words = problem.get("ctx", {}).get("words") or _WORDS.get(kind, "something else")
         if path and isinstance(value, dict) and path[0] == value.get("type"):

@@ -44,4 +44,7 @@ class ChatConfig(Section):
     """How long a request waits for a place at a deployment with limits."""
     retry_content_policy: bool = False
     """True asks the next deployment when one refuses a request by its content policy."""
+    decision_model: str | None = None
+    """Chat model that answers /decisions in place of models that serve nothing else, and of those
+    that are not served here. It should be quick and tell log-probabilities."""
     hedge: HedgeConfig = HedgeConfig()

@@ -164,15 +164,21 @@ async def echo(reply: Reply) -> None:
     await reply.finish()
 
 
+def _fitting(schema: Json) -> Any:
+    """A value that a JSON schema allows."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {name: _fitting(kind) for name, kind in schema.get("properties", {}).items()}
+    return 1 if schema.get("type") in ("integer", "number") else "x"
+
+
 @scenario
 async def structured(reply: Reply) -> None:
-    """An object for the asked schema: "x" for each string, 1 for each number."""
+    """An object for the asked schema: "x" for each string, or the first that is allowed; 1 for each
+    number."""
     schema = ((reply.body.get("response_format") or {}).get("json_schema") or {}).get("schema", {})
-    made = {
-        name: 1 if kind.get("type") in ("integer", "number") else "x"
-        for name, kind in schema.get("properties", {}).items()
-    }
-    document = json.dumps(made)
+    document = json.dumps(_fitting({"type": "object", **schema}))
     await reply.words([document[:3], document[3:]])
     await reply.finish()
 
