@@ -92,6 +92,7 @@ def prepare(config: Config) -> Catalogues:
             accounts,
             modality,
             stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+            residency=config.residency,
         )
         for modality in get_args(Modality)
     }

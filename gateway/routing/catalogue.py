@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +10,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.routing.capacity import Limits
+from gateway.routing.residency import Demands, Residency
 from gateway.routing.stand_in import StandIns
 from gateway.settings.models import Deployment
+from gateway.settings.residency import ResidencyConfig
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.listing import (
@@ -46,9 +49,12 @@ class Catalogue:
         modality: Modality,
         chance: random.Random | None = None,
         stand_ins: StandIns | None = None,
+        residency: ResidencyConfig | None = None,
     ) -> None:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._stand_ins = stand_ins
+        self._residency = Residency(residency or ResidencyConfig(), accounts)
+        self._demands: Demands = ()
         self._accounts: dict[str, Account] = {}
         self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
         catalogue: dict[str, Plan] = {}
@@ -133,11 +139,36 @@ class Catalogue:
             return tuple(attempt for attempt, _ in self._expand(self._configured[model]))
         return self._catalogue.get(model) or self._by_prefix(model) or ()
 
+    def for_request(self, key: str, region: str | None) -> Catalogue | Failure:
+        """The same for a caller with this API key, and what its request says of a region
+        (residency.HEADER): plans inside what they demand."""
+        demands = self._residency.of_request(key, region)
+        return demands if isinstance(demands, Failure) else self._with(demands)
+
+    def for_model(self, model: str | None) -> Catalogue:
+        """The same for a request about `model`, whatever else is tried for it: plans inside what
+        it demands."""
+        return self if model is None else self._with(self._residency.of_model(model))
+
+    def _with(self, demands: Demands) -> Catalogue:
+        if not demands:
+            return self
+        new = copy.copy(self)
+        new._demands = (*self._demands, *demands)
+        return new
+
     def names(self) -> dict[str, Plan]:
         """Every model known to be servable, with its plan, sorted by name. A name of the
         configuration is left out where it is known, or sounds, to be for another modality: whoever
         asks for it here is served all the same."""
-        return dict(self._names)
+        if not self._demands:
+            return dict(self._names)
+        found = {name: self._inside(name, plan) for name, plan in self._names.items()}
+        return {name: plan for name, plan in found.items() if plan}
+
+    def _inside(self, model: str, plan: Plan) -> Plan:
+        demands = (*self._demands, *self._residency.of_model(model))
+        return self._residency.inside(plan, demands)
 
     def patterns(self) -> dict[str, Plan]:
         """Names that end in `*`, with the plan of all that begin so, sorted."""
@@ -194,6 +225,10 @@ class Catalogue:
             plan += tuple(
                 replace(a, options={**a.options, **extra}, names=a.names | {name}) for a in further
             )
+        plan = self._inside(model, plan)
+        if not plan:
+            demands = (*self._demands, *self._residency.of_model(model))
+            return self._residency.failure(model, demands)
         if pinned_provider is not None:
             plan = only(pinned_provider, plan)
             if not plan:

@@ -25,6 +25,8 @@ class Plans(Protocol):
 
     def plan(self, model: str) -> Plan | Failure: ...
 
+    def for_model(self, model: str | None) -> Plans: ...
+
 
 @dataclass(frozen=True, slots=True)
 class SttPlanner:
@@ -42,8 +44,16 @@ class SttPlanner:
     languages: Mapping[Deployment, frozenset[str]] = field(default_factory=dict)
     warn: Callable[[str], None] = _say_nothing
 
+    def within(self, catalogue: Plans) -> SttPlanner:
+        """The same with another catalogue."""
+        return self if catalogue is self.catalogue else replace(self, catalogue=catalogue)
+
     def __call__(self, asked: Asked) -> Plan | Failure:
         """The attempts in order, or why there are none."""
+        # what the model demands holds for all that is tried in its place
+        return self.within(self.catalogue.for_model(asked.model))._plan(asked)
+
+    def _plan(self, asked: Asked) -> Plan | Failure:
         language = asked.language
         plan: Plan = ()
         if asked.model is None:

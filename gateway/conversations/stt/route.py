@@ -27,7 +27,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
-from gateway.server.admission import RequestContext, new_id
+from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.settings.stt import SttConfig
@@ -147,12 +147,15 @@ class SttRoute:
         if isinstance(target.transcriber, LocalModel):
             self.local_models.add(target.transcriber)
 
-    def open(self, request: RequestContext, link: SocketLink[Event]) -> SttConversation:
+    def open(self, request: RequestContext, link: SocketLink[Event]) -> SttConversation | Failure:
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
         session_id = new_id("stt")
         user_agent = header(request.scope, b"user-agent") or ""
         session = SttSession(
             self._config,
-            self._planner,
+            self._planner.within(catalogue),
             self._upstreams,
             self._breaker,
             session_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -44,10 +45,22 @@ class TtsPlanner:
         self._vendors = frozenset(vendors)
         self._voices = voices or {}
 
+    def within(self, catalogue: Catalogue) -> TtsPlanner:
+        """The same with another catalogue."""
+        if catalogue is self._catalogue:
+            return self
+        new = copy.copy(self)
+        new._catalogue = catalogue
+        return new
+
     def plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
         """The deployments of the model, then the client's fallbacks. Voice and options are those
         of the vendor that the client asked for. Elsewhere a voice's name means nothing, so the
         deployment's own or the vendor's default is taken, and options are translated."""
+        # what the model demands holds for its fallbacks too
+        return self.within(self._catalogue.for_model(style.model))._plan(style, fallback)
+
+    def _plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
         first = self._deployments(style)
         if isinstance(first, Failure):
             return first
