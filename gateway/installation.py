@@ -20,6 +20,7 @@ from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.conversations.stt.route import SttRoute
+from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
@@ -51,6 +52,7 @@ from gateway.upstreams.provider import Modality
 PATHS = {
     ("POST", "/chat/completions"),
     ("POST", "/audio/speech"),
+    ("POST", "/audio/transcriptions"),
     ("POST", "/embeddings"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
@@ -93,6 +95,7 @@ def prepare(config: Config) -> Catalogues:
             modality,
             stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
             residency=config.residency,
+            successors=config.successors,
         )
         for modality in get_args(Modality)
     }
@@ -196,6 +199,7 @@ class Installation:
         return {
             ("POST", "/chat/completions"): reply(self.chat),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
+            ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
             ("GET", "/models"): body(ModelsRoute(self.chat)),
             ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),

@@ -30,6 +30,7 @@ from gateway.reload import Reloader
 from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
 from gateway.server.machine import Machine
+from gateway.server.operator import OperatorServer
 from gateway.server.reload_route import Reload, Reloaded
 from gateway.server.supervisor import TAKEN, Seat, Supervisor, take_orders
 from gateway.settings.server import TlsConfig
@@ -44,8 +45,6 @@ KEEPALIVE_S: Final = 75
 TICKS_PER_SWEEP: Final = 10
 """uvicorn ticks every 0.1 s: while nothing drains, a look at the open sockets each second will
 do."""
-
-CONNECTION_CLOSE: Final = (b"connection", b"close")
 
 CLOSE_S: Final = 5
 """After the grace time: how long closing handshakes may take."""
@@ -131,7 +130,7 @@ class DrainingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         gateway: Gateway,
-        admin: uvicorn.Server | None = None,
+        admin: OperatorServer | None = None,
         admin_socket: socket.socket | None = None,
         hangups: Hangups | None = None,
         reloads: Reload | None = None,
@@ -157,9 +156,6 @@ class DrainingServer(uvicorn.Server):
             server.shutdown_grace_s,
         )
         self._gateway.begin_drain(drain)
-        # uvicorn makes each answer's headers of these; the first are renewed from the second
-        self.config.encoded_headers.append(CONNECTION_CLOSE)
-        self.server_state.default_headers = [CONNECTION_CLOSE]
         _logger.info(
             "shutting down",
             extra={"open": self._gateway.admission.open_requests, "grace_s": drain.grace_s},
@@ -168,7 +164,7 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._admin is not None and self._admin_socket is not None:
-            self._admin_task = asyncio.create_task(self._admin._serve([self._admin_socket]))
+            self._admin_task = asyncio.create_task(self._admin.serve([self._admin_socket]))
         if self._hangups is not None:
             self._hangups.listen(self._hung_up)
 
@@ -227,7 +223,7 @@ class WorkerServer(DrainingServer):
         self,
         config: uvicorn.Config,
         gateway: Gateway,
-        admin: uvicorn.Server,
+        admin: OperatorServer,
         admin_socket: socket.socket,
         orders: int,
         report: int,
@@ -322,7 +318,7 @@ def serve(
         await use(gateway, settings, new)
 
     reloads = Reloader(config, _checked(read), use_soon, gateway.metrics).reload
-    admin = _admin_server(gateway, reloads) if admin_sock is not None else None
+    admin = OperatorServer(create_admin_app(gateway, reloads)) if admin_sock is not None else None
     server = DrainingServer(settings, gateway, admin, admin_sock, hangups, reloads)
     _log_serving(gateway, sock, _address(admin_sock) if admin_sock is not None else None)
     server.run(sockets=[sock])
@@ -417,7 +413,12 @@ def _work(config: Config, seat: Seat, orders: int, report: int) -> None:
     with socket.socket(socket.AF_UNIX) as admin_sock, _listener(seat) as sock:
         admin_sock.bind(str(seat.admin))
         server = WorkerServer(
-            _uvicorn_config(gateway), gateway, _admin_server(gateway), admin_sock, orders, report
+            _uvicorn_config(gateway),
+            gateway,
+            OperatorServer(create_admin_app(gateway)),
+            admin_sock,
+            orders,
+            report,
         )
         _log_serving(gateway, sock, None, seat.number)
         server.run(sockets=[sock])
@@ -478,6 +479,7 @@ def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     http, ws = counted_protocols(
         gateway.addresses,
         gateway.metrics.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc,
+        lambda: gateway.admission.drain is not None,
     )
     return uvicorn.Config(
         create_app(gateway),
@@ -521,23 +523,6 @@ def _log_serving(
             "bargein_model": f"{card.name} {card.version}",
             "eot_model": turn.name if turn is not None else "none",
         },
-    )
-
-
-def _admin_server(gateway: Gateway, reloads: Reload | None = None) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_admin_app(gateway, reloads),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-        )
     )
 
 

@@ -134,21 +134,6 @@ class BackgroundHandler(logging.Handler):
             written.wait(END_S)
 
 
-class _Unfinished(logging.Filter):
-    """An answer that is broken off on purpose, and a refused handshake, make uvicorn complain; we
-    log the reason."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return not (
-            "returned without completing response" in message
-            or "returned without completing handshake" in message
-        )
-
-
-_UNFINISHED: Final = _Unfinished()
-
-
 def configure(level: str, form: str) -> None:
     """Send all logs to standard error at `level`, as "json" or "console"; from now on, if it was
     otherwise."""
@@ -166,5 +151,4 @@ def configure(level: str, form: str) -> None:
         logger.propagate = True
         # their lines about starts, stops and connections say nothing that ours do not
         logger.setLevel(max(logging.WARNING, root.level))
-    logging.getLogger("uvicorn.error").addFilter(_UNFINISHED)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -27,6 +27,8 @@ class Plans(Protocol):
 
     def for_model(self, model: str | None) -> Plans: ...
 
+    def outside(self, model: str) -> Failure | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class SttPlanner:
@@ -60,9 +62,10 @@ class SttPlanner:
             plan = self._some(self._automatic(language), asked.extra, language)
         else:
             found = self._named(asked.model, asked.extra, language)
-            if isinstance(found, Failure):
+            if not isinstance(found, Failure):
+                plan = found
+            elif found.kind is not Kind.OUTSIDE_REGION:
                 return found
-            plan = found
         for attempt in plan[:1]:
             if attempt.stand_in is not None:
                 break  # the options are an absent vendor's
@@ -79,7 +82,7 @@ class SttPlanner:
         plan = stand_ins_last(plan)
         plan += self._some((*self.config.fallback, *self.last), shared, language)
         if not plan:
-            return Failure(
+            return self.catalogue.outside(asked.model or "auto") or Failure(
                 Kind.NO_ROUTE,
                 "no speech-to-text provider is configured: set a provider's key, or install the "
                 "local engine",

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.conversations.tts.protocol import Style
 from gateway.routing.catalogue import Catalogue
-from gateway.upstreams.errors import Failure
+from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan, stand_ins_last
 from gateway.upstreams.tts import Capabilities, OptionsRead
 
@@ -63,8 +63,11 @@ class TtsPlanner:
     def _plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
         first = self._deployments(style)
         if isinstance(first, Failure):
-            return first
-        attempts = list(first)
+            if first.kind is not Kind.OUTSIDE_REGION:
+                return first
+            attempts = []
+        else:
+            attempts = list(first)
         for other in fallback:
             # a fallback that is not served here must not spoil the rest
             deployments = self._deployments(
@@ -72,6 +75,8 @@ class TtsPlanner:
             )
             if not isinstance(deployments, Failure):
                 attempts += [a for a in deployments if a not in attempts]
+        if isinstance(first, Failure) and not attempts:
+            return first
         return stand_ins_last(tuple(attempts))
 
     def _found(self, style: Style) -> tuple[Plan | Failure, Style]:
