@@ -175,8 +175,6 @@ class Catalogue:
         """Every model known to be servable, with its plan, sorted by name. A name of the
         configuration is left out where it is known, or sounds, to be for another modality: whoever
         asks for it here is served all the same."""
-        if not self._demands:
-            return dict(self._names)
         found = {name: self._inside(name, plan) for name, plan in self._names.items()}
         return {name: plan for name, plan in found.items() if plan}
 

@@ -163,8 +163,8 @@ def _residency(named: Named, names: _Names) -> Iterator[Mistake]:
             for region in sorted(regions - known):
                 yield Mistake(
                     place,
-                    f"no provider says `region: {region}`{suggestion(region, known)}; nobody could "
-                    "be served",
+                    f"no provider says `region: {region}`{suggestion(region, known)}",
+                    fatal=regions.isdisjoint(known),  # nobody could be served
                 )
 
 
