@@ -260,6 +260,7 @@ class _Reading:
                     default_voice=config.tts.default_model,
                     turn_languages=config.eot.thresholds,
                     residency=config.residency,
+                    eager_keys=config.bargein.eagerness_by_key,
                 )
             )
         return config

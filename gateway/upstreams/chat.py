@@ -72,6 +72,17 @@ class MakesEmbeddings(Protocol):
         """The request for the embeddings that `body` asks for; None: this provider has none."""
 
 
+TOKENS_MAX: Final = 1 << 53
+"""A larger count of tokens is nonsense, and no database takes it."""
+
+
+def token_count(value: object) -> int | None:
+    """`value` if it can be a number of tokens."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= TOKENS_MAX else None
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer as the provider counted them. `cached` is part of `prompt`, and

@@ -139,3 +139,11 @@ def test_what_demands_a_region_that_nobody_is_in_is_a_mistake() -> None:
         "residency.models.nothing: nothing serves 'nothing'",
     ]
     assert told(given, fatal=False) == ["residency.keys.B: no provider says `region: ch`"]
+
+
+def test_eagerness_of_a_key_that_is_not_configured_is_a_mistake() -> None:
+    given = named(keys=["APIone"], eager_keys=["APIone", "APItwo"])
+
+    assert told(given) == [
+        "bargein.eagerness_by_key.APItwo: no such API key is configured; did you mean 'APIone'?"
+    ]

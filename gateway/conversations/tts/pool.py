@@ -59,6 +59,9 @@ NAT_S: Final = 230.0
 """A kept socket without pings on which nothing came for this long is not used again: load balancers
 and NATs forget an idle connection after 240 s (Azure) to 350 s (AWS), mostly without a word."""
 
+UNASKED_MAX: Final = 1000
+"""Frames on a socket that nobody uses: a provider that goes on sends for nobody."""
+
 
 # Events. Those of sockets (`SocketEvent`) carry the number that OpenSocket gave.
 
@@ -245,6 +248,7 @@ class _Socket:
     syntheses begun on it. `draining`: takes no more, closed when empty. `doubtful`: a synthesis
     was cancelled on it before it had said a word; true until the next frame. `heard_at`: its last
     sign of life. `pinged`: the shell pings it while it is quiet. `watched`: its silence is judged.
+    `unasked`: frames since it has nothing to say.
     """
 
     number: int
@@ -260,6 +264,7 @@ class _Socket:
     paused: bool = False
     pinged: bool = False
     watched: bool = False
+    unasked: int = 0
     syntheses: dict[str, _Synthesis] = field(default_factory=dict)
     leaving: dict[str, None] = field(default_factory=dict)
 
@@ -588,6 +593,10 @@ class VoicePool:
 
     def _frame(self, socket: _Socket, data: str | bytes, now: float) -> None:
         socket.heard_at, socket.doubtful = now, False
+        socket.unasked = socket.unasked + 1 if socket.empty else 0
+        if socket.unasked > UNASKED_MAX:
+            self._close(socket)
+            return
         if socket.watched:
             socket.watched = False
             self._timers.cancel((socket.number, _SILENT))

@@ -11,6 +11,7 @@ from gateway.conversations.tts.pool import (
     FORGET_S,
     OPEN_FAILED_REST_S,
     RELEASE_S,
+    UNASKED_MAX,
     CloseSocket,
     Deliver,
     OpenSocket,
@@ -531,6 +532,19 @@ def test_a_frame_without_a_name_on_an_idle_socket_means_nothing():
     pool = Pool()
     pool.done(1, pool.want())
     assert pool.frame(1, ":pcm") == []
+
+
+def test_a_socket_that_goes_on_while_nobody_uses_it_is_closed():
+    pool = Pool(Voice(contexts=2))
+    for _ in range(2):  # what comes while it is used does not count
+        pool.done(1, pool.want())
+        for _ in range(UNASKED_MAX - 1):
+            pool.frame(1, ":pcm")
+    assert pool.closed == []
+    pool.frame(1, ":pcm")
+    assert pool.closed == []
+    pool.frame(1, ":pcm")
+    assert pool.closed == [1]
 
 
 def test_a_provider_that_is_not_there_fails_the_synthesis_and_is_not_dialled_ahead():
