@@ -73,7 +73,16 @@ class Gateway:
         self.accounts = accounts = config.accounts()
         self.metrics = metrics = Metrics()
         prices = Prices(config.prices)
-        self.usage = UsageLog(config.usage, metrics, prices)
+        self.usage = UsageLog(config.usage, metrics)
+        self.quota = Quota(
+            config.quota,
+            on_store_failure=metrics.quota_store_failures.inc,
+            machine=machine,
+            balances=self.usage.counts if config.usage.enabled else None,
+            on_reached=lambda *labels: metrics.budgets_reached.labels(*labels).inc(),
+            time_zone=config.usage.time_zone,
+            currency=config.usage.currency,
+        )
         self.held: Counter[str] = Counter()
         self.cluster_sessions: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
@@ -97,12 +106,10 @@ class Gateway:
             self.usage,
             config.server.trusted_proxies,
             self.addresses,
+            self.quota,
         )
         self.sockets = OpenSockets()
         self.connector = Connector()
-        self.quota = Quota(
-            config.quota, on_store_failure=metrics.quota_store_failures.inc, machine=machine
-        )
         self.catalogues = catalogues = {
             modality: Catalogue(
                 config.models,
@@ -131,18 +138,24 @@ class Gateway:
             accounts,
             breaker,
             self.connector,
-            self.quota,
             prices,
             metrics,
             config.limits.chat_body_bytes,
         )
         idle_s, message_bytes = config.limits.session_idle_s, config.limits.message_bytes
         self.tts = TtsRoute(
-            config.tts, catalogues["tts"], accounts, breaker, self.connector, metrics, idle_s
+            config.tts,
+            catalogues["tts"],
+            accounts,
+            breaker,
+            self.connector,
+            prices,
+            metrics,
+            idle_s,
         )
         self.engines = UtteranceEngines(self.connector)
         self.stt = SttRoute(
-            config.stt, catalogues["stt"], accounts, breaker, self.connector, self.engines
+            config.stt, catalogues["stt"], accounts, breaker, self.connector, self.engines, prices
         )
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
         self.bargein = BargeinRoute(self.bargein_engine, metrics, idle_s)
@@ -306,6 +319,7 @@ def create_app(gateway: Gateway) -> Front:
             gateway.cluster_sessions.start()
         if gateway.machine is not None:
             await gateway.machine.start(gateway.held)
+        await gateway.quota.start()
         gateway.chat.companions.start()
         yield
         await gateway.close()

@@ -68,7 +68,9 @@ class Catalogue:
         self._configured = models
         self._modality: Modality = modality
         self._catalogue = catalogue
-        self._plans: dict[str, Plan] = dict(catalogue)
+        self._plans: dict[str, Plan] = {
+            name: _named(plan, name) for name, plan in catalogue.items()
+        }
         self._weights: dict[str, tuple[float | None, ...]] = {}
         for model in models:
             self._add(model)
@@ -88,7 +90,7 @@ class Catalogue:
 
     def _add(self, model: str) -> None:
         expanded = self._expand(self._configured[model])
-        plan = tuple(attempt for attempt, _ in expanded)
+        plan = _named(tuple(attempt for attempt, _ in expanded), model)
         weights = tuple(weight for _, weight in expanded)
         self._plans.pop(model, None)  # a built-in name that the configuration has taken over
         if not plan:
@@ -191,9 +193,7 @@ class Catalogue:
             further = self._drawn(name)
             if isinstance(further, Failure):
                 return replace(further, param="fallback")
-            plan += tuple(
-                replace(a, options={**a.options, **extra}, names=a.names | {name}) for a in further
-            )
+            plan += tuple(replace(a, options={**a.options, **extra}) for a in further)
         if pinned_provider is not None:
             plan = only(pinned_provider, plan)
             if not plan:
@@ -215,11 +215,14 @@ class Catalogue:
             for beginning, wild, wild_weights in self._wild:
                 if model.startswith(beginning) and len(model) > len(beginning):
                     rest = model[len(beginning) :]
-                    named = tuple(replace(a, model=a.model.replace(_WILD, rest)) for a in wild)
+                    named = tuple(
+                        replace(a, model=a.model.replace(_WILD, rest), names=a.names | {model})
+                        for a in wild
+                    )
                     return self._draw(named, wild_weights)
             plan = self._by_prefix(model) or self._stood_in(model)
             if plan is not None:
-                return plan
+                return _named(plan, model)
         close = difflib.get_close_matches(model[:NAME_CHARS_MAX], self._plans, n=1, cutoff=0.7)
         hint = f"; did you mean {close[0]!r}?" if close else "; GET /models lists what is"
         return Failure(
@@ -262,3 +265,10 @@ class Catalogue:
         if slash and rest and name in self._accounts:
             return (Attempt(name, rest),)
         return None
+
+
+def _named(plan: Plan, name: str) -> Plan:
+    """`plan`, which is known by `name`."""
+    if name.endswith(_WILD):
+        return plan  # what it stands for this time is known when somebody asks
+    return tuple(replace(attempt, names=attempt.names | {name}) for attempt in plan)

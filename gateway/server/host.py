@@ -14,7 +14,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -39,6 +39,10 @@ from gateway.upstreams.events import ClientLeft
 
 BLOCKED_S: Final = 5.0
 """A client that reads nothing for so long is let go: what it has open upstream costs money."""
+
+RECORD_EVERY_S: Final = 50.0
+"""What a session has used is recorded so often: with the looks at it once a second and the time
+until records are written, a process that is killed loses no more than the last minute."""
 
 CUT: Final = 1006
 """Code of a connection that ended without a close frame: no session means to end so."""
@@ -71,6 +75,21 @@ class Conversation(Protocol):
     async def close(self) -> Outcome:
         """Give back what it holds, and say what became of it. Called once, after its tasks have
         ended, whatever happened."""
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A conversation that may go on for long, and uses what is billed meanwhile."""
+
+    def outcome(self) -> Outcome:
+        """How it stands."""
+
+
+@runtime_checkable
+class Charged(Protocol):
+    """A route that knows before an upgrade why a caller would be refused whatever it said."""
+
+    async def look(self, request: RequestContext) -> Failure | None: ...
 
 
 class Link(Generic[EventT]):
@@ -281,21 +300,45 @@ class OpenSockets:
 
     def __init__(self) -> None:
         self._open: dict[SocketLink[Any], OpenSocket] = {}
+        self._running: dict[SocketLink[Any], _Running] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, link: SocketLink[Any], socket: OpenSocket) -> None:
+    def add(
+        self,
+        link: SocketLink[Any],
+        socket: OpenSocket,
+        request: RequestContext,
+        conversation: Conversation,
+    ) -> None:
         self._open[link] = socket
+        if isinstance(conversation, Lasting):
+            at = time.monotonic() + RECORD_EVERY_S
+            self._running[link] = _Running(request, conversation, at)
 
     def remove(self, link: SocketLink[Any]) -> None:
         self._open.pop(link, None)
+        self._running.pop(link, None)
 
     def sweep(self, drain: Drain | None, now: float) -> None:
-        """Close those whose time has come."""
+        """Close those whose time has come; of the others keep what they have used so far."""
         for link, socket in self._open.items():
             if link.ending is None and (found := ending(socket, drain, now)) is not None:
                 link.finish(found)
+        for running in self._running.values():
+            if now >= running.record_at:
+                running.record_at = now + RECORD_EVERY_S
+                running.request.record_part(running.conversation.outcome())
+
+
+@dataclass(slots=True)
+class _Running:
+    """A session that is recorded as it goes on."""
+
+    request: RequestContext
+    conversation: Lasting
+    record_at: float
 
 
 def _may_end(session: Session[Any, Any]) -> Callable[[float], bool]:
@@ -320,6 +363,8 @@ class SocketHost(_Host):
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
         route = self._route
+        if isinstance(route, Charged) and (failure := await route.look(request)) is not None:
+            return failure
         client = ClientSocket(receive, send, request.scope, route.blocked_s)
         link: SocketLink[Any] = SocketLink(client, route.events_max)
         conversation = route.open(request, link)
@@ -330,7 +375,8 @@ class SocketHost(_Host):
             accepted = await client.accept()
             if accepted:
                 link.spawn(client.listen(link.gate))
-                self._sockets.add(link, self._open_socket(request, conversation))
+                socket = self._open_socket(request, conversation)
+                self._sockets.add(link, socket, request, conversation)
                 await link.drive(conversation)
         finally:
             self._sockets.remove(link)

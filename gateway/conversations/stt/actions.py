@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Plan
 from gateway.upstreams.stt import LocalTarget
 
 
@@ -63,4 +65,36 @@ class Close:
     reason: str = ""
 
 
-Action = SendToClient | Open | Send | Drop | Pause | Resume | Linger | Close
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Ask what of a plan may be used, for a session under the name `asked` (None: the operator's
+    choice). Admitted answers. `count`: it is a new session."""
+
+    asked: str | None
+    plan: Plan
+    count: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Count what was used so far, and reserve what comes next. Metered answers."""
+
+
+# Events: answers to the last two
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What of the plan may be used, or why nothing."""
+
+    plan: Plan | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """Why the session has to end soon, if something is used up."""
+
+    failure: Failure | None
+
+
+Action = SendToClient | Open | Send | Drop | Pause | Resume | Linger | Close | Admit | Meter

@@ -6,10 +6,13 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 from gateway.conversations.tts.actions import (
     Action,
+    Admit,
+    Admitted,
     Begin,
     CancelSynthesis,
     Close,
@@ -27,7 +30,7 @@ from gateway.conversations.tts.actions import (
     Tried,
     Unblocked,
 )
-from gateway.conversations.tts.planning import TtsPlanner
+from gateway.conversations.tts.planning import TtsPlanner, asked_name
 from gateway.conversations.tts.pool import (
     CloseSocket,
     Deliver,
@@ -47,7 +50,7 @@ from gateway.conversations.tts.pool import (
     TextSaid,
     VoicePool,
 )
-from gateway.conversations.tts.protocol import read_model
+from gateway.conversations.tts.protocol import Style, read_model
 from gateway.conversations.tts.session import CACHE, TtsSession
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -61,11 +64,14 @@ from gateway.runtime.voice_worker import Workers
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import query
 from gateway.server.host import SocketLink
+from gateway.server.quota import Purse, Spent
 from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
+from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
+from gateway.upstreams.plan import names_of
 from gateway.upstreams.provider import Account, find, type_names
 from gateway.upstreams.tts import (
     Audio,
@@ -238,9 +244,11 @@ class TtsRoute:
         accounts: Mapping[str, Account],
         breaker: Breaker,
         connector: Connector,
+        prices: Prices,
         metrics: Metrics,
         idle_s: float,
     ) -> None:
+        self.prices = prices
         self._config = config
         self._connector = connector
         self._metrics = metrics
@@ -285,9 +293,19 @@ class TtsRoute:
         model = read_model(query(request.scope), self._config.default_model)
         if isinstance(model, Failure):
             return model
-        return self.conversation(model, link)
+        return self.conversation(model, link, request.purse)
 
-    def conversation(self, model: str | None, link: ClientLink) -> TtsConversation:
+    async def look(self, request: RequestContext) -> Failure | None:
+        """Whether the caller's key has anything left; of the model in the URL, if it names one."""
+        model = read_model(query(request.scope), self._config.default_model)
+        if model is None or isinstance(model, Failure):
+            return await request.purse.look()
+        plan = self._planner.plan(Style(model), ())
+        if isinstance(plan, Failure):  # that is told in the session
+            return await request.purse.look()
+        return await request.purse.look(asked_name(model, plan))
+
+    def conversation(self, model: str | None, link: ClientLink, purse: Purse) -> TtsConversation:
         """A conversation with the client of `link`, about `model` where it names no other."""
         session_id = new_id("tts")
         session = TtsSession(
@@ -300,8 +318,9 @@ class TtsRoute:
             self._idle_s,
             time.monotonic(),
             self._hedges,
+            charged=purse.limited,
         )
-        return TtsConversation(self, session, session_id, model, link)
+        return TtsConversation(self, session, session_id, model, link, purse)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -391,7 +410,11 @@ class TtsConversation:
         session_id: str,
         model: str | None,
         link: ClientLink,
+        purse: Purse,
     ) -> None:
+        self._purse = purse
+        self._spent: list[Spent] = []
+        self._cost = 0
         self.session = session
         self._route = route
         self._id = session_id
@@ -415,6 +438,10 @@ class TtsConversation:
         if self._release is not None:
             self._release()
         self._route.sent(self._bytes_out)
+        await self._settle()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
         report = self.session.report
         stand_in = self._route.catalogue.stand_in_name(self._model or "", self._provider)
         return Outcome(
@@ -428,6 +455,7 @@ class TtsConversation:
             tries=tuple(self._tries),
             first_s=self._first_audio_s,
             speech=SpeechUsage(self._audio_s, self._characters),
+            cost=self._cost,
             counts=TtsCounts(report.utterances, ",".join(report.left_out) or None),
         )
 
@@ -460,8 +488,16 @@ class TtsConversation:
             case Keep(key, clip):
                 if self._route.clips is not None:
                     self._route.clips.put(key, clip)
+            case Admit(asked, plan, count, chars):
+                price = self._route.prices.of_attempt(plan[0])
+                cost = 0 if price is None else speech_cost(price, 0.0, chars)
+                ahead = Spent(characters=chars, cost=cost)
+                admitted = await self._purse.enter(asked, plan, count=count, ahead=ahead)
+                self._inbox.answer(Admitted(admitted))
             case Tried() | Spoken() | Looked():
                 self._count(action)
+                if isinstance(action, Spoken):
+                    await self._settle()
                 return True  # the client may have gone; what comes with it is counted too
             case Close(code, reason):
                 await self._client.close(code, reason)
@@ -472,12 +508,24 @@ class TtsConversation:
         self._route.count(action)
         if isinstance(action, Tried) and len(self._tries) < TRIES_MAX:
             self._tries.append(_try_of(action, time.monotonic()))
+        if isinstance(action, Tried) and action.attempt is not None and action.is_billed:
+            price = self._route.prices.of_attempt(action.attempt)
+            cost = 0 if price is None else speech_cost(price, action.audio_s, action.chars)
+            self._cost += cost
+            self._spent.append(Spent(names_of(action.attempt), requests=1, cost=cost))
         if isinstance(action, Spoken):
+            last = self._spent.pop() if self._spent else Spent()
+            self._spent.append(replace(last, characters=action.chars))
             if self._first_audio_s is None and action.provider != CACHE:
                 self._first_audio_s = action.first_audio_s
             self._provider = action.provider or self._provider
             self._audio_s += action.audio_s
             self._characters += action.chars
+
+    async def _settle(self) -> None:
+        """Count what was used since the last time, in place of what was reserved."""
+        spent, self._spent = self._spent, []
+        await self._purse.settle(spent)
 
     async def _tell(self, text: str) -> None:
         began = time.monotonic()

@@ -75,7 +75,7 @@ class SpeechRoute:
         asked = validated(parsed, _REQUEST)
         if isinstance(asked, Failure):
             return asked
-        inner = self._tts.conversation(asked.model, _Listener(link))
+        inner = self._tts.conversation(asked.model, _Listener(link), request.purse)
         create = {
             "type": "session.create",
             "sample_rate": RATE,
