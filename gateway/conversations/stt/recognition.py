@@ -6,7 +6,7 @@ again. While a handover is under way there may be two more connections, see `han
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -92,7 +92,7 @@ class Recognition:
         self.context = context
         self._client = context.client
         self._failover = context.failover
-        self._buffer = context.buffer
+        self.buffer = context.buffer
         self._connections = connections
         self._handover = handover
         self._hedges = hedges
@@ -100,12 +100,17 @@ class Recognition:
         self._hedges_left: list[Attempt] = []  # that may follow it
         self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
+        self.hear: Callable[[float], list[Action]] = self._state.hear
+        """Audio was appended to `buffer`: what is done about it. Asked 20 times a second, so it is
+        settled beforehand whose answer it is, see `_choose_hearer`."""
 
     # -- what the client does
 
-    def hear(self, pcm: bytes, now: float) -> list[Action]:
-        """Keep the audio, and pass it on."""
-        self._buffer.add(pcm)
+    def _choose_hearer(self) -> None:
+        hedged = isinstance(self._hedge, Beside)
+        self.hear = self._hear_twice if hedged else self._state.hear
+
+    def _hear_twice(self, now: float) -> list[Action]:
         actions = self._state.hear(now)
         if isinstance(self._hedge, Beside):
             self._hedge.send_audio(now)
@@ -140,7 +145,7 @@ class Recognition:
     @property
     def heard_s(self) -> float:
         """Seconds of audio that the client has sent."""
-        return self._buffer.end_s
+        return self.buffer.end_s
 
     def end_with(self, failure: Failure) -> None:
         """The session ends for a reason that is not the recognisers'; what was said is told."""
@@ -157,7 +162,7 @@ class Recognition:
     def let_go(self) -> list[Action]:
         """The session is over: what is to be done for its connections."""
         report = self._client.report
-        report.audio_s = self._buffer.end_s
+        report.audio_s = self.buffer.end_s
         report.finals = self.context.transcripts.finals
         return [*self._connections.drop_all()]
 
@@ -214,6 +219,7 @@ class Recognition:
         """Go to another state."""
         self._state.leave()
         self._state = state
+        self._choose_hearer()
         state.enter(now)
 
     def connect(self, now: float) -> None:
@@ -242,10 +248,11 @@ class Recognition:
         if state is self._hedge:
             state.leave()
             self._hedge = Beside(self, connection)
+            self._choose_hearer()
             connection.skip_silence()
             told_until = self.context.transcripts.told_until
             if told_until is not None and self._is_long_told(connection):
-                connection.start_at(self._buffer.quiet_place(told_until - OVERLAP_S))
+                connection.start_at(self.buffer.quiet_place(told_until - OVERLAP_S))
             self._hedge.enter(now)
             return
         if state is not self._state:
@@ -261,15 +268,15 @@ class Recognition:
         """The connection hears all audio that is kept, then the user's."""
         if self._is_long_told(connection):
             self._client.tell(self.context.transcripts.settle_told())
-        ahead = self._client.runs_ahead(self._buffer.end_s, now)
-        if self._buffer.seconds > REPLAY_S_MIN and not ahead:
+        ahead = self._client.runs_ahead(self.buffer.end_s, now)
+        if self.buffer.seconds > REPLAY_S_MIN and not ahead:
             connection.skip_silence()
         self._serve(connection, now)
 
     def _is_long_told(self, connection: RecognizerConnection) -> bool:
         """Whether most of a replay would be words that the client knows."""
         until = self.context.transcripts.told_until
-        return until is not None and connection.replay_s(self._buffer, until) > TOLD_S_MAX
+        return until is not None and connection.replay_s(self.buffer, until) > TOLD_S_MAX
 
     def _serve(self, connection: RecognizerConnection, now: float) -> None:
         """The user's audio goes to this connection from now on."""
@@ -342,6 +349,7 @@ class Recognition:
         else:
             self._state.leave()
             self._state = state
+            self._choose_hearer()
         if self._client.closing:
             self._limit_closing(now)
 
@@ -367,7 +375,7 @@ class Recognition:
             return
         if self._hedges_left and self._hedges.spend():
             connection, opening = self._connections.open(
-                self._hedges_left.pop(0), self._buffer.rate, self.context.timeout_s, now, hedge=True
+                self._hedges_left.pop(0), self.buffer.rate, self.context.timeout_s, now, hedge=True
             )
             self.context.out.append(opening)
             self._hedge = Connecting(self, connection)
@@ -428,6 +436,7 @@ class Recognition:
     def _hedge_failed(self, state: Connected, now: float) -> None:
         state.leave()
         self._hedge = None
+        self._choose_hearer()
         self._hedges.refund()  # it was of no load
         self._open_hedge(now)
 
@@ -435,6 +444,7 @@ class Recognition:
         """The connection in use is gone: the hedge takes its place."""
         connection = state.connection
         self._hedge = None
+        self._choose_hearer()
         self._handover.withdraw()
         self._failover.serving(connection.attempt)
         if isinstance(state, Beside):
@@ -443,6 +453,7 @@ class Recognition:
         else:
             self._state.leave()
             self._state = state
+            self._choose_hearer()
         if self._client.closing:
             self._limit_closing(now)
 
@@ -451,6 +462,7 @@ class Recognition:
         if (state := self._hedge) is None:
             return
         self._hedge = None
+        self._choose_hearer()
         state.leave()
         self.context.out.extend(self._connections.lost(state.connection))
         if self._state.connection is not None:
@@ -471,7 +483,7 @@ class Recognition:
 
     def _open(self, attempt: Attempt, now: float) -> Connecting:
         connection, opening = self._connections.open(
-            attempt, self._buffer.rate, self.context.timeout_s, now
+            attempt, self.buffer.rate, self.context.timeout_s, now
         )
         self.context.out.append(opening)
         return Connecting(self, connection)
@@ -527,7 +539,8 @@ class Recognition:
     def watch(self, now: float) -> None:
         """Set the timers that are the session's: the next step of a handover, and the end of a
         client that sends no session.close."""
-        self.context.timers.follow("end", self._ends_at, self.context.close_well)
+        if self._client.ends_itself:
+            self.context.timers.follow("end", self._ends_at, self.context.close_well)
         self.context.timers.set("handover", self._hand_over_at(now), self._hand_over)
 
     def _ends_at(self) -> float | None:
@@ -535,13 +548,13 @@ class Recognition:
 
     def _hand_over_at(self, now: float) -> float | None:
         state = self._state
-        if not isinstance(state, Serving) or self._hedge is not None:
+        if self._handover.at is None or not isinstance(state, Serving) or self._hedge is not None:
             return None
         busy = self._is_busy(state.connection)
         return self._handover.moment(state.connection.activity, busy=busy, now=now)
 
     def _is_busy(self, connection: RecognizerConnection) -> bool:
-        return self.context.transcripts.is_open or connection.is_behind(self._buffer)
+        return self.context.transcripts.is_open or connection.is_behind(self.buffer)
 
     def _hand_over(self, now: float) -> None:
         """Take the next step of a handover, if its time has come."""
@@ -582,7 +595,7 @@ class Recognition:
         standby = self._handover.take_next()
         standby.leave()
         successor = standby.connection
-        successor.start_at(self._buffer.end)
+        successor.start_at(self.buffer.end)
         self._failover.serving(successor.attempt)
         self._wish_before_age(successor, now)
         self._retire(connection, Live(self, successor), now)
@@ -590,7 +603,7 @@ class Recognition:
 
     def _retire(self, connection: RecognizerConnection, following: State, now: float) -> None:
         """`connection` gets no audio from here on, and is asked for its last finals."""
-        connection.stop_at(self._buffer.end)
+        connection.stop_at(self.buffer.end)
         self._client.flushing()
         old = Replaced(self, connection)
         self._handover.drain(old)

@@ -56,6 +56,8 @@ USED_UP_S: Final = 50.0
 """Once its key has nothing left, a session ends when nobody speaks; after so much more audio in
 any case. With METER_S: a caller that never pauses takes a minute too much."""
 
+_NEVER: Final = float("inf")
+
 CALM_EVERY_S: Final = 0.25
 """So often it is looked whether nobody speaks."""
 
@@ -98,8 +100,9 @@ class SttSession:
         self._recognition: Recognition | None = None
         self._charged = charged
         self._waits: Create | Update | None = None  # for Admitted
-        self._metered_s = 0.0  # of the session's audio, when it was metered last
+        self._meter_at = _NEVER  # a sample of the session
         self._used_up: Failure | None = None
+        self._ends_by = 0.0  # seconds of the session's audio, once something is used up
         self._timers.set("create", now + CREATE_S, self._not_created)
 
     @property
@@ -140,8 +143,10 @@ class SttSession:
         elif isinstance(event, Admitted):
             self._admitted(event.plan, now)
         elif isinstance(event, Metered):
-            if event.failure is not None and self._used_up is None:
+            if event.failure is not None and self._recognition is not None:
+                self._meter_at = _NEVER
                 self._used_up = event.failure
+                self._ends_by = self._recognition.heard_s + USED_UP_S
                 self._end_used_up(now)
         elif isinstance(event, Binary):
             self._refuse("binary message: audio is sent as input_audio", None)
@@ -173,14 +178,16 @@ class SttSession:
             return self._take_actions()
         if not pcm:
             return []
-        self._client.sent_audio(now)
-        actions = self._recognition.hear(pcm, now)
-        if self._charged:
-            heard_s = self._recognition.heard_s
-            if self._used_up is None and heard_s >= self._metered_s + METER_S:
-                self._metered_s = heard_s
-                actions.append(Meter())
-        return actions
+        client = self._client
+        client.audio_at = now
+        if client.first_audio_at is None:
+            client.first_audio_at = now
+        buffer = self._recognition.buffer
+        buffer.add(pcm)
+        if buffer.end < self._meter_at:
+            return self._recognition.hear(now)
+        self._meter_at = buffer.end + METER_S * self._rate
+        return [*self._recognition.hear(now), Meter()]
 
     def _message(
         self, message: Create | Update | FinalizeSession | CloseSession | Failure, now: float
@@ -229,6 +236,8 @@ class SttSession:
     def _begin(self, create: Create, plan: Plan, now: float) -> None:
         self._asked = create.asked
         self._rate = create.sample_rate
+        if self._charged:
+            self._meter_at = METER_S * self._rate
         self.report.model = create.asked.model or "auto"
         self._client.say("session.created")
         self._recognition = self._new_recognition(create, plan, now)
@@ -298,14 +307,11 @@ class SttSession:
 
     def _end_used_up(self, now: float) -> None:
         """Its key has nothing left: the session ends between two utterances."""
-        assert self._used_up is not None
-        if self._recognition is None:
-            return
-        too_long = self._recognition.heard_s >= self._metered_s + USED_UP_S
-        if self._client.closing:
+        recognition, failure = self._recognition, self._used_up
+        if recognition is None or failure is None or self._client.closing:
             return  # it ends by itself
-        if too_long or self._recognition.is_calm(now):
-            self._recognition.end_with(self._used_up)
+        if recognition.heard_s >= self._ends_by or recognition.is_calm(now):
+            recognition.end_with(failure)
         else:
             self._timers.set("used up", now + CALM_EVERY_S, self._end_used_up)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.audio.voice import holds_voice
-from gateway.conversations.stt.activity import WITHIN_WORDS_S
-from gateway.conversations.stt.connection import RecognizerConnection
+from gateway.conversations.stt.connection import WITHIN_WORDS_S, RecognizerConnection
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.routing.breaker import Breaker

@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from gateway.conversations.stt.actions import Action, Send
-from gateway.conversations.stt.connection import RecognizerConnection
+from gateway.conversations.stt.actions import Action, Send, SendToClient
+from gateway.conversations.stt.connection import WITHIN_WORDS_S, RecognizerConnection
 from gateway.conversations.stt.context import Act, Context
+from gateway.conversations.stt.report import Latency
 from gateway.conversations.stt.stall_detector import FILL_AFTER_S
 from gateway.conversations.timers import Moment
 from gateway.upstreams.errors import Failure, Kind
@@ -38,6 +39,8 @@ from gateway.upstreams.stt import (
     NotUpdated,
     Ready,
     RecognizerEvent,
+    SpeechStarted,
+    TurnResumed,
 )
 
 OPEN_GRACE_S: Final = 1.0
@@ -260,6 +263,49 @@ class Connected(State):
         if frames:
             self.context.out.append(Send(self.connection.number, list(frames)))
 
+    def transcribe(self, event: RecognizerEvent, now: float, *, in_use: bool) -> None:
+        """Tell the client what the recogniser heard. `in_use`: the user's audio goes to it."""
+        context, connection = self.context, self.connection
+        transcripts = context.transcripts
+        match event:
+            case InterimTranscript(transcript):
+                self._has_text(transcript.text, now)
+                told = transcripts.hypothesis(connection, transcript)
+            case FinalTranscript(transcript):
+                quiet_s = now - connection.activity.last_loud_at
+                if transcript.text and in_use and quiet_s >= WITHIN_WORDS_S:
+                    self._took("final", quiet_s)
+                self._has_text(transcript.text, now)
+                told = transcripts.final(connection, transcript)
+                context.stalls.heard_final()
+                if transcript.text and in_use:
+                    context.failover.serving(connection.attempt)
+            case SpeechStarted(at):
+                told = transcripts.speech_started(connection, at)
+            case EagerEndOfTurn(transcript):
+                self._has_text(transcript.text, now)
+                told = transcripts.eager(connection, transcript)
+            case TurnResumed():
+                told = transcripts.resumed()
+            case _:
+                return
+        context.out.extend(map(SendToClient, told))
+
+    def _has_text(self, text: str, now: float) -> None:
+        if text:
+            context, connection = self.context, self.connection
+            took_s = context.stalls.measure(connection)
+            if took_s is not None and not context.transcripts.is_open:
+                self._took("first_word", took_s)
+            connection.activity.heard_text(now)
+            context.stalls.watch_doubt(connection)
+            context.stalls.heard_text()
+
+    def _took(self, kind: str, seconds: float) -> None:
+        attempt = self.connection.attempt
+        latency = Latency(kind, attempt.provider, attempt.model, seconds)
+        self.context.client.report.latencies.append(latency)
+
     def keep_alive(self) -> None:
         """Send keepalives from now on."""
         if self.connection.traits.keepalive_s is not None:
@@ -363,7 +409,7 @@ class Serving(Connected):
             case Failed() | Ended():
                 super().heard(event, now)
             case _:
-                self.context.transcribe(self.connection, event, now, in_use=True)
+                self.transcribe(event, now, in_use=True)
 
     def close(self, now: float) -> None:
         self.owner.enter(Closing(self.owner, self.connection), now)
@@ -535,7 +581,7 @@ class Draining(Connected):
             case Failed():
                 super().heard(event, now)
             case _:
-                self.context.transcribe(self.connection, event, now, in_use=self.in_use)
+                self.transcribe(event, now, in_use=self.in_use)
 
     def ended(self, now: float) -> None:
         """It has said that this was all."""

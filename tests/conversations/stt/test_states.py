@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.stt import (
     Capabilities,
+    EagerEndOfTurn,
     Ended,
     Expiring,
     Failed,
@@ -38,9 +40,11 @@ from gateway.upstreams.stt import (
     NotUpdated,
     Ready,
     RecognizerEvent,
+    SpeechStarted,
+    TurnResumed,
 )
 from tests.conversations.stt.parts import Parts, buffered, connection, ready, seconds
-from tests.conversations.stt.play import ACME, FAST, HUSH, TONE, ZEUS, final, interim
+from tests.conversations.stt.play import ACME, FAST, HUSH, TONE, ZEUS, final, interim, words
 
 LOST = Failure(Kind.CONNECTION_LOST, "lost")
 PACED = Capabilities(replay_rate=1.0)
@@ -382,3 +386,40 @@ def test_a_replaced_connection_is_over_when_it_says_so_hangs_up_or_takes_too_lon
         else:
             desk.tick(DRAIN_S)
         assert desk.asked == ["drained"]
+
+
+# -- what the client is told
+
+
+def test_all_that_recognisers_hear_is_told() -> None:
+    desk = live(Desk(*[TONE] * 20))
+    assert isinstance(desk.state, Live)
+    for event in (
+        SpeechStarted(0.0),
+        interim("a"),
+        EagerEndOfTurn(words("a b", 0.0, 0.5)),
+        TurnResumed(),
+        final("a b c"),
+    ):
+        desk.state.transcribe(event, 1.0, in_use=True)
+    told = [a for a in desk.context.take_actions() if isinstance(a, SendToClient)]
+    assert [json.loads(one.text)["type"] for one in told] == [
+        "start_of_speech",
+        "interim_transcript",
+        "preflight_transcript",
+        "interim_transcript",
+        "final_transcript",
+    ]
+    assert desk.state.connection.activity.has_text
+
+
+def test_a_final_of_the_connection_in_use_makes_the_budget_whole() -> None:
+    for in_use, left in ((True, (ZEUS,)), (False, ())):
+        desk = live(Desk())
+        assert isinstance(desk.state, Live)
+        failover = desk.context.failover
+        failover.next(0.0)
+        failover.next(0.0)
+        desk.state.transcribe(final("x"), 1.0, in_use=in_use)
+        assert desk.state.connection.attempt == ACME
+        assert failover.left == left
