@@ -58,17 +58,15 @@ class Close(NamedTuple):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(NamedTuple):
     """Ask what of a plan may be used, for a session under the name `asked` (None: the operator's
-    choice). Admitted answers. `count`: it is a new session."""
+    choice). Admitted answers. `is_new`: it begins with this."""
 
     asked: str | None
     plan: Plan
-    count: bool
+    is_new: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Meter:
     """Count what was used so far, and reserve what comes next. Metered answers."""
 
@@ -76,15 +74,13 @@ class Meter:
 # Events: answers to the last two
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """What of the plan may be used, or why nothing."""
 
     plan: Plan | Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Metered:
+class Metered(NamedTuple):
     """Why the session has to end soon, if something is used up."""
 
     failure: Failure | None

@@ -307,9 +307,9 @@ class SttConversation:
                 # a flag is all there is: it happens once a session
                 while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
                     await asyncio.sleep(LINGER_STEP_S)
-            case Admit(asked, plan, count):
+            case Admit(asked, plan, is_new):
                 ahead = self._bill.ahead(plan[0])
-                admitted = await self._purse.enter(asked, plan, count=count, ahead=ahead)
+                admitted = await self._purse.enter(asked, plan, count=is_new, ahead=ahead)
                 self._inbox.answer(Admitted(admitted))
             case Meter():
                 session = self.session

@@ -217,7 +217,7 @@ class SttSession:
             self._client.refuse(plan)
         elif self._charged:
             self._waits = create
-            self._out.append(Admit(asked_name(create.asked, plan), plan, count=True))
+            self._out.append(Admit(asked_name(create.asked, plan), plan, is_new=True))
         else:
             self._begin(create, plan, now)
 
@@ -285,7 +285,7 @@ class SttSession:
         plan = self._planner(changed)
         if self._charged and not isinstance(plan, Failure):
             self._waits = update
-            self._out.append(Admit(asked_name(changed, plan), plan, count=False))
+            self._out.append(Admit(asked_name(changed, plan), plan, is_new=False))
             return
         self._change(changed, plan, recognition, now, moved=update.model is not None)
 

@@ -105,6 +105,9 @@ SUMS: Final = {
 """What is summed for each group, in SQL that both stores understand."""
 
 
+YEAR_9999: Final = 253_370_764_800.0
+"""Python's calendar goes no further."""
+
 LAST: Final = 1e12
 """Later than any record."""
 
@@ -194,7 +197,8 @@ def charges_of(records: Sequence[Record]) -> list[tuple[str, int]]:
 
 def counts_before(names: Iterable[str], before: float) -> list[str]:
     """Counts of days and months that are over since long."""
-    day = datetime.fromtimestamp(max(0.0, before - COUNTS_KEPT_S), UTC).strftime("%Y-%m-%d")
+    at = min(max(0.0, before - COUNTS_KEPT_S), YEAR_9999)
+    day = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
     found = []
     for name in names:
         last = name.rpartition("/")[2]
@@ -348,6 +352,7 @@ class PostgresStore:
 
         self._asyncpg = asyncpg
         self._url = url
+        self._lock = asyncio.Lock()  # one connection does one thing at a time
         self._connection: Any = None
 
     async def write(self, records: Sequence[Record]) -> None:
@@ -401,7 +406,7 @@ class PostgresStore:
     async def _run(self, use: Any) -> Any:
         asyncpg = self._asyncpg
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with self._lock, asyncio.timeout(TIMEOUT_S):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
                     await self._migrate(self._connection)

@@ -21,6 +21,7 @@ from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.auth import Authenticator, mint
 from gateway.server.host import SocketHost
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.prices import Prices
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketEvent, SocketFrame
@@ -151,6 +152,7 @@ class Setup:
             accounts,
             Breaker(catalogue.deployments()),
             self.connector,  # type: ignore[arg-type]
+            Prices(config.prices),
             self.metrics,
             config.limits.session_idle_s,
         )
