@@ -108,7 +108,7 @@ class Gateway:
             self.addresses,
             self.quota,
         )
-        self.sockets = OpenSockets()
+        self.sockets = OpenSockets(config.usage.running_s)
         self.connector = Connector()
         self.catalogues = catalogues = {
             modality: Catalogue(

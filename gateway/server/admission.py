@@ -159,7 +159,7 @@ class RequestContext:
         self.id = request_id
         self.began = began
         self.outcome = Outcome()
-        self.purse = admission.quota.purse(caller.key)
+        self.purse = admission.quota.purse(caller.key, route)
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
 

@@ -40,10 +40,6 @@ from gateway.upstreams.events import ClientLeft
 BLOCKED_S: Final = 5.0
 """A client that reads nothing for so long is let go: what it has open upstream costs money."""
 
-RECORD_EVERY_S: Final = 50.0
-"""What a session has used is recorded so often: with the looks at it once a second and the time
-until records are written, a process that is killed loses no more than the last minute."""
-
 CUT: Final = 1006
 """Code of a connection that ended without a close frame: no session means to end so."""
 
@@ -81,8 +77,11 @@ class Conversation(Protocol):
 class Lasting(Protocol):
     """A conversation that may go on for long, and uses what is billed meanwhile."""
 
+    async def settle(self) -> None:
+        """Count what was used until now."""
+
     def outcome(self) -> Outcome:
-        """How it stands."""
+        """How it stands, with what was counted."""
 
 
 @runtime_checkable
@@ -296,9 +295,11 @@ class _Host:
 
 
 class OpenSockets:
-    """The WebSockets that are open, to be closed when their time has come. One for each process."""
+    """The WebSockets that are open, to be closed when their time has come. One for each process.
+    `record_every_s`: how often it is recorded what they have used."""
 
-    def __init__(self) -> None:
+    def __init__(self, record_every_s: float = 50.0) -> None:
+        self._record_every_s = record_every_s
         self._open: dict[SocketLink[Any], OpenSocket] = {}
         self._running: dict[SocketLink[Any], _Running] = {}
 
@@ -314,7 +315,7 @@ class OpenSockets:
     ) -> None:
         self._open[link] = socket
         if isinstance(conversation, Lasting):
-            at = time.monotonic() + RECORD_EVERY_S
+            at = time.monotonic() + self._record_every_s
             self._running[link] = _Running(request, conversation, at)
 
     def remove(self, link: SocketLink[Any]) -> None:
@@ -326,10 +327,10 @@ class OpenSockets:
         for link, socket in self._open.items():
             if link.ending is None and (found := ending(socket, drain, now)) is not None:
                 link.finish(found)
-        for running in self._running.values():
+        for link, running in self._running.items():
             if now >= running.record_at:
-                running.record_at = now + RECORD_EVERY_S
-                running.request.record_part(running.conversation.outcome())
+                running.record_at = now + self._record_every_s
+                link.spawn(running.record())
 
 
 @dataclass(slots=True)
@@ -339,6 +340,10 @@ class _Running:
     request: RequestContext
     conversation: Lasting
     record_at: float
+
+    async def record(self) -> None:
+        await self.conversation.settle()
+        self.request.record_part(self.conversation.outcome())
 
 
 def _may_end(session: Session[Any, Any]) -> Callable[[float], bool]:

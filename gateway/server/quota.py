@@ -56,7 +56,7 @@ FILL_REST_S: Final = 5.0
 nothing, for calls must go on."""
 
 KNOWN_MAX: Final = 10_000
-"""Pairs of key and model whose limits are remembered: callers may invent names of models."""
+"""Keys, models and routes whose limits are remembered: callers may invent names of models."""
 
 MINUTE_S: Final = 60
 DAY_KEPT_S: Final = 3 * 86400
@@ -65,7 +65,14 @@ MONTH_KEPT_S: Final = 70 * 86400
 
 REQUESTS, TOKENS, AUDIO, CHARACTERS, COST = "requests", "tokens", "audio", "characters", "cost"
 MINUTE, DAY, MONTH, BALANCE = "minute", "day", "month", "balance"
-DIMENSIONS: Final = (REQUESTS, TOKENS, AUDIO, CHARACTERS, COST)
+CONCERNS: Final[Mapping[str, frozenset[str]]] = {
+    "chat": frozenset({REQUESTS, TOKENS, COST}),
+    "embeddings": frozenset({REQUESTS, TOKENS, COST}),
+    "stt": frozenset({REQUESTS, AUDIO, COST}),
+    "tts": frozenset({REQUESTS, CHARACTERS, COST}),
+}
+"""What a request of each route uses: whoever has no characters left may still chat."""
+
 KEPT_WINDOWS: Final = (DAY, MONTH, BALANCE)
 """Windows whose counts survive a restart."""
 
@@ -76,8 +83,8 @@ _UNIT: Final = {AUDIO: 1000, COST: NANO}
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit: what is counted (of DIMENSIONS), in which window, for whom, and how much there is
-    of it, in the units that are counted. Hashed with every request: by its id alone."""
+    """One limit: what is counted, in which window, for whom, and how much there is of it in the
+    units that are counted. Hashed with every request: by its id alone."""
 
     dimension: str
     window: str
@@ -171,7 +178,7 @@ class Quota:
         self._on_reached = on_reached
         self._balances = balances
         self._currency = currency
-        self._known: dict[tuple[str, str | None], tuple[Limit, ...]] = {}
+        self._known: dict[tuple[str, str | None, str], tuple[Limit, ...]] = {}
         self._tenants = {
             key: name for name, tenant in config.tenants.items() for key in tenant.keys
         }
@@ -197,22 +204,22 @@ class Quota:
         self._nothing = nothing
         self._keeps = any(limit.window in KEPT_WINDOWS for limit in self._every_limit())
 
-    def purse(self, key: str) -> Purse:
+    def purse(self, key: str, route: str) -> Purse:
         """For one request or session of `key`."""
-        return Purse(self, key)
+        return Purse(self, key, route)
 
     def tenant_of(self, key: str) -> str:
         """The tenant of a key, "" if it has none."""
         return self._tenants.get(key, "")
 
-    def limits(self, key: str) -> bool:
-        """Whether anything is limited for this key."""
+    def limits(self, key: str, route: str) -> bool:
+        """Whether anything is limited for this key there."""
         if self._nothing:
             return False
         own = self._allowance(key)
         return bool(
             self.config.models
-            or self.base(key)
+            or self.limits_of(key, None, route)
             or (own is not None and (own.models or own.allowed_models is not None))
         )
 
@@ -231,17 +238,15 @@ class Quota:
         own = self._allowance(key)
         return own is not None and own.allowed_models is not None
 
-    def base(self, key: str) -> tuple[Limit, ...]:
-        """The limits of a key whatever it asks for."""
-        return self.limits_of(key, None)
-
-    def limits_of(self, key: str, model: str | None) -> tuple[Limit, ...]:
-        """The limits that hold when a key asks for a model."""
-        known = self._known.get((key, model))
+    def limits_of(self, key: str, model: str | None, route: str) -> tuple[Limit, ...]:
+        """The limits that hold when a key asks for a model; None: whatever it asks for."""
+        known = self._known.get((key, model, route))
         if known is None:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            known = self._known[key, model] = tuple(self._find(key, model))
+            concerns = CONCERNS.get(route, frozenset())
+            known = tuple(one for one in self._find(key, model) if one.dimension in concerns)
+            self._known[key, model, route] = known
         return known
 
     async def start(self) -> None:
@@ -487,11 +492,12 @@ class Purse:
     to be written with the record of what was used; whoever writes it takes them away.
     """
 
-    __slots__ = ("_counted", "_key", "_quota", "_reserved", "charges", "headers")
+    __slots__ = ("_counted", "_key", "_quota", "_reserved", "_route", "charges", "headers")
 
-    def __init__(self, quota: Quota, key: str) -> None:
+    def __init__(self, quota: Quota, key: str, route: str) -> None:
         self._quota = quota
         self._key = key
+        self._route = route
         self._counted: tuple[Limit, ...] = ()
         self._reserved: list[Add] = []
         self.headers: dict[str, str] = {}
@@ -500,7 +506,7 @@ class Purse:
     @property
     def limited(self) -> bool:
         """Whether anything is limited for this caller."""
-        return self._quota.limits(self._key)
+        return self._quota.limits(self._key, self._route)
 
     async def look(self, model: str | None = None) -> Failure | None:
         """Why this caller would be refused whatever it asked for (or for `model`), if it would.
@@ -508,7 +514,7 @@ class Purse:
         quota = self._quota
         if model is not None and not quota.may_ask(self._key, model):
             return _forbidden(model)
-        limits = quota.limits_of(self._key, model)
+        limits = self._limits(model)
         if not limits:
             return None
         quota.read_clock()
@@ -535,9 +541,9 @@ class Purse:
             )
             if not plan:
                 return _forbidden(asked)
-        limits = quota.limits_of(key, asked)
+        limits = self._limits(asked)
         names = frozenset().union(*map(names_of, plan)) - {asked}
-        others = {name: quota.limits_of(key, name) for name in names}
+        others = {name: self._limits(name) for name in names}
         further = tuple({one for own in others.values() for one in own}.difference(limits))
         if not limits and not further:
             return plan
@@ -573,14 +579,14 @@ class Purse:
     async def settle(self, used: Collection[Spent], ahead: Spent | None = None) -> Failure | None:
         """Count what was used, in place of what was reserved. With `ahead`: reserve that, or say
         what is used up."""
-        quota, key = self._quota, self._key
+        quota = self._quota
         if not self.limited:
             return None
         reserved, self._reserved = self._reserved, []
-        amounts: dict[Limit, int] = dict.fromkeys(quota.base(key), 0)
+        amounts: dict[Limit, int] = dict.fromkeys(self._limits(None), 0)
         for one in used:
-            limits = {limit for name in one.names for limit in quota.limits_of(key, name)}
-            for limit in limits.union(quota.base(key)):
+            limits = {limit for name in one.names for limit in self._limits(name)}
+            for limit in limits.union(self._limits(None)):
                 amount = one.of(limit.dimension)
                 if limit.dimension == REQUESTS and limit in self._counted:
                     amount = 0
@@ -608,6 +614,9 @@ class Purse:
                 if limit.dimension != REQUESTS:
                     self._reserve(claim)
         return failure
+
+    def _limits(self, model: str | None) -> tuple[Limit, ...]:
+        return self._quota.limits_of(self._key, model, self._route)
 
     def take_charges(self) -> dict[str, int]:
         """What is to be written; it is not given twice."""

@@ -38,6 +38,9 @@ class UsageConfig(Section):
     """Where days and months of budgets and reports begin, such as Europe/Berlin."""
     flush_s: float = Field(2.0, gt=0, le=60)
     """Records are written in batches so far apart."""
+    running_s: float = Field(50.0, ge=1, le=3600)
+    """What a session of /stt or /tts has used is recorded so often while it goes on: a server that
+    is killed loses no more than that and `flush_s`."""
     keep_days: int = Field(90, ge=1)
     """Older records are deleted."""
     spill: str | None = None

@@ -122,7 +122,7 @@ async def test_the_sessions_of_all_keys_at_the_others_are_known(workers: Workers
 
 
 async def may_enter(quota: Quota) -> bool:
-    return not isinstance(await quota.purse("k").enter("m", ()), Failure)
+    return not isinstance(await quota.purse("k", "chat").enter("m", ()), Failure)
 
 
 async def test_quotas_are_exact_over_all_workers(workers: Workers) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.server.asgi import failure_headers
-from gateway.server.quota import Purse, Quota, Spent
+from gateway.server.quota import CONCERNS, Purse, Quota, Spent
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.outcome import NANO
@@ -51,10 +51,17 @@ def plan_of(*names: str) -> Plan:
 
 
 MODEL = "openai/gpt-4o"
+ROUTE = "all"
+
+
+@pytest.fixture(autouse=True)
+def _every_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = frozenset().union(*CONCERNS.values())
+    monkeypatch.setattr("gateway.server.quota.CONCERNS", {**CONCERNS, ROUTE: everything})
 
 
 async def entered(quota: Quota, key: str = "k", model: str = MODEL, *others: str) -> Purse:
-    purse = quota.purse(key)
+    purse = quota.purse(key, ROUTE)
     plan = await purse.enter(model, plan_of(model, *others))
     assert not isinstance(plan, Failure), plan
     return purse
@@ -62,13 +69,13 @@ async def entered(quota: Quota, key: str = "k", model: str = MODEL, *others: str
 
 async def left(quota: Quota, key: str, model: str, *others: str) -> set[str]:
     """Models of a plan that may be asked."""
-    plan = await quota.purse(key).enter(model, plan_of(model, *others))
+    plan = await quota.purse(key, ROUTE).enter(model, plan_of(model, *others))
     assert not isinstance(plan, Failure), plan
     return {one.model for one in plan}
 
 
 async def refused(quota: Quota, key: str = "k", model: str = MODEL) -> Failure:
-    failure = await quota.purse(key).enter(model, plan_of(model))
+    failure = await quota.purse(key, ROUTE).enter(model, plan_of(model))
     assert isinstance(failure, Failure)
     return failure
 
@@ -277,25 +284,27 @@ async def test_a_key_may_ask_only_for_what_it_is_allowed(made):
     failure = await refused(quota, "k", "openai/dear")
     assert failure.kind is Kind.FORBIDDEN
     assert "openai/dear" in failure.message
-    looked = await quota.purse("k").look("openai/dear")
+    looked = await quota.purse("k", ROUTE).look("openai/dear")
     assert looked is not None
     assert looked.status == 403
     # a fallback is no way round it, what an allowed name stands for is the operator's choice
     fast = Attempt("openai", "gpt-x", names=frozenset({"fast", "openai/gpt-x"}))
     dear = Attempt("openai", "dear", names=frozenset({"openai/dear"}))
-    assert await quota.purse("k").enter("fast", (fast, dear)) == (fast,)
-    assert isinstance(await quota.purse("k").enter(None, (dear,)), Failure)
+    assert await quota.purse("k", ROUTE).enter("fast", (fast, dear)) == (fast,)
+    assert isinstance(await quota.purse("k", ROUTE).enter(None, (dear,)), Failure)
 
 
 async def test_a_reservation_is_seen_by_others_and_replaced_by_what_was_used(store: dict, made):
     config = QuotaConfig(keys={"k": {"audio_seconds_per_minute": 30}}, **store)
     quota = made(config)
     ahead = Spent(audio_ms=10_000)
-    purse = quota.purse("k")
+    purse = quota.purse("k", ROUTE)
     await purse.enter(MODEL, plan_of(MODEL), ahead=ahead)
-    other = quota.purse("k")
+    other = quota.purse("k", ROUTE)
     await other.enter(MODEL, plan_of(MODEL), ahead=Spent(audio_ms=20_000))
-    assert isinstance(await quota.purse("k").enter(MODEL, plan_of(MODEL), ahead=ahead), Failure)
+    assert isinstance(
+        await quota.purse("k", ROUTE).enter(MODEL, plan_of(MODEL), ahead=ahead), Failure
+    )
     await other.settle([Spent((MODEL,), audio_ms=1_000)])
     assert await purse.settle([Spent((MODEL,), audio_ms=10_000)], ahead) is None
     assert await purse.settle([Spent((MODEL,), audio_ms=10_000)], ahead) is None
@@ -442,8 +451,23 @@ async def test_a_minute_is_measured_by_a_clock_that_nobody_sets(made, monkeypatc
 async def test_a_look_counts_nothing(made):
     quota = made(QuotaConfig(keys={"k": {"requests_per_minute": 1}}))
     for _ in range(3):
-        assert await quota.purse("k").look(MODEL) is None
+        assert await quota.purse("k", ROUTE).look(MODEL) is None
     await entered(quota)
-    looked = await quota.purse("k").look(MODEL)
+    looked = await quota.purse("k", ROUTE).look(MODEL)
     assert looked is not None
     assert looked.details["quota_type"] == "rpm"
+
+
+async def test_whoever_has_no_characters_left_may_still_chat(made):
+    quota = made(QuotaConfig(keys={"k": {"day": {"characters": 10, "cost": 1}}}))
+    voice = quota.purse("k", "tts")
+    assert await voice.enter(MODEL, plan_of(MODEL)) == plan_of(MODEL)
+    await voice.settle(spent(MODEL, characters=10, cost=NANO))
+    assert isinstance(await quota.purse("k", "tts").enter(MODEL, plan_of(MODEL)), Failure)
+    told = await quota.purse("k", "chat").enter(MODEL, plan_of(MODEL))
+    assert isinstance(told, Failure)
+    assert told.details["quota_type"] == "cost_per_day"
+    quota = made(QuotaConfig(keys={"k": {"day": {"characters": 0}}}))
+    assert await quota.purse("k", "chat").enter(MODEL, plan_of(MODEL)) == plan_of(MODEL)
+    assert not quota.purse("k", "chat").limited
+    assert quota.purse("k", "tts").limited

@@ -183,11 +183,12 @@ class Counted(NamedTuple):
 
 
 class Bill:
-    """What a session costs, and what of it was not counted yet."""
+    """What of a session was counted: the client's audio, and what it `cost`."""
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._heard_ms = 0
+        self.heard_ms = 0
+        self.cost = 0
         self._counted: dict[Deployment, Counted] = {}
         self._attempt: Attempt | None = None  # that hears the client, as far as is known
 
@@ -204,7 +205,7 @@ class Bill:
         """What is to be counted since this was asked last. The client's seconds are the affair of
         whoever was sent most of them."""
         heard_ms = round(1000 * heard_s)
-        new_ms, self._heard_ms = heard_ms - self._heard_ms, heard_ms
+        new_ms, self.heard_ms = heard_ms - self.heard_ms, heard_ms
         spent: list[Spent] = []
         most_s = 0.0
         for one in used:
@@ -213,6 +214,7 @@ class Bill:
             if now == before:
                 continue
             self._counted[one.attempt.deployment] = now
+            self.cost += now.cost - before.cost
             new = Spent(
                 names_of(one.attempt),
                 requests=now.connections - before.connections,
@@ -227,10 +229,6 @@ class Bill:
             first = spent.pop(0) if spent else Spent()
             spent.insert(0, replace(first, audio_ms=new_ms))
         return spent
-
-    def total(self, used: Sequence[Used]) -> int:
-        """What the session has cost so far."""
-        return sum(map(self._cost, used))
 
     def _cost(self, one: Used) -> int:
         price = self._prices.of_attempt(one.attempt)
@@ -312,10 +310,7 @@ class SttConversation:
                 admitted = await self._purse.enter(asked, plan, count=is_new, ahead=ahead)
                 self._inbox.answer(Admitted(admitted))
             case Meter():
-                session = self.session
-                spent = self._bill.since_last(session.heard_s, session.used())
-                failure = await self._purse.settle(spent, self._bill.ahead())
-                self._inbox.answer(Metered(failure))
+                self._inbox.answer(Metered(await self._settle(self._bill.ahead())))
             case Close(code, reason):
                 await self._client.close(code, reason)
                 return False
@@ -360,9 +355,19 @@ class SttConversation:
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
 
-    async def close(self) -> Outcome:
+    async def _settle(self, ahead: Spent | None = None) -> Failure | None:
+        """Count what was used. Until the first pause of this nobody else runs: the outcome and what
+        the purse charges are always of the same moment."""
         spent = self._bill.since_last(self.session.heard_s, self.session.used())
-        await self._purse.settle(spent)
+        return await self._purse.settle(spent, ahead)
+
+    async def settle(self) -> None:
+        failure = await self._settle(self._bill.ahead())
+        if failure is not None:
+            self._inbox.post(Metered(failure))
+
+    async def close(self) -> Outcome:
+        await self._settle()
         return self.outcome()
 
     def outcome(self) -> Outcome:
@@ -390,8 +395,8 @@ class SttConversation:
                 )
                 for one in report.tries
             ),
-            speech=SpeechUsage(self.session.heard_s),
-            cost=self._bill.total(self.session.used()),
+            speech=SpeechUsage(self._bill.heard_ms / 1000),
+            cost=self._bill.cost,
             counts=SttCounts(report.finals, report.failovers),
             latencies=tuple(
                 SttLatency(

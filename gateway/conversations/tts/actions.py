@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import Binary, ClientLeft, Text
@@ -128,9 +128,9 @@ class Tried:
     hedge: bool = False
     lost: bool = False
     left: bool = False
-    attempt: Attempt | None = None
-    chars: int = 0
-    audio_s: float = 0.0
+    attempt: Attempt | None = field(default=None, compare=False)
+    chars: int = field(default=0, compare=False)
+    audio_s: float = field(default=0.0, compare=False)
 
     @property
     def is_billed(self) -> bool:

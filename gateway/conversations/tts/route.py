@@ -511,7 +511,6 @@ class TtsConversation:
         if isinstance(action, Tried) and action.attempt is not None and action.is_billed:
             price = self._route.prices.of_attempt(action.attempt)
             cost = 0 if price is None else speech_cost(price, action.audio_s, action.chars)
-            self._cost += cost
             self._spent.append(Spent(names_of(action.attempt), requests=1, cost=cost))
         if isinstance(action, Spoken):
             last = self._spent.pop() if self._spent else Spent()
@@ -525,7 +524,11 @@ class TtsConversation:
     async def _settle(self) -> None:
         """Count what was used since the last time, in place of what was reserved."""
         spent, self._spent = self._spent, []
+        self._cost += sum(one.cost for one in spent)
         await self._purse.settle(spent)
+
+    async def settle(self) -> None:
+        """An utterance is counted when it ends."""
 
     async def _tell(self, text: str) -> None:
         began = time.monotonic()

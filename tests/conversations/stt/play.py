@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.conversations.stt.actions import (
+    Admit,
     Close,
     Drop,
     Linger,
+    Meter,
     Open,
     Pause,
     Resume,
@@ -157,8 +159,11 @@ class Play:
         health: Breaker | None = None,
         lively: bool = False,
         ends_itself: bool = False,
+        charged: bool = False,
         **create: Any,
     ) -> None:
+        self.admits: list[Admit] = []
+        self.meters = 0
         self.now = 100.0
         self.plan = plan
         self.health = health or Breaker()
@@ -175,6 +180,7 @@ class Play:
             "stt_1",
             self.now,
             ends_itself=ends_itself,
+            charged=charged,
         )
         self.told: list[dict[str, Any]] = []
         self.opened: list[Open] = []
@@ -207,6 +213,10 @@ class Play:
                     self.sent[number] += frames
                 case Drop(number):
                     self.dropped.append(number)
+                case Admit():
+                    self.admits.append(action)
+                case Meter():
+                    self.meters += 1
                 case Linger():
                     self.lingered = True
                 case Pause():
