@@ -53,6 +53,7 @@ SHOWN: dict[str, Any] = {
     },
     "quota": {
         "keys": {"*": {"models": {"fast": {}}}},
+        "tenants": {"acme": {"keys": []}},
         "models": {"fast": dict.fromkeys(_LIMITS)},
     },
     "prices": {"fast": {"input": 0.4, "output": 1.6}},

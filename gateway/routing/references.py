@@ -41,6 +41,7 @@ class Named:
     stt: SttConfig = field(default_factory=SttConfig)
     default_voice: str | None = None
     turn_languages: Collection[str] = ()
+    eager_keys: Collection[str] = ()
 
 
 def check(named: Named) -> list[Mistake]:
@@ -52,6 +53,7 @@ def check(named: Named) -> list[Mistake]:
     found += _aliases(named, names)
     found += _speech(named, names)
     found += _quotas(named, names)
+    found += _eager(named)
     for name in named.prices:
         found += names.matter(("prices", name), name, deployments=True)
     return found
@@ -136,13 +138,29 @@ def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
             yield Mistake(("eot", "thresholds", language), wrong)
 
 
+def _eager(named: Named) -> Iterator[Mistake]:
+    for key in named.eager_keys:
+        if named.keys is not None and key not in named.keys:
+            place = ("bargein", "eagerness_by_key", key)
+            yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+
+
 def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
     for key, allowance in named.quota.keys.items():
         place: Place = ("quota", "keys", key)
         if named.keys is not None and key != _WILD and key not in named.keys:
             yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+        for i, model in enumerate(allowance.allowed_models or ()):
+            yield from names.matter((*place, "allowed_models", str(i)), model)
         for model in allowance.models:
             yield from names.matter((*place, "models", model), model)
+    for tenant, shared in named.quota.tenants.items():
+        for i, key in enumerate(shared.keys):
+            if named.keys is not None and key not in named.keys:
+                yield Mistake(
+                    ("quota", "tenants", tenant, "keys", str(i)),
+                    f"no such API key is configured{suggestion(key, named.keys)}",
+                )
     for model in named.quota.models:
         yield from names.matter(("quota", "models", model), model)
 

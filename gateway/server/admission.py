@@ -97,7 +97,7 @@ class SessionLimiter:
         """`held` takes the places that each key holds here. `elsewhere`: those that it holds at
         other processes, where several share their counts. `elsewhere_open`: those of all keys at
         the other workers of this server."""
-        self._limits = limits
+        self.limits = limits
         self._held = Counter() if held is None else held
         self._elsewhere = elsewhere
         self._elsewhere_open = elsewhere_open
@@ -108,19 +108,19 @@ class SessionLimiter:
         taken = self.open
         if self._elsewhere_open is not None:
             taken += self._elsewhere_open()
-        if taken >= self._limits.sessions:
+        if taken >= self.limits.sessions:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
-                f"this server serves {self._limits.sessions} sessions already",
+                f"this server serves {self.limits.sessions} sessions already",
                 retry_after_s=1,
             )
         held = self._held[key]
         if self._elsewhere is not None:
             held += self._elsewhere(key)
-        if held >= self._limits.sessions_per_key:
+        if held >= self.limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
-                f"this API key has {self._limits.sessions_per_key} sessions open already",
+                f"this API key has {self.limits.sessions_per_key} sessions open already",
                 retry_after_s=1,
             )
         self._held[key] += 1
@@ -162,6 +162,15 @@ class RequestContext:
         self.purse = admission.quota.purse(caller.key, route)
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
+
+    @property
+    def call(self) -> str:
+        """The same for all connections of one job of this key, or of one room where they name no
+        job; empty where they name neither."""
+        for name in (b"x-livekit-job-id", b"x-livekit-room-id"):
+            if value := header(self.scope, name):
+                return f"{self.caller.key}\n{name.decode()}\n{value[:LABEL_CHARS_MAX]}"
+        return ""
 
     def fail(self, failure: Failure) -> None:
         """The request ends in `failure`."""
@@ -213,11 +222,12 @@ class Admission:
         """`addresses` bounds what each caller behind a trusted proxy has open."""
         self.quota = quota or Quota(QuotaConfig())
         self._addresses = addresses
-        self._trusted_proxies = trusted_proxies
-        self._authenticator = authenticator
+        self.trusted_proxies = trusted_proxies
+        self.authenticator = authenticator
         self._usage = usage
         self._limiter = limiter
         self._metrics = metrics
+        """Of the sessions that are admitted from now on."""
         self.drain: Drain | None = None
         self.listens = True
 
@@ -268,12 +278,12 @@ class Admission:
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
         peer = _peer(scope)
-        if not self._trusted_proxies:
+        if not self.trusted_proxies:
             return peer
         forwarded = [
             str(value, "latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
         ]
-        return client_address(peer, forwarded, self._trusted_proxies)
+        return client_address(peer, forwarded, self.trusted_proxies)
 
     def _admit(
         self, scope: Scope, address: str, anonymous: Sequence[IPv4Network | IPv6Network]
@@ -282,7 +292,7 @@ class Admission:
         if anonymous and not authorization and within(address, anonymous):
             caller: Principal | Failure = ANONYMOUS
         else:
-            caller = self._authenticator.authenticate(authorization)
+            caller = self.authenticator.authenticate(authorization)
         if isinstance(caller, Failure):
             return caller
         for name, value in scope["headers"]:
@@ -336,7 +346,7 @@ class Admission:
             outcome,
             _client_ids(request.scope),
             caller.identity,
-            self.quota.tenant_of(caller.key),
+            request.purse.tenant,
         )
 
 

@@ -14,6 +14,7 @@ that runs, a minute) may be used once more.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import re
 import time
@@ -152,107 +153,36 @@ class _Calendar:
         return (end.astimezone(UTC) - self.now.astimezone(UTC)).total_seconds()
 
 
-class Quota:
-    """The limits of all keys, and their counters. One for each process."""
+class Counting:
+    """The counters of one process, whatever limits it is given. See `Quota`."""
 
     def __init__(
         self,
         config: QuotaConfig,
-        clock: Callable[[], float] = time.monotonic,
-        on_store_failure: Callable[[], None] = lambda: None,
-        machine: SharedCounters | None = None,
-        *,
-        balances: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
-        on_reached: Callable[[str, str, str], None] = lambda dimension, window, state: None,
-        wall_clock: Callable[[], float] = time.time,
-        time_zone: str = "UTC",
-        currency: str = "USD",
+        clock: Callable[[], float],
+        on_store_failure: Callable[[], None],
+        machine: SharedCounters | None,
+        balances: Callable[[], Awaitable[Mapping[str, int]]] | None,
     ) -> None:
-        """`on_store_failure` is called whenever Redis does not answer. `machine`: where the
-        workers of one server count together. `balances`: what the usage store has of the counts
-        that outlive a process. `on_reached`: a budget has come to `warn_at` ("soft") or to its end
-        ("hard")."""
-        self.config = config
         self._clock = clock
         self._on_store_failure = on_store_failure
-        self._on_reached = on_reached
         self._balances = balances
-        self._currency = currency
-        self._known: dict[tuple[str, str | None, str], tuple[Limit, ...]] = {}
-        self._tenants = {
-            key: name for name, tenant in config.tenants.items() for key in tenant.keys
-        }
-        self._calendar = _Calendar(ZoneInfo(time_zone), wall_clock)
         self._memory = Counters(clock)
         self._owed: dict[str, Add] = {}
-        self._reached: dict[str, str] = {}
         self._filling = asyncio.Lock()
         self._fills = 0
         self._fill_rests_until = 0.0
         self.store_failures = 0
         self._shared: list[_Shared] = []
-        nothing = not (config.keys or config.models or config.tenants)
-        if config.redis_url is not None and not nothing:
+        if config.redis_url is not None:
             redis = RedisCounters(
                 config.redis_url.get_secret_value(), config.prefix, STORE_TIMEOUT_S
             )
             told = "the quota store does not answer; this process counts for itself"
             self._shared.append(_Shared(redis, STORE_REST_S, told, is_redis=True))
-        if machine is not None and not nothing:
+        if machine is not None:
             told = "quotas are counted by this worker alone"
             self._shared.append(_Shared(machine, MACHINE_REST_S, told))
-        self._nothing = nothing
-        self._keeps = any(limit.window in KEPT_WINDOWS for limit in self._every_limit())
-
-    def purse(self, key: str, route: str) -> Purse:
-        """For one request or session of `key`."""
-        return Purse(self, key, route)
-
-    def tenant_of(self, key: str) -> str:
-        """The tenant of a key, "" if it has none."""
-        return self._tenants.get(key, "")
-
-    def limits(self, key: str, route: str) -> bool:
-        """Whether anything is limited for this key there."""
-        if self._nothing:
-            return False
-        own = self._allowance(key)
-        return bool(
-            self.config.models
-            or self.limits_of(key, None, route)
-            or (own is not None and (own.models or own.allowed_models is not None))
-        )
-
-    def may_ask(self, key: str, name: str) -> bool:
-        """Whether a key may use the model of this name."""
-        own = self._allowance(key)
-        if own is None or own.allowed_models is None:
-            return True
-        return any(
-            name == one or (one.endswith(_ALL) and name.startswith(one[:-1]))
-            for one in own.allowed_models
-        )
-
-    def chooses(self, key: str) -> bool:
-        """Whether only some models may be used by a key."""
-        own = self._allowance(key)
-        return own is not None and own.allowed_models is not None
-
-    def limits_of(self, key: str, model: str | None, route: str) -> tuple[Limit, ...]:
-        """The limits that hold when a key asks for a model; None: whatever it asks for."""
-        known = self._known.get((key, model, route))
-        if known is None:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            concerns = CONCERNS.get(route, frozenset())
-            known = tuple(one for one in self._find(key, model) if one.dimension in concerns)
-            self._known[key, model, route] = known
-        return known
-
-    async def start(self) -> None:
-        """Fill the counters, so that the first caller need not wait."""
-        if self._keeps:
-            await self.transact((), ())
 
     async def close(self) -> None:
         """Let go of Redis."""
@@ -261,65 +191,12 @@ class Quota:
                 await shared.counters.close()
         self._shared = []
 
-    # -- what is configured
-
-    def _allowance(self, key: str) -> KeyAllowance | None:
-        return self.config.keys.get(key) or self.config.keys.get(_ALL)
-
-    def _every_limit(self) -> Iterable[Limit]:
-        config = self.config
-        for allowance in (*config.keys.values(), *config.tenants.values(), *config.models.values()):
-            yield from _limits(allowance, "", "")
-        for own in config.keys.values():
-            for allowance in own.models.values():
-                yield from _limits(allowance, "", "")
-
-    def _find(self, key: str, model: str | None) -> list[Limit]:
-        own = self._allowance(key)
-        found: list[Limit] = []
-        if own is not None:
-            found += _limits(own, "this API key", f"key/{key}")
-        if (tenant := self._tenants.get(key)) is not None:
-            whose = "this API key's tenant"
-            found += _limits(self.config.tenants[tenant], whose, f"tenant/{tenant}")
-        if model is not None:
-            if own is not None:
-                name, allowance = _entry(own.models, model)
-                if allowance is not None:
-                    whose = f"this API key for {name}"
-                    found += _limits(allowance, whose, f"key/{key}/model/{name}")
-            name, allowance = _entry(self.config.models, model)
-            if allowance is not None:
-                found += _limits(allowance, f"all callers for {name}", f"model/{name}")
-        # where waiting helps least comes first: that is told
-        return sorted(found, key=lambda limit: _ORDER[limit.window])
-
-    # -- counting
-
-    def named(self, limit: Limit) -> tuple[str, int]:
-        """The name under which a limit is counted now, and its window in seconds."""
-        match limit.window:
-            case "minute":
-                return limit.id, MINUTE_S
-            case "balance":
-                return limit.id, 0
-            case window:
-                kept_s = DAY_KEPT_S if window == DAY else MONTH_KEPT_S
-                return f"{limit.id}/{self._calendar.name(window)}", kept_s
-
-    def claim(self, limit: Limit, take: int, *, binding: bool = True) -> Claim:
-        """`take` of a limit."""
-        name, window_s = self.named(limit)
-        sliding = limit.window == MINUTE and limit.dimension == REQUESTS
-        return Claim(name, limit.most, take, window_s, sliding, binding)
-
-    def read_clock(self) -> None:
-        """Before names are made for a call."""
-        self._calendar.read()
-
-    async def transact(self, adds: Sequence[Add], claims: Sequence[Claim]) -> Answer:
-        """One step at the counters that are shared, or here if those are away."""
-        if not self._keeps or self._clock() < self._fill_rests_until:
+    async def transact(
+        self, adds: Sequence[Add], claims: Sequence[Claim], *, keeps: bool
+    ) -> Answer:
+        """One step at the counters that are shared, or here if those are away. `keeps`: some of
+        what is counted outlives this process, so it has to be known what was counted before."""
+        if not keeps or self._clock() < self._fill_rests_until:
             return await self._ask(adds, claims, force=True)
         answer = await self._ask(adds, claims, force=False)
         if not answer.filled:
@@ -344,14 +221,13 @@ class Quota:
                 continue
             if not answer.filled and not force:
                 self._owe(owed.values())  # nothing was done
-            elif self._keeps:
-                self._memory.remember(
-                    {
-                        claim.name: (used, claim.window_s)
-                        for claim, used in zip(claims, answer.used, strict=True)
-                        if claim.window_s != MINUTE_S
-                    }
-                )
+            else:
+                seen = {
+                    claim.name: (used, claim.window_s)
+                    for claim, used in zip(claims, answer.used, strict=True)
+                    if claim.window_s != MINUTE_S
+                }
+                self._memory.remember(seen)
             return answer
         if not self._shared:
             return self._memory.transact(adds, claims, force=force)
@@ -412,6 +288,168 @@ class Quota:
                         continue
                     break
             self._fill_rests_until = 0.0
+
+
+class Quota:
+    """The limits of all keys in one configuration, and the counters, which outlive it."""
+
+    def __init__(
+        self,
+        config: QuotaConfig,
+        clock: Callable[[], float] = time.monotonic,
+        on_store_failure: Callable[[], None] = lambda: None,
+        machine: SharedCounters | None = None,
+        *,
+        balances: Callable[[], Awaitable[Mapping[str, int]]] | None = None,
+        on_reached: Callable[[str, str, str], None] = lambda dimension, window, state: None,
+        wall_clock: Callable[[], float] = time.time,
+        time_zone: str = "UTC",
+        currency: str = "USD",
+    ) -> None:
+        """`on_store_failure` is called whenever Redis does not answer. `machine`: where the
+        workers of one server count together. `balances`: what the usage store has of the counts
+        that outlive a process. `on_reached`: a budget has come to `warn_at` ("soft") or to its end
+        ("hard")."""
+        self._counting = Counting(config, clock, on_store_failure, machine, balances)
+        self._on_reached = on_reached
+        self._currency = currency
+        self._reached: dict[str, str] = {}
+        self._calendar = _Calendar(ZoneInfo(time_zone), wall_clock)
+        self._limit_by(config)
+
+    def renew(self, config: QuotaConfig) -> Quota:
+        """One with other limits, that goes on with what is counted. Where it is counted stays."""
+        new = copy.copy(self)
+        new._limit_by(config)
+        return new
+
+    def _limit_by(self, config: QuotaConfig) -> None:
+        self.config = config
+        self._known: dict[tuple[str, str | None, str], tuple[Limit, ...]] = {}
+        self._tenants = {
+            key: name for name, tenant in config.tenants.items() for key in tenant.keys
+        }
+        self._nothing = not (config.keys or config.models or config.tenants)
+        self._keeps = any(limit.window in KEPT_WINDOWS for limit in self._every_limit())
+
+    @property
+    def store_failures(self) -> int:
+        """How often Redis did not answer."""
+        return self._counting.store_failures
+
+    def purse(self, key: str, route: str) -> Purse:
+        """For one request or session of `key`."""
+        return Purse(self, key, route)
+
+    def tenant_of(self, key: str) -> str:
+        """The tenant of a key, "" if it has none."""
+        return self._tenants.get(key, "")
+
+    def limits(self, key: str, route: str) -> bool:
+        """Whether anything is limited for this key there."""
+        if self._nothing:
+            return False
+        own = self._allowance(key)
+        return bool(
+            self.config.models
+            or self.limits_of(key, None, route)
+            or (own is not None and (own.models or own.allowed_models is not None))
+        )
+
+    def may_ask(self, key: str, name: str) -> bool:
+        """Whether a key may use the model of this name."""
+        own = self._allowance(key)
+        if own is None or own.allowed_models is None:
+            return True
+        return any(
+            name == one or (one.endswith(_ALL) and name.startswith(one[:-1]))
+            for one in own.allowed_models
+        )
+
+    def chooses(self, key: str) -> bool:
+        """Whether only some models may be used by a key."""
+        own = self._allowance(key)
+        return own is not None and own.allowed_models is not None
+
+    def limits_of(self, key: str, model: str | None, route: str) -> tuple[Limit, ...]:
+        """The limits that hold when a key asks for a model; None: whatever it asks for."""
+        known = self._known.get((key, model, route))
+        if known is None:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            concerns = CONCERNS.get(route, frozenset())
+            known = tuple(one for one in self._find(key, model) if one.dimension in concerns)
+            self._known[key, model, route] = known
+        return known
+
+    async def start(self) -> None:
+        """Fill the counters, so that the first caller need not wait."""
+        if self._keeps:
+            await self.transact((), ())
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        await self._counting.close()
+
+    # -- what is configured
+
+    def _allowance(self, key: str) -> KeyAllowance | None:
+        return self.config.keys.get(key) or self.config.keys.get(_ALL)
+
+    def _every_limit(self) -> Iterable[Limit]:
+        config = self.config
+        for allowance in (*config.keys.values(), *config.tenants.values(), *config.models.values()):
+            yield from _limits(allowance, "", "")
+        for own in config.keys.values():
+            for allowance in own.models.values():
+                yield from _limits(allowance, "", "")
+
+    def _find(self, key: str, model: str | None) -> list[Limit]:
+        own = self._allowance(key)
+        found: list[Limit] = []
+        if own is not None:
+            found += _limits(own, "this API key", f"key/{key}")
+        if (tenant := self._tenants.get(key)) is not None:
+            whose = "this API key's tenant"
+            found += _limits(self.config.tenants[tenant], whose, f"tenant/{tenant}")
+        if model is not None:
+            if own is not None:
+                name, allowance = _entry(own.models, model)
+                if allowance is not None:
+                    whose = f"this API key for {name}"
+                    found += _limits(allowance, whose, f"key/{key}/model/{name}")
+            name, allowance = _entry(self.config.models, model)
+            if allowance is not None:
+                found += _limits(allowance, f"all callers for {name}", f"model/{name}")
+        # where waiting helps least comes first: that is told
+        return sorted(found, key=lambda limit: _ORDER[limit.window])
+
+    # -- counting
+
+    def named(self, limit: Limit) -> tuple[str, int]:
+        """The name under which a limit is counted now, and its window in seconds."""
+        match limit.window:
+            case "minute":
+                return limit.id, MINUTE_S
+            case "balance":
+                return limit.id, 0
+            case window:
+                kept_s = DAY_KEPT_S if window == DAY else MONTH_KEPT_S
+                return f"{limit.id}/{self._calendar.name(window)}", kept_s
+
+    def claim(self, limit: Limit, take: int, *, binding: bool = True) -> Claim:
+        """`take` of a limit."""
+        name, window_s = self.named(limit)
+        sliding = limit.window == MINUTE and limit.dimension == REQUESTS
+        return Claim(name, limit.most, take, window_s, sliding, binding)
+
+    def read_clock(self) -> None:
+        """Before names are made for a call."""
+        self._calendar.read()
+
+    async def transact(self, adds: Sequence[Add], claims: Sequence[Claim]) -> Answer:
+        """One step at the counters."""
+        return await self._counting.transact(adds, claims, keeps=self._keeps)
 
     # -- what is told
 
@@ -502,6 +540,11 @@ class Purse:
         self._reserved: list[Add] = []
         self.headers: dict[str, str] = {}
         self.charges: dict[str, int] = {}
+
+    @property
+    def tenant(self) -> str:
+        """The tenant of its key, "" if it has none."""
+        return self._quota.tenant_of(self._key)
 
     @property
     def limited(self) -> bool:

@@ -471,3 +471,26 @@ async def test_whoever_has_no_characters_left_may_still_chat(made):
     assert await quota.purse("k", "chat").enter(MODEL, plan_of(MODEL)) == plan_of(MODEL)
     assert not quota.purse("k", "chat").limited
     assert quota.purse("k", "tts").limited
+
+
+async def test_new_limits_go_on_with_what_is_counted(store: dict, made):
+    quota = made(QuotaConfig(keys={"k": {"requests_per_minute": 2}}, **store))
+    await entered(quota)
+    await entered(quota)
+    await refused(quota)
+    more = quota.renew(QuotaConfig(keys={"k": {"requests_per_minute": 3}}, **store))
+    await entered(more)
+    await refused(more)
+    nothing = more.renew(QuotaConfig(**store))
+    assert not nothing.purse("k", ROUTE).limited
+    again = nothing.renew(QuotaConfig(keys={"k": {"requests_per_minute": 3}}, **store))
+    await refused(again)
+
+
+async def test_the_first_limits_may_come_later(store: dict, made):
+    quota = made(QuotaConfig(**store)).renew(
+        QuotaConfig(keys={"k": {"requests_per_minute": 1}}, **store)
+    )
+    await entered(quota)
+    await refused(quota)
+    await quota.close()

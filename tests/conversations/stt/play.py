@@ -25,6 +25,7 @@ from gateway.conversations.stt.actions import (
 from gateway.conversations.stt.protocol import Asked
 from gateway.conversations.stt.session import SttSession
 from gateway.routing.breaker import Breaker
+from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -160,6 +161,7 @@ class Play:
         lively: bool = False,
         ends_itself: bool = False,
         charged: bool = False,
+        hedges: HedgeBudget | None = None,
         **create: Any,
     ) -> None:
         self.admits: list[Admit] = []
@@ -179,6 +181,7 @@ class Play:
             self.health,
             "stt_1",
             self.now,
+            hedges=hedges,
             ends_itself=ends_itself,
             charged=charged,
         )
