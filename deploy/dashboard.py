@@ -422,7 +422,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ),
             ),
             width=6,
-            meaning="soft: quota.warn_at is reached; hard: callers are refused. The log says whose.",
+            meaning="soft: quota.warn_at is reached; hard: callers are refused. The log has names.",
         ),
         Panel(
             "Workers that died",
