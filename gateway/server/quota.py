@@ -52,6 +52,9 @@ MACHINE_REST_S: Final = 1.0
 FILL_S: Final = 2.0
 """How long the usage store may take to tell what was used before: the first caller waits for it."""
 
+FILL_AT_START_S: Final = 10.0
+"""The same at the start, when nobody waits yet."""
+
 FILL_REST_S: Final = 5.0
 """It is asked again so long after a failure; meanwhile what was used before the start counts as
 nothing, for calls must go on."""
@@ -200,7 +203,7 @@ class Counting:
             return await self._ask(adds, claims, force=True)
         answer = await self._ask(adds, claims, force=False)
         if not answer.filled:
-            await self._fill()
+            await self.fill(FILL_S)
             answer = await self._ask(adds, claims, force=True)
         return answer
 
@@ -256,8 +259,8 @@ class Counting:
             extra={"error": str(error) or type(error).__name__, "for_s": shared.rest_s},
         )
 
-    async def _fill(self) -> None:
-        """Have the counters know what was used before they began."""
+    async def fill(self, seconds: float) -> None:
+        """Have the counters know what was used before they began, if that is told in time."""
         fills = self._fills
         async with self._filling:
             if fills != self._fills:
@@ -267,7 +270,7 @@ class Counting:
             counts: dict[str, tuple[int, int]] = {}
             if self._balances is not None:
                 try:
-                    async with asyncio.timeout(FILL_S):
+                    async with asyncio.timeout(seconds):
                         known = await self._balances()
                 except Exception as error:  # whatever a store raises: calls go on
                     _logger.error(  # noqa: TRY400 - the text says it all
@@ -281,7 +284,7 @@ class Counting:
             for shared in self._shared:
                 if self._clock() >= shared.rests_until:
                     try:
-                        async with asyncio.timeout(FILL_S):
+                        async with asyncio.timeout(seconds):
                             await shared.counters.fill(counts)
                     except (CountersError, TimeoutError) as error:
                         self._rest(shared, error)
@@ -385,7 +388,7 @@ class Quota:
     async def start(self) -> None:
         """Fill the counters, so that the first caller need not wait."""
         if self._keeps:
-            await self.transact((), ())
+            await self._counting.fill(FILL_AT_START_S)
 
     async def close(self) -> None:
         """Let go of Redis."""

@@ -165,6 +165,10 @@ class Metrics:
             ["dimension", "window", "state"],
             registry=registry,
         )
+        for dimension in ("requests", "tokens", "audio", "characters", "cost"):
+            for window in ("day", "month", "balance"):
+                for state in ("soft", "hard"):
+                    self.budgets_reached.labels(dimension, window, state)
         self.worker_restarts = Counter(
             "parley_worker_restarts",
             "Workers that died and were replaced (`server.workers`); their sessions were cut off.",
