@@ -89,8 +89,8 @@ class Gateway:
             self.bargein_engine,
             self.eot_engine,
             self.eot_multi,
-            machine,
             self.usage,
+            machine,
         )
         self.installation = Installation(config, self._process)
         self._before: set[Installation] = set()

@@ -79,8 +79,8 @@ class Process:
     bargein: BargeinEngine
     eot: EotEngine
     eot_multi: EotMultiRoute
+    usage: UsageLog
     machine: Machine | None = None
-    usage: UsageLog | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -134,7 +134,7 @@ class Installation:
                 config.quota,
                 on_store_failure=metrics.quota_store_failures.inc,
                 machine=process.machine,
-                balances=process.usage.counts if process.usage and config.usage.enabled else None,
+                balances=process.usage.counts if config.usage.enabled else None,
                 on_reached=lambda *labels: metrics.budgets_reached.labels(*labels).inc(),
                 time_zone=config.usage.time_zone,
                 currency=config.usage.currency,
