@@ -29,13 +29,13 @@ from gateway.conversations.stt.connections import Used
 from gateway.conversations.stt.planning import SttPlanner, asked_name
 from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
 from gateway.conversations.stt.session import METER_S, Event, SttSession
-from gateway.engines.utterances import UtteranceEngines, UtteranceStream
+from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.runtime.loop import Gate, Inbox
-from gateway.server.admission import RequestContext, new_id
+from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
 from gateway.server.quota import Purse, Spent
@@ -176,21 +176,24 @@ class SttRoute:
                     self._note(dial)
                     self.engines.warm(dial)
 
-    def open_local(self, target: LocalTarget) -> UtteranceStream | Failure:
-        """A stream of utterances to an engine."""
+    def open_local(self, target: LocalTarget, interims: Interims) -> UtteranceStream | Failure:
+        """A stream of utterances to an engine; `interims` counts its own."""
         self._note(target)
-        return self.engines.open(target)
+        return self.engines.open(target, interims)
 
     def _note(self, target: LocalTarget) -> None:
         if isinstance(target.transcriber, LocalModel):
             self.local_models.add(target.transcriber)
 
-    def open(self, request: RequestContext, link: ClientLink) -> SttConversation:
+    def open(self, request: RequestContext, link: ClientLink) -> SttConversation | Failure:
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
         session_id = new_id("stt")
         user_agent = header(request.scope, b"user-agent") or ""
         session = SttSession(
             self._config,
-            self._planner,
+            self._planner.within(catalogue),
             self._upstreams,
             self._breaker,
             session_id,
@@ -304,6 +307,7 @@ class SttConversation:
         self._client = link.client
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
+        self._interims = Interims()
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
@@ -372,7 +376,7 @@ class SttConversation:
         """Open a connection and listen to it until it ends."""
         socket: UpstreamSocket | UtteranceStream | Failure
         if isinstance(dial, LocalTarget):
-            socket = self._route.open_local(dial)
+            socket = self._route.open_local(dial, self._interims)
         else:
             socket = await self._route.connector.websocket(
                 dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
@@ -435,7 +439,12 @@ class SttConversation:
             ),
             speech=SpeechUsage(self._bill.heard_ms / 1000),
             cost=self._bill.cost,
-            counts=SttCounts(report.finals, report.failovers),
+            counts=SttCounts(
+                report.finals,
+                report.failovers,
+                self._interims.count or None,
+                round(self._interims.audio_s, 2) or None,
+            ),
             latencies=tuple(
                 SttLatency(
                     one.kind,

@@ -62,7 +62,7 @@ from gateway.runtime.loop import Inbox, Reactor, Room
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
-from gateway.server.admission import RequestContext, new_id
+from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import query
 from gateway.server.host import SocketLink
 from gateway.server.quota import Purse, Spent
@@ -324,7 +324,7 @@ class TtsRoute:
         model = read_model(query(request.scope), self._config.default_model)
         if isinstance(model, Failure):
             return model
-        return self.conversation(model, link, request.purse)
+        return self.conversation(request, model, link)
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -336,12 +336,17 @@ class TtsRoute:
             return await request.purse.look()
         return await request.purse.look(asked_name(model, plan))
 
-    def conversation(self, model: str | None, link: ClientLink, purse: Purse) -> TtsConversation:
+    def conversation(
+        self, request: RequestContext, model: str | None, link: ClientLink
+    ) -> TtsConversation | Failure:
         """A conversation with the client of `link`, about `model` where it names no other."""
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
         session_id = new_id("tts")
         session = TtsSession(
             session_id,
-            self._planner.plan,
+            self._planner.within(catalogue).plan,
             self._traits,
             self._breaker,
             self._config,
@@ -349,9 +354,9 @@ class TtsRoute:
             self._idle_s,
             time.monotonic(),
             self._hedges,
-            charged=purse.limited,
+            charged=request.purse.limited,
         )
-        return TtsConversation(self, session, session_id, model, link, purse)
+        return TtsConversation(self, session, session_id, model, link, request.purse)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
