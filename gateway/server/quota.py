@@ -404,4 +404,5 @@ def redis_counters(url: str, prefix: str) -> _Counters:
 def _store_errors() -> tuple[type[Exception], ...]:
     import redis.exceptions
 
-    return (redis.exceptions.RedisError, OSError, TimeoutError)
+    # ValueError: somebody has written there what is no number
+    return (redis.exceptions.RedisError, OSError, TimeoutError, ValueError)

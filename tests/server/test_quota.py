@@ -251,3 +251,24 @@ async def test_the_first_limits_may_come_later(store: dict, made):
     await entered(quota)
     await refused(quota)
     await quota.close()
+
+
+async def test_what_is_no_number_in_the_store_ends_no_request(redis: services.Redis, made):
+    import redis.asyncio as client
+
+    config = QuotaConfig(
+        keys={"k": {"tokens_per_minute": 10, "credits": 5}}, redis_url=redis.url, prefix="bad"
+    )
+    store = client.from_url(redis.url)
+    for kind in ("string", "list"):
+        quota = made(config)
+        standing = await quota.enter("k", "m")
+        assert isinstance(standing, Standing)
+        await quota.spend(standing, (Spent((), 3, 1.0),))
+        for name in await store.keys("*bad*"):
+            await store.delete(name)
+            await (store.set(name, "abc") if kind == "string" else store.lpush(name, "abc"))
+        assert isinstance(await quota.enter("k", "m"), Standing)
+        assert quota.store_failures == 1
+        await store.flushall()
+    await store.aclose()
