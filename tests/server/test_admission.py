@@ -115,13 +115,15 @@ def test_a_wrong_token_is_not_overlooked_for_its_network():
 
 
 def test_who_has_no_token_keeps_nobody_out_who_has_one():
-    door = a_door(sessions=8)
+    secret = "s" * 32
+    limiter = SessionLimiter(LimitsConfig(sessions=8))
+    door = Admission(Authenticator({"key": secret}), limiter, Metrics())
     inside = [door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS) for _ in range(2)]
     assert all(isinstance(one, RequestContext) for one in inside)
     refused = door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
     assert isinstance(refused, Failure)
     assert (refused.kind, refused.status) == (Kind.TOO_MANY_SESSIONS, 429)
-    token = mint("key", "secret", identity="a", ttl_s=60)
+    token = mint("key", secret, identity="a", ttl_s=60)
     for _ in range(6):
         assert isinstance(
             door.admit(scope(("127.0.0.1", 1), f"Bearer {token}"), "chat"), RequestContext
