@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import json
 import logging
+import math
 import os
 import secrets
 import sys
@@ -28,6 +29,7 @@ from gateway.config import (
     load_with_warnings,
 )
 from gateway.server import auth
+from gateway.settings.bargein import EAGERNESS_MAX
 from gateway.settings.server import WORKERS_MAX, host_problem
 from gateway.telemetry import log
 
@@ -207,6 +209,11 @@ def _add_bargein(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     analyse.add_argument("--threshold", type=float, help="default: the model's own")
     analyse.add_argument("--min-frames", type=int, default=2, help="frames in a row (default: 2)")
     analyse.add_argument(
+        "--eagerness",
+        type=_eagerness,
+        help="default: bargein.eagerness; what others would do is told as well",
+    )
+    analyse.add_argument(
         "--onset",
         type=float,
         action="append",
@@ -223,6 +230,18 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML configuration (default: $GATEWAY_CONFIG; the environment alone suffices)",
     )
+
+
+def _eagerness(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= EAGERNESS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"expected a number from -{EAGERNESS_MAX:g} to {EAGERNESS_MAX:g}, not {text[:64]!r}"
+        )
+    return value
 
 
 def _port(text: str) -> int:
@@ -506,6 +525,7 @@ def _bargein_analyse(args: argparse.Namespace) -> int:
             channel=args.channel,
             threshold=args.threshold,
             min_frames=args.min_frames,
+            eagerness=config.bargein.eagerness if args.eagerness is None else args.eagerness,
             onsets_s=args.onset,
             plot=args.plot,
         )

@@ -170,6 +170,15 @@ class RequestContext:
         self.prices = admission.prices
         self.outcome = Outcome()
 
+    @property
+    def call(self) -> str:
+        """The same for all connections of one job of this key, or of one room where they name no
+        job; empty where they name neither."""
+        for name in (b"x-livekit-job-id", b"x-livekit-room-id"):
+            if value := header(self.scope, name):
+                return f"{self.caller.key}\n{name.decode()}\n{value[:LABEL_CHARS_MAX]}"
+        return ""
+
     def fail(self, failure: Failure) -> None:
         """The request ends in `failure`."""
         self.outcome = replace(self.outcome, failure=failure)
