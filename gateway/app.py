@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.config import Config
+from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.turn_detection.engine import EotEngine
@@ -77,6 +78,9 @@ class Gateway:
         self.connector = Connector()
         self.engines = UtteranceEngines(self.connector)
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
+        self.bargein_window = BargeinWindowRoute(
+            self.bargein_engine, metrics, config.limits.message_bytes
+        )
         self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
         self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
         metrics.draining.set_function(lambda: float(self.admission.drain is not None))
@@ -87,6 +91,7 @@ class Gateway:
             self.connector,
             self.engines,
             self.bargein_engine,
+            self.bargein_window,
             self.eot_engine,
             self.eot_multi,
             machine,
@@ -131,7 +136,9 @@ class Gateway:
         self._limiter.limits = config.limits
         self.addresses.most = config.limits.connections_per_address
         self.addresses.trusted = config.server.trusted_proxies
-        self.eot_multi.body_bytes_max = config.limits.message_bytes
+        self.bargein_engine.decide_by(config.bargein)
+        for route in (self.bargein_window, self.eot_multi):
+            route.body_bytes_max = config.limits.message_bytes
         for name in installation.adapters.accounts:
             self.metrics.resting.labels(name).set_function(partial(self._rests, name))
 

@@ -76,6 +76,7 @@ class Process:
     connector: Connector
     engines: UtteranceEngines
     bargein: BargeinEngine
+    bargein_window: BargeinWindowRoute
     eot: EotEngine
     eot_multi: EotMultiRoute
     machine: Machine | None = None
@@ -94,6 +95,7 @@ def prepare(config: Config) -> Catalogues:
             accounts,
             modality,
             stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+            residency=config.residency,
             successors=config.successors,
         )
         for modality in get_args(Modality)
@@ -194,7 +196,6 @@ class Installation:
         def body(route: BodyRoute) -> BodyHost:
             return BodyHost(route, admission, limits)
 
-        window = BargeinWindowRoute(process.bargein, metrics, limits.message_bytes)
         return {
             ("POST", "/chat/completions"): reply(self.chat),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
@@ -202,7 +203,7 @@ class Installation:
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
             ("GET", "/models"): body(ModelsRoute(self.chat)),
             ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
-            ("POST", "/bargein"): body(window),
+            ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): socket(BargeinRoute(process.bargein, metrics, idle_s)),
             ("WEBSOCKET", "/stt"): socket(self.stt),

@@ -79,6 +79,12 @@ def _trace_id(scope: Scope) -> str:
     return ""
 
 
+def who_and_where(request: RequestContext) -> tuple[str, str | None]:
+    """The API key of a request, and the region that it asks for, which both bound who may serve it
+    (see routing/residency.py)."""
+    return request.caller.key, header(request.scope, b"x-parley-region")
+
+
 ANONYMOUS: Final = Principal("", "anonymous")
 """Everybody who needs no token; they share one key's places."""
 

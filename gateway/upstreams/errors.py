@@ -34,6 +34,7 @@ class Kind(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "model_not_found"
+    OUTSIDE_REGION = "outside_region"
     TOO_LARGE = "too_large"
     CONTENT_POLICY = "content_policy"
     CONTEXT_LENGTH = "context_length_exceeded"
@@ -123,6 +124,7 @@ POLICY: Final[Mapping[Kind, FailurePolicy]] = MappingProxyType(
         Kind.UNAUTHENTICATED: _Row(401, "authentication_error", _REQUEST, Blame.CALLER),
         Kind.FORBIDDEN: _Row(403, "permission_error", _REQUEST, Blame.CALLER),
         Kind.NOT_FOUND: _Row(404, _INVALID, _REQUEST, Blame.CALLER),
+        Kind.OUTSIDE_REGION: _Row(403, "permission_error", _REQUEST, Blame.CALLER),
         # another provider may take a bigger body
         Kind.TOO_LARGE: _Row(413, _INVALID, _ATTEMPT, Blame.CALLER),
         Kind.CONTENT_POLICY: _Row(400, _INVALID, _REQUEST, Blame.CALLER),

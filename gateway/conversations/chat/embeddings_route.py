@@ -15,7 +15,7 @@ from gateway.conversations.chat.route import ChatRoute, names_of
 from gateway.conversations.messages import Message, Name, parse, required, validated
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.runtime.loop import Inbox
-from gateway.server.admission import RequestContext
+from gateway.server.admission import RequestContext, who_and_where
 from gateway.server.quota import Spent
 from gateway.telemetry.outcome import Outcome, Try
 from gateway.telemetry.prices import tokens_cost
@@ -78,7 +78,10 @@ class EmbeddingsRoute:
         if isinstance(asked, Failure):
             return asked
         chat, model = self._chat, asked.model
-        found = chat.catalogue.plan(model)
+        catalogue = chat.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
+        found = catalogue.plan(model)
         if isinstance(found, Failure):
             return found
         plan = tuple(

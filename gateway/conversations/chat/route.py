@@ -37,7 +37,7 @@ from gateway.routing.capacity import RANKS, ConcurrencyLimiter
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.companions import ManagedProcesses
 from gateway.runtime.connector import Connector
-from gateway.server.admission import RequestContext, new_id
+from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
 from gateway.server.quota import Quota, Spent, Standing
@@ -156,7 +156,10 @@ class ChatRoute:
             )
         pinned = header(request.scope, b"x-livekit-inference-provider")
         fallbacks = ((one.model, one.extra) for one in asked.fallbacks)
-        plan = self.catalogue.plan(asked.model, pinned, fallbacks)
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
+        plan = catalogue.plan(asked.model, pinned, fallbacks)
         if isinstance(plan, Failure):
             return plan
         request.outcome = Outcome(model=asked.model)
@@ -336,15 +339,23 @@ class ModelsRoute:
 
     def __init__(self, chat: ChatRoute) -> None:
         self._warm = chat.warm
-        data: list[dict[str, Any]] = [
-            {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
-            for name, plan in chat.catalogue.names().items()
-        ]
-        self._list = orjson.dumps({"object": "list", "data": data})
+        self._catalogue = chat.catalogue
+        self._list = _list(chat.catalogue)
 
-    async def answer(self, request: RequestContext, body: bytes) -> bytes:
+    async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
+        catalogue = self._catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
         self._warm()
-        return self._list
+        return self._list if catalogue is self._catalogue else _list(catalogue)
+
+
+def _list(catalogue: Catalogue) -> bytes:
+    data: list[dict[str, Any]] = [
+        {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
+        for name, plan in catalogue.names().items()
+    ]
+    return orjson.dumps({"object": "list", "data": data})
 
 
 class ModelRoute:
@@ -359,7 +370,10 @@ class ModelRoute:
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         model = str(request.scope["path"]).removeprefix("/models/")
-        plan = self._catalogue.plan(model)
+        catalogue = self._catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
+        plan = catalogue.plan(model)
         if isinstance(plan, Failure):
             return plan
         return orjson.dumps(

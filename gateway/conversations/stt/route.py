@@ -29,7 +29,7 @@ from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.runtime.loop import Gate, Inbox
-from gateway.server.admission import RequestContext, new_id
+from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header
 from gateway.server.host import BLOCKED_S
 from gateway.settings.stt import SttConfig
@@ -174,12 +174,15 @@ class SttRoute:
         if isinstance(target.transcriber, LocalModel):
             self.local_models.add(target.transcriber)
 
-    def open(self, request: RequestContext, link: ClientLink) -> SttConversation:
+    def open(self, request: RequestContext, link: ClientLink) -> SttConversation | Failure:
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
         session_id = new_id("stt")
         user_agent = header(request.scope, b"user-agent") or ""
         session = SttSession(
             self._config,
-            self._planner,
+            self._planner.within(catalogue),
             self._upstreams,
             self._breaker,
             session_id,

@@ -59,7 +59,7 @@ from gateway.runtime.loop import Inbox, Reactor, Room
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
-from gateway.server.admission import RequestContext, new_id
+from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import query
 from gateway.server.host import SocketLink
 from gateway.settings.tts import TtsConfig
@@ -320,14 +320,19 @@ class TtsRoute:
         model = read_model(query(request.scope), self._config.default_model)
         if isinstance(model, Failure):
             return model
-        return self.conversation(model, link)
+        return self.conversation(request, model, link)
 
-    def conversation(self, model: str | None, link: ClientLink) -> TtsConversation:
+    def conversation(
+        self, request: RequestContext, model: str | None, link: ClientLink
+    ) -> TtsConversation | Failure:
         """A conversation with the client of `link`, about `model` where it names no other."""
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
         session_id = new_id("tts")
         session = TtsSession(
             session_id,
-            self._planner.plan,
+            self._planner.within(catalogue).plan,
             self._traits,
             self._breaker,
             self._config,
