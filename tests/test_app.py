@@ -76,8 +76,10 @@ WRONG_TOKENS = {
 
 
 @pytest.mark.parametrize("path", ["/stt", "/tts", "/eot", "/bargein", "/v1/stt"])
-def test_a_request_whose_upgrade_was_dropped_on_the_way_hears_that(server: Server, path: str):
-    status, body = server.get(path)
+def test_a_request_whose_upgrade_was_dropped_on_the_way_hears_that(
+    bare_server: Server, path: str
+) -> None:
+    status, body = bare_server.get(path)
     assert status == 426
     assert "`Upgrade: websocket`" in json.loads(body)["error"]["message"]
 
