@@ -30,7 +30,7 @@ from gateway.engines.utterances import UtteranceEngines
 from gateway.installation import PATHS, Installation, Process, prepare
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
-from gateway.server.asgi import Receive, Scope, Send, refuse
+from gateway.server.asgi import JSON_TYPE, Receive, Scope, Send, answer, refuse
 from gateway.server.auth import Authenticator
 from gateway.server.cluster_sessions import ClusterSessionCounts
 from gateway.server.connections import AddressLimit
@@ -236,6 +236,17 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For load balancers; under these names alone."""
 
 
+_NEEDS_UPGRADE: Final = orjson.dumps(
+    error_body(
+        Failure(
+            Kind.BAD_REQUEST,
+            "this route is a WebSocket, and the request came without `Upgrade: websocket`: a proxy "
+            "in between may have dropped it",
+        )
+    )
+)
+
+
 def _say_full(address: str) -> None:
     _logger.warning(
         "an address has no connections left (limits.connections_per_address)",
@@ -279,6 +290,9 @@ class Front:
             await refuse(scope, send, Failure(Kind.NOT_FOUND, "there is no such route"))
             return
         if direct is None:
+            if scope["method"] == "GET" and ("websocket", path) in self._direct:
+                await answer(send, 426, _NEEDS_UPGRADE, (JSON_TYPE, (b"upgrade", b"websocket")))
+                return
             await self._app(scope, receive, send)
             return
         try:

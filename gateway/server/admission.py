@@ -89,6 +89,10 @@ def who_and_where(request: RequestContext) -> tuple[str, str | None]:
 ANONYMOUS: Final = Principal("", "anonymous")
 """Everybody who needs no token; they share one key's places."""
 
+ANONYMOUS_SHARE: Final = 4
+"""And all of them together have a quarter of all places: who has no token cannot keep out those who
+have one."""
+
 
 class SessionLimiter:
     """Places for open sessions, over all and for each key; a place is held until it is returned."""
@@ -123,6 +127,12 @@ class SessionLimiter:
         held = self._held[key]
         if self._elsewhere is not None:
             held += self._elsewhere(key)
+        if key == ANONYMOUS.key and held >= max(1, self.limits.sessions // ANONYMOUS_SHARE):
+            return Failure(
+                Kind.TOO_MANY_SESSIONS,
+                "callers without a token have all the places that they may have",
+                retry_after_s=1,
+            )
         if held >= self.limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,

@@ -237,7 +237,8 @@ class RedisCounters:
         from redis.asyncio import Redis
         from redis.asyncio.connection import ConnectionPool
 
-        self._errors = (redis.exceptions.RedisError, OSError, TimeoutError)
+        # ValueError: somebody has written there what is no number
+        self._errors = (redis.exceptions.RedisError, OSError, TimeoutError, ValueError)
         pool = ConnectionPool.from_url(
             url.replace("redis+unix://", "unix://", 1),
             socket_timeout=timeout_s,

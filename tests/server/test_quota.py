@@ -494,3 +494,23 @@ async def test_the_first_limits_may_come_later(store: dict, made):
     await entered(quota)
     await refused(quota)
     await quota.close()
+
+
+async def test_what_is_no_number_in_the_store_ends_no_request(redis: services.Redis, made):
+    import redis.asyncio as client
+
+    config = QuotaConfig(
+        keys={"k": {"tokens_per_minute": 10, "credits": 5}}, redis_url=redis.url, prefix="bad"
+    )
+    store = client.from_url(redis.url)
+    for kind in ("string", "list"):
+        quota = made(config)
+        purse = await entered(quota)
+        await purse.settle(spent(MODEL, tokens=3, cost=NANO))
+        for name in await store.keys("*bad*"):
+            await store.delete(name)
+            await (store.set(name, "abc") if kind == "string" else store.lpush(name, "abc"))
+        await entered(quota)
+        assert quota.store_failures == 1
+        await store.flushall()
+    await store.aclose()

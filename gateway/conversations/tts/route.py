@@ -96,6 +96,10 @@ EVENTS_MAX: Final = 64
 """Events of a session that wait: messages of its client, and what is heard of its syntheses. Then
 sockets and bodies that serve it alone are read no further."""
 
+PREPARATIONS_MAX: Final = 8
+"""Voices that one session has connected ahead of its words; for a further one the provider is
+connected when there is something to say."""
+
 TRIES_MAX: Final = 200
 """Tries that the line in the log of one session reckons with; metrics count all of them."""
 
@@ -459,6 +463,8 @@ class TtsConversation:
         self._inbox = link.inbox
         self._syntheses: dict[int, LiveSynthesis] = {}
         self._release: Callable[[], None] | None = None
+        self._prepared: tuple[str, SpeechRequest] | None = None
+        self._preparations = 0
         self._provider: str | None = None
         self._tries: list[Try] = []
         self._first_audio_s: float | None = None
@@ -518,7 +524,12 @@ class TtsConversation:
             case Prepare(provider, request):
                 if self._release is not None:
                     self._release()
-                self._release = self._route.reserve(provider, request)
+                    self._release = None
+                if (provider, request) != self._prepared:
+                    self._prepared = provider, request
+                    self._preparations += 1
+                if self._preparations <= PREPARATIONS_MAX:
+                    self._release = self._route.reserve(provider, request)
             case LookUp(key):
                 self._look_up(key)
             case Keep(key, clip):
