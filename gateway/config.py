@@ -28,6 +28,7 @@ from gateway.settings.models import Deployment
 from gateway.settings.page import PageConfig
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.residency import ResidencyConfig
 from gateway.settings.section import Section
 from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
 from gateway.settings.stt import SttConfig
@@ -93,6 +94,7 @@ class Config(Section):
     in `*`."""
     page: PageConfig = PageConfig()
     traces: TracesConfig = TracesConfig()
+    residency: ResidencyConfig = ResidencyConfig()
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
@@ -264,6 +266,7 @@ class _Reading:
                     stt=config.stt,
                     default_voice=config.tts.default_model,
                     turn_languages=config.eot.thresholds,
+                    residency=config.residency,
                     eager_keys=config.bargein.eagerness_by_key,
                 )
             )

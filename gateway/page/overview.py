@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
+from gateway.telemetry.outcome import NANO
 from gateway.telemetry.usage.store import StoreError
 from gateway.telemetry.watch import Wanted, Watch
 from gateway.upstreams.provider import Modality
@@ -79,17 +80,25 @@ class Overview:
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         month = today.replace(day=1)
         by = ("key", "model")
-        names = (*by, *self.columns)
         try:
             rows = await self.summary(by, month.timestamp())
             self._costs = {
                 "today": self._sums(await self.summary((), today.timestamp())),
                 "month": self._sums(await self.summary((), month.timestamp())),
-                "rows": [dict(zip(names, row, strict=True)) for row in rows[:COSTS_SHOWN_MAX]],
+                "rows": [
+                    dict(zip(by, row, strict=False)) | self._sums([row[len(by) :]])
+                    for row in rows[:COSTS_SHOWN_MAX]
+                ],
             }
         except StoreError as error:
             self._costs = {"error": f"the usage store cannot be read: {error}"}
         return self._costs
 
     def _sums(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        return dict(zip(self.columns, rows[0], strict=True)) if rows else {}
+        """Sums as the page shows them: seconds and the currency in place of whole parts of them."""
+        told = dict(zip(self.columns, rows[0], strict=True)) if rows else {}
+        return {
+            **told,
+            "audio_s": (told.get("audio_ms") or 0) / 1000,
+            "cost": (told.get("cost_nano") or 0) / NANO,
+        }

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from gateway.settings.traces import TracesConfig
 from gateway.telemetry.outcome import (
     DEPLOYMENT_CHARS_MAX,
+    NANO,
     BargeinCounts,
     Ended,
     Outcome,
@@ -60,7 +61,7 @@ def request_attributes(ended: Ended) -> dict[str, Value]:
         "gen_ai.response.model": outcome.deployment and outcome.deployment[:DEPLOYMENT_CHARS_MAX],
         "gen_ai.provider.name": outcome.provider,
         "error.type": outcome.failure.kind.value if outcome.failure is not None else None,
-        "parley.cost": outcome.cost or None,
+        "parley.cost": outcome.cost / NANO if outcome.cost else None,
         "parley.first_output_s": outcome.first_s,
         **_used(outcome),
         **_counted(outcome),

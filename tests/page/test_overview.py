@@ -26,7 +26,7 @@ def overview(rows: dict[tuple[str, ...], list[tuple[Any, ...]]] | StoreError) ->
         Watch(),
         lambda: breaker,
         summary,
-        ("requests", "cost"),
+        ("requests", "cost_nano"),
         lambda: {"ready": True},
         dict,
     )
@@ -37,10 +37,16 @@ def now(made: Overview, wanted: Wanted | None = None) -> dict[str, Any]:
 
 
 def test_costs_are_those_of_today_and_of_this_month() -> None:
-    made = overview({(): [(7, 1.5)], ("key", "model"): [("k", "m", 7, 1.5)]})
+    made = overview(
+        {
+            (): [(7, 1_500_000_000)],
+            ("key", "model"): [("k", "m", 7, 1_500_000_000)],
+        }
+    )
     costs = now(made)["costs"]
-    assert costs["today"] == {"requests": 7, "cost": 1.5}
-    assert costs["rows"] == [{"key": "k", "model": "m", "requests": 7, "cost": 1.5}]
+    assert (costs["today"]["requests"], costs["today"]["cost"]) == (7, 1.5)
+    (row,) = costs["rows"]
+    assert (row["key"], row["model"], row["requests"], row["cost"]) == ("k", "m", 7, 1.5)
 
 
 def test_a_store_that_cannot_be_read_takes_nothing_else_away() -> None:

@@ -52,7 +52,7 @@ REPLY = Outcome(
     ),
     first_s=1.25,
     usage=Usage(10, 5, 4),
-    cost=0.001,
+    cost=1_000_000,
 )
 
 
