@@ -83,8 +83,7 @@ class SocketFrame(NamedTuple):
     data: str | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SocketClosed:
+class SocketClosed(NamedTuple):
     """An upstream's WebSocket was closed by the other side, with its code and reason."""
 
     attempt: int
@@ -92,8 +91,7 @@ class SocketClosed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionFailed:
+class ConnectionFailed(NamedTuple):
     """An upstream could not be reached, or broke off without a close."""
 
     attempt: int

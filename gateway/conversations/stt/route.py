@@ -28,6 +28,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
+from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
 from gateway.server.host import BLOCKED_S, SocketLink
@@ -196,15 +197,12 @@ class SttConversation:
                     if upstream.socket is not None:
                         upstream.socket.abort()
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         if isinstance(action, Send):  # the commonest by far
-            upstream = self._upstreams.get(action.number)
-            if upstream is not None and upstream.socket is not None:
-                await self._send(action.number, upstream, action.frames)
-            return True
+            return self._send(*action)
+        if isinstance(action, SendToClient):
+            return self._client.say_now(action.text)
         match action:
-            case SendToClient(text):
-                await self._client.say(text)
             case Open(number, dial, timeout_s):
                 upstream = self._upstreams[number] = _Upstream()
                 upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
@@ -215,26 +213,49 @@ class SttConversation:
             case Resume():
                 self._link.gate.open()
             case Linger(seconds):
-                until = time.monotonic() + seconds
-                # a flag is all there is: it happens once a session
-                while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
-                    await asyncio.sleep(LINGER_STEP_S)
+                return self._linger(seconds)
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return True
+                return self._end(code, reason)
+        return None
 
-    async def _send(self, number: int, upstream: _Upstream, frames: list[Any]) -> None:
+    def _send(self, number: int, frames: list[Any]) -> Performed:
+        upstream = self._upstreams.get(number)
+        if upstream is None or (socket := upstream.socket) is None:
+            return None
+        ready = True
+        try:
+            for frame in frames:
+                ready = socket.write(frame)
+        except (OSError, RuntimeError):
+            self._broke_off(number)
+        return None if ready else self._wait(number, upstream)
+
+    async def _wait(self, number: int, upstream: _Upstream) -> bool:
+        """Until the provider reads; `_watch` sees to it that it does not last."""
         assert upstream.socket is not None
         upstream.sending_since = time.monotonic()
         try:
-            for frame in frames:
-                await upstream.socket.send(frame)
-        except (ConnectionError, OSError, RuntimeError):
-            failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
-            self._inbox.post(ConnectionFailed(number, failure))
+            await upstream.socket.drained()
+        except OSError:
+            self._broke_off(number)
         finally:
             upstream.sending_since = None
+        return True
+
+    def _broke_off(self, number: int) -> None:
+        failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
+        self._inbox.post(ConnectionFailed(number, failure))
+
+    async def _linger(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        # a flag is all there is: it happens once a session
+        while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(LINGER_STEP_S)
+        return True
+
+    async def _end(self, code: int, reason: str) -> bool:
+        await self._client.close(code, reason)
+        return False
 
     async def _serve(
         self, number: int, upstream: _Upstream, dial: Dial | LocalTarget, timeout_s: float
