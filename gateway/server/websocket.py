@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -23,6 +24,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+
+from gateway.server.addresses import endpoint
 
 try:
     from websockets.speedups import apply_mask
@@ -65,6 +68,8 @@ _TEXT, _BINARY, _PING, _PONG = 0x81, 0x82, 0x89, 0x8A  # with the bit that says 
 _MASKED: Final = 0x80
 _CONTROL_BYTES_MAX: Final = 125
 _REQUEST_END: Final = b"\r\n\r\n"
+_TEXT_HEAD_2: Final = struct.Struct("!BBH")
+_TEXT_HEAD_8: Final = struct.Struct("!BBQ")
 
 Sink = Callable[[str | bytes], bool]
 """Takes a message; False: no more before `go_on`."""
@@ -233,8 +238,8 @@ class WebSocketProtocol(asyncio.Protocol):
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "wss" if extra("sslcontext") else "ws",
-            "server": _address(extra("sockname")),
-            "client": _address(extra("peername")),
+            "server": endpoint(extra("sockname")),
+            "client": endpoint(extra("peername")),
             "root_path": root,
             "path": root + unquote(path),
             "raw_path": (root + path).encode("ascii"),
@@ -457,6 +462,21 @@ class WebSocketProtocol(asyncio.Protocol):
         else:
             raise ClientGoneError
 
+    def send_text(self, text: str) -> bool:
+        """Send a message at once; False, where `send` would wait or raise."""
+        if self._lost or self._conn.state is not State.OPEN or not self._writable.is_set():
+            return False
+        payload = text.encode()
+        size = len(payload)
+        if size < 126:
+            head = bytes((_TEXT, size))
+        elif size < 1 << 16:
+            head = _TEXT_HEAD_2.pack(_TEXT, 126, size)
+        else:
+            head = _TEXT_HEAD_8.pack(_TEXT, 127, size)
+        self._transport.write(head + payload)
+        return True
+
     async def _until_writable(self) -> None:
         if self.blocked_s is None:
             await self._writable.wait()
@@ -523,8 +543,3 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._conn.send_ping(b"")
                 self._flush()
             self._keep_alive()
-
-
-def _address(info: Any) -> tuple[str, int] | None:
-    """Host and port, of an address as a socket has it."""
-    return (str(info[0]), int(info[1])) if isinstance(info, tuple) else None

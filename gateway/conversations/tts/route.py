@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from gateway.conversations.tts.actions import (
@@ -54,7 +54,7 @@ from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
-from gateway.runtime.loop import Inbox, Reactor, Room
+from gateway.runtime.loop import Inbox, Performed, Reactor, Room
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
@@ -364,7 +364,7 @@ class Client(Protocol):
     @property
     def gone(self) -> bool: ...
 
-    async def say(self, text: str) -> None: ...
+    def say_now(self, text: str) -> Performed: ...
 
     async def close(self, code: int, reason: str = "") -> None: ...
 
@@ -436,10 +436,13 @@ class TtsConversation:
         for synthesis in syntheses.values():
             synthesis.cancel()
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         match action:
             case SendToClient(text):
-                await self._tell(text)
+                self._bytes_out += len(text)
+                waits = self._client.say_now(text)
+                if waits is not None:
+                    return self._blocked(waits)
             case Say(number, text):
                 if number in self._syntheses:
                     self._syntheses[number].say(text)
@@ -462,11 +465,17 @@ class TtsConversation:
                     self._route.clips.put(key, clip)
             case Tried() | Spoken() | Looked():
                 self._count(action)
-                return True  # the client may have gone; what comes with it is counted too
+                return None  # the client may have gone; what comes with it is counted too
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return not (self._client.gone and self.session.deadline is None)
+                return self._end(code, reason)
+        return None if self._goes_on() else self._end()
+
+    def _goes_on(self) -> bool:
+        return not self._client.gone or self.session.deadline is not None
+
+    async def _end(self, code: int = 1000, reason: str = "") -> bool:
+        await self._client.close(code, reason)
+        return False
 
     def _count(self, action: Tried | Spoken | Looked) -> None:
         self._route.count(action)
@@ -479,13 +488,14 @@ class TtsConversation:
             self._audio_s += action.audio_s
             self._characters += action.chars
 
-    async def _tell(self, text: str) -> None:
+    async def _blocked(self, waits: Awaitable[bool]) -> bool:
+        """The client does not read: wait until it does."""
         began = time.monotonic()
-        await self._client.say(text)
+        await waits
         now = time.monotonic()
         if now - began > BLOCKED_S_MIN:
             self.session.handle(Unblocked(), now)
-        self._bytes_out += len(text)
+        return self._goes_on()
 
     def _look_up(self, key: str) -> None:
         def found(clip: Clip | None) -> None:
