@@ -172,35 +172,36 @@ class Inbox(Generic[Event]):
 class Gate(Generic[Event]):
     """A way into an inbox that can be shut: one source is held back, the others are not."""
 
-    __slots__ = ("_inbox", "_open")
+    __slots__ = ("_inbox", "_open", "_shut", "post")
 
     def __init__(self, inbox: Inbox[Event]) -> None:
         self._inbox = inbox
         self._open = asyncio.Event()
         self._open.set()
+        self._shut = False
+        self.post = inbox.post
+        """As the inbox's."""
 
     def shut(self) -> None:
         """Hold the source back."""
         self._open.clear()
+        self._shut = True
 
     def open(self) -> None:
         """Let it go on."""
         self._open.set()
+        self._shut = False
 
     async def put(self, event: Event) -> None:
         """As the inbox's; then waits while the gate is shut."""
         await self._inbox.put(event)
-        if not self._open.is_set():
+        if self._shut:
             await self._open.wait()
 
     @property
     def full(self) -> bool:
         """Whether `put` would wait."""
-        return self._inbox.full or not self._open.is_set()
-
-    def post(self, event: Event) -> None:
-        """As the inbox's."""
-        self._inbox.post(event)
+        return self._shut or self._inbox.full
 
 
 Performed = Awaitable[bool] | None
