@@ -93,7 +93,7 @@ class UpstreamSocket(WSListener):
     def __init__(self, message_bytes_max: int) -> None:
         self._bytes_max = message_bytes_max
         self._transport: WSTransport
-        self._connected = False
+        self.connected = False  # its handshake is over
         self._abandoned = False  # nobody waits for it
         self._attempt = 0
         self._sink: SocketSink | None = None
@@ -163,18 +163,14 @@ class UpstreamSocket(WSListener):
     def abort(self) -> None:
         """Cut the connection, so that a blocked `send` ends with a ConnectionError."""
         self._abandoned = True
-        if self._connected:
+        if self.connected:
             self._transport.disconnect(graceful=False)
-
-    @property
-    def is_open(self) -> bool:
-        return self._connected and not self._transport.is_disconnected
 
     # -- from picows
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self._connected = True
+        self.connected = True
         if self._abandoned:
             transport.disconnect(graceful=False)
 
@@ -396,7 +392,7 @@ class Connector:
                     read_buffer_init_size=READ_BUFFER_BYTES,
                     happy_eyeballs_delay=HAPPY_EYEBALLS_S,
                 )
-            opened = socket.is_open
+            opened = socket.connected
         except TimeoutError:
             return Failure(Kind.TIMEOUT, "the provider did not open the connection in time")
         except WSHandshakeError as error:
