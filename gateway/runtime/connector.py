@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -29,7 +30,8 @@ from picows import (
 )
 from python_socks import ProxyError
 
-from gateway.runtime.loop import Inbox
+from gateway.runtime.loop import TURN_S, Inbox
+from gateway.runtime.pace import PacedConnector
 from gateway.upstreams.dial import Dial, websocket_url
 from gateway.upstreams.errors import Failure, Kind, kind_of_status
 from gateway.upstreams.events import (
@@ -44,6 +46,10 @@ from gateway.upstreams.events import (
 
 READ_BYTES: Final = 1 << 16
 """Upstream bytes buffered before reading pauses (aiohttp pauses at twice this)."""
+
+PIECE_BYTES: Final = 8 << 10
+"""An upstream's body is handed on in pieces of at most so many bytes: they may be 800 events, which
+take some milliseconds, and between two pieces others get their turn."""
 
 KEEPALIVE_S: Final = 75.0
 """How long an idle upstream connection is kept for the next request."""
@@ -66,6 +72,9 @@ CLOSE_S: Final = 2.0
 READ_BUFFER_BYTES: Final = 4 << 10
 """What is allocated for each WebSocket to read into; it grows with the messages that come."""
 
+TOGETHER_MAX: Final = 10_000
+"""Messages that one read may bring: a provider of speech sends a handful."""
+
 FRAGMENTS_MAX: Final = 1024
 """Fragments of one message of a provider; their bytes are bounded too."""
 
@@ -79,6 +88,9 @@ _SILENT: Final = logging.getLogger("gateway.picows")
 _SILENT.setLevel(logging.CRITICAL + 1)
 
 _TOO_LONG: Final = Failure(Kind.CONNECTION_LOST, "the provider sent a message that is too long")
+
+CONTROLS_MAX: Final = 10_000
+"""Pings and pongs in a row: one every two seconds of a session of six hours."""
 
 SocketSink = Callable[[SocketEvent], Awaitable[object] | None]
 """Takes an event of an upstream socket at once. Returns None, or what to await before the socket
@@ -101,6 +113,10 @@ class UpstreamSocket(WSListener):
         self._holding: asyncio.Task[None] | None = None  # there while the sink is full
         self._parts: list[bytes] = []  # of a message whose end has not come
         self._is_text = False
+        self._together = 0  # messages of one read so far
+        self._turn_at = 0.0  # when the first of them was handed on
+        self._controls = 0  # pings and pongs in a row
+        self._ping: bytes | None = None  # that has no answer so far
         self._writable = asyncio.Event()
         self._writable.set()
         self._end: SocketClosed | ConnectionFailed | None = None
@@ -179,12 +195,23 @@ class UpstreamSocket(WSListener):
             if frame.msg_type == _CLOSE:
                 transport.disconnect()
             return
+        if self._together == 0:
+            self._turn_at = time.monotonic()
+        self._together += 1
         try:
-            self._read(transport, frame)
+            if self._together > TOGETHER_MAX:
+                self._break(Failure(Kind.PROTOCOL_ERROR, "the provider floods us with messages"))
+            else:
+                self._read(transport, frame)
         except UnicodeDecodeError:
             self._break(Failure(Kind.CONNECTION_LOST, "the provider sent text that is no UTF-8"))
         except Exception as error:
             self._fail(error)
+        if frame.last_in_buffer:
+            self._together = 0
+            if self._ping is not None and self._writable.is_set():
+                transport.send_pong(self._ping)  # of pings that came together, the last is answered
+            self._ping = None
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._writable.set()  # who waits to send learns that nobody reads
@@ -204,6 +231,13 @@ class UpstreamSocket(WSListener):
         kind = frame.msg_type
         if frame.payload_size > self._bytes_max:
             self._break(_TOO_LONG)
+        elif kind == WSMsgType.PING or kind == WSMsgType.PONG:
+            self._controls += 1
+            if kind == WSMsgType.PING:
+                self._ping = frame.get_payload_as_bytes()
+            if self._controls > CONTROLS_MAX:
+                nothing_else = "the provider sends nothing but pings"
+                self._break(Failure(Kind.PROTOCOL_ERROR, nothing_else))
         elif kind == _TEXT and frame.fin and not self._parts:
             self._take(frame.get_payload_as_utf8_text())
         elif kind == _BINARY and frame.fin and not self._parts:
@@ -234,11 +268,14 @@ class UpstreamSocket(WSListener):
             self._take(message.decode() if self._is_text else message)
 
     def _take(self, data: str | bytes) -> None:
+        self._controls = 0
         if self._sink is None or self._holding is not None:
             self._waiting.append(data)
             self._transport.underlying_transport.pause_reading()
             return
         full = self._sink(SocketFrame(self._attempt, data))
+        if full is None and self._together > 1 and time.monotonic() - self._turn_at > TURN_S:
+            full = asyncio.sleep(0)  # others have their turn
         if full is not None and self._sink is not None:
             self._transport.underlying_transport.pause_reading()
             self._holding = asyncio.create_task(self._hold(full, self._sink))
@@ -257,11 +294,15 @@ class UpstreamSocket(WSListener):
             self._transport.underlying_transport.resume_reading()
 
     async def _hand_on(self, sink: SocketSink) -> None:
-        """What waits, in order."""
+        """What waits, in order. Every TURN_S others have their turn."""
+        rested_at = time.monotonic()
         while self._waiting:
             full = sink(SocketFrame(self._attempt, self._waiting.popleft()))
             if full is not None:
                 await full
+            elif time.monotonic() - rested_at > TURN_S:
+                await asyncio.sleep(0)
+                rested_at = time.monotonic()
 
     # -- the end
 
@@ -323,9 +364,7 @@ class Connector:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # no limit: one slow upstream must not take connections from the others
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60
-                ),
+                connector=PacedConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 read_bufsize=READ_BYTES,
@@ -362,7 +401,8 @@ class Connector:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 inbox.post(ResponseHead(attempt, response.status, headers))
                 async for data in response.content.iter_any():
-                    await inbox.put(BodyChunk(attempt, data))
+                    for at in range(0, len(data), PIECE_BYTES):
+                        await inbox.put(BodyChunk(attempt, data[at : at + PIECE_BYTES]))
                 inbox.post(BodyEnd(attempt))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             inbox.post(ConnectionFailed(attempt, _failure(error)))
@@ -385,6 +425,7 @@ class Connector:
                     enable_auto_ping=dial.ping_interval_s is not None,
                     auto_ping_idle_timeout=dial.ping_interval_s or 0.0,
                     auto_ping_reply_timeout=(dial.ping_interval_s or 0.0) / 2,
+                    enable_auto_pong=False,
                     max_frame_size=message_bytes_max,
                     extra_headers=headers,
                     max_redirects=0,

@@ -69,8 +69,7 @@ class BodyEnd:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class SocketOpened:
+class SocketOpened(NamedTuple):
     """An upstream's WebSocket is open."""
 
     attempt: int

@@ -121,3 +121,11 @@ def test_an_alias_of_a_name_that_only_a_pattern_has_leads_nowhere() -> None:
     }
     (line,) = told(named(RACK, models))
     assert line.startswith("models.fast.0: nothing serves 'a/llama'")
+
+
+def test_eagerness_of_a_key_that_is_not_configured_is_a_mistake() -> None:
+    given = named(keys=["APIone"], eager_keys=["APIone", "APItwo"])
+
+    assert told(given) == [
+        "bargein.eagerness_by_key.APItwo: no such API key is configured; did you mean 'APIone'?"
+    ]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
+from picows import WSMsgType
 
-from gateway.runtime.connector import FRAGMENTS_MAX, LARGE_BYTES, Connector, UpstreamSocket
+from gateway.runtime.connector import (
+    CONTROLS_MAX,
+    FRAGMENTS_MAX,
+    LARGE_BYTES,
+    Connector,
+    UpstreamSocket,
+)
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -296,6 +305,64 @@ async def test_a_socket_that_was_cut_by_us_takes_no_more_messages(
         await sock.send("too late")
 
 
+async def test_a_ping_is_answered(connector: Connector, serve: Serve) -> None:
+    answers = []
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse(autoping=False)
+        await sock.prepare(request)
+        await sock.ping(b"there?")
+        answers.append(await sock.receive())
+        await sock.close()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    assert [type(event) for event in await heard(sock)] == [SocketClosed]
+    assert [(answer.type, answer.data) for answer in answers] == [
+        (aiohttp.WSMsgType.PONG, b"there?")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["ping", "pong"])
+async def test_a_provider_that_sends_nothing_but_pings_has_failed(
+    connector: Connector, serve: Serve, kind: str
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(CONTROLS_MAX + 1):
+                await getattr(sock, kind)(b"")
+        await sock.receive()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    [event] = await heard(sock)
+    assert isinstance(event, ConnectionFailed)
+    assert event.failure.kind is Kind.PROTOCOL_ERROR
+    await sock.close()
+
+
+async def test_the_goodbye_of_a_provider_that_goes_on_talking_is_not_waited_for(
+    connector: Connector, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.runtime.connector.CLOSE_S", 0.05)
+    gone = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse(autoclose=False)
+        await sock.prepare(request)
+        try:
+            while True:
+                await sock.send_str("on and on")
+        finally:
+            gone.set()
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    await sock.close()
+    await asyncio.wait_for(gone.wait(), 30)
+
+
 async def test_a_closed_connector_opens_anew_when_it_is_needed(
     connector: Connector, serve: Serve
 ) -> None:
@@ -350,6 +417,31 @@ async def test_what_no_provider_may_send_ends_the_connection(
     await sock.close()
     assert isinstance(event, ConnectionFailed)
     assert event.failure.kind is Kind.CONNECTION_LOST
+
+
+async def test_a_provider_that_floods_us_with_messages_has_failed(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        await sock.receive()
+        return sock
+
+    told: list[SocketEvent] = []
+    sock = await opened(connector, Dial(await serve(handler)))
+    listening = asyncio.create_task(sock.listen(3, told.append))
+    await asyncio.sleep(0)
+    empty: Any = SimpleNamespace(msg_type=WSMsgType.TEXT, fin=True, payload_size=0)
+    empty.get_payload_as_utf8_text = str
+    empty.last_in_buffer = False
+    transport: Any = None
+    for _ in range(2 * TOGETHER_MAX):  # of one read
+        sock.on_ws_frame(transport, empty)
+    await asyncio.wait_for(listening, 30)
+    await sock.close()
+    assert told[-1] == ConnectionFailed(3, told[-1].failure)  # type: ignore[union-attr]
+    assert len(told) <= TOGETHER_MAX + 1
 
 
 async def test_while_a_sink_is_full_no_message_is_handed_on_and_none_is_lost(

@@ -21,6 +21,7 @@ from gateway.providers._shared.stt import (
     text_of,
 )
 from gateway.providers._shared.utterances import CUTTING, UtteranceRecognizer, cutting
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
@@ -48,10 +49,12 @@ _LANGUAGES: Final[Mapping[str, str]] = {
 
 
 class Transcriptions:
-    """The adapter of one provider."""
+    """The adapter of one provider. `billed`: each request costs money, so that interims, which
+    send an utterance again and again, have to be asked for (`interim_results`)."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *, billed: bool = False) -> None:
         self._account = account
+        self._billed = billed
 
     def check(self, given: Mapping[str, Any]) -> Failure | None:
         return options.check(given, OPTIONS)
@@ -63,7 +66,7 @@ class Transcriptions:
         given = options.known(attempt.options, OPTIONS)
         engine = LocalTarget(
             TranscriptionRequest(self._account, attempt, given),
-            cutting(given),
+            cutting(given, interims=not self._billed),
             prompt=given.get("prompt", ""),
         )
         return UtteranceRecognizer(attempt, engine)
@@ -143,7 +146,7 @@ def _multipart(fields: list[tuple[str, str]], recording: bytes) -> tuple[str, by
 
 def _reason(body: bytes) -> str:
     try:
-        answer = orjson.loads(body)
+        answer = loads(body)
     except orjson.JSONDecodeError:
         return ""
     match answer:
