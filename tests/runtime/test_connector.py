@@ -19,6 +19,7 @@ from gateway.runtime.connector import (
     CONTROLS_MAX,
     FRAGMENTS_MAX,
     LARGE_BYTES,
+    TOGETHER_MAX,
     Connector,
     UpstreamSocket,
 )
