@@ -107,6 +107,13 @@ class Inbox(Generic[Event]):
         if self._room is not None:
             self._room.set()
 
+    def answer(self, event: Event) -> None:
+        """Put `event` before all that waits: the answer to a question that the session has asked
+        with an action, which is performed before anything else is looked at."""
+        self._events.appendleft(event)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
     async def put(self, event: Event) -> None:
         """Append `event`, waiting first while the inbox is full."""
         while len(self._events) >= self._capacity:

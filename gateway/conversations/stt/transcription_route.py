@@ -116,6 +116,9 @@ class TranscriptionRoute:
         asked, form = read[0], read[2]
         listener = _Listener(link)
         inner = self._stt.open(request, listener)
+        if isinstance(inner, Failure):
+            self._open -= 1
+            return inner
         create = {
             "type": "session.create",
             "model": asked.model,

@@ -75,7 +75,9 @@ class SpeechRoute:
         asked = validated(parsed, _REQUEST)
         if isinstance(asked, Failure):
             return asked
-        inner = self._tts.conversation(asked.model, _Listener(link))
+        inner = self._tts.conversation(request, asked.model, _Listener(link))
+        if isinstance(inner, Failure):
+            return inner
         create = {
             "type": "session.create",
             "sample_rate": RATE,
