@@ -75,6 +75,9 @@ READ_BUFFER_BYTES: Final = 4 << 10
 TOGETHER_MAX: Final = 10_000
 """Messages that one read may bring: a provider of speech sends a handful."""
 
+UNHEARD_MAX: Final = 1000
+"""Messages between our goodbye and the provider's; then the connection is cut."""
+
 FRAGMENTS_MAX: Final = 1024
 """Fragments of one message of a provider; their bytes are bounded too."""
 
@@ -117,6 +120,7 @@ class UpstreamSocket(WSListener):
         self._turn_at = 0.0  # when the first of them was handed on
         self._controls = 0  # pings and pongs in a row
         self._ping: bytes | None = None  # that has no answer so far
+        self._unheard = 0  # messages since nobody listens
         self._writable = asyncio.Event()
         self._writable.set()
         self._end: SocketClosed | ConnectionFailed | None = None
@@ -192,8 +196,11 @@ class UpstreamSocket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._abandoned or self._end is not None:
+            self._unheard += 1
             if frame.msg_type == _CLOSE:
                 transport.disconnect()
+            elif self._unheard == UNHEARD_MAX:
+                transport.disconnect(graceful=False)
             return
         if self._together == 0:
             self._turn_at = time.monotonic()
