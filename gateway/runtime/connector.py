@@ -200,7 +200,7 @@ class UpstreamSocket(WSListener):
             if frame.msg_type == _CLOSE:
                 transport.disconnect()
             elif self._unheard == UNHEARD_MAX:
-                transport.disconnect(graceful=False)
+                self._transport.disconnect(graceful=False)
             return
         if self._together == 0:
             self._turn_at = time.monotonic()
