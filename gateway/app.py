@@ -74,7 +74,7 @@ class Gateway:
         self.admission = Admission(
             Authenticator({}), self._limiter, metrics, self.usage, (), self.addresses
         )
-        self.sockets = OpenSockets()
+        self.sockets = OpenSockets(config.usage.running_s)
         self.connector = Connector()
         self.engines = UtteranceEngines(self.connector)
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
@@ -94,6 +94,7 @@ class Gateway:
             self.bargein_window,
             self.eot_engine,
             self.eot_multi,
+            self.usage,
             machine,
         )
         self.installation = Installation(config, self._process)
@@ -132,7 +133,7 @@ class Gateway:
         # a new one, so that no token of a removed key is remembered
         self.admission.authenticator = installation.authenticator
         self.admission.trusted_proxies = config.server.trusted_proxies
-        self.admission.prices = installation.prices
+        self.admission.quota = installation.quota
         self._limiter.limits = config.limits
         self.addresses.most = config.limits.connections_per_address
         self.addresses.trusted = config.server.trusted_proxies
@@ -212,6 +213,7 @@ class Gateway:
             self.cluster_sessions.start()
         if self.machine is not None:
             await self.machine.start(self.held)
+        await self.installation.quota.start()
         self.installation.chat.companions.start()
 
     async def close(self) -> None:
