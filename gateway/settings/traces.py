@@ -33,6 +33,13 @@ class TracesConfig(Section):
             return None  # ${VAR:-} of a variable that is not set
         if wrong := urls.problem(endpoint, _SCHEMES):
             raise ValueError(wrong)
-        if importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+        if not _installed():
             raise ValueError(f"needs the extra otel ({how_to_install('otel')})")
         return endpoint
+
+
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # not even the packages around it
+        return False

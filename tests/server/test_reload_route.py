@@ -3,6 +3,7 @@
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from gateway.server.reload_route import HEADER, PATH, Reloaded, reload_route
 
@@ -18,7 +19,11 @@ def client(told: Reloaded, address: tuple[str, int] = HERE, own: str = "10.9.9.9
         return told
 
     app = Starlette(routes=[reload_route(reload)])
-    made = TestClient(app, base_url=f"http://{own}", client=address)
+
+    async def from_there(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "client": address}, receive, send)
+
+    made = TestClient(from_there, base_url=f"http://{own}")
     made.asked = asked  # type: ignore[attr-defined]
     return made
 
