@@ -19,6 +19,9 @@ DEPLOYMENT_CHARS_MAX: Final = 128
 FAILURES_CHARS_MAX: Final = 500
 """The list of failures in a line of the log is cut here; a long /stt session has hundreds."""
 
+LATENCIES: Final = ("first_word", "final")
+"""Kinds of `SttLatency`."""
+
 LOST, LEFT, OK = "lost", "left", "ok"
 
 
@@ -148,6 +151,11 @@ class Outcome:
             return self.failure.kind.value
         return LEFT if self.left else OK
 
+    def latency_s(self, kind: str) -> float | None:
+        """The mean of the session's latencies of this kind; None: there are none."""
+        seconds = [one.seconds for one in self.latencies if one.kind == kind]
+        return sum(seconds) / len(seconds) if seconds else None
+
     @property
     def hedges(self) -> int:
         """Tries that were made beside another."""
@@ -222,6 +230,9 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if outcome.first_s is not None:
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
+    for kind in LATENCIES:
+        if (seconds := outcome.latency_s(kind)) is not None:
+            found[f"{kind}_s"] = round(seconds, 4)
     if (usage := outcome.usage) is not None:
         found["prompt_tokens"] = usage.prompt
         found["cached_tokens"] = usage.cached

@@ -276,6 +276,7 @@ class SttConversation:
             model=stand_in or report.model,
             asked=report.model if stand_in else None,
             provider=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
+            deployment=",".join(dict.fromkeys(one.model for one in report.tries)) or None,
             tries=tuple(
                 Try(
                     one.provider,

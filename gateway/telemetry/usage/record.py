@@ -19,7 +19,9 @@ class Record:
     `deployment` is the provider's own name of the model. `attempts` counts every try, `hedges`
     those made beside another. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of
     `completion_tokens`. `first_token_s` is the time to the first content; of /tts, to the first
-    audio of the first utterance that no cache spoke. `estimated` says that some tokens
+    audio of the first utterance that no cache spoke. `first_word_s` and `final_s` are means over a
+    session of /stt: seconds of speech to the first word of an utterance, and from the end of speech
+    to its final. `estimated` says that some tokens
     were not told by the provider. What a route does not have is 0 or empty.
     """
 
@@ -47,6 +49,8 @@ class Record:
     first_token_s: float | None = None
     cost: float = 0.0
     estimated: bool = False
+    first_word_s: float | None = None
+    final_s: float | None = None
 
 
 COLUMNS: Final = tuple(field.name for field in fields(Record))
@@ -82,10 +86,16 @@ def record_of(ended: Ended) -> Record:
         reasoning_tokens=min(usage.reasoning, TOKENS_MAX),
         audio_s=round(speech.audio_s, 2),
         characters=speech.characters,
-        first_token_s=None if outcome.first_s is None else round(outcome.first_s, 4),
+        first_token_s=_seconds(outcome.first_s),
         cost=outcome.cost,
         estimated=outcome.estimated,
+        first_word_s=_seconds(outcome.latency_s("first_word")),
+        final_s=_seconds(outcome.latency_s("final")),
     )
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
 
 
 def _text(text: str | None) -> str:
