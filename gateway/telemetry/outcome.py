@@ -22,7 +22,7 @@ FAILURES_CHARS_MAX: Final = 500
 LATENCIES: Final = ("first_word", "final")
 """Kinds of `SttLatency`."""
 
-LOST, LEFT, OK = "lost", "left", "ok"
+LOST, LEFT, OK, STANDBY = "lost", "left", "ok", "standby"
 
 
 @dataclass(slots=True)
@@ -30,8 +30,8 @@ class Try:
     """What became of one attempt at a deployment. `began`, `ended`: the session's clock.
 
     `failure` is None while it runs and if it succeeded. `asked`: it did not only wait for its turn
-    (chat alone). `hedge`: it was made beside another;
-    `lost`: the other one spoke first; `left`: the client left while it ran; `rests`: with its
+    (chat alone). `hedge`: it was made beside another; `lost`: the other one spoke first; `standby`:
+    it was kept connected and never needed; `left`: the client left while it ran; `rests`: with its
     failure the deployment began to rest. `first_s`: until it was connected or first said something.
     """
 
@@ -42,6 +42,7 @@ class Try:
     failure: Failure | None = None
     hedge: bool = False
     lost: bool = False
+    standby: bool = False
     left: bool = False
     rests: bool = False
     first_s: float | None = None
@@ -50,9 +51,11 @@ class Try:
 
     @property
     def word(self) -> str:
-        """A kind of failure, "lost", "left" or "ok"."""
+        """A kind of failure, "standby", "lost", "left" or "ok"."""
         if self.failure is not None:
             return self.failure.kind.value
+        if self.standby:
+            return STANDBY
         return LOST if self.lost else LEFT if self.left else OK
 
 
@@ -78,6 +81,15 @@ class SttLatency:
     its `final`. `model` is a label (bounded)."""
 
     kind: str
+    provider: str
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyTime:
+    """How long a recogniser was kept connected and silent. `model` is a label (bounded)."""
+
     provider: str
     model: str
     seconds: float
@@ -143,6 +155,7 @@ class Outcome:
     estimated: bool = False
     counts: Counts | None = None
     latencies: tuple[SttLatency, ...] = ()
+    standbys: tuple[StandbyTime, ...] = ()
 
     @property
     def word(self) -> str:
@@ -155,6 +168,11 @@ class Outcome:
         """The mean of the session's latencies of this kind; None: there are none."""
         seconds = [one.seconds for one in self.latencies if one.kind == kind]
         return sum(seconds) / len(seconds) if seconds else None
+
+    @property
+    def standby_s(self) -> float:
+        """How long recognisers were kept connected and silent."""
+        return sum(one.seconds for one in self.standbys)
 
     @property
     def hedges(self) -> int:
@@ -233,6 +251,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
     for kind in LATENCIES:
         if (seconds := outcome.latency_s(kind)) is not None:
             found[f"{kind}_s"] = round(seconds, 4)
+    found["standby_s"] = round(outcome.standby_s, 1) or None
     if (usage := outcome.usage) is not None:
         found["prompt_tokens"] = usage.prompt
         found["cached_tokens"] = usage.cached

@@ -17,6 +17,7 @@ from gateway.conversations.stt.connections import RecognizerConnections
 from gateway.conversations.stt.context import Context
 from gateway.conversations.stt.handover import Handover
 from gateway.conversations.stt.hedges import STEP_S, Hedges
+from gateway.conversations.stt.standby import WarmStandby
 from gateway.conversations.stt.states import (
     OPEN_DOUBT_S,
     Asleep,
@@ -91,6 +92,7 @@ class Recognition:
         connections: RecognizerConnections,
         handover: Handover[Connecting | Standby, Replaced],
         hedges: HedgeBudget,
+        standby: WarmStandby[Connecting | Standby],
     ) -> None:
         self.context = context
         self._client = context.client
@@ -99,6 +101,7 @@ class Recognition:
         self._connections = connections
         self._handover = handover
         self._hedges: Hedges[Connecting | Beside] = Hedges(hedges)
+        self._warm = standby
         self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
         self.hear: Callable[[float], list[Action]] = self._state.hear
@@ -140,10 +143,14 @@ class Recognition:
         """The language of transcripts whose provider names none."""
         self.context.transcripts.set_language(language)
 
-    def update(self, plan: Plan, now: float, *, moved: bool) -> None:
-        """The client wants other settings; `moved`: another model."""
+    def update(self, plan: Plan, standby: Plan, now: float, *, moved: bool) -> None:
+        """The client wants other settings; `moved`: another model. `standby`: whom to keep
+        connected beside."""
         self._drop_hedges()
+        if self._warm.go_by(standby):
+            self._drop_warm(now)
         self._state.update(plan, now, moved=moved)
+        self._keep_warm(now)
 
     def is_calm(self, now: float) -> bool:
         """Whether nobody speaks, and the client has the final of what was said."""
@@ -152,12 +159,14 @@ class Recognition:
             return self.context.nothing_said
         return self._is_calm(connection, now)
 
-    def let_go(self) -> list[Action]:
+    def let_go(self, now: float) -> list[Action]:
         """The session is over: what is to be done for its connections."""
+        self._drop_warm(now)
         report = self._client.report
         report.audio_s = self.buffer.end_s
         report.finals = self.context.transcripts.finals
-        return [*self._connections.drop_all()]
+        report.standby_s = self._warm.seconds
+        return [*self.context.take_actions(), *self._connections.drop_all()]
 
     # -- what comes on connections
 
@@ -177,7 +186,8 @@ class Recognition:
                 state.fail(failure, now)
 
     def _state_of(self, number: int) -> Connected | None:
-        for state in (self._state, self._handover.next, self._handover.old, *self._hedges):
+        others = (self._handover.next, self._handover.old, self._warm.state)
+        for state in (self._state, *others, *self._hedges):
             if isinstance(state, Connected) and state.connection.number == number:
                 return state
         return None
@@ -238,7 +248,13 @@ class Recognition:
         connection = state.connection
         self._connections.ready(connection, now)
         if state in self._hedges:
-            self._race(state, now)
+            state.leave()
+            self._hedges.remove(state)
+            self._race(connection, now)
+            return
+        if state is self._warm.state:
+            state.leave()
+            self._warm_ready(connection, now)
             return
         if state is not self._state:
             state.leave()
@@ -250,6 +266,7 @@ class Recognition:
         if self._hedges.about is connection:  # it was only slow to open
             self._drop_hedges()
         self._replay(connection, now)
+        self._keep_warm(now)
 
     def _replay(self, connection: RecognizerConnection, now: float) -> None:
         """The connection hears all audio that is kept, then the user's."""
@@ -284,6 +301,10 @@ class Recognition:
         failure = replace(failure, provider=connection.attempt.provider)
         hedge = state in self._hedges
         self.context.out.extend(self._connections.failed(connection, failure, now, lost=hedge))
+        if state is self._warm.state:
+            self._warm.take(now).leave()
+            self._warm_again(now)
+            return
         if state is self._state:
             self._client.report.failovers += 1
             self._fall_back(connection, failure, now)
@@ -311,6 +332,9 @@ class Recognition:
             self._take_over(hedge, now)
             return
         self._drop_hedges()
+        if self._warm.is_ready:
+            self._fall_back_to_warm(connection, failure, now)
+            return
         if self._handover.next is not None:
             self._take_next(now)
             return
@@ -380,7 +404,9 @@ class Recognition:
         doubted = self._state.connection
         if doubted is None:
             return
-        if (attempt := self._hedges.next()) is not None:
+        if self._warm.is_ready:
+            self._race(self._take_warm(now, hedge=True), now)
+        elif (attempt := self._hedges.next()) is not None:
             connection, opening = self._connections.open(
                 attempt, self.buffer.rate, self.context.timeout_s, now, hedge=True
             )
@@ -411,18 +437,16 @@ class Recognition:
         more = self._hedges.has_more
         self.context.timers.set("hedge", at if more else None, self._open_hedge)
 
-    def _race(self, state: Connecting, now: float) -> None:
+    def _race(self, connection: RecognizerConnection, now: float) -> None:
         """A hedge takes audio: it has a step to tell words before the next is asked."""
-        connection = state.connection
-        state.leave()
         if isinstance(self._state, Connecting):  # the one in use does not even open
-            self._hedges.remove(state)
             self._win(connection, SLOW, now)
             self._replay(connection, now)
             self._closing_goes_on(now)
             return
         beside = Beside(self, connection)
-        self._hedges.replace(state, beside)
+        self._hedges.add(beside)
+        self._choose_hearer()
         connection.skip_silence()
         told_until = self.context.transcripts.told_until
         if told_until is not None:
@@ -518,6 +542,67 @@ class Recognition:
                     self._failover.later(attempt)
         self.context.timers.clear("hedge")
 
+    # -- a standby: connected and silent
+
+    def _keep_warm(self, now: float) -> None:
+        """Open a standby, if the session wants one and has none."""
+        in_use = self._state.connection
+        if self._warm.state is not None or in_use is None or self._client.closing:
+            return
+        if (attempt := self._warm.wanted(in_use.attempt, now)) is None:
+            self._warm_again(now)
+            return
+        connection, opening = self._connections.open(
+            attempt, self.buffer.rate, self.context.timeout_s, now, standby=True
+        )
+        self.context.out.append(opening)
+        state = Connecting(self, connection)
+        self._warm.became(state, now)
+        state.enter(now)
+
+    def _warm_again(self, now: float) -> None:
+        self.context.timers.set("standby", self._warm.again_at(now), self._keep_warm)
+
+    def _warm_ready(self, connection: RecognizerConnection, now: float) -> None:
+        standby = Standby(self, connection)
+        self._warm.became(standby, now)
+        standby.enter(now)
+        self.context.timers.set("standby", self._warm.ages_at(), self._renew_warm)
+        if isinstance(self._state, Waiting):
+            self._replay(self._take_warm(now), now)
+
+    def _renew_warm(self, now: float) -> None:
+        self._drop_warm(now)
+        self._keep_warm(now)
+
+    def _take_warm(self, now: float, *, hedge: bool = False) -> RecognizerConnection:
+        """It serves, or is asked beside the one in use; another is opened after a while."""
+        state = self._warm.take(now)
+        state.leave()
+        self._connections.used(state.connection, hedge=hedge)
+        state.connection.activity.became_ready(now)
+        self._warm_again(now)
+        return state.connection
+
+    def _fall_back_to_warm(
+        self, connection: RecognizerConnection, failure: Failure, now: float
+    ) -> None:
+        """The connection in use has failed, and the standby serves at once."""
+        self._failover.failed(connection.attempt, failure, now, opened=False)
+        if self._handover.plan:  # the client's update need not wait for a calm moment any more
+            self._failover.replan(self._handover.plan, now)
+        self._drop_next()
+        self._handover.withdraw()
+        self._replay(self._take_warm(now), now)
+        self._closing_goes_on(now)
+
+    def _drop_warm(self, now: float) -> None:
+        if self._warm.state is not None:
+            state = self._warm.take(now)
+            state.leave()
+            self.context.out.extend(self._connections.lost(state.connection))
+        self.context.timers.clear("standby")
+
     def _may_sleep(self, now: float) -> bool:
         """Whether no connection is needed before the user is heard again."""
         client = self._client
@@ -580,11 +665,15 @@ class Recognition:
 
     def replace(self, by: float, now: float, plan: Plan = ()) -> None:
         """Hand over in a calm moment, at the latest at `by`; to the session's plan if to none."""
-        if plan and (dropped := self._handover.drop_next()) is not None:
-            dropped.leave()
-            self.context.out.extend(self._connections.drop(dropped.connection))
+        if plan:
+            self._drop_next()
         self._handover.wish(now, by, plan)
         self._hand_over(now)
+
+    def _drop_next(self) -> None:
+        if (dropped := self._handover.drop_next()) is not None:
+            dropped.leave()
+            self.context.out.extend(self._connections.drop(dropped.connection))
 
     def watch(self, now: float) -> None:
         """Set the timers that are the session's: the next step of a handover, and the end of a

@@ -23,6 +23,7 @@ from gateway.conversations.stt.actions import (
 from gateway.conversations.stt.planning import SttPlanner
 from gateway.conversations.stt.protocol import split_language
 from gateway.conversations.stt.session import Event, SttSession
+from gateway.conversations.stt.standby import Places
 from gateway.engines.utterances import UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -32,7 +33,7 @@ from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.settings.stt import SttConfig
-from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, SttLatency, Try
+from gateway.telemetry.outcome import Outcome, SpeechUsage, StandbyTime, SttCounts, SttLatency, Try
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
@@ -83,6 +84,7 @@ class SttRoute:
         self._config = config
         self._breaker = breaker
         self._hedges = HedgeBudget(config.hedge.share_max, HEDGES_SAVED)
+        self._places = Places(config.standby.connections_max)
         self._upstreams: dict[str, SttUpstream] = {}
         automatic: list[str] = []
         last: list[str] = []
@@ -147,6 +149,8 @@ class SttRoute:
             session_id,
             time.monotonic(),
             hedges=self._hedges,
+            standbys=lambda asked: self._planner.standby(asked, request.caller.key),
+            places=self._places,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
         )
         return SttConversation(self, session, session_id, link)
@@ -263,20 +267,24 @@ class SttConversation:
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
 
+    def _label(self, provider: str, model: str) -> str:
+        return model if (provider, model) in self._route.known else "other"
+
     async def close(self) -> Outcome:
         report = self.session.report
         stand_in = None
-        if report.model is not None and report.tries:
+        served = [one for one in report.tries if not one.standby]
+        if report.model is not None and served:
             asked, _ = split_language(report.model)
-            stand_in = self._route.catalogue.stand_in_name(asked, report.tries[-1].provider)
+            stand_in = self._route.catalogue.stand_in_name(asked, served[-1].provider)
         return Outcome(
             failure=report.failure,
             left=report.left,
             session_id=self._id,
             model=stand_in or report.model,
             asked=report.model if stand_in else None,
-            provider=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
-            deployment=",".join(dict.fromkeys(one.model for one in report.tries)) or None,
+            provider=",".join(dict.fromkeys(one.provider for one in served)) or None,
+            deployment=",".join(dict.fromkeys(one.model for one in served)) or None,
             tries=tuple(
                 Try(
                     one.provider,
@@ -285,17 +293,22 @@ class SttConversation:
                     failure=one.failure,
                     hedge=one.hedge,
                     lost=one.lost,
+                    standby=one.standby,
                     first_s=None if one.ready is None else one.ready - one.began,
                 )
                 for one in report.tries
             ),
             speech=SpeechUsage(report.audio_s),
             counts=SttCounts(report.finals, report.failovers),
+            standbys=tuple(
+                StandbyTime(provider, self._label(provider, model), seconds)
+                for (provider, model), seconds in report.standby_s.items()
+            ),
             latencies=tuple(
                 SttLatency(
                     one.kind,
                     one.provider,
-                    one.model if (one.provider, one.model) in self._route.known else "other",
+                    self._label(one.provider, one.model),
                     one.seconds,
                 )
                 for one in report.latencies

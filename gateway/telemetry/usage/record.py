@@ -21,8 +21,8 @@ class Record:
     `completion_tokens`. `first_token_s` is the time to the first content; of /tts, to the first
     audio of the first utterance that no cache spoke. `first_word_s` and `final_s` are means over a
     session of /stt: seconds of speech to the first word of an utterance, and from the end of speech
-    to its final. `estimated` says that some tokens
-    were not told by the provider. What a route does not have is 0 or empty.
+    to its final. `standby_s` is the time that second recognisers were kept silent. `estimated` says
+    that some tokens were not told by the provider. What a route does not have is 0 or empty.
     """
 
     at: float
@@ -51,6 +51,7 @@ class Record:
     estimated: bool = False
     first_word_s: float | None = None
     final_s: float | None = None
+    standby_s: float = 0.0
 
 
 COLUMNS: Final = tuple(field.name for field in fields(Record))
@@ -91,6 +92,7 @@ def record_of(ended: Ended) -> Record:
         estimated=outcome.estimated,
         first_word_s=_seconds(outcome.latency_s("first_word")),
         final_s=_seconds(outcome.latency_s("final")),
+        standby_s=round(outcome.standby_s, 2),
     )
 
 

@@ -25,7 +25,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "provider deployment attempts hedges prompt_tokens cached_tokens completion_tokens "
         "reasoning_tokens audio_s characters first_token_s cost estimated".split()
     ),
-    ("first_word_s", "final_s"),
+    ("first_word_s", "final_s", "standby_s"),
 )
 """The versions of the table, in order: the columns that each adds. A new field of `Record` is a new
 version. Tables from before versions were counted are version 0 and have some of the first."""
@@ -73,6 +73,7 @@ SUMS: Final = {
     "first_token_s": "avg(first_token_s)",
     "first_word_s": "avg(first_word_s)",
     "final_s": "avg(final_s)",
+    "standby_s": "sum(standby_s)",
     "cost": "sum(cost)",
 }
 """What is shown for each group, in SQL that both stores understand."""

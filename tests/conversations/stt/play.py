@@ -22,6 +22,7 @@ from gateway.conversations.stt.actions import (
 )
 from gateway.conversations.stt.protocol import Asked
 from gateway.conversations.stt.session import SttSession
+from gateway.conversations.stt.standby import Places
 from gateway.routing.breaker import Breaker
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
@@ -159,6 +160,8 @@ class Play:
         lively: bool = False,
         ends_itself: bool = False,
         hedges: HedgeBudget | None = None,
+        standby: Plan = (),
+        places: Places | None = None,
         **create: Any,
     ) -> None:
         self.now = 100.0
@@ -177,6 +180,8 @@ class Play:
             "stt_1",
             self.now,
             hedges=hedges,
+            standbys=lambda asked: tuple(replace(one, language=asked.language) for one in standby),
+            places=places,
             ends_itself=ends_itself,
         )
         self.told: list[dict[str, Any]] = []

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.telemetry.usage.report import as_csv, as_table, dimensions, duration_s
 
-ROW = ("k", "openai/gpt-4o", 1234, 2, 1300, 5_000_000, 0, 100, 0, None, 0, None, 0.4, 0.25, 1.5)
+ROW = ("k", "openai/gpt-4o", 1234, 2, 1300, 5_000_000, 0, 100, 0, None, 0, None, 0.4, 0, 0.25, 1.5)
 
 
 def test_times_are_read() -> None:

@@ -55,7 +55,7 @@ async def test_what_was_written_is_summed_by_what_is_asked(store: Store) -> None
     mine = rows[0]
     assert (mine[5], mine[7]) == (11, 3)
     assert mine[11] == pytest.approx(0.3)
-    assert mine[14] == pytest.approx(0.75)
+    assert mine[15] == pytest.approx(0.75)
     assert (await store.summary([], 50.0))[0][0] == 3
 
 
