@@ -27,6 +27,7 @@ from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.conversations.stt.route import SttRoute
+from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
@@ -109,6 +110,7 @@ class Gateway:
                 accounts,
                 modality,
                 stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+                successors=config.successors,
             )
             for modality in get_args(Modality)
         }
@@ -337,6 +339,11 @@ def create_app(gateway: Gateway) -> Front:
     app.router.routes += [
         Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
         Route("/audio/speech", _reply(gateway, SpeechRoute(gateway.tts)), methods=["POST"]),
+        Route(
+            "/audio/transcriptions",
+            _reply(gateway, TranscriptionRoute(gateway.stt)),
+            methods=["POST"],
+        ),
         Route("/embeddings", _body(gateway, EmbeddingsRoute(gateway.chat)), methods=["POST"]),
         Route("/models", _body(gateway, ModelsRoute(gateway.chat)), methods=["GET"]),
         Route("/models/{id:path}", _body(gateway, ModelRoute(gateway.chat)), methods=["GET"]),

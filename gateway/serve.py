@@ -27,6 +27,7 @@ from gateway.engines.types import ModelError
 from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
 from gateway.server.machine import Machine
+from gateway.server.operator import OperatorServer
 from gateway.server.supervisor import Seat, Supervisor
 from gateway.settings.server import TlsConfig
 from gateway.telemetry import log
@@ -40,8 +41,6 @@ KEEPALIVE_S: Final = 75
 TICKS_PER_SWEEP: Final = 10
 """uvicorn ticks every 0.1 s: while nothing drains, a look at the open sockets each second will
 do."""
-
-CONNECTION_CLOSE: Final = (b"connection", b"close")
 
 CLOSE_S: Final = 5
 """After the grace time: how long closing handshakes may take."""
@@ -103,7 +102,7 @@ class DrainingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         gateway: Gateway,
-        admin: uvicorn.Server | None = None,
+        admin: OperatorServer | None = None,
         admin_socket: socket.socket | None = None,
     ) -> None:
         super().__init__(config)
@@ -124,9 +123,6 @@ class DrainingServer(uvicorn.Server):
             server.shutdown_grace_s,
         )
         self._gateway.begin_drain(drain)
-        # uvicorn makes each answer's headers of these; the first are renewed from the second
-        self.config.encoded_headers.append(CONNECTION_CLOSE)
-        self.server_state.default_headers = [CONNECTION_CLOSE]
         _logger.info(
             "shutting down",
             extra={"open": self._gateway.admission.open_requests, "grace_s": drain.grace_s},
@@ -135,7 +131,7 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._admin is not None and self._admin_socket is not None:
-            self._admin_task = asyncio.create_task(self._admin._serve([self._admin_socket]))
+            self._admin_task = asyncio.create_task(self._admin.serve([self._admin_socket]))
 
     async def on_tick(self, counter: int) -> bool:
         drain, now = self._gateway.admission.drain, time.monotonic()
@@ -186,7 +182,7 @@ class WorkerServer(DrainingServer):
         self,
         config: uvicorn.Config,
         gateway: Gateway,
-        admin: uvicorn.Server,
+        admin: OperatorServer,
         admin_socket: socket.socket,
         orders: int,
         report: int,
@@ -224,7 +220,7 @@ def serve(config: Config, sock: socket.socket, admin_sock: socket.socket | None 
     server = DrainingServer(
         _uvicorn_config(gateway),
         gateway,
-        _admin_server(gateway) if admin_sock is not None else None,
+        OperatorServer(create_admin_app(gateway)) if admin_sock is not None else None,
         admin_sock,
     )
     _log_serving(gateway, sock, _address(admin_sock) if admin_sock is not None else None)
@@ -302,7 +298,12 @@ def _work(config: Config, seat: Seat, orders: int, report: int) -> None:
     with socket.socket(socket.AF_UNIX) as admin_sock, _listener(seat) as sock:
         admin_sock.bind(str(seat.admin))
         server = WorkerServer(
-            _uvicorn_config(gateway), gateway, _admin_server(gateway), admin_sock, orders, report
+            _uvicorn_config(gateway),
+            gateway,
+            OperatorServer(create_admin_app(gateway)),
+            admin_sock,
+            orders,
+            report,
         )
         _log_serving(gateway, sock, None, seat.number)
         server.run(sockets=[sock])
@@ -364,6 +365,7 @@ def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
         gateway.addresses,
         config.server.trusted_proxies,
         gateway.metrics.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc,
+        lambda: gateway.admission.drain is not None,
     )
     return uvicorn.Config(
         create_app(gateway),
@@ -407,23 +409,6 @@ def _log_serving(
             "bargein_model": f"{card.name} {card.version}",
             "eot_model": turn.name if turn is not None else "none",
         },
-    )
-
-
-def _admin_server(gateway: Gateway) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_admin_app(gateway),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-        )
     )
 
 

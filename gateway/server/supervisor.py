@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,6 +30,7 @@ from starlette.routing import Route
 
 from gateway import __version__
 from gateway.server.machine import MachineState
+from gateway.server.operator import OperatorServer
 from gateway.telemetry.expositions import Exposition, add_up, lasting, parse, write
 from gateway.telemetry.metrics import Metrics
 
@@ -157,10 +157,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         await self._machine.start()
-        admin = _admin_server(self._app())
+        admin = OperatorServer(self._app())
         serving = None
         if self._admin_socket is not None:
-            serving = asyncio.create_task(admin._serve([self._admin_socket]))
+            serving = asyncio.create_task(admin.serve([self._admin_socket]))
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers:
@@ -363,20 +363,3 @@ class _Answer:
 
 def _json(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
-
-
-def _admin_server(app: Starlette) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-        )
-    )

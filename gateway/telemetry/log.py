@@ -134,18 +134,6 @@ class BackgroundHandler(logging.Handler):
             written.wait(END_S)
 
 
-class _Unfinished(logging.Filter):
-    """An answer that is broken off on purpose, and a refused handshake, make uvicorn complain; we
-    log the reason."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return not (
-            "returned without completing response" in message
-            or "returned without completing handshake" in message
-        )
-
-
 def configure(level: str, form: str) -> None:
     """Send all logs to standard error at `level`, as "json" or "console"."""
     handler = BackgroundHandler(sys.stderr)
@@ -160,6 +148,4 @@ def configure(level: str, form: str) -> None:
         logger.propagate = True
         # their lines about starts, stops and connections say nothing that ours do not
         logger.setLevel(max(logging.WARNING, root.level))
-    unfinished = _Unfinished()
-    logging.getLogger("uvicorn.error").addFilter(unfinished)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

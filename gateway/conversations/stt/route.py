@@ -6,8 +6,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, Protocol
 
 from gateway.conversations.stt.actions import (
     Action,
@@ -29,9 +29,10 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
+from gateway.runtime.loop import Gate, Inbox
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
-from gateway.server.host import BLOCKED_S, SocketLink
+from gateway.server.host import BLOCKED_S
 from gateway.settings.stt import SttConfig
 from gateway.telemetry.outcome import Outcome, SpeechUsage, StandbyTime, SttCounts, SttLatency, Try
 from gateway.upstreams.dial import Dial
@@ -59,6 +60,31 @@ UPSTREAM_MESSAGE_BYTES_MAX: Final = 1 << 20
 """Longest message of a provider."""
 
 _AGENTS_1_5 = re.compile(r"LiveKit Agents/(0|1\.[0-5])\.")
+
+
+class Client(Protocol):
+    """Whom a session speaks to."""
+
+    gone: bool
+
+    async def say(self, text: str) -> None: ...
+
+    async def close(self, code: int, reason: str = "") -> None: ...
+
+
+class ClientLink(Protocol):
+    """The client of a session, and the inbox for what comes from it."""
+
+    @property
+    def client(self) -> Client: ...
+
+    @property
+    def inbox(self) -> Inbox[Event]: ...
+
+    @property
+    def gate(self) -> Gate[Event]: ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
 
 class SttRoute:
@@ -138,7 +164,7 @@ class SttRoute:
                 if isinstance(dial, LocalTarget):
                     self.engines.warm(dial)
 
-    def open(self, request: RequestContext, link: SocketLink[Event]) -> SttConversation:
+    def open(self, request: RequestContext, link: ClientLink) -> SttConversation:
         session_id = new_id("stt")
         user_agent = header(request.scope, b"user-agent") or ""
         session = SttSession(
@@ -175,7 +201,7 @@ class SttConversation:
         route: SttRoute,
         session: SttSession,
         session_id: str,
-        link: SocketLink[Event],
+        link: ClientLink,
     ) -> None:
         self.session = session
         self._route = route

@@ -56,7 +56,8 @@ def samples(encoded: Any, strip: bool = True) -> bytes | None:
         pcm = binascii.a2b_base64(encoded)
     except ValueError:  # no base64 (binascii.Error), or not even ASCII
         return None
-    if not strip or not pcm.startswith(b"RIFF"):
+    # samples may begin like a header by chance
+    if not strip or not pcm.startswith(b"RIFF") or pcm[8:12] != b"WAVE":
         return pcm
     header = wav_header(pcm)
     if isinstance(header, Failure):
