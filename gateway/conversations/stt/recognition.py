@@ -639,9 +639,10 @@ class Recognition:
         self.failed(state, Failure(Kind.TIMEOUT, "the last transcripts did not come"), now)
 
     def _nobody_answers(self, now: float) -> None:
-        """The session's end is waited for, and there is no connection that could tell more."""
-        state = self._state
-        if not (isinstance(state, Connected) and state.is_ready):
+        """The session's end is waited for, and nobody has told words for long. One that takes audio
+        and tells none before its finals still may."""
+        connection = self._state.connection
+        if connection is None or connection.ready_at is None or connection.doubt_s < float("inf"):
             self.context.close_well()
 
     def _limit_closing(self, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.conversations.stt.hedges import HEDGES_MAX, STEP_S
+from gateway.conversations.stt.recognition import CLOSING_SILENT_S
 from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MIN, PATIENT_S
 from gateway.conversations.stt.states import OPEN_DOUBT_S, VERDICT_S
 from gateway.routing.hedging import HedgeBudget
@@ -317,3 +318,18 @@ def test_retries_end_although_hedges_take_the_place_of_what_fails() -> None:
     assert play.ended is not None
     assert len(play.opened) == 2 * (1 + HEDGES_MAX)
     assert play.types()[-1] == "error"
+
+
+def test_a_session_in_which_everybody_is_silent_at_the_end_is_closed_in_time() -> None:
+    play = Play(traits=Capabilities(replay_rate=1.25), hedges=HedgeBudget(1.0, 10.0)).started()
+    play.talk(14.0)
+    play.say({"type": "session.close"})
+    closed_at = play.now
+    while play.ended is None:
+        for one in play.opened:
+            if one.number not in play.dropped:
+                play.accept(one.number)
+        play.wait(0.25)
+
+    assert play.now - closed_at <= CLOSING_SILENT_S + 0.25
+    assert play.types()[-1] == "session.closed"
