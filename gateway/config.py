@@ -257,6 +257,7 @@ class _Reading:
                     stt=config.stt,
                     default_voice=config.tts.default_model,
                     turn_languages=config.eot.thresholds,
+                    eager_keys=config.bargein.eagerness_by_key,
                 )
             )
         return config

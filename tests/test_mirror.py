@@ -12,7 +12,6 @@ ROOT = TESTS.parent / "gateway"
 
 UNTESTED = {
     # This list may only get shorter. What is here is reached by the tests that stand beside it.
-    "conversations/bargein/route.py": "tests/end_to_end/test_bargein.py",
     "conversations/chat/route.py": "tests/test_app.py",
     "conversations/stt/route.py": "tests/end_to_end/test_stt.py",
     "engines/utterances.py": "tests/end_to_end/test_stt_local.py",

@@ -18,10 +18,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.engines.interruption.decision import first_detection
+from gateway.engines.interruption.decision import eager, first_detection
 from gateway.engines.interruption.model import BargeinModel, Question
 from gateway.engines.onnx import FrameModel
-from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
 from gateway.settings.extras import how_to_install
 
 BEFORE_S: Final = 1.0
@@ -35,6 +35,9 @@ SILENCE_S: Final = 0.55
 
 RECORDING_S_MAX: Final = 4 * 3600
 """Longer ones are cut by whoever wants them looked at: all of it is held in memory."""
+
+EAGERNESS: Final = (-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
+"""For which it is told what would be decided."""
 
 _LEVEL_STEP_S: Final = 0.01
 _ABOVE_FLOOR_DB: Final = 12.0
@@ -69,7 +72,7 @@ class Segment:
     """The caller's sound from onset to end, and what was decided of it while it went on.
 
     `times_s` says when each probability was known, from the start of the recording; `decided_s`
-    when the answer came that said interruption.
+    when the answer came that said interruption; `answers` are all answers with their times.
     """
 
     onset_s: float
@@ -77,6 +80,7 @@ class Segment:
     times_s: tuple[float, ...]
     probabilities: tuple[float, ...]
     decided_s: float | None
+    answers: tuple[tuple[float, Floats], ...] = ()
 
     @property
     def highest(self) -> float:
@@ -93,10 +97,12 @@ def analyse(
     channel: int = 0,
     threshold: float | None = None,
     min_frames: int = 2,
+    eagerness: float = 0.0,
     onsets_s: Sequence[float] = (),
     plot: Path | None = None,
 ) -> str:
-    """A table of the caller's segments with the time of each decision; also draws `plot`.
+    """A table of the caller's segments with the time of each decision, and what would be decided
+    with other `bargein.eagerness` than the one given; also draws `plot`.
 
     `channel` counts from 0. `onsets_s` replaces the onsets found by loudness. WAV files of 16 bits
     need nothing else; other files need soundfile, a plot matplotlib: both come with the extra
@@ -105,7 +111,7 @@ def analyse(
     heard = read(recording, channel, model.card.sample_rate)
     limit = model.card.default_threshold if threshold is None else threshold
     found = [
-        judged(heard, model, onset_s, end_s, limit, min_frames)
+        judged(heard, model, onset_s, end_s, limit, min_frames, eagerness)
         for onset_s, end_s in (
             spans_from(onsets_s, heard.seconds) if onsets_s else sounds(heard.samples, heard.rate)
         )
@@ -113,7 +119,9 @@ def analyse(
     if plot is not None:
         draw(heard, found, limit, plot)
     origin = "the model's default" if threshold is None else "as asked"
-    return described(heard, found, model, f"threshold {limit:g} ({origin})", min_frames)
+    rule = f"threshold {limit:g} ({origin}), eagerness {eagerness:g}"
+    text = described(heard, found, model, rule, min_frames)
+    return text + curve(found, limit, min_frames, eagerness) if found else text
 
 
 def read(path: Path, channel: int, rate: int) -> Recording:
@@ -221,6 +229,7 @@ def judged(
     end_s: float,
     threshold: float,
     min_frames: int,
+    eagerness: float = 0.0,
 ) -> Segment:
     """Ask for every 100 ms of the segment what the server would answer."""
     rate, frame = recording.rate, model.card.frame_samples
@@ -231,17 +240,43 @@ def judged(
     step, longest = round(STEP_S * rate), round(INTERRUPTION_WINDOW_S_MAX * rate)
     times: list[float] = []
     probabilities: list[float] = []
-    decided_s: float | None = None
+    answers: list[tuple[float, Floats]] = []
     for end in range(round(onset_s * rate) + step, last + 1, step):
         window = recording.samples[max(begin, end - longest) : end]
         known = track.frames_run
-        (answer,) = server.run([Question(track, window.astype("<i2").tobytes())])
+        (heard,) = server.run([Question(track, window.astype("<i2").tobytes())])
+        answer = eager(heard, eagerness)
         fresh = answer[max(0, answer.size - (track.frames_run - known)) :]
         probabilities += [float(p) for p in fresh]
         times += [(end - (fresh.size - 1 - i) * frame) / rate for i in range(fresh.size)]
-        if decided_s is None and first_detection(answer, threshold, min_frames) is not None:
-            decided_s = end / rate
-    return Segment(onset_s, end_s, tuple(times), tuple(probabilities), decided_s)
+        answers.append((end / rate, answer))
+    decided_s = _decided(answers, threshold, min_frames, 0.0)
+    return Segment(onset_s, end_s, tuple(times), tuple(probabilities), decided_s, tuple(answers))
+
+
+def _decided(
+    answers: Sequence[tuple[float, Floats]], threshold: float, min_frames: int, eagerness: float
+) -> float | None:
+    """When the first answer came that would say interruption, if `eagerness` were added."""
+    for at, answer in answers:
+        if first_detection(eager(answer, eagerness), threshold, min_frames) is not None:
+            return at
+    return None
+
+
+def curve(segments: Sequence[Segment], threshold: float, min_frames: int, eagerness: float) -> str:
+    """How many of the segments would interrupt, and how soon, at other eagerness."""
+    lines = ["", "", "eagerness  interrupt  median ms after onset"]
+    for other in sorted({*EAGERNESS, eagerness}):
+        found = [
+            (at - segment.onset_s) * 1000
+            for segment in segments
+            if (at := _decided(segment.answers, threshold, min_frames, other - eagerness))
+            is not None
+        ]
+        delay = f"{np.median(found):.0f}" if found else "-"
+        lines.append(f"{other:9g} {len(found):10d}  {delay:>21}")
+    return "\n".join(lines)
 
 
 def described(

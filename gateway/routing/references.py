@@ -41,6 +41,7 @@ class Named:
     stt: SttConfig = field(default_factory=SttConfig)
     default_voice: str | None = None
     turn_languages: Collection[str] = ()
+    eager_keys: Collection[str] = ()
 
 
 def check(named: Named) -> list[Mistake]:
@@ -52,6 +53,7 @@ def check(named: Named) -> list[Mistake]:
     found += _aliases(named, names)
     found += _speech(named, names)
     found += _quotas(named, names)
+    found += _eager(named)
     for name in named.prices:
         found += names.matter(("prices", name), name, deployments=True)
     return found
@@ -143,6 +145,13 @@ def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
     for language in named.turn_languages:
         if wrong := languages.problem(language):
             yield Mistake(("eot", "thresholds", language), wrong)
+
+
+def _eager(named: Named) -> Iterator[Mistake]:
+    for key in named.eager_keys:
+        if named.keys is not None and key not in named.keys:
+            place = ("bargein", "eagerness_by_key", key)
+            yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
 
 
 def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:

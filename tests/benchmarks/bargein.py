@@ -52,6 +52,8 @@ def noise() -> bytes:
 class Caller:
     """One session over a plain socket: sends windows on time, notes when answers come."""
 
+    refused = 0
+
     def __init__(self, audio: bytes, offset: int) -> None:
         self._audio = audio
         self._at = offset
@@ -76,6 +78,16 @@ class Caller:
         self._writer.write(bytes([0x81, 0x80 | len(create)]) + bytes(4) + create)
         await self._message()
 
+    def next_window(self) -> memoryview:
+        """It grows to 3 s, then slides by 100 ms."""
+        if self._at + 2 * LONGEST > len(self._audio):
+            self._at, self._length = 0, FIRST  # the agent speaks anew
+        window = memoryview(self._audio)[self._at : self._at + 2 * self._length]
+        grown = min(LONGEST, self._length + STEP)
+        self._at += 2 * (STEP - (grown - self._length))
+        self._length = grown
+        return window
+
     async def _message(self) -> bytes:
         _, length = await self._reader.readexactly(2)
         if length == 126:
@@ -85,18 +97,13 @@ class Caller:
         return await self._reader.readexactly(length)
 
     def send(self) -> None:
-        if self._at + 2 * LONGEST > len(self._audio):
-            self._at, self._length = 0, FIRST  # the agent speaks anew
-        window = memoryview(self._audio)[self._at : self._at + 2 * self._length]
+        window = self.next_window()
         self._count += 1
         created_at = self._count
         self.sent[created_at] = time.perf_counter()
         self._writer.write(_HEADER.pack(0x82, 0xFF, 8 + len(window)))
         self._writer.write(struct.pack("<Q", created_at))
         self._writer.write(window)
-        grown = min(LONGEST, self._length + STEP)
-        self._at += 2 * (STEP - (grown - self._length))
-        self._length = grown
 
     async def listen(self) -> None:
         while True:
@@ -122,10 +129,37 @@ class Caller:
         self._writer.close()
 
 
-async def load(port: int, sessions: int, seconds: float, audio: bytes) -> list[Caller]:
+class OlderCaller(Caller):
+    """One that posts each window, as clients before 1.6 do, on a connection that it keeps."""
+
+    async def connect(self, port: int, token: str) -> None:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
+        self._head = f"Host: x\r\nAuthorization: Bearer {token}\r\nContent-Length: "
+
+    def send(self) -> None:
+        window = self.next_window()
+        self._count += 1
+        self.sent[self._count] = time.perf_counter()
+        path = f"/bargein?threshold=0.5&min_frames=2&created_at={self._count}"
+        self._writer.write(f"POST {path} HTTP/1.1\r\n{self._head}{len(window)}\r\n\r\n".encode())
+        self._writer.write(window)
+
+    async def _message(self) -> bytes:
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        body = await self._reader.readexactly(length)
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            self.refused += 1
+            return f'"created_at":{min(self.sent)},'.encode()
+        return body
+
+
+async def load(
+    kind: type[Caller], port: int, sessions: int, seconds: float, audio: bytes
+) -> list[Caller]:
     """Run `sessions` callers side by side."""
     token = mint(KEY, SECRET, identity="agent", ttl_s=3600)
-    callers = [Caller(audio, 2 * 400 * (i * 37 % 200)) for i in range(sessions)]
+    callers = [kind(audio, 2 * 400 * (i * 37 % 200)) for i in range(sessions)]
     for caller in callers:
         await caller.connect(port, token)
     await asyncio.gather(*(caller.talk(seconds) for caller in callers))
@@ -146,7 +180,7 @@ def floor(audio: bytes, windows: int) -> list[tuple[object, ...]]:
             at = (i * STEP) % (samples.size - length)
             _, state = model.run(samples[None, at : at + length], state)
         used_ms = 1000 * (time.thread_time() - began) / windows
-        rows.append((f"bare ONNX Runtime, {name}", "", used_ms, "", "", "", "", ""))
+        rows.append((f"bare ONNX Runtime, {name}", "", used_ms, "", "", "", "", "", ""))
     return rows
 
 
@@ -181,20 +215,23 @@ def main(*, quick: bool = False) -> None:
         )
         started_s = time.perf_counter() - began
         idle_mb = rss_mb(gateway.pid)
-        for sessions in (1, 50, 100, 200, 400):
+        plan = [("WebSocket", Caller, sessions) for sessions in (1, 50, 100, 200, 400)]
+        plan += [("HTTP", OlderCaller, sessions) for sessions in (1, 50, 100, 200)]
+        for name, kind, sessions in plan:
             before = cpu_s(gateway.pid)
-            callers = uvloop.run(load(port, sessions, seconds, audio))
+            callers = uvloop.run(load(kind, port, sessions, seconds, audio))
             used = cpu_s(gateway.pid) - before
             delays = [delay for caller in callers for delay in caller.delays]
             rows.append(
                 (
-                    "Parley",
+                    f"Parley, {name}",
                     sessions,
                     1000 * used / max(1, len(delays)),
                     1000 * percentile(delays, 0.5),
                     1000 * percentile(delays, 0.99),
                     f"{100 * sum(caller.stale for caller in callers) / max(1, len(delays)):.1f}",
                     sum(len(caller.sent) for caller in callers),
+                    sum(caller.refused for caller in callers),
                     f"{rss_mb(gateway.pid):.0f}",
                 )
             )
@@ -209,6 +246,7 @@ def main(*, quick: bool = False) -> None:
             "p99 ms",
             "stale %",
             "unanswered",
+            "refused",
             "RSS MB",
         ),
         rows,

@@ -59,6 +59,19 @@ def test_a_threshold_can_be_tried_out(tmp_path: Path, model: FrameModel) -> None
     assert "2 of 2 segments" in text
 
 
+def test_eagerness_moves_the_decision_and_others_are_told(
+    tmp_path: Path, model: FrameModel
+) -> None:
+    text = analyse(call(tmp_path / "call.wav"), model, eagerness=3.0)
+    usual = analyse(call(tmp_path / "call.wav"), model)
+
+    assert "eagerness 3" in text
+    assert "2 of 2 segments" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("        0 ")]
+    assert rows == [["0", "1", "100"]]
+    assert text.splitlines()[-9:] == usual.splitlines()[-9:]
+
+
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 48_000])
 def test_any_rate_and_any_channel_are_read(tmp_path: Path, model: FrameModel, rate: int) -> None:
     text = analyse(call(tmp_path / "call.wav", rate, channels=3), model, channel=2)

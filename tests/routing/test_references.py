@@ -132,3 +132,11 @@ def test_a_standbys_names_have_to_lead_somewhere() -> None:
         "stt.standby.keys.0",
         "stt.standby.models.1",
     ]
+
+
+def test_eagerness_of_a_key_that_is_not_configured_is_a_mistake() -> None:
+    given = named(keys=["APIone"], eager_keys=["APIone", "APItwo"])
+
+    assert told(given) == [
+        "bargein.eagerness_by_key.APItwo: no such API key is configured; did you mean 'APIone'?"
+    ]

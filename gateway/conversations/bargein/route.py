@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
 from prometheus_client import Counter
 
 from gateway.conversations.bargein import protocol
@@ -20,8 +21,9 @@ from gateway.conversations.bargein.session import (
     SendToClient,
 )
 from gateway.engines.batcher import Timing
-from gateway.engines.interruption.decision import first_detection
+from gateway.engines.interruption.decision import eager, first_detection
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.loose_tracks import Kept, LooseTracks
 from gateway.engines.interruption.model import Question
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
 from gateway.server.admission import RequestContext, new_id
@@ -29,13 +31,13 @@ from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure
 
 EVENTS_MAX: Final = 8
 """Windows of one session that wait to be looked at; then its socket is read no further."""
 
-ANSWER_S_MAX: Final = 2.0
-"""An HTTP request is refused as overload after so long; the client gives up after 0.7 s."""
+ANSWER_S_MAX: Final = 0.5
+"""An HTTP request is answered with what is known after so long; the client gives up after 0.7 s."""
 
 
 def _verdicts(metrics: Metrics) -> dict[str, Counter]:
@@ -63,7 +65,10 @@ class BargeinRoute:
             self._idle_s,
             time.monotonic(),
         )
-        return BargeinConversation(session_id, session, self._engine, self._verdicts, link)
+        eagerness = self._engine.eagerness_of(request.caller.key)
+        return BargeinConversation(
+            session_id, session, self._engine, eagerness, self._verdicts, link
+        )
 
 
 class BargeinConversation:
@@ -74,6 +79,7 @@ class BargeinConversation:
         session_id: str,
         session: BargeinSession,
         engine: BargeinEngine,
+        eagerness: float,
         verdicts: Mapping[str, Counter],
         link: SocketLink[Event],
     ) -> None:
@@ -81,6 +87,7 @@ class BargeinConversation:
         self._client = link.client
         self._inbox = link.inbox
         self._id = session_id
+        self._eagerness = eagerness
         self._verdicts = verdicts
         self._track = engine.model.track()
         self._place = engine.batcher.place(self._answered)
@@ -88,6 +95,8 @@ class BargeinConversation:
 
     def _answered(self, question: Question, floats: Floats | None, timing: Timing | None) -> None:
         run_s = timing.run_s if timing is not None else 0.0
+        if floats is not None:
+            floats = eager(floats, self._eagerness)
         self._inbox.post(Answered(question.created_at, floats, run_s))
 
     async def perform(self, action: Action) -> bool:
@@ -116,7 +125,9 @@ class BargeinConversation:
 
 
 class BargeinWindowRoute:
-    """POST /bargein: a window that stands alone. One for each process."""
+    """POST /bargein: a window at a time, of callers who open no connection for it. One for each
+    process. A window that there is no time for is answered with what is known: a late answer, and
+    any error, ends the client's detector for the rest of the call."""
 
     name: Final = "bargein"
     anonymous: Final = ()
@@ -124,43 +135,66 @@ class BargeinWindowRoute:
     def __init__(self, engine: BargeinEngine, metrics: Metrics, body_bytes_max: int) -> None:
         self._engine = engine
         self._verdicts = _verdicts(metrics)
+        self._tracks = LooseTracks()
         self.body_bytes_max = body_bytes_max
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
-        rate = self._engine.card.sample_rate
+        card = self._engine.card
         asked = protocol.read_query(query(request.scope))
         if isinstance(asked, Failure):
             return asked
-        wrong = protocol.check_window(len(body), rate, INTERRUPTION_WINDOW_S_MAX)
+        wrong = protocol.check_window(len(body), card.sample_rate, INTERRUPTION_WINDOW_S_MAX)
         if wrong is not None:
             return wrong
-        floats, run_s = await self._ask_once(body)
-        if floats is None:
-            return Failure(Kind.OVERLOADED, "the interruption model is overloaded")
+        # who says of no call which one it is shares an address's, and is known by its sound
+        who = request.call or f"{request.caller.key}\n{request.address}"
+        kept = self._tracks.take(who, body, time.monotonic())
+        track = self._engine.model.track() if kept is None else kept.track
+        before = track.frames_run
+        answer = await self._ask(Question(track, body))
+        floats = run_s = None
+        if answer is not None:  # else the track may be in use still
+            floats, timing = answer
+            if floats is not None:
+                floats = eager(floats, self._engine.eagerness_of(request.caller.key))
+                kept = Kept(track, floats, body, time.monotonic())
+            if timing is not None:
+                run_s = timing.run_s
+            if kept is not None and (floats is not None or timing is None):
+                self._tracks.keep(who, kept)
+        if kept is None:  # nothing is known of this caller yet
+            said: Floats = np.zeros(len(body) // 2 // card.frame_samples, np.float32)
+        else:
+            said = kept.said
         threshold = asked.threshold
         if threshold is None:
             threshold = self._engine.default_threshold
-        found = first_detection(floats, threshold, asked.min_frames) is not None
-        self._verdicts["interruption" if found else "none"].inc()
-        request.outcome = Outcome(speech=SpeechUsage(len(body) / 2 / rate))
-        return protocol.http_answer(asked.created_at, found, run_s, floats).encode()
+        found = first_detection(said, threshold, asked.min_frames) is not None
+        verdict = "stale" if floats is None else "interruption" if found else "none"
+        self._verdicts[verdict].inc()
+        frame_s = card.frame_samples / card.sample_rate
+        heard_s = (track.frames_run - before) * frame_s if floats is not None else 0.0
+        request.outcome = Outcome(
+            speech=SpeechUsage(heard_s), counts=BargeinCounts(1, int(found), int(floats is None))
+        )
+        return protocol.http_answer(asked.created_at, found, run_s or 0.0, said).encode()
 
-    async def _ask_once(self, window: bytes) -> tuple[Floats | None, float]:
-        """The probabilities of a window that stands alone, or None if there was no time for it;
-        and how long the model took."""
-        waiter: asyncio.Future[tuple[Floats | None, float]]
+    async def _ask(self, question: Question) -> tuple[Floats | None, Timing | None] | None:
+        """The probabilities of a window, None where the model failed, and how its run went, None
+        where it was not run; nothing if there was no time to wait for either."""
+        waiter: asyncio.Future[tuple[Floats | None, Timing | None]]
         waiter = asyncio.get_running_loop().create_future()
 
         def answered(question: Question, floats: Floats | None, timing: Timing | None) -> None:
             if not waiter.done():
-                waiter.set_result((floats, timing.run_s if timing is not None else 0.0))
+                waiter.set_result((floats, timing))
 
         place = self._engine.batcher.place(answered)
-        place.ask(Question(self._engine.model.track(), window))
+        place.ask(question)
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
                 return await waiter
         except TimeoutError:
-            return None, 0.0
+            return None
         finally:
             place.leave()

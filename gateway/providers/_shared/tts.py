@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 from gateway.upstreams.tts import Audio
 
@@ -38,7 +39,7 @@ def by_close(code: int, reason: str) -> Failure:
 def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
     """A frame that has to be a JSON object."""
     try:
-        message = orjson.loads(frame)
+        message = loads(frame)
     except orjson.JSONDecodeError:
         message = None
     if not isinstance(message, dict):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gateway.engines.interruption.decision import CLAIM_FRAMES, claim, first_detection
+from gateway.engines.interruption.decision import CLAIM_FRAMES, claim, eager, first_detection
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,22 @@ def test_a_claim_is_the_highest_threshold_at_which_there_is_a_detection() -> Non
             first_detection(values, np.nextafter(np.float32(highest), np.float32(1)), CLAIM_FRAMES)
             is None
         )
+
+
+def test_eagerness_is_added_to_the_logit() -> None:
+    before = np.array([0.0, 0.1, 0.5, 0.9, 1.0], np.float32)
+
+    after = eager(before, 1.0)
+
+    inner = before[1:-1]
+    expected = 1 / (1 + np.exp(-(np.log(inner / (1 - inner)) + 1.0)))
+    assert after[1:-1] == pytest.approx(expected, abs=1e-6)
+    assert after[0] == 0.0
+    assert after[-1] == pytest.approx(1.0)
+    assert after.dtype == np.float32
+
+
+def test_without_eagerness_nothing_changes() -> None:
+    before = np.array([0.1, 0.7], np.float32)
+
+    assert eager(before, 0.0) is before
