@@ -69,10 +69,14 @@ class SpeechUsage:
 
 @dataclass(frozen=True, slots=True)
 class SttCounts:
-    """Of a /stt session."""
+    """Of a /stt session. `interims`: transcriptions of open utterances for which a server that
+    takes whole recordings was asked, and the seconds of audio that it was sent for them, beside
+    `audio_s`."""
 
     finals: int
     failovers: int
+    interims: int | None = None
+    interims_audio_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

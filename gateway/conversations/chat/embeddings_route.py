@@ -123,7 +123,7 @@ class EmbeddingsRoute:
                 tokens = usage.prompt if usage is not None else 0
                 await chat.quota.spend(standing, (Spent(names_of(attempt), tokens, cost),))
                 return heard
-            chat.breaker.failed(attempt, heard, now)
+            chat.breaker.failed(attempt, heard, now, hash(body))
             outcome = failover.failed(attempt, heard, now)
             if isinstance(outcome, Exhausted):
                 return outcome.failure

@@ -63,7 +63,7 @@ class RecognizerConnections:
         """It ended in `failure`, and is dropped; `lost`: as a hedge that had not taken over."""
         if (entry := self._open.get(connection.number)) is not None:
             entry[1].failure, entry[1].lost = failure, lost
-        self._breaker.failed(connection.attempt, failure, now)
+        self._breaker.failed(connection.attempt, failure, now, id(self._report))
         return self.drop(connection)
 
     def lost(self, connection: RecognizerConnection) -> list[Drop]:

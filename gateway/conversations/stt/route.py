@@ -24,7 +24,7 @@ from gateway.conversations.stt.planning import SttPlanner
 from gateway.conversations.stt.protocol import split_language
 from gateway.conversations.stt.session import Event, SttSession
 from gateway.conversations.stt.standby import Places
-from gateway.engines.utterances import UtteranceEngines, UtteranceStream
+from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
@@ -167,10 +167,10 @@ class SttRoute:
                     self._note(dial)
                     self.engines.warm(dial)
 
-    def open_local(self, target: LocalTarget) -> UtteranceStream | Failure:
-        """A stream of utterances to an engine."""
+    def open_local(self, target: LocalTarget, interims: Interims) -> UtteranceStream | Failure:
+        """A stream of utterances to an engine; `interims` counts its own."""
         self._note(target)
-        return self.engines.open(target)
+        return self.engines.open(target, interims)
 
     def _note(self, target: LocalTarget) -> None:
         if isinstance(target.transcriber, LocalModel):
@@ -222,6 +222,7 @@ class SttConversation:
         self._client = link.client
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
+        self._interims = Interims()
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
@@ -284,7 +285,7 @@ class SttConversation:
         """Open a connection and listen to it until it ends."""
         socket: UpstreamSocket | UtteranceStream | Failure
         if isinstance(dial, LocalTarget):
-            socket = self._route.open_local(dial)
+            socket = self._route.open_local(dial, self._interims)
         else:
             socket = await self._route.connector.websocket(
                 dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
@@ -337,7 +338,12 @@ class SttConversation:
                 for one in report.tries
             ),
             speech=SpeechUsage(report.audio_s),
-            counts=SttCounts(report.finals, report.failovers),
+            counts=SttCounts(
+                report.finals,
+                report.failovers,
+                self._interims.count or None,
+                round(self._interims.audio_s, 2) or None,
+            ),
             standbys=tuple(
                 StandbyTime(provider, self._label(provider, model), seconds)
                 for (provider, model), seconds in report.standby_s.items()

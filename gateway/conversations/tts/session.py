@@ -655,7 +655,7 @@ class TtsSession:
     def _tell_breaker(self, synthesis: Synthesis, failure: Failure, now: float) -> None:
         for one in (synthesis.retried, failure):
             if one is not None:
-                self._breaker.failed(synthesis.attempt, one, now)
+                self._breaker.failed(synthesis.attempt, one, now, id(self.report))
 
     def _failed(self, synthesis: Synthesis, failure: Failure, now: float) -> None:
         if synthesis is self._hedge:

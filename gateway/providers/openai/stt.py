@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
+from gateway.providers._openai.models import is_vendors
 from gateway.providers._openai.stt import OPTIONS as RECORDING_OPTIONS
 from gateway.providers._openai.stt import Transcriptions
 from gateway.providers._shared import options
@@ -78,7 +79,7 @@ class OpenAIStt(SpeechAdapter):
 
     def __init__(self, account: Account) -> None:
         super().__init__(account)
-        self._recordings = Transcriptions(account)
+        self._recordings = Transcriptions(account, billed=is_vendors(account.base_url))
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         if attempt.model == "whisper-1":
