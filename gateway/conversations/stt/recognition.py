@@ -444,17 +444,18 @@ class Recognition:
             self._replay(connection, now)
             self._closing_goes_on(now)
             return
-        beside = Beside(self, connection)
-        self._hedges.add(beside)
-        self._choose_hearer()
         connection.skip_silence()
         told_until = self.context.transcripts.told_until
+        late = self._is_long_told(connection)
+        step_s = STEP_S
         if told_until is not None:
-            if self._is_long_told(connection):
+            if late:
                 connection.start_at(self.buffer.quiet_place(told_until - OVERLAP_S))
-            self._step_at(now + STEP_S + min(TOLD_S_MAX, self._told_s(connection, told_until)))
-        else:
-            self._step_at(now + STEP_S)
+            step_s += min(TOLD_S_MAX, self._told_s(connection, told_until))
+        beside = Beside(self, connection, begins_late=late)
+        self._hedges.add(beside)
+        self._choose_hearer()
+        self._step_at(now + step_s)
         beside.enter(now)
 
     def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
@@ -465,9 +466,7 @@ class Recognition:
         state.leave()
         self._hedges.remove(state)
         self._win(connection, SILENT, now)
-        if self._is_long_told(connection):  # it was not sent what is known
-            self._client.tell(self.context.transcripts.settle_told())
-        self._serve(connection, now)
+        self._serve_beside(state, now)
         self._closing_goes_on(now)
         if (serving := self._state_of(connection.number)) is not None and not self._client.over:
             serving.heard(event, now)
@@ -511,13 +510,18 @@ class Recognition:
         if isinstance(state, Beside):
             self._take_place(state.connection)
             state.leave()
-            self._serve(state.connection, now)
+            self._serve_beside(state, now)
         else:
             self._handover.withdraw()
             self._state.leave()
             self._state = state
             self._choose_hearer()
         self._closing_goes_on(now)
+
+    def _serve_beside(self, state: Beside, now: float) -> None:
+        if state.begins_late:
+            self._client.tell(self.context.transcripts.settle_told())
+        self._serve(state.connection, now)
 
     def _take_place(self, connection: RecognizerConnection) -> None:
         self._handover.withdraw()

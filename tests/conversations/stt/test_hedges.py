@@ -6,8 +6,8 @@ import pytest
 
 from gateway.conversations.stt.hedges import HEDGES_MAX, STEP_S
 from gateway.conversations.stt.recognition import CLOSING_SILENT_S
-from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MIN, PATIENT_S
-from gateway.conversations.stt.states import OPEN_DOUBT_S, VERDICT_S
+from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MIN, PATIENT_S, VERDICT_S
+from gateway.conversations.stt.states import OPEN_DOUBT_S
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Kind
@@ -161,7 +161,7 @@ def test_what_a_deployment_usually_takes_is_measured() -> None:
 
     assert usual_s is not None
     assert 0.9 < usual_s < 1.3
-    play.talk(DOUBT_S + 0.1)  # less than twice of it
+    play.talk(1.4)  # less than it takes for doubt
     assert play.providers == ["acme"]
 
 
@@ -236,6 +236,20 @@ def test_when_the_first_breaks_off_the_race_goes_on() -> None:
     play.hear(interim("hello", 0.0, 0.5), number=2)
 
     assert sorted(play.dropped) == [1, 3]
+
+
+def test_what_a_second_one_was_not_told_again_is_a_final_when_it_takes_over() -> None:
+    play = Play(traits=SLOW, hedges=HedgeBudget(0.25, 5.0)).started()
+    play.talk(4.0)
+    play.hear(interim("one two three four", 0.0, 4.0), number=1)
+    assert play.dropped == [2]  # it was silent for 4 s
+    play.talk(DOUBT_S + 0.6)
+    play.accept(3)  # it hears the end of the utterance alone
+    play.close_upstream(number=1)
+
+    assert play.finals() == ["one two three"]
+    play.hear(final("four five", 0.3, 2.0), number=3)
+    assert play.finals() == ["one two three", "four five"]
 
 
 def test_no_more_are_asked_than_a_race_has_places() -> None:
