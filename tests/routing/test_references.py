@@ -9,6 +9,7 @@ import pytest
 from gateway.routing.references import Named, check
 from gateway.settings.models import Deployment
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.residency import ResidencyConfig
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.provider import Account, find
 
@@ -132,6 +133,23 @@ def test_a_standbys_names_have_to_lead_somewhere() -> None:
         "stt.standby.keys.0",
         "stt.standby.models.1",
     ]
+
+
+def test_what_demands_a_region_that_nobody_is_in_is_a_mistake() -> None:
+    here = {"openai": {"region": "eu"}, "deepgram": {}, "cartesia": {}}
+    demands = ResidencyConfig.model_validate(
+        {
+            "keys": {"A": "eu", "B": ["eu", "ch"], "C": "ue"},
+            "models": {"openai/*": "eu", "nothing": "eu"},
+        }
+    )
+    given = named(here, residency=demands, keys=["A", "B"])
+    assert told(given) == [
+        "residency.keys.C: no such API key is configured",
+        "residency.keys.C: no provider says `region: ue`",
+        "residency.models.nothing: nothing serves 'nothing'",
+    ]
+    assert told(given, fatal=False) == ["residency.keys.B: no provider says `region: ch`"]
 
 
 def test_eagerness_of_a_key_that_is_not_configured_is_a_mistake() -> None:

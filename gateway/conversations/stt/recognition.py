@@ -100,6 +100,7 @@ class Recognition:
         self.buffer = context.buffer
         self._connections = connections
         self._handover = handover
+        self._budget = hedges
         self._hedges: Hedges[Connecting | Beside] = Hedges(hedges)
         self._warm = standby
         self._close_by = self._silent_by = 0.0
@@ -152,6 +153,16 @@ class Recognition:
         self._state.update(plan, now, moved=moved)
         self._keep_warm(now)
 
+    @property
+    def heard_s(self) -> float:
+        """Seconds of audio that the client has sent."""
+        return self.buffer.end_s
+
+    def end_with(self, failure: Failure) -> None:
+        """The session ends for a reason that is not the recognisers'; what was said is told."""
+        self.context.settle()
+        self._client.refuse(failure)
+
     def is_calm(self, now: float) -> bool:
         """Whether nobody speaks, and the client has the final of what was said."""
         connection = self._state.connection
@@ -186,8 +197,11 @@ class Recognition:
                 state.fail(failure, now)
 
     def _state_of(self, number: int) -> Connected | None:
+        in_use = self._state
+        if isinstance(in_use, Connected) and in_use.connection.number == number:
+            return in_use
         others = (self._handover.next, self._handover.old, self._warm.state)
-        for state in (self._state, *others, *self._hedges):
+        for state in (*others, *self._hedges):
             if isinstance(state, Connected) and state.connection.number == number:
                 return state
         return None
@@ -205,8 +219,8 @@ class Recognition:
                 if self._client.closing and _has_words(event):
                     self._silent_by = now + CLOSING_SILENT_S
                 if isinstance(event, FinalTranscript) and event.transcript.text:
-                    self._hedges.earn()
-                if state is self._state and _has_words(event):
+                    self._budget.earn()  # an utterance has its final
+                if self._hedges.about and state is self._state and _has_words(event):
                     self._drop_hedges()
         state = self._state_of(number)
         if state is not None and not self._client.over:
@@ -583,7 +597,7 @@ class Recognition:
         """It serves, or is asked beside the one in use; another is opened after a while."""
         state = self._warm.take(now)
         state.leave()
-        self._connections.used(state.connection, hedge=hedge)
+        self._connections.put_to_use(state.connection, hedge=hedge)
         state.connection.activity.became_ready(now)
         self._warm_again(now)
         return state.connection

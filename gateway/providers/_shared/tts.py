@@ -6,6 +6,7 @@ import binascii
 from typing import Any, Final
 
 import orjson
+import pybase64
 
 from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
@@ -52,9 +53,12 @@ def samples(encoded: Any) -> bytes | None:
     if not isinstance(encoded, str):
         return None
     try:
-        return binascii.a2b_base64(encoded)
-    except ValueError:  # no base64 (binascii.Error), or not even ASCII
-        return None
+        return pybase64.b64decode(encoded, validate=True)
+    except ValueError:  # no base64 (binascii.Error), or not as it is written: read leniently
+        try:
+            return binascii.a2b_base64(encoded)
+        except ValueError:  # not even ASCII
+            return None
 
 
 def encoded_audio(encoded: Any) -> Audio | None:

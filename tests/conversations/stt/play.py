@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.conversations.stt.actions import (
+    Admit,
     Close,
     Drop,
     Linger,
+    Meter,
     Open,
     Pause,
     Resume,
@@ -159,11 +161,14 @@ class Play:
         health: Breaker | None = None,
         lively: bool = False,
         ends_itself: bool = False,
+        charged: bool = False,
         hedges: HedgeBudget | None = None,
         standby: Plan = (),
         places: Places | None = None,
         **create: Any,
     ) -> None:
+        self.admits: list[Admit] = []
+        self.meters = 0
         self.now = 100.0
         self.plan = plan
         self.health = health or Breaker()
@@ -183,6 +188,7 @@ class Play:
             standbys=lambda asked: tuple(replace(one, language=asked.language) for one in standby),
             places=places,
             ends_itself=ends_itself,
+            charged=charged,
         )
         self.told: list[dict[str, Any]] = []
         self.opened: list[Open] = []
@@ -215,6 +221,10 @@ class Play:
                     self.sent[number] += frames
                 case Drop(number):
                     self.dropped.append(number)
+                case Admit():
+                    self.admits.append(action)
+                case Meter():
+                    self.meters += 1
                 case Linger():
                     self.lingered = True
                 case Pause():
