@@ -724,7 +724,7 @@ def test_a_connection_is_ready_again_after_an_utterance() -> None:
     assert prepared.request.voice == "bob"
 
 
-def test_compressed_audio_is_never_played_and_the_next_voice_speaks():
+def test_compressed_audio_is_never_played_and_the_next_voice_speaks() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
     call.flush()

@@ -104,7 +104,7 @@ def test_timings_are_due_with_their_audio_or_all_at_the_end() -> None:
     assert [word.text for word in one.due(True)[0]] == ["two."]
 
 
-def test_a_wav_header_is_taken_off_every_message_and_its_rate_believed():
+def test_a_wav_header_is_taken_off_every_message_and_its_rate_believed() -> None:
     one, pcm = synthesis(), tone(0.5, rate=8000)
     half = len(pcm) // 2
     heard = b""
@@ -115,11 +115,11 @@ def test_a_wav_header_is_taken_off_every_message_and_its_rate_believed():
     assert len(heard + one.rest()) == 2 * RATE // 2
 
 
-def test_a_header_that_does_not_end_is_taken_off_by_its_usual_length():
+def test_a_header_that_does_not_end_is_taken_off_by_its_usual_length() -> None:
     assert synthesis().unwrapped(b"RIFF" + bytes(4) + b"WAVE" + bytes(32) + b"\1\2") == b"\1\2"
 
 
-def test_another_format_is_named_at_the_beginning_alone():
+def test_another_format_is_named_at_the_beginning_alone() -> None:
     one = synthesis()
     assert one.unwrapped(b"OggS\0\2" + bytes(20)) == "Ogg"
     assert one.unwrapped(wav(bytes(8), RATE, channels=2)) == (
