@@ -138,10 +138,16 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.stt_standby = Counter(
+            "parley_stt_standby_seconds",
+            "Time that second recognisers were kept connected and silent (stt.standby).",
+            ["provider", "model"],
+            registry=registry,
+        )
         self.attempts = Counter(
             "parley_upstream_attempts",
             "Tries at a provider; outcome: ok, lost (a hedge or its rival spoke first), left (the "
-            "client went away) or a kind of error.",
+            "client went away), standby (kept connected, never needed) or a kind of error.",
             ["route", "provider", "outcome"],
             registry=registry,
         )
@@ -294,7 +300,7 @@ def count(metrics: Metrics, ended: Ended) -> None:
         metrics.attempts.labels(route, one.provider, one.word).inc()
         if one.hedge:
             metrics.hedges.labels(one.provider, "lost" if one.lost else "won").inc()
-        if one.failure is not None and i + 1 < len(outcome.tries):
+        if one.failure is not None and not one.standby and i + 1 < len(outcome.tries):
             metrics.fallbacks.labels(route, one.provider).inc()
     if outcome.bytes_out:
         metrics.bytes.labels(route, "out").inc(outcome.bytes_out)
@@ -305,6 +311,8 @@ def count(metrics: Metrics, ended: Ended) -> None:
     if isinstance(counts := outcome.counts, BargeinCounts) and counts.overlaps:
         metrics.overlaps.labels("interruption").inc(counts.interruptions)
         metrics.overlaps.labels("held").inc(counts.overlaps - counts.interruptions)
+    for kept in outcome.standbys:
+        metrics.stt_standby.labels(kept.provider, kept.model).inc(kept.seconds)
     if outcome.provider is None:
         return
     if outcome.first_s is not None and route == "chat":
