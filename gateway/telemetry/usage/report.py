@@ -203,10 +203,11 @@ def as_csv(by: Sequence[str], rows: Sequence[Row], currency: str) -> str:
     """The rows as CSV, with a header. Without a total: whoever adds a column up gets it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header(by), "currency"])
+    *names, cost = header(by)
+    writer.writerow([*names, "currency", cost])
     for row in rows:
-        cells = [*row.names, *(row.shown(column) for column in COLUMNS), currency]
-        writer.writerow([_csv_cell(cell) for cell in cells])
+        *cells, cost = [*row.names, *(row.shown(column) for column in COLUMNS)]
+        writer.writerow([_csv_cell(cell) for cell in (*cells, currency, cost)])
     return text.getvalue()
 
 
