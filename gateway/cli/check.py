@@ -96,6 +96,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
     _bargein(config, outcome)
     _eot(config, outcome)
     asyncio.run(_stores(config, outcome, store_s))
+    _standby(config, outcome)
     _engines(config, outcome)
     for name, account in config.accounts().items():
         outcome.providers.append(
@@ -107,6 +108,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
             }
         )
     outcome.models = models(config)
+    _prices(config, outcome)
     if live:
         outcome.credentials = asyncio.run(_credentials(config))
     return outcome
@@ -179,6 +181,33 @@ def _host(config: Config, outcome: Outcome) -> None:
         outcome.add("server.host", "failed", f"cannot listen on {host!r}: {error.strerror}")
 
 
+def _standby(config: Config, outcome: Outcome) -> None:
+    """Whom `stt.standby` keeps connected, for whom, and what keeps the line alive."""
+    from gateway.routing.catalogue import Catalogue
+    from gateway.upstreams.errors import Failure
+
+    standby, accounts = config.stt.standby, config.accounts()
+    if standby.model is None:
+        return
+    plan = Catalogue(config.models, accounts, "stt").plan(standby.model)
+    if isinstance(plan, Failure) or not plan:
+        outcome.add("stt.standby", "note", f"none is kept: nothing serves {standby.model}")
+        return
+    offer = find(accounts[plan[0].provider].type).stt
+    assert offer is not None
+    traits = offer.adapter(accounts[plan[0].provider]).recognizer(plan[0], 16_000).traits
+    if traits.keepalive_s is None:
+        kept = "nothing keeps its line alive: it is opened anew when the provider closes it"
+    elif traits.keepalive_by == "silence":
+        kept = f"kept alive by silence every {traits.keepalive_s:g} s, which is audio"
+    else:
+        kept = f"kept alive by a message every {traits.keepalive_s:g} s"
+    chosen = [*standby.keys, *standby.models]
+    whom = f"sessions of {', '.join(chosen)}" if chosen else "every session"
+    at_most = f"at most {standby.connections_max} at once in a process"
+    outcome.add("stt.standby", "ok", f"{standby.model} for {whom}, {at_most}; {kept}")
+
+
 def _bargein(config: Config, outcome: Outcome) -> None:
     from gateway.engines.interruption.engine import load_model
     from gateway.engines.types import ModelError
@@ -229,9 +258,44 @@ def _engines(config: Config, outcome: Outcome) -> None:
                 outcome.add(name, "note", what)
 
 
+UNPRICED_SHOWN_MAX: Final = 12
+"""Models without a price that are named; of more their number is told."""
+
+
+def _prices(config: Config, outcome: Outcome) -> None:
+    """Models that cost nothing as far as budgets and bills know."""
+    from gateway.routing.catalogue import Catalogue
+    from gateway.telemetry.price_list import AS_OF
+    from gateway.telemetry.prices import prices_in
+
+    accounts = config.accounts()
+    prices = prices_in(config.usage, config.prices, accounts)
+    unpriced = {
+        f"{attempt.provider}:{attempt.model}": None
+        for modality in get_args(Modality)
+        for plan in Catalogue(config.models, accounts, modality).names().values()
+        for attempt in plan
+        # what runs here costs what the machine does
+        if find(accounts[attempt.provider].type).available is None
+        and prices.of_attempt(attempt) is None
+    }
+    if not unpriced:
+        return
+    named = ", ".join(list(unpriced)[:UNPRICED_SHOWN_MAX])
+    more = len(unpriced) - UNPRICED_SHOWN_MAX
+    detail = f"{named}{f' and {more} more' if more > 0 else ''}: no price, so they cost nothing in "
+    detail += f"usage, credits and budgets; give one in `prices` (the shipped list is of {AS_OF}"
+    if config.usage.currency != "USD":
+        detail += ", in USD, and not used with another currency"
+    outcome.add("prices", "note", f"{detail})")
+
+
 async def _stores(config: Config, outcome: Outcome, store_s: float) -> None:
     if config.usage.enabled:
         await _usage(config, outcome, store_s)
+    elif config.quota.keys or config.quota.tenants or config.quota.models:
+        text = "usage.enabled is false: balances and budgets are forgotten at each start"
+        outcome.add("quota", "note", text)
     if config.quota.redis_url is not None:
         await _redis(config, outcome, store_s)
     cache = config.tts.cache
