@@ -212,7 +212,7 @@ async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_te
 
 async def test_a_session_that_names_many_voices_is_connected_ahead_for_a_few(
     make: Make, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     setup = make()
     voices: list[str | None] = []
     reserve = setup.route.reserve
@@ -220,6 +220,7 @@ async def test_a_session_that_names_many_voices_is_connected_ahead_for_a_few(
     def noted(provider: str, request: SpeechRequest) -> Callable[[], None] | None:
         voices.append(request.voice)
         return reserve(provider, request)
+
     monkeypatch.setattr(setup.route, "reserve", noted)
     client = await setup.client()
     for i in range(3 * PREPARATIONS_MAX):
@@ -228,7 +229,8 @@ async def test_a_session_that_names_many_voices_is_connected_ahead_for_a_few(
             client.say({"type": "session.create", **create})
             assert (await client.next())["type"] == "session.created"
     assert len(set(voices)) == PREPARATIONS_MAX
-async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make):
+
+
 async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make) -> None:
     setup = make()
     client = await setup.client()
