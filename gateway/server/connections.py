@@ -33,8 +33,16 @@ class AddressLimit:
     """Places for each address. `on_full` is told of an address when it is refused for the first
     time since it had a place left: a flood must not fill the log."""
 
-    def __init__(self, most: int, on_full: Callable[[str], None] = lambda address: None) -> None:
+    def __init__(
+        self,
+        most: int,
+        on_full: Callable[[str], None] = lambda address: None,
+        trusted: Networks = (),
+    ) -> None:
         self.most = most
+        self.trusted = trusted
+        """Proxies, whose connections need no place: the callers behind them are counted with
+        their requests."""
         self._on_full = on_full
         self._held: Counter[str] = Counter()
         self._told: set[str] = set()
@@ -58,13 +66,11 @@ class AddressLimit:
 
 def counted_protocols(
     limit: AddressLimit,
-    trusted: Networks,
     on_refusal: Callable[[], None],
     closing: Callable[[], bool],
 ) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
     """The HTTP and the WebSocket protocol, whose connections have a place of `limit` from their
-    beginning to their end. Those of `trusted` proxies need none: the callers behind them are
-    counted with their requests. Answers that begin while `closing` end their connection."""
+    beginning to their end. Answers that begin while `closing` end their connection."""
 
     held: dict[asyncio.BaseTransport, str] = {}
 
@@ -82,7 +88,7 @@ def counted_protocols(
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             address = self.client[0] if self.client else ""
-            if within(address, trusted):
+            if within(address, limit.trusted):
                 return
             if limit.take(address):
                 held[transport] = address

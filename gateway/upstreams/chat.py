@@ -43,7 +43,7 @@ class ChatRequest:
     created: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ManagedProcess:
     """A process that a provider needs beside the gateway. It is told `told` (one line) on its
     standard input, answers with a line of JSON that has its `address`, and ends when its standard

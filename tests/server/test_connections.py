@@ -50,8 +50,8 @@ class Served:
     def __init__(self, most: int = 1, trusted: Networks = ()) -> None:
         self.refused = 0
         self.ends = False
-        self.limit = AddressLimit(most)
-        self._made, _ = counted_protocols(self.limit, trusted, self._refuse, lambda: self.ends)
+        self.limit = AddressLimit(most, trusted=trusted)
+        self._made, _ = counted_protocols(self.limit, self._refuse, lambda: self.ends)
         self._config = uvicorn.Config(_hello, interface="asgi3", ws="none", log_config=None)
         self._config.load()
 

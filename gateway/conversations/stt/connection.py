@@ -64,6 +64,7 @@ class Activity:
         "last_loud_at",
         "last_sent_at",
         "last_text_at",
+        "noise_s",
         "speech_since_message_s",
         "speech_since_text_s",
     )
@@ -76,6 +77,7 @@ class Activity:
         self.audio_since_message_s = 0.0
         self.speech_since_message_s = 0.0
         self.speech_since_text_s = 0.0
+        self.noise_s = 0.0  # what of this was found to be none
         self.has_text = False
         self.gaps: deque[float] = deque(maxlen=GAPS_KEPT)  # speech from text to text
         self.doubt_from = now
@@ -118,13 +120,17 @@ class Activity:
             self.gaps.append(self.doubtful_s)
         self.has_text = True
         self.last_text_at = now
-        self.speech_since_text_s = 0.0
+        self.speech_since_text_s = self.noise_s = 0.0
         self.not_doubted(now)
 
     @property
     def longest_gap_s(self) -> float | None:
         """Most speech from one text to the next, of the latest ones; None: too few so far."""
         return max(self.gaps) if len(self.gaps) >= GAPS_MIN else None
+
+    def was_noise(self) -> None:
+        """What was loud so far did not sound like a voice."""
+        self.noise_s = self.speech_since_text_s
 
     def not_doubted(self, now: float) -> None:
         """The speech so far is no reason for doubt, or was looked into."""
@@ -166,6 +172,7 @@ class RecognizerConnection:
         self, number: int, attempt: Attempt, recognizer: Recognizer, rate: int, now: float
     ) -> None:
         self.number = number
+        self.began_at = now
         self.attempt = attempt
         self.traits: Capabilities = recognizer.traits
         self.timeline = Timeline(rate)
@@ -175,7 +182,8 @@ class RecognizerConnection:
         self.untold_at_flush_s = 0.0  # speech without text before it, until anything is heard
         self.finishing = False  # its last finals were asked for
         self.unhedged = False  # it was doubted, and there was no budget for a hedge
-        self.doubt_s = float("inf")  # speech without text that raises doubt, see `StallDetector`
+        # speech without text that raises doubt, and that makes it watched, see `StallDetector`
+        self.doubt_s = self.watch_s = float("inf")
         self.cursor = 0
         self.sent_until = 0  # sample of the session
         self._recognizer = recognizer

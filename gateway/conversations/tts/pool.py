@@ -114,6 +114,13 @@ class ReservationReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceEnded:
+    """A provider was removed or changed, and nobody will ask this voice any more."""
+
+    voice: SocketVoice
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverFull:
     """Whoever hears this synthesis has enough waiting."""
 
@@ -135,6 +142,7 @@ PoolEvent = (
     | SynthesisCancelled
     | ReservationTaken
     | ReservationReleased
+    | VoiceEnded
     | ReceiverFull
     | ReceiverReady
     | DeadlinePassed
@@ -286,7 +294,7 @@ class VoicePool:
     """
 
     def __init__(self, spare_max: int) -> None:
-        self._spare_max = spare_max
+        self.spare_max = spare_max
         self._numbers = itertools.count(1)
         self._sockets: dict[int, _Socket] = {}
         self._by_key: dict[_Key, list[_Socket]] = {}
@@ -327,6 +335,8 @@ class VoicePool:
                 self._reserve(event, now)
             case ReservationReleased(reservation):
                 self._release(reservation)
+            case VoiceEnded(voice):
+                self._end_voice(voice)
             case SocketOpened(number):
                 self._opened(number, now)
             case SocketClosed(number, code, reason):
@@ -537,6 +547,13 @@ class VoicePool:
                 self._close(socket)
                 return
 
+    def _end_voice(self, voice: SocketVoice) -> None:
+        """Close its sockets; one that serves another by now is closed after that."""
+        for socket in [s for s in self._sockets.values() if s.voice is voice]:
+            socket.draining = True
+            if socket.empty:
+                self._close(socket)
+
     def _forget(self, socket: _Socket) -> None:
         del self._sockets[socket.number]
         alike = self._by_key[socket.key]
@@ -653,7 +670,7 @@ class VoicePool:
             s.empty and s.has_room(now) and not s.outlived(now) for s in self._by_key.get(key, ())
         )
         if (
-            spare < min(self._reserved[key], self._spare_max)
+            spare < min(self._reserved[key], self.spare_max)
             and now >= self._resting.get(key, 0.0)
             and self._by_provider.get(taken.provider, 0) < taken.voice.traits.lines_max
         ):

@@ -12,7 +12,7 @@ import pytest
 from gateway.conversations.stt.actions import Pause, Resume, Send, SendToClient
 from gateway.conversations.stt.states import (
     DRAIN_S,
-    OPEN_GRACE_S,
+    OPEN_DOUBT_S,
     Asleep,
     Beside,
     CatchingUp,
@@ -90,7 +90,7 @@ class Desk:
         pass
 
     def doubted(self, state: Connected, now: float) -> None:
-        pass
+        self.asked.append("doubted")
 
     def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
         self.asked.append("spoke")
@@ -199,11 +199,12 @@ def test_a_connection_that_opens_is_ready_unless_the_provider_says_so_itself() -
 def test_opening_and_accepting_the_settings_have_their_times() -> None:
     desk = Desk()
     desk.enter(Connecting(desk, connection(Capabilities(sends_ready=True))), 0.0)
-    assert desk.context.timers.earliest == desk.context.timeout_s + OPEN_GRACE_S
+    desk.tick(OPEN_DOUBT_S)
+    assert desk.asked == ["doubted"]
+    desk.asked.clear()
     desk.state.opened(1.0)  # type: ignore[attr-defined]
-    assert desk.context.timers.earliest == 1.0 + Capabilities().ready_s
     desk.tick(1.0 + Capabilities().ready_s)
-    assert desk.asked == [Kind.TIMEOUT]
+    assert desk.asked[-1] is Kind.TIMEOUT
     assert desk.context.timers.earliest is None
 
 
@@ -282,7 +283,7 @@ def test_one_flush_is_under_way_at_a_time() -> None:
 def test_a_stalled_connection_fails_and_leaves_no_timer() -> None:
     desk = live(Desk(*[TONE] * 102))
     desk.tick(5.0)
-    assert desk.asked == [Kind.TIMEOUT]
+    assert desk.asked == ["doubted", Kind.TIMEOUT]
     assert desk.context.timers.earliest is None
 
 

@@ -27,6 +27,7 @@ from gateway.conversations.tts.pool import (
     SynthesisWanted,
     TextFinished,
     TextSaid,
+    VoiceEnded,
     VoicePool,
 )
 from gateway.upstreams.dial import Dial
@@ -223,6 +224,21 @@ def test_a_reservation_that_was_released_keeps_no_socket_ready():
     pool.handle(ReservationReleased(1))
     assert pool.reserve(2) == [], "one is ready already, and one session waits"
     assert len(pool.reserve(3)) == 1
+
+
+def test_the_sockets_of_a_voice_that_ended_are_closed_after_their_last_word():
+    pool = Pool()
+    busy, idle = pool.want(), pool.want()
+    pool.done(2, idle)
+    pool.handle(VoiceEnded(Voice()))
+    assert pool.closed == []
+    pool.handle(VoiceEnded(pool.voice))
+    assert pool.closed == [2]
+    pool.frame(1, f"{busy}:pcm")
+    pool.done(1, busy)
+    assert pool.audio(busy) == b"pcm"
+    assert pool.closed == [2, 1]
+    assert pool.core.sockets == 0
 
 
 def test_a_socket_serves_one_synthesis_after_the_other():
