@@ -70,6 +70,7 @@ class LocalChat(OpenAIChat):
                         "model": str(path),
                         "alias": f"local/{name}",
                         "threads": settings.llm_threads,
+                        "on_gpu": settings.device != "cpu",
                         "context_tokens": settings.llm_context_tokens,
                         "parallel": settings.llm_parallel,
                     }

@@ -5,7 +5,7 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli, in
 server = AgentServer()
 
 
-@server.rtc_session()
+@server.rtc_session()  # type: ignore[untyped-decorator]
 async def entrypoint(ctx: JobContext) -> None:
     session: AgentSession[None] = AgentSession(
         stt=inference.STT("deepgram/nova-3", language="multi"),
