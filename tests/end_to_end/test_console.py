@@ -42,7 +42,6 @@ def test_the_quickstarts_agent_talks_is_interrupted_and_goes_on(
     order = [event["event"] for event in events if event["event"] in ("sound", "interrupted")]
     assert events[-1]["event"] == "done"
     assert order[:3] == ["sound", "interrupted", "sound"], order
-    assert of_kind(events, "error") == []
     heard = " ".join(event["text"] for event in of_kind(events, "user_said")).lower()
     assert "chapter" in heard
     replies = [one for one in of_kind(events, "item") if "ASSISTANT" in one["role"]]

