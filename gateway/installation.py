@@ -45,6 +45,7 @@ from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices
 from gateway.telemetry.rests import LoggingBreaker
+from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Modality
@@ -76,8 +77,10 @@ class Process:
     connector: Connector
     engines: UtteranceEngines
     bargein: BargeinEngine
+    bargein_window: BargeinWindowRoute
     eot: EotEngine
     eot_multi: EotMultiRoute
+    usage: UsageLog
     machine: Machine | None = None
 
 
@@ -94,6 +97,7 @@ def prepare(config: Config) -> Catalogues:
             accounts,
             modality,
             stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+            residency=config.residency,
             successors=config.successors,
         )
         for modality in get_args(Modality)
@@ -132,6 +136,10 @@ class Installation:
                 config.quota,
                 on_store_failure=metrics.quota_store_failures.inc,
                 machine=process.machine,
+                balances=process.usage.counts if config.usage.enabled else None,
+                on_reached=lambda *labels: metrics.budgets_reached.labels(*labels).inc(),
+                time_zone=config.usage.time_zone,
+                currency=config.usage.currency,
             )
             if before is None
             else before.quota.renew(config.quota)
@@ -154,7 +162,6 @@ class Installation:
             self.adapters,
             self.breaker,
             connector,
-            self.quota,
             self.prices,
             metrics,
             limits.chat_body_bytes,
@@ -166,6 +173,7 @@ class Installation:
             self.adapters,
             self.breaker,
             connector,
+            self.prices,
             metrics,
             limits.session_idle_s,
             None if before is None else before.tts,
@@ -177,6 +185,7 @@ class Installation:
             self.breaker,
             connector,
             process.engines,
+            self.prices,
         )
         self._process = process
         self.hosts = self._hosts()
@@ -194,7 +203,6 @@ class Installation:
         def body(route: BodyRoute) -> BodyHost:
             return BodyHost(route, admission, limits)
 
-        window = BargeinWindowRoute(process.bargein, metrics, limits.message_bytes)
         return {
             ("POST", "/chat/completions"): reply(self.chat),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
@@ -202,7 +210,7 @@ class Installation:
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
             ("GET", "/models"): body(ModelsRoute(self.chat)),
             ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
-            ("POST", "/bargein"): body(window),
+            ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): socket(BargeinRoute(process.bargein, metrics, idle_s)),
             ("WEBSOCKET", "/stt"): socket(self.stt),

@@ -99,7 +99,12 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
     _engines(config, outcome)
     for name, account in config.accounts().items():
         outcome.providers.append(
-            {"name": name, "type": account.type, "base_url": shown(account.base_url)}
+            {
+                "name": name,
+                "type": account.type,
+                "base_url": shown(account.base_url),
+                "region": account.settings.region or "",
+            }
         )
     outcome.models = models(config)
     if live:
@@ -338,7 +343,8 @@ def _print(outcome: Outcome, *, live: bool) -> None:
         print(f"{one.name:11} {state}{one.detail}")
     print(f"providers   {len(outcome.providers)}")
     for provider in outcome.providers:
-        print(f"  {provider['name']:20} {provider['type']:20} {provider['base_url']}")
+        region = f", region {provider['region']}" if provider["region"] else ""
+        print(f"  {provider['name']:20} {provider['type']:20} {provider['base_url']}{region}")
     print("models")
     for line in model_lines(outcome.models):
         print(line)

@@ -25,6 +25,12 @@ PLANS = {
 
 
 class Catalogue:
+    def for_model(self, model: str | None) -> Catalogue:
+        return self
+
+    def outside(self, model: str) -> None:
+        return None
+
     def plan(self, model: str, pinned_provider: str | None = None) -> Any:
         from gateway.upstreams.errors import Kind
 

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.auth import Authenticator, mint
 from gateway.server.host import SocketHost
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.prices import Prices
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -44,7 +44,7 @@ class Socket:
 
     async def listen(self, attempt: int, sink: SocketSink) -> None:
         while True:
-            full = sink(replace(await self.said.get(), attempt=attempt))
+            full = sink((await self.said.get())._replace(attempt=attempt))
             if full is not None:
                 await full
 
@@ -152,6 +152,7 @@ class Setup:
             Adapters(accounts),
             Breaker(catalogue.deployments()),
             self.connector,  # type: ignore[arg-type]
+            Prices(config.prices),
             self.metrics,
             config.limits.session_idle_s,
         )
