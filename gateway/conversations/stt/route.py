@@ -201,7 +201,9 @@ class SttRoute:
             session_id,
             time.monotonic(),
             hedges=self._hedges,
-            standbys=lambda asked: self._planner.standby(asked, request.caller.key),
+            standbys=lambda asked: request.purse.permitted(
+                self._planner.standby(asked, request.caller.key)
+            ),
             places=self._places,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
             charged=request.purse.limited,
