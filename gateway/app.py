@@ -30,6 +30,7 @@ from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
 from gateway.routing.catalogue import Catalogue
@@ -137,16 +138,29 @@ class Gateway:
             config.limits.chat_body_bytes,
         )
         idle_s, message_bytes = config.limits.session_idle_s, config.limits.message_bytes
+        self.voices = VoiceKeeper() if config.bargein.own_voice else None
+        if machine is not None and self.voices is not None:
+            machine.on_voice = self.voices.hear
+            self.voices.on_marks = machine.voice
         self.tts = TtsRoute(
-            config.tts, catalogues["tts"], accounts, breaker, self.connector, metrics, idle_s
+            config.tts,
+            catalogues["tts"],
+            accounts,
+            breaker,
+            self.connector,
+            metrics,
+            idle_s,
+            self.voices,
         )
         self.engines = UtteranceEngines(self.connector)
         self.stt = SttRoute(
             config.stt, catalogues["stt"], accounts, breaker, self.connector, self.engines
         )
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
-        self.bargein = BargeinRoute(self.bargein_engine, metrics, idle_s)
-        self.bargein_window = BargeinWindowRoute(self.bargein_engine, metrics, message_bytes)
+        self.bargein = BargeinRoute(self.bargein_engine, metrics, idle_s, self.voices)
+        self.bargein_window = BargeinWindowRoute(
+            self.bargein_engine, metrics, message_bytes, self.voices
+        )
         self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
         self.eot = EotRoute(self.eot_engine, metrics, idle_s)
         self.eot_multi = EotMultiRoute(config.eot, metrics, message_bytes)
@@ -216,6 +230,8 @@ class Gateway:
 
     async def close(self) -> None:
         self.bargein_engine.close()
+        if self.voices is not None:
+            self.voices.close()
         self.engines.close()
         self.eot_engine.close()
         self.eot_multi.close()

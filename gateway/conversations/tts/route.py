@@ -22,6 +22,7 @@ from gateway.conversations.tts.actions import (
     Prepare,
     Say,
     SendToClient,
+    Sounded,
     Spoke,
     Spoken,
     Tried,
@@ -49,6 +50,7 @@ from gateway.conversations.tts.pool import (
 )
 from gateway.conversations.tts.protocol import read_model
 from gateway.conversations.tts.session import CACHE, TtsSession
+from gateway.engines.interruption.voice_keeper import Mouth, VoiceKeeper
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
@@ -240,7 +242,10 @@ class TtsRoute:
         connector: Connector,
         metrics: Metrics,
         idle_s: float,
+        voices: VoiceKeeper | None = None,
     ) -> None:
+        """`voices`: where what agents say is kept, to be known again on /bargein."""
+        self._kept = voices
         self._config = config
         self._connector = connector
         self._metrics = metrics
@@ -285,10 +290,12 @@ class TtsRoute:
         model = read_model(query(request.scope), self._config.default_model)
         if isinstance(model, Failure):
             return model
-        return self.conversation(model, link)
+        return self.conversation(model, link, request.call)
 
-    def conversation(self, model: str | None, link: ClientLink) -> TtsConversation:
-        """A conversation with the client of `link`, about `model` where it names no other."""
+    def conversation(self, model: str | None, link: ClientLink, call: str = "") -> TtsConversation:
+        """A conversation with the client of `link`, about `model` where it names no other; `call`
+        names the call that hears it, if that is known."""
+        mouth = self._kept.mouth(call) if self._kept is not None and call else None
         session_id = new_id("tts")
         session = TtsSession(
             session_id,
@@ -300,8 +307,9 @@ class TtsRoute:
             self._idle_s,
             time.monotonic(),
             self._hedges,
+            tells_sound=mouth is not None,
         )
-        return TtsConversation(self, session, session_id, model, link)
+        return TtsConversation(self, session, session_id, model, link, mouth)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -391,7 +399,9 @@ class TtsConversation:
         session_id: str,
         model: str | None,
         link: ClientLink,
+        mouth: Mouth | None = None,
     ) -> None:
+        self._mouth = mouth
         self.session = session
         self._route = route
         self._id = session_id
@@ -440,6 +450,9 @@ class TtsConversation:
         match action:
             case SendToClient(text):
                 await self._tell(text)
+            case Sounded(pcm, rate, plays_at, begins):
+                if self._mouth is not None:
+                    self._mouth.say(pcm, rate, plays_at, begins=begins)
             case Say(number, text):
                 if number in self._syntheses:
                     self._syntheses[number].say(text)
