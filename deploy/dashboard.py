@@ -424,6 +424,30 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             width=6,
             meaning="Of gateways with several (server.workers). Their sessions were cut off.",
         ),
+        Panel(
+            "Configuration read again",
+            (
+                Query(
+                    "sum by (instance, outcome) (increase(parley_config_reloads_total{$here}"
+                    "[$__rate_interval]))",
+                    "{{instance}} {{outcome}}",
+                ),
+            ),
+            width=6,
+            meaning="`refused`: it has mistakes, the log says which, and nothing was changed.",
+        ),
+        Panel(
+            "Age of the configuration in use",
+            (
+                Query(
+                    "time() - max by (instance) (parley_config_taken_timestamp_seconds{$here})",
+                    "{{instance}}",
+                ),
+            ),
+            "s",
+            width=6,
+            meaning="Since the start, or the last `gateway reload` or SIGHUP that was applied.",
+        ),
     ),
 }
 

@@ -1,12 +1,13 @@
-"""The only module that knows all others: what is built, and which route leads to it."""
+"""What one process is made of, and which route leads where."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, get_args
@@ -21,20 +22,12 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.config import Config
-from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
-from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
-from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
-from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
-from gateway.conversations.stt.route import SttRoute
-from gateway.conversations.tts.route import TtsRoute
-from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
-from gateway.routing.catalogue import Catalogue
-from gateway.routing.stand_in import StandIns
+from gateway.installation import PATHS, Installation, Process, prepare
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import Receive, Scope, Send, refuse
@@ -42,26 +35,18 @@ from gateway.server.auth import Authenticator
 from gateway.server.cluster_sessions import ClusterSessionCounts
 from gateway.server.connections import AddressLimit
 from gateway.server.drain import Drain
-from gateway.server.host import (
-    BodyHost,
-    BodyRoute,
-    OpenSockets,
-    ReplyHost,
-    ReplyRoute,
-    SocketHost,
-    SocketRoute,
-)
+from gateway.server.host import OpenSockets
 from gateway.server.machine import Machine
-from gateway.server.quota import Quota
+from gateway.server.reload_route import Reload, reload_route
 from gateway.telemetry.metrics import ROUTES, Metrics
-from gateway.telemetry.prices import Prices
-from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.errors import POLICY, Failure, Kind, error_body
-from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Modality
 
 _logger = logging.getLogger(__name__)
+
+MODALITIES: Final[Mapping[str, Modality]] = {one: one for one in get_args(Modality)}
+"""Routes that are served by providers."""
 
 
 class Gateway:
@@ -69,12 +54,9 @@ class Gateway:
 
     def __init__(self, config: Config, machine: Machine | None = None) -> None:
         """`machine`: what is shared with the other workers of this server."""
-        self.config = config
         self.machine = machine
-        self.accounts = accounts = config.accounts()
         self.metrics = metrics = Metrics()
-        prices = Prices(config.prices)
-        self.usage = UsageLog(config.usage, metrics, prices)
+        self.usage = UsageLog(config.usage, metrics)
         self.held: Counter[str] = Counter()
         self.cluster_sessions: ClusterSessionCounts | None = None
         if (url := config.quota.redis_url) is not None:
@@ -88,88 +70,91 @@ class Gateway:
         counted = self.cluster_sessions or machine
         elsewhere = counted.elsewhere if counted is not None else None
         elsewhere_open = machine.elsewhere_open if machine is not None else None
+        self._limiter = SessionLimiter(config.limits, self.held, elsewhere, elsewhere_open)
         self.admission = Admission(
-            Authenticator(
-                {key: secret.get_secret_value() for key, secret in config.keys.items()},
-                config.server.token_leeway_s,
-            ),
-            SessionLimiter(config.limits, self.held, elsewhere, elsewhere_open),
-            metrics,
-            self.usage,
-            config.server.trusted_proxies,
-            self.addresses,
+            Authenticator({}), self._limiter, metrics, self.usage, (), self.addresses
         )
         self.sockets = OpenSockets()
         self.connector = Connector()
-        self.quota = Quota(
-            config.quota, on_store_failure=metrics.quota_store_failures.inc, machine=machine
-        )
-        self.catalogues = catalogues = {
-            modality: Catalogue(
-                config.models,
-                accounts,
-                modality,
-                stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
-            )
-            for modality in get_args(Modality)
-        }
-        # one for all: a key that /chat saw refused is known to /stt
-        self.breaker = breaker = LoggingBreaker(
-            deployment
-            for catalogue in catalogues.values()
-            for deployment in catalogue.deployments()
-        )
-        if machine is not None:
-            breaker.on_rest = machine.rests
-            machine.on_rest = self._hear_rest
-        for name in accounts:
-            rests = partial(self._rests, name)
-            metrics.resting.labels(name).set_function(rests)
+        self.engines = UtteranceEngines(self.connector)
+        self.bargein_engine = BargeinEngine(config.bargein, metrics)
+        self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
+        self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
         metrics.draining.set_function(lambda: float(self.admission.drain is not None))
-        self.chat = ChatRoute(
-            config.chat,
-            catalogues["chat"],
-            accounts,
-            breaker,
-            self.connector,
-            self.quota,
-            prices,
-            metrics,
-            config.limits.chat_body_bytes,
-        )
-        idle_s, message_bytes = config.limits.session_idle_s, config.limits.message_bytes
         self.voices = VoiceKeeper() if config.bargein.own_voice else None
         if machine is not None and self.voices is not None:
             machine.on_voice = self.voices.hear
             self.voices.on_marks = machine.voice
-        self.tts = TtsRoute(
-            config.tts,
-            catalogues["tts"],
-            accounts,
-            breaker,
-            self.connector,
+        self._process = Process(
             metrics,
-            idle_s,
+            self.admission,
+            self.sockets,
+            self.connector,
+            self.engines,
+            self.bargein_engine,
+            self.eot_engine,
+            self.eot_multi,
+            machine,
             self.voices,
         )
-        self.engines = UtteranceEngines(self.connector)
-        self.stt = SttRoute(
-            config.stt, catalogues["stt"], accounts, breaker, self.connector, self.engines
-        )
-        self.bargein_engine = BargeinEngine(config.bargein, metrics)
-        self.bargein = BargeinRoute(self.bargein_engine, metrics, idle_s, self.voices)
-        self.bargein_window = BargeinWindowRoute(
-            self.bargein_engine, metrics, message_bytes, self.voices
-        )
-        self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
-        self.eot = EotRoute(self.eot_engine, metrics, idle_s)
-        self.eot_multi = EotMultiRoute(config.eot, metrics, message_bytes)
+        self.installation = Installation(config, self._process)
+        self._before: set[Installation] = set()
+        """Installations that were replaced and still have open sessions."""
+        self._ending: set[asyncio.Task[None]] = set()
+        self._using = asyncio.Lock()
+        if machine is not None:
+            self.installation.breaker.on_rest = machine.rests
+            machine.on_rest = self._hear_rest
+        self._admit_by(self.installation)
+
+    @property
+    def config(self) -> Config:
+        """What new sessions are served by."""
+        return self.installation.config
+
+    async def use(self, config: Config) -> None:
+        """Serve new requests and sessions by `config`; those that are open go on as they began.
+        What needs a restart is the same in it as in the one before (see gateway/reload.py)."""
+        async with self._using:
+            prepared = await asyncio.to_thread(prepare, config)
+            self._use(Installation(config, self._process, self.installation, prepared))
+
+    def _use(self, installation: Installation) -> None:
+        before, self.installation = self.installation, installation
+        self._admit_by(self.installation)
+        for name in before.adapters.accounts.keys() - self.installation.adapters.accounts.keys():
+            self.metrics.resting.remove(name)
+        self.installation.stt.warm()
+        self._before.add(before)
+        self.left(before)
+
+    def _admit_by(self, installation: Installation) -> None:
+        config = installation.config
+        # a new one, so that no token of a removed key is remembered
+        self.admission.authenticator = installation.authenticator
+        self.admission.trusted_proxies = config.server.trusted_proxies
+        self.admission.prices = installation.prices
+        self._limiter.limits = config.limits
+        self.addresses.most = config.limits.connections_per_address
+        self.addresses.trusted = config.server.trusted_proxies
+        self.eot_multi.body_bytes_max = config.limits.message_bytes
+        for name in installation.adapters.accounts:
+            self.metrics.resting.labels(name).set_function(partial(self._rests, name))
+
+    def left(self, installation: Installation) -> None:
+        """A session that began with `installation` is over."""
+        if installation.open == 0 and installation in self._before:
+            self._before.remove(installation)
+            others = (self.installation, *self._before)
+            task = asyncio.create_task(installation.end(others))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     def _rests(self, provider: str) -> float:
-        return float(self.breaker.provider_rests(provider, time.monotonic()))
+        return float(self.installation.breaker.provider_rests(provider, time.monotonic()))
 
     def _hear_rest(self, provider: str, part: str, seconds: float) -> None:
-        self.breaker.hear(provider, part, seconds, time.monotonic())
+        self.installation.breaker.hear(provider, part, seconds, time.monotonic())
 
     def begin_drain(self, drain: Drain) -> None:
         """From now on the server is not ready; `tick` does the rest. Called by the handler of a
@@ -186,37 +171,28 @@ class Gateway:
         return self.admission.drain is None and all(self._serves(route) for route in routes)
 
     def _serves(self, route: str) -> bool:
-        if route in self.catalogues:
-            catalogue, breaker, now = self.catalogues[route], self.breaker, time.monotonic()
-            return any(
-                not breaker.resting(Attempt(*deployment), now)
-                for deployment in catalogue.deployments()
-            ) or any(not breaker.provider_rests(name, now) for name in catalogue.unlisted())
+        if (modality := MODALITIES.get(route)) is not None:
+            return self.installation.serves(modality, time.monotonic())
         if route == "eot":
             return self.eot_engine.model is not None
         if route == "eot_multi":
             return self.eot_multi.model is not None
         return True
 
-    def stand_ins(self) -> list[str]:
-        """The local models that serve the names of vendors with no provider."""
-        catalogues = (self.stt.catalogue, self.chat.catalogue, self.tts.catalogue)
-        return [one.stand_in.stand_in or "" for one in catalogues if one.stand_in is not None]
-
     def readiness(self, routes: Sequence[str] = ()) -> dict[str, Any]:
         """What /readyz says to the operator: whether it is, and what callers would find."""
-        card = self.bargein_engine.card
+        card, serves = self.bargein_engine.card, self.installation
         return {
             "ready": self.is_ready(routes),
             "draining": self.admission.drain is not None,
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
             "chat": {
-                "models": len(self.chat.catalogue.names()),
-                "loading": self.chat.companions.loading,
+                "models": len(serves.catalogues["chat"].names()),
+                "loading": serves.chat.companions.loading,
             },
-            "stt": {"models": len(self.stt.catalogue.names())},
-            "tts": {"models": len(self.tts.catalogue.names())},
+            "stt": {"models": len(serves.catalogues["stt"].names())},
+            "tts": {"models": len(serves.catalogues["tts"].names())},
         }
 
     def _eot_readiness(self) -> dict[str, Any]:
@@ -228,6 +204,15 @@ class Gateway:
         card = self.eot_engine.model.card
         return {"model": card.name, "version": card.version, **known}
 
+    async def start(self) -> None:
+        """Begin what runs beside the requests."""
+        self.usage.start()
+        if self.cluster_sessions is not None:
+            self.cluster_sessions.start()
+        if self.machine is not None:
+            await self.machine.start(self.held)
+        self.installation.chat.companions.start()
+
     async def close(self) -> None:
         self.bargein_engine.close()
         if self.voices is not None:
@@ -235,14 +220,14 @@ class Gateway:
         self.engines.close()
         self.eot_engine.close()
         self.eot_multi.close()
-        await self.tts.close()
-        await self.chat.companions.close()
+        for installation in (*self._before, self.installation):
+            await installation.close()
+        await asyncio.gather(*self._ending)
         if self.cluster_sessions is not None:
             await self.cluster_sessions.close()
         if self.machine is not None:
             await self.machine.close()
         await self.usage.close()
-        await self.quota.close()
         await self.connector.close()
 
 
@@ -317,12 +302,7 @@ def create_app(gateway: Gateway) -> Front:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gateway.usage.start()
-        if gateway.cluster_sessions is not None:
-            gateway.cluster_sessions.start()
-        if gateway.machine is not None:
-            await gateway.machine.start(gateway.held)
-        gateway.chat.companions.start()
+        await gateway.start()
         yield
         await gateway.close()
 
@@ -350,25 +330,35 @@ def create_app(gateway: Gateway) -> Front:
         return _json({"ready": ready}, 200 if ready else 503)
 
     # The inference routes are plain ASGI, see Front.
-    app.router.routes += [
-        Route("/chat/completions", _reply(gateway, gateway.chat), methods=["POST"]),
-        Route("/audio/speech", _reply(gateway, SpeechRoute(gateway.tts)), methods=["POST"]),
-        Route("/embeddings", _body(gateway, EmbeddingsRoute(gateway.chat)), methods=["POST"]),
-        Route("/models", _body(gateway, ModelsRoute(gateway.chat)), methods=["GET"]),
-        Route("/models/{id:path}", _body(gateway, ModelRoute(gateway.chat)), methods=["GET"]),
-        Route("/bargein", _body(gateway, gateway.bargein_window), methods=["POST"]),
-        Route("/eot/multi", _body(gateway, gateway.eot_multi), methods=["POST"]),
-        WebSocketRoute("/bargein", _socket(gateway, gateway.bargein)),
-        WebSocketRoute("/stt", _socket(gateway, gateway.stt)),
-        WebSocketRoute("/tts", _socket(gateway, gateway.tts)),
-        WebSocketRoute("/eot", _socket(gateway, gateway.eot)),
-    ]
+    for method, path in PATHS:
+        serve = _Served(gateway, method, path)
+        if method == "WEBSOCKET":
+            app.router.routes.append(WebSocketRoute(path, serve))
+        else:
+            app.router.routes.append(Route(path, serve, methods=[method]))
     return Front(app)
 
 
-def create_admin_app(gateway: Gateway) -> Starlette:
-    """The ASGI application for the operator's port, without tokens: metrics, and probes that say
-    more than those of the inference port."""
+class _Served:
+    """One inference route: as the installation serves it that is in use when a request comes."""
+
+    def __init__(self, gateway: Gateway, method: str, path: str) -> None:
+        self._gateway = gateway
+        self._key = method, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        installation = self._gateway.installation
+        installation.open += 1
+        try:
+            await installation.hosts[self._key](scope, receive, send)
+        finally:
+            installation.open -= 1
+            self._gateway.left(installation)
+
+
+def create_admin_app(gateway: Gateway, reload: Reload | None = None) -> Starlette:
+    """The ASGI application for the operator's port, without tokens: metrics, probes that say more
+    than those of the inference port, and `reload` for who is on this machine."""
 
     async def healthz(request: Request) -> Response:
         return _json({"status": "ok", "version": __version__})
@@ -390,6 +380,7 @@ def create_admin_app(gateway: Gateway) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            *([] if reload is None else [reload_route(reload)]),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
@@ -406,18 +397,6 @@ def _asked_routes(request: Request) -> list[str] | Failure:
 
 def _json(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
-
-
-def _socket(gateway: Gateway, route: SocketRoute) -> SocketHost:
-    return SocketHost(route, gateway.admission, gateway.config.limits, gateway.sockets)
-
-
-def _reply(gateway: Gateway, route: ReplyRoute) -> ReplyHost:
-    return ReplyHost(route, gateway.admission, gateway.config.limits)
-
-
-def _body(gateway: Gateway, route: BodyRoute) -> BodyHost:
-    return BodyHost(route, gateway.admission, gateway.config.limits)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

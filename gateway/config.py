@@ -79,6 +79,9 @@ class Config(Section):
     """A model of a vendor that has no provider (`deepgram/nova-3` with no key for Deepgram) is
     served by the engine on this machine that does the same, if one is installed. Logs, usage and
     metrics name that engine. False: such a model is not served."""
+    successors: bool = False
+    """A model that its vendor has ended (`deepseek-ai/deepseek-v3`, which clients still list) is
+    served by what the vendor says took its place. False: whoever asks for it is told so."""
     chat: ChatConfig = ChatConfig()
     bargein: BargeinConfig = BargeinConfig()
     quota: QuotaConfig = QuotaConfig()

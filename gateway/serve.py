@@ -14,6 +14,8 @@ import ssl
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -22,12 +24,15 @@ import uvicorn
 import uvloop
 
 from gateway.app import Gateway, create_admin_app, create_app
-from gateway.config import Config
+from gateway.config import Config, ConfigError, Loaded
 from gateway.engines.types import ModelError
+from gateway.reload import Reloader
 from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
 from gateway.server.machine import Machine
-from gateway.server.supervisor import Seat, Supervisor
+from gateway.server.operator import OperatorServer
+from gateway.server.reload_route import Reload, Reloaded
+from gateway.server.supervisor import TAKEN, Seat, Supervisor, take_orders
 from gateway.settings.server import TlsConfig
 from gateway.telemetry import log
 from gateway.upstreams.errors import Kind
@@ -41,13 +46,17 @@ TICKS_PER_SWEEP: Final = 10
 """uvicorn ticks every 0.1 s: while nothing drains, a look at the open sockets each second will
 do."""
 
-CONNECTION_CLOSE: Final = (b"connection", b"close")
-
 CLOSE_S: Final = 5
 """After the grace time: how long closing handshakes may take."""
 
 BACKLOG: Final = 2048
 """Connections that wait to be accepted."""
+
+ORDER_BYTES: Final = 1 << 16
+"""So much is read at once of what the supervisor says."""
+
+FAILED: Final = b"-"
+"""A worker cannot take its new configuration."""
 
 SEND_BYTES: Final = 128 << 10
 """What the system may hold of a connection's answer (it takes twice this). By itself it grows to
@@ -90,6 +99,24 @@ def listen(host: str, port: int, option: str = "port", *, shared: bool = False) 
     return sock
 
 
+class Hangups:
+    """SIGHUP is a wish to read the configuration again, and no end of the server, from the start
+    on: a wish that comes before anybody listens is kept."""
+
+    def __init__(self) -> None:
+        self._missed = False
+        signal.signal(signal.SIGHUP, self._miss)
+
+    def _miss(self, number: int, frame: FrameType | None) -> None:
+        self._missed = True
+
+    def listen(self, wish: Callable[[], None]) -> None:
+        """Have `wish` called on the event loop, at once if one was missed."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wish)
+        if self._missed:
+            wish()
+
+
 class DrainingServer(uvicorn.Server):
     """Serves callers on one port and the operator on another, and ends in steps.
 
@@ -103,11 +130,16 @@ class DrainingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         gateway: Gateway,
-        admin: uvicorn.Server | None = None,
+        admin: OperatorServer | None = None,
         admin_socket: socket.socket | None = None,
+        hangups: Hangups | None = None,
+        reloads: Reload | None = None,
     ) -> None:
         super().__init__(config)
         self._gateway = gateway
+        self._hangups = hangups
+        self._reloads = reloads
+        self._reloading: set[asyncio.Future[Reloaded]] = set()
         self._admin = admin
         self._admin_socket = admin_socket
         self._admin_task: asyncio.Task[None] | None = None
@@ -124,9 +156,6 @@ class DrainingServer(uvicorn.Server):
             server.shutdown_grace_s,
         )
         self._gateway.begin_drain(drain)
-        # uvicorn makes each answer's headers of these; the first are renewed from the second
-        self.config.encoded_headers.append(CONNECTION_CLOSE)
-        self.server_state.default_headers = [CONNECTION_CLOSE]
         _logger.info(
             "shutting down",
             extra={"open": self._gateway.admission.open_requests, "grace_s": drain.grace_s},
@@ -135,7 +164,15 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._admin is not None and self._admin_socket is not None:
-            self._admin_task = asyncio.create_task(self._admin._serve([self._admin_socket]))
+            self._admin_task = asyncio.create_task(self._admin.serve([self._admin_socket]))
+        if self._hangups is not None:
+            self._hangups.listen(self._hung_up)
+
+    def _hung_up(self) -> None:
+        if self._reloads is not None:
+            task = asyncio.ensure_future(self._reloads("SIGHUP"))
+            self._reloading.add(task)
+            task.add_done_callback(self._reloading.discard)
 
     async def on_tick(self, counter: int) -> bool:
         drain, now = self._gateway.admission.drain, time.monotonic()
@@ -186,13 +223,15 @@ class WorkerServer(DrainingServer):
         self,
         config: uvicorn.Config,
         gateway: Gateway,
-        admin: uvicorn.Server,
+        admin: OperatorServer,
         admin_socket: socket.socket,
         orders: int,
         report: int,
     ) -> None:
         super().__init__(config, gateway, admin, admin_socket)
         self._orders = orders
+        self._heard = bytearray()
+        self._taking: set[asyncio.Task[None]] = set()
         self._report = report
         self.orphaned = False
 
@@ -207,39 +246,98 @@ class WorkerServer(DrainingServer):
                 os.write(self._report, b".")
 
     def _hear(self) -> None:
-        told = os.read(self._orders, 64)
+        told = os.read(self._orders, ORDER_BYTES)
         if not told:  # the supervisor is gone: nobody would ever end this process
             self.orphaned = True
             asyncio.get_running_loop().remove_reader(self._orders)
-        for number in told or (signal.SIGTERM,):
-            super().handle_exit(number, None)
+            super().handle_exit(signal.SIGTERM, None)
+        self._heard += told
+        for order in take_orders(self._heard):
+            if isinstance(order, int):
+                super().handle_exit(order, None)
+            else:
+                task = asyncio.create_task(self._take(order))
+                self._taking.add(task)
+                task.add_done_callback(self._taking.discard)
+
+    async def _take(self, order: bytes) -> None:
+        """Serve by a new configuration; where that fails, make room for another worker."""
+        try:
+            config = pickle.loads(order)  # noqa: S301 - from the supervisor
+            await use(self._gateway, self.config, config)
+        except Exception:
+            _logger.exception("the new configuration cannot be taken")
+            os.write(self._report, FAILED)
+            super().handle_exit(signal.SIGTERM, None)
+        else:
+            os.write(self._report, TAKEN)
 
 
-def serve(config: Config, sock: socket.socket, admin_sock: socket.socket | None = None) -> None:
-    """Serve callers on `sock`, and the operator on `admin_sock`, until a signal ends it. Raises
-    ModelError or TlsError before anything is served."""
+async def use(gateway: Gateway, settings: uvicorn.Config, config: Config) -> None:
+    """Serve new connections, requests and sessions by `config`, which was checked. `settings` are
+    those of the inference port."""
+    tls = config.server.tls
+    if settings.ssl is not None and tls.certificate is not None:
+        settings.ssl.load_cert_chain(tls.certificate, tls.key, "")
+    await gateway.use(config)
+    settings.ws_max_size = config.limits.message_bytes
+    settings.ws_ping_interval = config.server.ws_ping_interval_s or None
+    log.configure(config.log.level, config.log.format)
+
+
+def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
+    """`read`, and the files of TLS with it."""
+
+    def checked() -> Loaded:
+        loaded = read()
+        try:
+            check_tls(loaded.config.server.tls)
+        except TlsError as error:
+            raise ConfigError([str(error)]) from error
+        return loaded
+
+    return checked
+
+
+def serve(
+    config: Config,
+    read: Callable[[], Loaded],
+    sock: socket.socket,
+    admin_sock: socket.socket | None = None,
+) -> None:
+    """Serve callers on `sock`, and the operator on `admin_sock`, until a signal ends it. `read`
+    gives the configuration as it is then, for a reload. Raises ModelError or TlsError before
+    anything is served."""
+    hangups = Hangups()
     check_tls(config.server.tls)
     gateway = Gateway(config)
-    gateway.stt.warm()
-    server = DrainingServer(
-        _uvicorn_config(gateway),
-        gateway,
-        _admin_server(gateway) if admin_sock is not None else None,
-        admin_sock,
-    )
+    gateway.installation.stt.warm()
+    settings = _uvicorn_config(gateway)
+
+    async def use_soon(new: Config) -> None:
+        await use(gateway, settings, new)
+
+    reloads = Reloader(config, _checked(read), use_soon, gateway.metrics).reload
+    admin = OperatorServer(create_admin_app(gateway, reloads)) if admin_sock is not None else None
+    server = DrainingServer(settings, gateway, admin, admin_sock, hangups, reloads)
     _log_serving(gateway, sock, _address(admin_sock) if admin_sock is not None else None)
     server.run(sockets=[sock])
     _logger.info("stopped")
 
 
 def serve_with_workers(
-    config: Config, host: str, sock: socket.socket, admin_sock: socket.socket | None = None
+    config: Config,
+    read: Callable[[], Loaded],
+    host: str,
+    sock: socket.socket,
+    admin_sock: socket.socket | None = None,
 ) -> int:
     """The same with `server.workers` processes; `sock` is taken over. Returns the exit status:
     that of a worker which could not start, or 0. Raises ListenError, TlsError."""
+    hangups = Hangups()
     check_tls(config.server.tls)
-    workers = config.server.workers
-    config = for_workers(config, _cores())
+    workers, cores = config.server.workers, _cores()
+    config = for_workers(config, cores)
     sock = _shared(host, sock)
     inherited = None if SHARES_EVENLY else sock
     if inherited is not None:
@@ -260,11 +358,23 @@ def serve_with_workers(
             seats,
             # -c and not -m: what a worker starts itself would import its main module again
             (sys.executable, "-c", "from gateway.serve import work; work()"),
-            lambda seat: pickle.dumps((config, seat)),
+            config,
             config.server.shutdown_grace_s,
             inherited,
             admin_sock,
         )
+
+        def read_for_workers() -> Loaded:
+            loaded = read()
+            return replace(loaded, config=for_workers(loaded.config, cores, workers))
+
+        async def use_everywhere(new: Config) -> None:
+            log.configure(new.log.level, new.log.format)
+            await supervisor.use(new, new.server.shutdown_grace_s)
+
+        supervisor.reloads = Reloader(
+            config, _checked(read_for_workers), use_everywhere, supervisor.metrics
+        ).reload
         scheme = "http" if config.server.tls.certificate is None else "https"
         _logger.info(
             "supervising",
@@ -274,7 +384,7 @@ def serve_with_workers(
                 "workers": workers,
             },
         )
-        status = uvloop.run(supervisor.run())
+        status = uvloop.run(supervisor.run(hangups.listen))
     _logger.info("stopped")
     return status
 
@@ -296,13 +406,19 @@ def work() -> None:
 
 
 def _work(config: Config, seat: Seat, orders: int, report: int) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's affair
     gateway = Gateway(config, Machine(seat.machine))
-    gateway.stt.warm()
+    gateway.installation.stt.warm()
     seat.admin.unlink(missing_ok=True)  # that of a worker which died
     with socket.socket(socket.AF_UNIX) as admin_sock, _listener(seat) as sock:
         admin_sock.bind(str(seat.admin))
         server = WorkerServer(
-            _uvicorn_config(gateway), gateway, _admin_server(gateway), admin_sock, orders, report
+            _uvicorn_config(gateway),
+            gateway,
+            OperatorServer(create_admin_app(gateway)),
+            admin_sock,
+            orders,
+            report,
         )
         _log_serving(gateway, sock, None, seat.number)
         server.run(sockets=[sock])
@@ -348,12 +464,12 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def for_workers(config: Config, cores: int) -> Config:
-    """`config` for each of several workers: unless `bargein.threads` is set, the interruption
-    model gets a worker's share of the cores."""
+def for_workers(config: Config, cores: int, workers: int | None = None) -> Config:
+    """`config` for each of several workers (`workers`, or as many as it says): unless
+    `bargein.threads` is set, the interruption model gets a worker's share of the cores."""
     if "threads" in config.bargein.model_fields_set:
         return config
-    threads = max(1, cores // config.server.workers)
+    threads = max(1, cores // (workers or config.server.workers))
     bargein = config.bargein.model_copy(update={"threads": threads})
     return config.model_copy(update={"bargein": bargein})
 
@@ -362,8 +478,8 @@ def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     config, tls = gateway.config, gateway.config.server.tls
     http, ws = counted_protocols(
         gateway.addresses,
-        config.server.trusted_proxies,
         gateway.metrics.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc,
+        lambda: gateway.admission.drain is not None,
     )
     return uvicorn.Config(
         create_app(gateway),
@@ -401,29 +517,12 @@ def _log_serving(
         extra={
             **(addresses if worker is None else {"worker": worker}),
             "keys": len(gateway.config.keys),
-            "providers": ",".join(gateway.accounts) or "none",
-            "chat_models": len(gateway.chat.catalogue.names()),
-            "stand_ins": ",".join(gateway.stand_ins()) or "none",
+            "providers": ",".join(gateway.installation.adapters.accounts) or "none",
+            "chat_models": len(gateway.installation.catalogues["chat"].names()),
+            "stand_ins": ",".join(gateway.installation.stand_ins()) or "none",
             "bargein_model": f"{card.name} {card.version}",
             "eot_model": turn.name if turn is not None else "none",
         },
-    )
-
-
-def _admin_server(gateway: Gateway) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_admin_app(gateway),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-        )
     )
 
 

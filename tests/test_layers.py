@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "gateway"
 
 SHELL = (
-    "gateway.app", "gateway.serve", "gateway.__main__", "gateway.config", "gateway.cli",
-    "gateway.engines", "gateway.providers.local", "gateway.runtime", "gateway.server",
-    "gateway.telemetry", "gateway.weights",
+    "gateway.app", "gateway.installation", "gateway.reload", "gateway.serve", "gateway.__main__",
+    "gateway.config", "gateway.cli", "gateway.engines", "gateway.providers.local",
+    "gateway.runtime", "gateway.server", "gateway.telemetry", "gateway.weights",
 )  # fmt: skip
 """Packages that do: sockets, clocks, disks, threads, native libraries. A `route` is one too."""
 
@@ -29,7 +29,8 @@ IO = frozenset(
 FLOORS = (
     ("gateway.__main__", "gateway.cli"),
     ("gateway.serve",),
-    ("gateway.app",),
+    ("gateway.reload", "gateway.app"),
+    ("gateway.installation",),
     ("gateway.conversations",),
     ("gateway.providers", "gateway.config"),
     ("gateway.server",),

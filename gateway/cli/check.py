@@ -109,13 +109,13 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
 
 def models(config: Config) -> list[dict[str, Any]]:
     """Every name that can be asked for, by modality, with its deployments in order. One that ends
-    in `*` has an example."""
+    in `*` has an example; one that its vendor has ended has none, and says so."""
     from gateway.routing.catalogue import Catalogue
 
     found = []
     accounts = config.accounts()
     for modality in get_args(Modality):
-        catalogue = Catalogue(config.models, accounts, modality)
+        catalogue = Catalogue(config.models, accounts, modality, successors=config.successors)
         named = catalogue.names()
         for name, plan in {**named, **catalogue.patterns()}.items():
             entry: dict[str, Any] = {
@@ -126,6 +126,17 @@ def models(config: Config) -> list[dict[str, Any]]:
             if name.endswith("*"):
                 entry["example"] = _example(name, plan, accounts, modality)
             found.append(entry)
+        for name, ended in catalogue.ended().items():
+            found.append(
+                {
+                    "modality": modality,
+                    "name": name,
+                    "deployments": [],
+                    "ended": ended.day.isoformat() if ended.day else "",
+                    "successor": ended.successor,
+                    "source": ended.source,
+                }
+            )
     return found
 
 
@@ -143,6 +154,10 @@ def model_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     for one in found:
         plan = ", then ".join(f"{d['provider']} ({d['model']})" for d in one["deployments"])
         example = f", for example {one['example']}" if "example" in one else ""
+        if "ended" in one:
+            plan = f"not served: ended by its vendor {one['ended']}".rstrip()
+            if one["successor"]:
+                plan += f"; `successors: true` serves {one['successor']} in its place"
         yield f"  {one['modality']:4}  {one['name']:40} {plan}{example}"
     if not found:
         yield "  none: set a provider's key (for example OPENAI_API_KEY), or list providers"

@@ -12,14 +12,22 @@ import os
 import secrets
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from pydantic import SecretStr
 
 from gateway import __version__
-from gateway.cli import check
-from gateway.config import KEY_VARIABLES, Config, ConfigError, load, load_with_warnings
+from gateway.cli import check, reload
+from gateway.config import (
+    KEY_VARIABLES,
+    Config,
+    ConfigError,
+    Loaded,
+    load,
+    load_with_warnings,
+)
 from gateway.server import auth
 from gateway.settings.bargein import EAGERNESS_MAX
 from gateway.settings.server import WORKERS_MAX, host_problem
@@ -36,6 +44,10 @@ no API key is configured, and nobody may enter without one.
 Make a pair:                gateway keys new
 then set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or list it under `keys:` in the configuration.
 Only trying it out?         gateway serve --dev"""
+
+
+class _NoKeyError(ConfigError):
+    """Nobody could enter."""
 
 
 def _no_key() -> str:
@@ -96,6 +108,22 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="try it out: makes and prints an API key where none is configured, "
         "listens on this machine alone, logs for people",
+    )
+
+    reloading = command(
+        "reload", reload.run, "have the running server on this machine read its configuration again"
+    )
+    reloading.description = (
+        "Have the running server on this machine read its configuration again: keys, providers, "
+        "models, prices, limits and quotas hold for new requests and sessions, open ones go on. A "
+        "configuration with mistakes changes nothing. SIGHUP does the same."
+    )
+    reloading.epilog = (
+        "Exit status: 0 taken; 1 no server answers; 2 wrong configuration, nothing was changed."
+    )
+    _add_config(reloading)
+    reloading.add_argument(
+        "--admin-port", type=_port, help="its port for the operator (default: server.admin_port)"
     )
 
     token = command("token", _token, "mint a client token, to try a route by hand")
@@ -241,22 +269,33 @@ def _ttl(text: str) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    loaded = load_with_warnings(args.config, dev=args.dev)
+    dev_pair = _new_pair()
+
+    def read() -> Loaded:
+        """The configuration as it is now, as the arguments have it."""
+        loaded = load_with_warnings(args.config, dev=args.dev)
+        config = loaded.config
+        if args.dev:
+            config = _for_trying(config, dev_pair)
+        elif not config.keys:
+            raise _NoKeyError([_no_key()], args.config)
+        if args.workers is not None:
+            server = config.server.model_copy(update={"workers": args.workers})
+            config = config.model_copy(update={"server": server})
+        return replace(loaded, config=config)
+
+    try:
+        loaded = read()
+    except _NoKeyError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
     config = loaded.config
     server = config.server
     host = args.host or ("127.0.0.1" if args.dev else server.host)
     port = server.port if args.port is None else args.port
-    if args.dev:
-        if not _is_loopback(host):
-            print("--dev listens on this machine alone; leave --host out", file=sys.stderr)
-            return EXIT_USAGE
-        config = _for_trying(config)
-    elif not config.keys:
-        print(_no_key(), file=sys.stderr)
+    if args.dev and not _is_loopback(host):
+        print("--dev listens on this machine alone; leave --host out", file=sys.stderr)
         return EXIT_USAGE
-    if args.workers is not None:
-        server = server.model_copy(update={"workers": args.workers})
-        config = config.model_copy(update={"server": server})
     log.configure(config.log.level, config.log.format)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("configuration", extra={"warning": warning})
@@ -282,8 +321,8 @@ def _serve(args: argparse.Namespace) -> int:
             if args.dev:
                 _print_dev(config, sock.getsockname()[1])
             if server.workers > 1:
-                return serve_with_workers(config, host, sock, admin)
-            serve(config, sock, admin)
+                return serve_with_workers(config, read, host, sock, admin)
+            serve(config, read, sock, admin)
         except (ListenError, ModelError, TlsError) as error:
             print(error, file=sys.stderr)
             return EXIT_USAGE
@@ -306,9 +345,9 @@ def _admin_port(config: Config, args: argparse.Namespace) -> int | None:
     return config.server.admin_port
 
 
-def _for_trying(config: Config) -> Config:
-    """`config` with a fresh key pair if it has none, and logs for people."""
-    key, secret = _new_pair()
+def _for_trying(config: Config, pair: tuple[str, str]) -> Config:
+    """`config` with a key pair if it has none, and logs for people."""
+    key, secret = pair
     keys = config.keys or {key: SecretStr(secret)}
     console = config.log.model_copy(update={"format": "console"})
     return config.model_copy(update={"keys": keys, "log": console})

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from gateway.upstreams.bounded_json import VALUES_MAX, count_values, holds_more
 from gateway.upstreams.errors import MESSAGE_CHARS_MAX, Failure, Kind
 from gateway.upstreams.plan import FallbackModel
 
@@ -82,8 +83,11 @@ def read(text: str | bytes, adapter: TypeAdapter[M], what: str = "the message") 
     return validated(parsed, adapter)
 
 
-def parse(text: str | bytes, what: str) -> dict[str, Any] | Failure:
-    """`text` as a JSON object of at most JSON_DEPTH_MAX levels. `what` names it in a failure."""
+def parse(text: str | bytes, what: str, values_max: int = VALUES_MAX) -> dict[str, Any] | Failure:
+    """`text` as a JSON object of at most JSON_DEPTH_MAX levels and `values_max` values. `what`
+    names it in a failure."""
+    if holds_more(text, values_max):
+        return too_many_values(what, values_max)
     try:
         parsed: Any = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -108,9 +112,12 @@ def validated(value: Any, adapter: TypeAdapter[M], place: str = "") -> M | Failu
         return _failure(error, value, place)
 
 
-def embedded_json_failure(text: str, place: str) -> Failure | None:
+def embedded_json_failure(text: str, place: str, budget: JsonBudget) -> Failure | None:
     """What is wrong with a string that holds JSON (a tool call's arguments) if it is nested too
-    deep. A string that is no JSON is not refused: models write such, and providers take them."""
+    deep, or holds more than is left of the budget. A string that is no JSON is not refused: models
+    write such, and providers take them."""
+    if not budget.take(text):
+        return too_many_values(place, budget.most, place)
     if len(text) <= 2 * JSON_DEPTH_MAX:
         return None
     try:
@@ -122,6 +129,26 @@ def embedded_json_failure(text: str, place: str) -> Failure | None:
     return bad_request(
         f"{place} is nested too deep: expected at most {JSON_DEPTH_MAX} levels", place
     )
+
+
+class JsonBudget:
+    """Values that all JSON inside the strings of one message may hold together: each string is read
+    for itself, so a bound on each would be none."""
+
+    def __init__(self, most: int = VALUES_MAX) -> None:
+        self.most = most
+        self._left = most
+
+    def take(self, text: str) -> bool:
+        """Whether there is enough left for `text`."""
+        self._left -= count_values(text, self._left)
+        return self._left >= 0
+
+
+def too_many_values(what: str, values_max: int, param: str | None = None) -> Failure:
+    """A 413 for JSON that would take long to read, however short it is."""
+    words = f"{what} holds too much JSON: expected at most {values_max} values"
+    return Failure(Kind.TOO_LARGE, words, param=param)
 
 
 def bad_request(message: str, param: str | None = None) -> Failure:

@@ -241,12 +241,13 @@ class Segmenter:
             if answer is not None and answer.text.strip():
                 out.append(InterimTranscript(_placed(answer, self._interim_cut)))
             return out + self._next()
+        if answer is None:  # asked early, refused for want of time; it is a final by now
+            return [self._ask(cut, interim=False)]
         self._finals.popleft()
         for i in range(len(self._flushes)):
             self._flushes[i] -= 1
         # earlier finals are no prompt: Whisper then repeats and invents from the second turn on
-        transcript = _placed(answer or Transcript(""), cut)
-        return [FinalHeard(transcript), *self._answer_flushes(), *self._next()]
+        return [FinalHeard(_placed(answer, cut)), *self._answer_flushes(), *self._next()]
 
 
 def _loudness(chunk: bytes) -> float:

@@ -97,11 +97,17 @@ class UtteranceEngines:
             )
         return self._batcher
 
+    def end(self, models: Iterable[LocalModel]) -> None:
+        """End models that nobody will ask any more; one that is asked all the same is loaded."""
+        for model in models:
+            local = self._local.pop(model, None)
+            if local is not None:
+                local.close()
+
     def close(self) -> None:
         if self._batcher is not None:
             self._batcher.close()
-        for local in self._local.values():
-            local.close()
+        self.end(tuple(self._local))
 
 
 def _load_detector() -> vad.Vad:
@@ -296,7 +302,9 @@ class LocalWhisper:
             self._share = (time.monotonic() - began) / max(1.0, audio_s)
 
     def warm(self) -> None:
-        """Start the processes."""
+        """Start the processes, unless they run."""
+        if self._pool is not None:
+            return
         for _ in range(self._model.workers):
             self._started().submit(whisper.ready)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 from pydantic import Field
 
-from gateway.providers._openai.byte_relay import COUNT_MAX, unknown_ending
+from gateway.providers._openai.byte_relay import unknown_ending
 from gateway.providers._openai.chunk_writer import Call, Writer
 from gateway.providers._openai.stream_reader import EventReader
 from gateway.providers._openai.tool_calls import checked
@@ -19,7 +19,8 @@ from gateway.providers._shared.chat_errors import (
     read_error_object,
 )
 from gateway.providers._shared.history import ANTHROPIC, PLACEHOLDER, normalised
-from gateway.upstreams.chat import ChatRequest, Reader, Usage
+from gateway.upstreams.bounded_json import loads
+from gateway.upstreams.chat import ChatRequest, Reader, Usage, token_count
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, FailureError, Kind
 from gateway.upstreams.plan import Attempt
@@ -258,7 +259,7 @@ def _list(value: Any) -> list[Any]:
 def _tool_use(call: Any) -> dict[str, Any]:
     function = _of(call, "function")
     try:
-        arguments = orjson.loads(function.get("arguments") or "{}")
+        arguments = loads(function.get("arguments") or "{}")
     except (orjson.JSONDecodeError, TypeError):
         arguments = {}
     return {
@@ -431,7 +432,7 @@ class MessagesEvents:
 
     def _count(self, name: str) -> int:
         value = self._usage.get(name)
-        return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
+        return token_count(value) or 0
 
 
 VENDOR = Vendor(

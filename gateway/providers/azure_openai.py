@@ -98,7 +98,8 @@ VENDOR = Vendor(
     title="Azure OpenAI",
     base_url=None,
     key_variable="AZURE_OPENAI_API_KEY",
+    pinned_as=("azure",),
     settings=Settings,
-    chat=Offer(chat),
+    chat=Offer(chat, deployed_as="openai/"),
     listed=(),  # it lists models; ours are names of deployments
 )

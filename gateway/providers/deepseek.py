@@ -1,13 +1,18 @@
-"""DeepSeek: https://api-docs.deepseek.com."""
+"""DeepSeek: https://api-docs.deepseek.com.
+
+Its names there (read in November 2026): `deepseek-flash`, and `deepseek-v4-pro`, which is the same
+model for now. `deepseek-chat` and `deepseek-reasoner` have ended on 2026-07-24.
+"""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Final
 
 import orjson
 
 from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, openai_chat
-from gateway.upstreams.provider import Vendor
+from gateway.upstreams.provider import Ended, Vendor
 
 _DROPPED: Final = OPENAI_ONLY | frozenset(
     "seed service_tier parallel_tool_calls metadata logit_bias user n".split()
@@ -15,10 +20,12 @@ _DROPPED: Final = OPENAI_ONLY | frozenset(
 
 
 def adapt(body: dict[str, Any], model: str) -> None:
-    """Thinking is a switch here; a schema is asked for in words."""
+    """Thinking is a switch here, and on unless it is told; a caller who waits for a voice and says
+    nothing of it is answered at once. A schema is asked for in words."""
     effort = body.pop("reasoning_effort", None)
-    if effort is not None and "thinking" not in body:
-        body["thinking"] = {"type": "disabled" if effort in ("none", "minimal") else "enabled"}
+    if "thinking" not in body:
+        thinks = effort not in (None, "none", "minimal")
+        body["thinking"] = {"type": "enabled" if thinks else "disabled"}
     wanted = body.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         body["response_format"] = {"type": "json_object"}
@@ -45,11 +52,14 @@ VENDOR = Vendor(
             carry_reasoning=True,
             adapt=adapt,
         ),
-        # the vendor's one name for its current chat model
         {
-            "deepseek-ai/deepseek-v3": "deepseek-chat",
-            "deepseek-ai/deepseek-v3.2": "deepseek-chat",
+            "deepseek-ai/deepseek-flash": "deepseek-flash",
+            "deepseek-ai/deepseek-v4-pro": "deepseek-v4-pro",
             "deepseek-ai/*": "*",
         },
+        dict.fromkeys(
+            ("deepseek-ai/deepseek-v3", "deepseek-ai/deepseek-v3.1", "deepseek-ai/deepseek-v3.2"),
+            Ended("deepseek-flash", "https://api-docs.deepseek.com", date(2026, 7, 24)),
+        ),
     ),
 )

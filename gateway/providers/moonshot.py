@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, openai_chat
-from gateway.upstreams.provider import Vendor
+from gateway.upstreams.provider import Ended, Vendor
 
 _DROPPED: Final = OPENAI_ONLY | frozenset(
     "seed service_tier metadata logit_bias user functions n logprobs top_logprobs "
@@ -40,5 +40,7 @@ VENDOR = Vendor(
             adapt=adapt,
         ),
         {f"moonshotai/{name}": name for name in ("kimi-k2.5", "kimi-k2.6", "*")},
+        # the vendor has ended every K2 before 2.5 this spring, and never had one of this name
+        {"moonshotai/kimi-k2-instruct": Ended("kimi-k2.6", "https://platform.moonshot.ai/docs")},
     ),
 )

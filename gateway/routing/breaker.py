@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from gateway.upstreams.errors import Failure, Kind, Rest
 from gateway.upstreams.plan import Attempt, Plan
@@ -44,6 +44,7 @@ TELL_S: Final = 0.5
 """A rest that is prolonged by less is not told to other processes."""
 
 Key = tuple[str, str]
+"""A provider and a part of it: a model, a voice of one, or WHOLE_PROVIDER."""
 
 
 @dataclass(slots=True)
@@ -54,6 +55,15 @@ class _State:
     probing: bool = False
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
     ttft: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
+
+
+@dataclass(slots=True)
+class _Health:
+    """What is known of one provider, by its parts. `replaced`: another provider has its name now,
+    or none; what the sessions of before still see of it is nobody else's affair."""
+
+    parts: dict[str, _State] = field(default_factory=dict)
+    replaced: bool = False
 
 
 class Breaker:
@@ -71,11 +81,25 @@ class Breaker:
 
     def __init__(self, known: Iterable[Key] = ()) -> None:
         self._known = frozenset(known)
-        self._states: dict[Key, _State] = {}
+        self._providers: dict[str, _Health] = {}
         self._unknown: OrderedDict[Key, None] = OrderedDict()
         self.on_rest: Callable[[str, str, float], None] | None = None
         """Called with a provider, the part of it and seconds whenever a rest begins or is
         prolonged here, and with 0 seconds when one ends with a success."""
+
+    def renew(self, known: Iterable[Key], unchanged: Collection[str]) -> Self:
+        """A breaker for a new configuration. Of its providers, those that are `unchanged` share
+        their health with those of this one; what others did before says nothing of them."""
+        new = type(self)(known)
+        new.on_rest = self.on_rest
+        new._unknown = self._unknown
+        for name in unchanged:
+            new._providers[name] = self._providers.setdefault(name, _Health())
+            for part in tuple(new._providers[name].parts):
+                new._state((name, part))  # a part that the configuration no longer names is bounded
+        for name, health in self._providers.items():
+            health.replaced = name not in new._providers
+        return new
 
     def hear(self, provider: str, part: str, seconds: float, now: float) -> None:
         """What `on_rest` was called with in another process."""
@@ -89,7 +113,7 @@ class Breaker:
     def order(self, plan: Plan, now: float) -> Plan:
         """`plan` with what is likely to fail tried last. Nothing is left out: a resting deployment
         is better than none."""
-        if not self._states:
+        if not self._providers:
             return plan
         usable = [self._usable(attempt, now) for attempt in plan]
         if all(usable):
@@ -107,8 +131,8 @@ class Breaker:
         does not count."""
         return any(
             now < state.open_until
-            for key, state in self._states.items()
-            if key[0] == provider and (key[1] == WHOLE_PROVIDER or key in self._known)
+            for key, state in self._parts_of(provider)
+            if key[1] == WHOLE_PROVIDER or key in self._known
         )
 
     def began(self, attempt: Attempt, now: float) -> None:
@@ -120,8 +144,8 @@ class Breaker:
     def worked(self, attempt: Attempt) -> None:
         """An attempt has succeeded: no rest is left of what failed before."""
         for key, state in self._states_of(attempt):
-            if state.open_until and self.on_rest is not None:
-                self.on_rest(*key, 0.0)
+            if state.open_until:
+                self._tell(key, 0.0)
             state.recent.append(True)
             state.failures_in_row, state.probing = 0, False
             state.open_until, state.rest_s = 0.0, REST_S
@@ -157,8 +181,12 @@ class Breaker:
     def _rest(self, key: Key, state: _State, until: float, now: float) -> None:
         told = max(state.open_until, now)
         state.open_until = max(state.open_until, until)
-        if self.on_rest is not None and until - told >= TELL_S:
-            self.on_rest(*key, until - now)
+        if until - told >= TELL_S:
+            self._tell(key, until - now)
+
+    def _tell(self, key: Key, seconds: float) -> None:
+        if self.on_rest is not None and not self._providers[key[0]].replaced:
+            self.on_rest(*key, seconds)
 
     def record_ttft(self, attempt: Attempt, ttft_s: float) -> None:
         """The first content of an attempt came after so long."""
@@ -166,7 +194,7 @@ class Breaker:
 
     def ttft_p95_s(self, attempt: Attempt) -> float | None:
         """95th percentile of the deployment's recent TTFTs; None: too few samples."""
-        state = self._states.get(attempt.deployment)
+        state = self._get(attempt.deployment)
         if state is None or len(state.ttft) < TTFT_SAMPLES_MIN:
             return None
         ordered = sorted(state.ttft)
@@ -193,15 +221,28 @@ class Breaker:
         keys = [(provider, WHOLE_PROVIDER), attempt.deployment]
         if attempt.voice is not None:
             keys.append((provider, _with_voice(attempt)))
-        return [(key, state) for key in keys if (state := self._states.get(key)) is not None]
+        return [(key, state) for key in keys if (state := self._get(key)) is not None]
+
+    def _parts_of(self, provider: str) -> Iterator[tuple[Key, _State]]:
+        if (health := self._providers.get(provider)) is not None:
+            for part, state in health.parts.items():
+                yield (provider, part), state
+
+    def _get(self, key: Key) -> _State | None:
+        health = self._providers.get(key[0])
+        return None if health is None else health.parts.get(key[1])
 
     def _state(self, key: Key) -> _State:
         if key not in self._known and key[1] != WHOLE_PROVIDER:
             self._unknown[key] = None
             self._unknown.move_to_end(key)
             if len(self._unknown) > UNKNOWN_MAX:
-                self._states.pop(self._unknown.popitem(last=False)[0], None)
-        return self._states.setdefault(key, _State())
+                self._forget(self._unknown.popitem(last=False)[0])
+        return self._providers.setdefault(key[0], _Health()).parts.setdefault(key[1], _State())
+
+    def _forget(self, key: Key) -> None:
+        if key not in self._known and (health := self._providers.get(key[0])) is not None:
+            health.parts.pop(key[1], None)
 
     def _counted(self, state: _State, failure: Failure) -> float:
         """Seconds of rest after a failure that counts; 0: not yet."""

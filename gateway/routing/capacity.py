@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -84,9 +84,19 @@ class ConcurrencyLimiter:
     """Grants places of limited deployments: to `priority` before `standard` before `low`, and
     first come first served among equals. A deployment without limits needs no place."""
 
-    def __init__(self, limits: Mapping[Key, Limits] | None = None) -> None:
-        self._deployments = {key: _Deployment(one) for key, one in (limits or {}).items()}
-        self._order = itertools.count()
+    def __init__(
+        self,
+        limits: Mapping[Key, Limits] | None = None,
+        before: ConcurrencyLimiter | None = None,
+    ) -> None:
+        """`before`: whose deployments these were until now. What is held there is held here too,
+        and new limits hold for all."""
+        self._order: Iterator[int] = itertools.count() if before is None else before._order
+        self._deployments: dict[Key, _Deployment] = {}
+        for key, one in (limits or {}).items():
+            known = before._deployments.get(key) if before is not None else None
+            self._deployments[key] = deployment = known or _Deployment(one)
+            deployment.limits = one
 
     def free(self, attempt: Attempt, rank: int, now: float) -> bool:
         """Whether a request of this rank could start there at once."""

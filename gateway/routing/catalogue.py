@@ -19,7 +19,7 @@ from gateway.upstreams.listing import (
     named_models,
 )
 from gateway.upstreams.plan import Attempt, Plan, only, stand_ins_last
-from gateway.upstreams.provider import Account, Modality
+from gateway.upstreams.provider import Account, Ended, Modality
 
 NAME_CHARS_MAX: Final = 256
 """A longer model name is nobody's."""
@@ -37,6 +37,7 @@ class Catalogue:
     begins like a name there that ends in `*` (the longest such). Another name goes to every
     provider whose catalogue has it, in the configuration's order; else to the provider whose
     configured name it starts with; else to `stand_ins`, if it is the name of an absent vendor.
+    A name that its vendor has ended goes to what took its place with `successors`, else nowhere.
     """
 
     def __init__(
@@ -46,11 +47,14 @@ class Catalogue:
         modality: Modality,
         chance: random.Random | None = None,
         stand_ins: StandIns | None = None,
+        *,
+        successors: bool = False,
     ) -> None:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._stand_ins = stand_ins
         self._accounts: dict[str, Account] = {}
         self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
+        self._ended: dict[str, dict[str, Ended]] = {}  # by name, then by provider
         catalogue: dict[str, Plan] = {}
         for name, account in accounts.items():
             offer = vendors.find(account.type).offers.get(modality)
@@ -63,6 +67,12 @@ class Catalogue:
                     self._wild.append((model[:-1], (attempt,), (None,)))
                     continue
                 catalogue[model] = (*catalogue.get(model, ()), attempt)
+            for model, ended in offer.ended.items():
+                if successors and ended.successor is not None:
+                    taken_over = Attempt(name, ended.successor)
+                    catalogue[model] = (*catalogue.get(model, ()), taken_over)
+                else:
+                    self._ended.setdefault(model, {})[name] = ended
             for model in named_models(account, modality):
                 catalogue.setdefault(f"{name}/{model}", (Attempt(name, model),))
         self._configured = models
@@ -186,7 +196,11 @@ class Catalogue:
         parameters for it alone), or why there are none."""
         plan = self._drawn(model)
         if isinstance(plan, Failure):
-            return plan
+            if pinned_provider is None or not (
+                deployed := self._deployed(model, self._meant_by(pinned_provider))
+            ):
+                return plan
+            plan = deployed
         for name, extra in fallbacks:
             further = self._drawn(name)
             if isinstance(further, Failure):
@@ -195,7 +209,8 @@ class Catalogue:
                 replace(a, options={**a.options, **extra}, names=a.names | {name}) for a in further
             )
         if pinned_provider is not None:
-            plan = only(pinned_provider, plan)
+            meant = self._meant_by(pinned_provider)
+            plan = only(meant, plan) or self._deployed(model, meant)
             if not plan:
                 return Failure(
                     Kind.BAD_REQUEST,
@@ -205,21 +220,59 @@ class Catalogue:
                 )
         return stand_ins_last(plan)[:ATTEMPTS_MAX]
 
+    def _meant_by(self, pinned: str) -> frozenset[str]:
+        """The providers that a caller means by `pinned`: one by its name, else those of a vendor
+        by its type, or by what LiveKit calls it."""
+        if pinned in self._accounts:
+            return frozenset({pinned})
+        return frozenset(
+            name
+            for name, account in self._accounts.items()
+            if pinned == account.type or pinned in vendors.find(account.type).pinned_as
+        )
+
+    def _deployed(self, model: str, providers: Iterable[str]) -> Plan:
+        """Deployments that `providers` may have under the model's own name."""
+        attempts = []
+        for name, account in self._accounts.items():
+            offer = vendors.find(account.type).offers[self._modality]
+            beginning = offer.deployed_as
+            if name in providers and beginning is not None and model.startswith(beginning):
+                attempts.append(Attempt(name, model[len(beginning) : NAME_CHARS_MAX]))
+        return tuple(attempts)
+
+    def ended(self) -> dict[str, Ended]:
+        """Names that clients list and that nothing here serves, since every configured vendor of
+        them has ended them; sorted by name."""
+        return {
+            name: next(iter(by_provider.values()))
+            for name, by_provider in sorted(self._ended.items())
+            if isinstance(self._drawn(name), Failure)
+        }
+
     def _drawn(self, model: str) -> Plan | Failure:
         """The plan for one name, in the order drawn for this request."""
         plan = self._plans.get(model)
         if plan is not None:
             weights = self._weights.get(model)
             return plan if weights is None else self._draw(plan, weights)
+        ended = self._ended.get(model, {})
         if len(model) <= NAME_CHARS_MAX:
             for beginning, wild, wild_weights in self._wild:
                 if model.startswith(beginning) and len(model) > len(beginning):
+                    if all(attempt.provider in ended for attempt in wild):
+                        continue
                     rest = model[len(beginning) :]
                     named = tuple(replace(a, model=a.model.replace(_WILD, rest)) for a in wild)
                     return self._draw(named, wild_weights)
             plan = self._by_prefix(model) or self._stood_in(model)
-            if plan is not None:
+            if plan is not None and not all(attempt.provider in ended for attempt in plan):
                 return plan
+        for name, end in ended.items():
+            title = vendors.find(self._accounts[name].type).title
+            day = f" on {end.day}" if end.day else ""
+            instead = f"; {end.successor!r} took its place" if end.successor else ""
+            return Failure(Kind.NOT_FOUND, f"{title} ended {model!r}{day}{instead}", param="model")
         close = difflib.get_close_matches(model[:NAME_CHARS_MAX], self._plans, n=1, cutoff=0.7)
         hint = f"; did you mean {close[0]!r}?" if close else "; GET /models lists what is"
         return Failure(

@@ -29,10 +29,30 @@ STOP_S: Final = 5.0
 class ManagedProcesses:
     """Starts each process that is wanted, notes where it listens, starts it again when it ends."""
 
-    def __init__(self, companions: Iterable[ManagedProcess]) -> None:
-        self._companions = tuple(companions)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._waiting: dict[str, list[asyncio.Future[bool]]] = {}
+    def __init__(self, companions: Iterable[ManagedProcess] = ()) -> None:
+        self._companions = list(companions)
+        self._tasks: dict[ManagedProcess, asyncio.Task[None]] = {}
+        self._waiting: dict[ManagedProcess, list[asyncio.Future[bool]]] = {}
+        self._started = False
+
+    def add(self, companions: Iterable[ManagedProcess]) -> None:
+        """Look after these as well."""
+        for one in companions:
+            if one not in self._companions:
+                self._companions.append(one)
+                if self._started:
+                    self._tasks[one] = asyncio.create_task(self._keep(one))
+
+    async def end(self, companions: Iterable[ManagedProcess]) -> None:
+        """End these, and forget them."""
+        tasks = []
+        for one in companions:
+            if one in self._companions:
+                self._companions.remove(one)
+            if (task := self._tasks.pop(one, None)) is not None:
+                task.cancel()
+                tasks.append(task)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def loading(self) -> list[str]:
@@ -45,7 +65,7 @@ class ManagedProcesses:
         if companion.address is not None:
             return True
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(companion.name, [])
+        waiting = self._waiting.setdefault(companion, [])
         waiting.append(future)
         try:
             return await future
@@ -54,20 +74,18 @@ class ManagedProcesses:
                 waiting.remove(future)
 
     def _tell(self, companion: ManagedProcess, *, ready: bool) -> None:
-        for future in self._waiting.pop(companion.name, ()):
+        for future in self._waiting.pop(companion, ()):
             if not future.done():
                 future.set_result(ready)
 
     def start(self) -> None:
         """Begin; nobody waits for them."""
-        self._tasks = [asyncio.create_task(self._keep(one)) for one in self._companions]
+        self._started = True
+        self._tasks = {one: asyncio.create_task(self._keep(one)) for one in self._companions}
 
     async def close(self) -> None:
         """End them all."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self.end(tuple(self._companions))
 
     async def _keep(self, companion: ManagedProcess) -> None:
         while not companion.wanted:  # noqa: ASYNC110 - an adapter knows no asyncio

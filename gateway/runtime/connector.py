@@ -7,12 +7,14 @@ import contextlib
 import io
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import aiohttp
 
-from gateway.runtime.loop import Inbox
+from gateway.runtime.loop import TURN_S, Inbox
+from gateway.runtime.pace import PacedConnector
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind, kind_of_status
 from gateway.upstreams.events import (
@@ -27,6 +29,10 @@ from gateway.upstreams.events import (
 
 READ_BYTES: Final = 1 << 16
 """Upstream bytes buffered before reading pauses (aiohttp pauses at twice this)."""
+
+PIECE_BYTES: Final = 8 << 10
+"""An upstream's body is handed on in pieces of at most so many bytes: they may be 800 events, which
+take some milliseconds, and between two pieces others get their turn."""
 
 KEEPALIVE_S: Final = 75.0
 """How long an idle upstream connection is kept for the next request."""
@@ -45,6 +51,9 @@ END_S: Final = 1.0
 
 CLOSE_S: Final = 2.0
 """How long the goodbye of a WebSocket is waited for."""
+
+CONTROLS_MAX: Final = 10_000
+"""Pings and pongs in a row: one every two seconds of a session of six hours."""
 
 SocketSink = Callable[[SocketEvent], Awaitable[object] | None]
 """Takes an event of an upstream socket at once. Returns None, or what to await before the socket
@@ -70,14 +79,32 @@ class UpstreamSocket:
 
     async def listen(self, attempt: int, sink: SocketSink) -> None:
         """Hand every message to `sink`, at last SocketClosed or ConnectionFailed. While `sink` has
-        returned something to await, the socket is read no further."""
+        returned something to await, the socket is read no further. Messages that came together are
+        there at once: every TURN_S others have their turn."""
+        rested_at = time.monotonic()
+        controls = 0
         while True:
             message = await self._socket.receive()
+            now = time.monotonic()
+            if now - rested_at > TURN_S:
+                rested_at = now
+                await asyncio.sleep(0)
             match message.type:
                 case aiohttp.WSMsgType.TEXT | aiohttp.WSMsgType.BINARY:
+                    controls = 0
                     full = sink(SocketFrame(attempt, message.data))
                     if full is not None:
                         await full
+                case aiohttp.WSMsgType.PING | aiohttp.WSMsgType.PONG:
+                    controls += 1
+                    if controls > CONTROLS_MAX:
+                        failure = Failure(
+                            Kind.PROTOCOL_ERROR, "the provider sends nothing but pings"
+                        )
+                        sink(ConnectionFailed(attempt, failure))
+                        return
+                    if message.type is aiohttp.WSMsgType.PING:
+                        await self._pong(message.data)
                 case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSING:
                     code = message.data if isinstance(message.data, int) else 1005
                     sink(SocketClosed(attempt, code, message.extra or ""))
@@ -90,9 +117,16 @@ class UpstreamSocket:
                     sink(ConnectionFailed(attempt, failure))
                     return
 
+    async def _pong(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # its end is read next
+            await self._socket.pong(data)
+
     async def close(self) -> None:
-        """Close normally, waiting a moment for the other side's goodbye."""
-        await self._socket.close()
+        """Close normally, waiting a moment for the other side's goodbye, also where it says other
+        things instead."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._socket.close()
 
     def abort(self) -> None:
         """Cut the connection, so that a blocked `send` ends with a ConnectionError."""
@@ -139,9 +173,7 @@ class Connector:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # no limit: one slow upstream must not take connections from the others
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60
-                ),
+                connector=PacedConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 read_bufsize=READ_BYTES,
@@ -179,7 +211,8 @@ class Connector:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 inbox.post(ResponseHead(attempt, response.status, headers))
                 async for data in response.content.iter_any():
-                    await inbox.put(BodyChunk(attempt, data))
+                    for at in range(0, len(data), PIECE_BYTES):
+                        await inbox.put(BodyChunk(attempt, data[at : at + PIECE_BYTES]))
                 inbox.post(BodyEnd(attempt))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             inbox.post(ConnectionFailed(attempt, _failure(error)))
@@ -198,6 +231,7 @@ class Connector:
                         max_msg_size=message_bytes_max,
                         heartbeat=dial.ping_interval_s,
                         compress=0,
+                        autoping=False,  # it answers them all in one turn of the loop
                         timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
                     )
                 )

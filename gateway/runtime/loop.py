@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
 
@@ -18,6 +18,10 @@ _Action_co = TypeVar("_Action_co", covariant=True)
 
 Clock = Callable[[], float]
 """Seconds, monotonic."""
+
+TURN_S: Final = 0.005
+"""How long one reader may keep the event loop: what waits in an inbox is handled without a pause,
+and a peer that sends without a pause would stop all others."""
 
 
 class Session(Protocol[_Event_contra, _Action_co]):
@@ -48,7 +52,9 @@ class Inbox(Generic[Event]):
     function it takes an event at once and returns what to await before the next, if it is full.
     """
 
-    __slots__ = ("_capacity", "_events", "_reader", "_room", "_timer", "_timer_at")
+    __slots__ = (
+        "_capacity", "_events", "_reader", "_rested_at", "_room", "_timer", "_timer_at"
+    )  # fmt: skip
 
     def __init__(self, capacity: int = 64) -> None:
         self._events: deque[Event] = deque()
@@ -57,6 +63,7 @@ class Inbox(Generic[Event]):
         self._room: Room | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._rested_at = 0.0
 
     def __len__(self) -> int:
         return len(self._events)
@@ -92,11 +99,16 @@ class Inbox(Generic[Event]):
 
     async def next(self, deadline: float | None, clock: Clock) -> Event | DeadlinePassed:
         """The next event, or `DEADLINE_PASSED` once `deadline` has passed: it comes first, since a
-        busy source must not postpone it for ever."""
+        busy source must not postpone it for ever. A reader that has not waited for TURN_S lets
+        others have their turn."""
         while True:
-            if deadline is not None and clock() >= deadline:
+            now = clock()
+            if deadline is not None and now >= deadline:
                 return DEADLINE_PASSED
             if self._events:
+                if now - self._rested_at > TURN_S:
+                    self._rested_at = now
+                    await asyncio.sleep(0)
                 event = self._events.popleft()
                 if self._room is not None and len(self._events) < self._capacity:
                     self._room.set()
@@ -117,6 +129,7 @@ class Inbox(Generic[Event]):
             await self._reader
         finally:
             self._reader = None
+            self._rested_at = clock()
 
     def _timer_fired(self) -> None:
         self._timer = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Any, Final
 
@@ -108,7 +109,7 @@ class RequestSynthesis:
         refused: ResponseHead | None = None
         body = bytearray()
         while True:
-            event = await inbox.next(None, _no_clock)
+            event = await inbox.next(None, time.monotonic)
             match event:
                 case ResponseHead() if event.status == 200:
                     reader.head(event.headers)
@@ -142,7 +143,3 @@ class RequestSynthesis:
                 upstream_status=head.status,
             )
         return self._voice.failure(head.status, head.headers, body)
-
-
-def _no_clock() -> float:
-    return 0.0

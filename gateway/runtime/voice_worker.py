@@ -195,30 +195,33 @@ class Workers:
     """The worker of each local voice."""
 
     def __init__(self) -> None:
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[ProcessVoice, _Worker] = {}
 
-    def prepare(self, provider: str, voice: ProcessVoice) -> None:
+    def prepare(self, voice: ProcessVoice) -> None:
         """Have the worker running, if it can run here."""
         if voice.check() is None:
-            self._worker(provider, voice)
+            self._worker(voice)
 
-    def _worker(self, provider: str, voice: ProcessVoice) -> _Worker:
-        worker = self._workers.get(provider)
+    def _worker(self, voice: ProcessVoice) -> _Worker:
+        worker = self._workers.get(voice)
         if worker is None or worker.dead:
-            worker = self._workers[provider] = _Worker(voice.command())
+            worker = self._workers[voice] = _Worker(voice.command())
         return worker
 
-    def begin(
-        self, provider: str, voice: ProcessVoice, request: SpeechRequest, sink: Sink
-    ) -> WorkerSynthesis:
+    def begin(self, voice: ProcessVoice, request: SpeechRequest, sink: Sink) -> WorkerSynthesis:
         """Start a synthesis."""
         problem = voice.check()
         if problem is not None:
             return WorkerSynthesis(Failure(Kind.UPSTREAM_ERROR, problem), request, sink)
-        return WorkerSynthesis(self._worker(provider, voice), request, sink)
+        return WorkerSynthesis(self._worker(voice), request, sink)
+
+    async def end(self, voice: ProcessVoice) -> None:
+        """End the worker of a voice that nobody will ask any more."""
+        worker = self._workers.pop(voice, None)
+        if worker is not None:
+            worker.task.cancel()
+            await asyncio.gather(worker.task, return_exceptions=True)
 
     async def close(self) -> None:
-        for worker in self._workers.values():
-            worker.task.cancel()
-        await asyncio.gather(*(w.task for w in self._workers.values()), return_exceptions=True)
-        self._workers.clear()
+        for voice in tuple(self._workers):
+            await self.end(voice)

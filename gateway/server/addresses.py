@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Any, Final
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -32,6 +32,11 @@ def client_address(peer: str, forwarded: Iterable[str], trusted: Networks) -> st
         if not within(caller, trusted):
             break
     return caller
+
+
+def endpoint(info: Any) -> tuple[str, int] | None:
+    """Host and port, of an address as a socket has it; None for one without, as of a file."""
+    return (str(info[0]), int(info[1])) if isinstance(info, tuple) else None
 
 
 def within(address: str, networks: Networks) -> bool:

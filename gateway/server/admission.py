@@ -22,6 +22,7 @@ from gateway.server.drain import Drain
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics, count
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
+from gateway.telemetry.prices import FREE
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import record_of
 from gateway.upstreams.errors import Failure, Kind
@@ -95,7 +96,7 @@ class SessionLimiter:
         """`held` takes the places that each key holds here. `elsewhere`: those that it holds at
         other processes, where several share their counts. `elsewhere_open`: those of all keys at
         the other workers of this server."""
-        self._limits = limits
+        self.limits = limits
         self._held = Counter() if held is None else held
         self._elsewhere = elsewhere
         self._elsewhere_open = elsewhere_open
@@ -106,19 +107,19 @@ class SessionLimiter:
         taken = self.open
         if self._elsewhere_open is not None:
             taken += self._elsewhere_open()
-        if taken >= self._limits.sessions:
+        if taken >= self.limits.sessions:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
-                f"this server serves {self._limits.sessions} sessions already",
+                f"this server serves {self.limits.sessions} sessions already",
                 retry_after_s=1,
             )
         held = self._held[key]
         if self._elsewhere is not None:
             held += self._elsewhere(key)
-        if held >= self._limits.sessions_per_key:
+        if held >= self.limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
-                f"this API key has {self._limits.sessions_per_key} sessions open already",
+                f"this API key has {self.limits.sessions_per_key} sessions open already",
                 retry_after_s=1,
             )
         self._held[key] += 1
@@ -156,6 +157,7 @@ class RequestContext:
         self.caller = caller
         self.id = request_id
         self.began = began
+        self.prices = admission.prices
         self.outcome = Outcome()
 
     @property
@@ -211,11 +213,13 @@ class Admission:
     ) -> None:
         """`addresses` bounds what each caller behind a trusted proxy has open."""
         self._addresses = addresses
-        self._trusted_proxies = trusted_proxies
-        self._authenticator = authenticator
+        self.trusted_proxies = trusted_proxies
+        self.authenticator = authenticator
         self._usage = usage
         self._limiter = limiter
         self._metrics = metrics
+        self.prices = FREE
+        """Of the sessions that are admitted from now on."""
         self.drain: Drain | None = None
         self.listens = True
 
@@ -266,12 +270,12 @@ class Admission:
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
         peer = _peer(scope)
-        if not self._trusted_proxies:
+        if not self.trusted_proxies:
             return peer
         forwarded = [
             str(value, "latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
         ]
-        return client_address(peer, forwarded, self._trusted_proxies)
+        return client_address(peer, forwarded, self.trusted_proxies)
 
     def _admit(
         self, scope: Scope, address: str, anonymous: Sequence[IPv4Network | IPv6Network]
@@ -280,7 +284,7 @@ class Admission:
         if anonymous and not authorization and within(address, anonymous):
             caller: Principal | Failure = ANONYMOUS
         else:
-            caller = self._authenticator.authenticate(authorization)
+            caller = self.authenticator.authenticate(authorization)
         if isinstance(caller, Failure):
             return caller
         for name, value in scope["headers"]:
@@ -313,7 +317,7 @@ class Admission:
         self._metrics.open_sessions.labels(route).dec()
         count(self._metrics, ended)
         if self._usage is not None and route != "models":
-            self._usage.add(record_of(ended))
+            self._usage.add(record_of(ended), request.prices)
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
             _logger.log(level, route, extra={**log_fields(ended), "client": request.address})

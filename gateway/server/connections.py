@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Final
 
 import orjson
 
 from gateway.server.addresses import Networks, within
 from gateway.server.asgi import failure_headers
 from gateway.server.http import HttpProtocol
+from gateway.server.http1 import last_answer
 from gateway.server.websocket import WebSocketProtocol
 from gateway.upstreams.errors import Failure, Kind, error_body
 
@@ -32,8 +33,16 @@ class AddressLimit:
     """Places for each address. `on_full` is told of an address when it is refused for the first
     time since it had a place left: a flood must not fill the log."""
 
-    def __init__(self, most: int, on_full: Callable[[str], None] = lambda address: None) -> None:
+    def __init__(
+        self,
+        most: int,
+        on_full: Callable[[str], None] = lambda address: None,
+        trusted: Networks = (),
+    ) -> None:
         self.most = most
+        self.trusted = trusted
+        """Proxies, whose connections need no place: the callers behind them are counted with
+        their requests."""
         self._on_full = on_full
         self._held: Counter[str] = Counter()
         self._told: set[str] = set()
@@ -56,11 +65,12 @@ class AddressLimit:
 
 
 def counted_protocols(
-    limit: AddressLimit, trusted: Networks, on_refusal: Callable[[], None]
+    limit: AddressLimit,
+    on_refusal: Callable[[], None],
+    closing: Callable[[], bool],
 ) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
-    """The HTTP and the WebSocket protocol, whose connections have a place of
-    `limit` from their beginning to their end. Those of `trusted` proxies need none: the callers
-    behind them are counted with their requests."""
+    """The HTTP and the WebSocket protocol, whose connections have a place of `limit` from their
+    beginning to their end. Answers that begin while `closing` end their connection."""
 
     held: dict[asyncio.BaseTransport, str] = {}
 
@@ -72,33 +82,36 @@ def counted_protocols(
     class CountedHttp(HttpProtocol):
         _refused: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def closing(self) -> bool:
+            return super().closing() or closing()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             address = self.client[0] if self.client else ""
-            if within(address, trusted):
+            if within(address, limit.trusted):
                 return
             if limit.take(address):
                 held[transport] = address
             else:
                 on_refusal()
-                self._refused = self.loop.call_later(REFUSED_S, transport.abort)
+                self._refused = self._loop.call_later(REFUSED_S, self._transport.abort)
 
         def data_received(self, data: bytes) -> None:
             if self._refused is None:
                 super().data_received(data)
-            elif not self.transport.is_closing():
-                self.transport.write(_answer(too_many(limit.most)))
-                self.transport.close()
+            elif not self._transport.is_closing():
+                self._transport.write(_answer(too_many(limit.most)))
+                self._transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self._refused is not None:
                 self._refused.cancel()
-            leave(self.transport)
+            leave(self._transport)
             super().connection_lost(exc)
 
     class CountedWebSocket(WebSocketProtocol):
         def connection_lost(self, exc: Exception | None) -> None:
-            leave(cast(Any, self._transport))
+            leave(self._transport)
             super().connection_lost(exc)
 
     return CountedHttp, CountedWebSocket
@@ -106,7 +119,4 @@ def counted_protocols(
 
 def _answer(failure: Failure) -> bytes:
     body = orjson.dumps(error_body(failure))
-    headers = [*failure_headers(failure), (b"content-length", str(len(body)).encode())]
-    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    status = f"HTTP/1.1 {failure.status} Too Many Requests\r\n".encode()
-    return status + lines + b"connection: close\r\n\r\n" + body
+    return last_answer(failure.status, failure_headers(failure), body)

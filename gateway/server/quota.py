@@ -8,6 +8,7 @@ counts for itself, and while its supervisor does not, each worker.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -95,23 +96,35 @@ class Quota:
         """`on_store_failure` is called whenever Redis does not answer. `machine`: where the
         workers of one server count together."""
         self._on_store_failure = on_store_failure
-        self._config = config
+        self._shared_by_workers = machine
         self._clock = clock
-        self._known: dict[tuple[str, str], tuple[_Limit, ...]] = {}
-        self._nothing = not config.keys and not config.models
         self._memory: _Counters | None = None
         self._redis: _Counters | None = None
         self._machine: _Counters | None = None
-        if not self._nothing:  # at the start: what they import would hold up every caller later
-            self._memory = memory_counters(config.prefix)
-            if machine is not None:
-                self._machine = _Counters(machine, config.prefix)
-            if config.redis_url is not None:
-                self._redis = redis_counters(config.redis_url.get_secret_value(), config.prefix)
-                _store_errors()
         self._redis_rests_until = 0.0
         self._machine_rests_until = 0.0
         self.store_failures = 0
+        self._limit_by(config)
+
+    def renew(self, config: QuotaConfig) -> Quota:
+        """One with other limits, that goes on with what is counted. Where it is counted stays."""
+        new = copy.copy(self)
+        new._limit_by(config)
+        return new
+
+    def _limit_by(self, config: QuotaConfig) -> None:
+        self._config = config
+        self._known: dict[tuple[str, str], tuple[_Limit, ...]] = {}
+        self._nothing = not config.keys and not config.models
+        if self._nothing or self._memory is not None:
+            return
+        # at the start: what they import would hold up every caller later
+        self._memory = memory_counters(config.prefix)
+        if self._shared_by_workers is not None:
+            self._machine = _Counters(self._shared_by_workers, config.prefix)
+        if config.redis_url is not None:
+            self._redis = redis_counters(config.redis_url.get_secret_value(), config.prefix)
+            _store_errors()
 
     @property
     def limits_nothing(self) -> bool:

@@ -1,10 +1,11 @@
 """Keeps the worker processes of one server: starts, replaces and drains them, and speaks for them
 on the operator's port.
 
-A worker gets its configuration on standard input, and after it one byte for each signal that the
-supervisor was sent; the end of that input means that the supervisor is gone. Signals of the system
-reach the supervisor alone: a terminal or systemd sends one to every process of a server, and two
-would end a worker at once. A worker writes one byte to standard output when it serves.
+A worker gets its configuration on standard input, and after it orders: one byte for each signal
+that the supervisor was sent, and each new configuration; the end of that input means that the
+supervisor is gone. Signals of the system reach the supervisor alone: a terminal or systemd sends
+one to every process of a server, and two would end a worker at once. A worker writes one byte to
+standard output when it serves, and one for each new configuration.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import pickle
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import orjson
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,6 +32,8 @@ from starlette.routing import Route
 
 from gateway import __version__
 from gateway.server.machine import MachineState
+from gateway.server.operator import OperatorServer
+from gateway.server.reload_route import Reload, Reloaded, reload_route
 from gateway.telemetry.expositions import Exposition, add_up, lasting, parse, write
 from gateway.telemetry.metrics import Metrics
 
@@ -56,8 +59,37 @@ ANSWER_S: Final = 5.0
 ANSWER_BYTES_MAX: Final = 64 << 20
 """Longest answer of a worker that is passed on."""
 
+RELOAD: Final = 0
+"""An order that is no signal: eight bytes of length and a configuration follow."""
+
+TAKEN: Final = b"+"
+"""A worker serves by its new configuration."""
+
+TAKE_S: Final = 10.0
+"""How long workers may take to do so; one that is slower still does it as soon as it can."""
+
 REQUEST_BYTES_MAX: Final = 1 << 20
 """Longest body of the operator's that is passed on."""
+
+
+def sized(data: bytes) -> bytes:
+    """`data` behind its length."""
+    return len(data).to_bytes(8, "big") + data
+
+
+def take_orders(heard: bytearray) -> Iterator[int | bytes]:
+    """The whole orders at the beginning of `heard`, taken out of it: the number of a signal, or a
+    new configuration."""
+    while heard:
+        if heard[0] != RELOAD:
+            yield heard.pop(0)
+            continue
+        end = 9 + int.from_bytes(heard[1:9], "big")
+        if len(heard) < max(9, end):
+            return
+        order = bytes(heard[9:end])
+        del heard[:end]
+        yield order
 
 
 class Backoff:
@@ -103,6 +135,24 @@ class _Worker:
         self.serves = False
         self.told: Exposition = {}
         """What its process told last."""
+        self.taking: asyncio.Future[bool] | None = None
+        """Whether it serves by the configuration that it was given last."""
+
+    def give(self, order: bytes) -> asyncio.Future[bool] | None:
+        """Give its process a new configuration. What became of it, if it serves already."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return None
+        assert process.stdin is not None
+        if not process.stdin.is_closing():
+            process.stdin.write(bytes((RELOAD,)) + sized(order))
+        self.taking = asyncio.get_running_loop().create_future() if self.serves else None
+        return self.taking
+
+    def answered(self, told: bytes) -> None:
+        """A byte of its process, b"" for its end."""
+        if self.taking is not None and not self.taking.done():
+            self.taking.set_result(told == TAKEN)
 
     def tell(self, signals: Sequence[int]) -> None:
         """Pass signals on."""
@@ -123,13 +173,13 @@ class _Worker:
 
 
 class Supervisor:
-    """Runs `command` once for each seat. `order` is what a worker reads first."""
+    """Runs `command` once for each seat. A worker first reads `config` and its seat."""
 
     def __init__(
         self,
         seats: Sequence[Seat],
         command: Sequence[str],
-        order: Callable[[Seat], bytes],
+        config: object,
         grace_s: float,
         listener: socket.socket | None = None,
         admin_socket: socket.socket | None = None,
@@ -137,12 +187,14 @@ class Supervisor:
         """`listener`: the socket that workers inherit, if they do."""
         self._workers = [_Worker(seat) for seat in seats]
         self._command = command
-        self._order = order
+        self._config = config
         self._grace_s = grace_s
         self._listener = listener
         self._admin_socket = admin_socket
         self._machine = MachineState(seats[0].machine)
-        self._metrics = Metrics()
+        self.metrics = Metrics()
+        self.reloads: Reload | None = None
+        self._reloading: set[asyncio.Future[Reloaded]] = set()
         self._ended: Exposition = {}
         self._scraping = asyncio.Lock()
         self._signals: list[int] = []
@@ -150,17 +202,18 @@ class Supervisor:
         self._has_served = False
         self._status = 0
 
-    async def run(self) -> int:
-        """Serve until a signal ends it. Returns the exit status: that of a worker which could not
-        start, if none has ever served."""
+    async def run(self, on_hangup: Callable[[Callable[[], None]], None]) -> int:
+        """Serve until a signal ends it. `on_hangup` is given what to call for a SIGHUP. Returns the
+        exit status: that of a worker which could not start, if none has ever served."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+        on_hangup(self._hung_up)
         await self._machine.start()
-        admin = _admin_server(self._app())
+        admin = OperatorServer(self._app())
         serving = None
         if self._admin_socket is not None:
-            serving = asyncio.create_task(admin._serve([self._admin_socket]))
+            serving = asyncio.create_task(admin.serve([self._admin_socket]))
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers:
@@ -185,6 +238,29 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.call_later(self._grace_s + CLOSE_S if first else FORCED_S, self._kill)
 
+    def _hung_up(self) -> None:
+        if self.reloads is not None:
+            task = asyncio.ensure_future(self.reloads("SIGHUP"))
+            self._reloading.add(task)
+            task.add_done_callback(self._reloading.discard)
+
+    async def use(self, config: object, grace_s: float) -> None:
+        """Have all workers serve by `config`, those too that start later. One that cannot is
+        replaced, as gently as its grace allows."""
+        self._config, self._grace_s = config, grace_s
+        order = pickle.dumps(config)
+        taking = {w.seat.number: told for w in self._workers if (told := w.give(order)) is not None}
+        if taking:
+            await asyncio.wait(taking.values(), timeout=TAKE_S)
+        late = [number for number, told in taking.items() if not told.done()]
+        failed = [number for number, told in taking.items() if told.done() and not told.result()]
+        for numbers, text in (
+            (late, "workers have not taken the new configuration yet"),
+            (failed, "workers could not take the new configuration and are replaced"),
+        ):
+            if numbers:
+                _logger.error(text, extra={"numbers": ",".join(map(str, numbers))})
+
     def _kill(self) -> None:
         for worker in self._workers:
             worker.kill()
@@ -201,7 +277,7 @@ class Supervisor:
                 self._signalled(signal.SIGINT)
                 return
             wait_s = backoff.after(time.monotonic() - began)
-            self._metrics.worker_restarts.inc()
+            self.metrics.worker_restarts.inc()
             _logger.error(
                 "a worker ended and is replaced",
                 extra={"worker": worker.seat.number, "status": status, "in_s": wait_s},
@@ -228,15 +304,17 @@ class Supervisor:
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            order = self._order(worker.seat)
-            process.stdin.write(len(order).to_bytes(8, "big") + order)
+            process.stdin.write(sized(pickle.dumps((self._config, worker.seat))))
             if self._signals:
                 worker.tell(self._signals)
             if await process.stdout.read(1):
                 self._has_served = worker.serves = True
+                while told := await process.stdout.read(1):
+                    worker.answered(told)
             return await process.wait()
         finally:
             worker.kill()
+            worker.answered(b"")
             worker.process, worker.serves = None, False
             # what was not asked for since is lost, but no counter falls
             self._ended = add_up((self._ended, lasting(worker.told)))
@@ -250,6 +328,7 @@ class Supervisor:
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._exposition),
+                *([] if self.reloads is None else [reload_route(self.reloads)]),
                 Route("/{path:path}", self._pass_on, methods=["GET", "POST", "PUT", "DELETE"]),
             ]
         )
@@ -281,7 +360,7 @@ class Supervisor:
     async def _exposition(self, request: Request) -> Response:
         async with self._scraping:  # or an older answer would replace a newer one
             await asyncio.gather(*(self._scrape(worker) for worker in self._serving()))
-            own = parse(generate_latest(self._metrics.registry).decode())
+            own = parse(generate_latest(self.metrics.registry).decode())
             total = add_up((own, self._ended, *(worker.told for worker in self._workers)))
         return Response(write(total), headers={"content-type": CONTENT_TYPE_LATEST})
 
@@ -363,20 +442,3 @@ class _Answer:
 
 def _json(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
-
-
-def _admin_server(app: Starlette) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-        )
-    )

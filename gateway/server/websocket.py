@@ -24,6 +24,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from gateway.server.addresses import endpoint
+
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # websockets was installed without its C extension
@@ -233,8 +235,8 @@ class WebSocketProtocol(asyncio.Protocol):
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "wss" if extra("sslcontext") else "ws",
-            "server": _address(extra("sockname")),
-            "client": _address(extra("peername")),
+            "server": endpoint(extra("sockname")),
+            "client": endpoint(extra("peername")),
             "root_path": root,
             "path": root + unquote(path),
             "raw_path": (root + path).encode("ascii"),
@@ -523,8 +525,3 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._conn.send_ping(b"")
                 self._flush()
             self._keep_alive()
-
-
-def _address(info: Any) -> tuple[str, int] | None:
-    """Host and port, of an address as a socket has it."""
-    return (str(info[0]), int(info[1])) if isinstance(info, tuple) else None

@@ -88,7 +88,7 @@ class BackgroundHandler(logging.Handler):
 
     def __init__(self, stream: TextIO, lines_max: int = LINES_MAX) -> None:
         super().__init__()
-        self._stream = stream
+        self.stream = stream
         # no Queue: a signal's handler that logs while its thread is in `put` waits for ever
         self._lines: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
         self._lines_max = lines_max
@@ -121,8 +121,8 @@ class BackgroundHandler(logging.Handler):
                 if self.dropped > self._told:
                     missing, self._told = self.dropped - self._told, self.dropped
                     line += f"\n{missing} log lines were dropped: nobody reads them fast enough"
-                self._stream.write(line + "\n")
-                self._stream.flush()
+                self.stream.write(line + "\n")
+                self.stream.flush()
             except (OSError, ValueError):  # closed: there is nobody to tell
                 pass
 
@@ -134,25 +134,16 @@ class BackgroundHandler(logging.Handler):
             written.wait(END_S)
 
 
-class _Unfinished(logging.Filter):
-    """An answer that is broken off on purpose, and a refused handshake, make uvicorn complain; we
-    log the reason."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return not (
-            "returned without completing response" in message
-            or "returned without completing handshake" in message
-        )
-
-
 def configure(level: str, form: str) -> None:
-    """Send all logs to standard error at `level`, as "json" or "console"."""
-    handler = BackgroundHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else ConsoleFormatter())
-    atexit.register(handler.flush)
+    """Send all logs to standard error at `level`, as "json" or "console"; from now on, if it was
+    otherwise."""
     root = logging.getLogger()
-    root.handlers = [handler]
+    handler = root.handlers[0] if len(root.handlers) == 1 else None
+    if not isinstance(handler, BackgroundHandler) or handler.stream is not sys.stderr:
+        handler = BackgroundHandler(sys.stderr)
+        atexit.register(handler.flush)
+        root.handlers = [handler]
+    handler.setFormatter(JsonFormatter() if form == "json" else ConsoleFormatter())
     root.setLevel(level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets"):
         logger = logging.getLogger(name)
@@ -160,6 +151,4 @@ def configure(level: str, form: str) -> None:
         logger.propagate = True
         # their lines about starts, stops and connections say nothing that ours do not
         logger.setLevel(max(logging.WARNING, root.level))
-    unfinished = _Unfinished()
-    logging.getLogger("uvicorn.error").addFilter(unfinished)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -162,6 +162,20 @@ class Metrics:
             "Workers that died and were replaced (`server.workers`); their sessions were cut off.",
             registry=registry,
         )
+        self.reloads = Counter(
+            "parley_config_reloads",
+            "Times that the configuration was read again; outcome: applied, or refused (it has "
+            "mistakes, and nothing was changed).",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("applied", "refused"):
+            self.reloads.labels(outcome)
+        self.config_taken = Gauge(
+            "parley_config_taken_timestamp_seconds",
+            "When the configuration was read that is in use, in Unix seconds.",
+            registry=registry,
+        )
         self.usage_records = Counter(
             "parley_usage_records",
             "Usage records; outcome: written, retried (the store did not take them then), spilt "

@@ -37,6 +37,10 @@ class Prices:
         return None
 
 
+FREE: Final = Prices({})
+"""Nothing costs anything."""
+
+
 def tokens_cost(
     price: Price, prompt: int, completion: int, cached: int = 0, cache_write: int = 0
 ) -> float:

@@ -43,7 +43,7 @@ class ChatRequest:
     created: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ManagedProcess:
     """A process that a provider needs beside the gateway. It is told `told` (one line) on its
     standard input, answers with a line of JSON that has its `address`, and ends when its standard
@@ -70,6 +70,17 @@ class MakesEmbeddings(Protocol):
 
     def embeddings(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
         """The request for the embeddings that `body` asks for; None: this provider has none."""
+
+
+TOKENS_MAX: Final = 1 << 53
+"""A larger count of tokens is nonsense, and no database takes it."""
+
+
+def token_count(value: object) -> int | None:
+    """`value` if it can be a number of tokens."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= TOKENS_MAX else None
 
 
 @dataclass(frozen=True, slots=True)

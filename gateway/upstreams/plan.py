@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,6 @@ def stand_ins_last(plan: Plan) -> Plan:
     return tuple(sorted(plan, key=lambda attempt: attempt.stand_in is not None))
 
 
-def only(provider: str, plan: Plan) -> Plan:
-    """The attempts at one provider (`X-LiveKit-Inference-Provider`)."""
-    return tuple(attempt for attempt in plan if attempt.provider == provider)
+def only(providers: Collection[str], plan: Plan) -> Plan:
+    """The attempts at some providers (`X-LiveKit-Inference-Provider`)."""
+    return tuple(attempt for attempt in plan if attempt.provider in providers)

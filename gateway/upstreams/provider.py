@@ -17,6 +17,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from typing import Any, Generic, Literal
 
@@ -85,18 +86,33 @@ class Account(Generic[S_co]):
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """That a vendor serves a model no more. `successor` is the vendor's own id of what took its
+    place; `source` says where both stand; `day` is None where the vendor names none."""
+
+    successor: str | None
+    source: str
+    day: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Offer(Generic[S_contra, U_co]):
     """One modality that a vendor serves.
 
     `adapter` makes the adapter of one provider. `models` maps a client's model name to the
     vendor's own id for it: the built-in catalogue. A name that no catalogue has still reaches the
     provider that it starts with. `languages`: what a model (by the vendor's id) speaks, as
-    ISO 639-1 codes, where that is little; others are taken to speak every language.
+    ISO 639-1 codes, where that is little; others are taken to speak every language. `ended`: names
+    that clients still list. `deployed_as`: how names begin that lead to deployments which the
+    operator makes there under the model's own name; they are asked only where a caller pins the
+    provider, since nobody can know which there are.
     """
 
     adapter: Callable[[Account[S_contra]], U_co]
     models: Mapping[str, str] = field(default_factory=dict)
     languages: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ended: Mapping[str, Ended] = field(default_factory=dict)
+    deployed_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +123,9 @@ class Vendor(Generic[S]):
     base_url: str | None
     key_variable: str | None
     key_required: bool = True
+    pinned_as: tuple[str, ...] = ()
+    """What callers name in X-LiveKit-Inference-Provider to mean it, besides its type and the
+    provider's own name."""
     available: Callable[[], bool] | None = None
     """An engine of ours is on without being named where this says so."""
     settings: type[S] = ProviderSettings  # type: ignore[assignment]  # S is solved by it

@@ -154,10 +154,11 @@ async def _play(server: Server, calls: list[_Call]) -> None:
     await asyncio.gather(*(one(call) for call in calls))
 
 
-def _hedges(port: int) -> int:
+def _hedges(admin_port: int) -> int:
     """Hedges that the gateway has counted."""
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10.0).text
-    lines = (line for line in text.splitlines() if line.startswith("parley_hedges_total{"))
+    answer = httpx.get(f"http://127.0.0.1:{admin_port}/metrics", timeout=10.0)
+    lines = answer.raise_for_status().text.splitlines()
+    lines = [line for line in lines if line.startswith("parley_hedges_total{")]
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
@@ -170,7 +171,7 @@ def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int
         _Killed(library, KINDS[kind], longest_s) as one,
         _Killed(library, KINDS[kind], longest_s) as two,
     ):
-        port = free_port()
+        port, admin_port = free_port(), free_port()
         config = Path(folder) / "gateway.yaml"
         providers = "".join(
             f"  {name}: {{type: deepgram, base_url: '{fake.url}', api_key: {PROVIDER_KEY}}}\n"
@@ -185,7 +186,7 @@ def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int
             "-m",
             "gateway",
             "serve",
-            "--admin-port=0",
+            f"--admin-port={admin_port}",
             "--host",
             "127.0.0.1",
             "--port",
@@ -195,7 +196,7 @@ def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int
             [sys.executable, *command, "--config", str(config)], f"http://127.0.0.1:{port}/readyz"
         ) as ours:
             asyncio.run(_play(Server(port, KEY, SECRET, Path(), ours), calls))
-            hedges = _hedges(port)
+            hedges = _hedges(admin_port)
         return calls, one.killed + two.killed, hedges
 
 

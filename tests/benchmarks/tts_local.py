@@ -62,7 +62,8 @@ class Ear:
 
 def process_of(workers: Workers) -> int:
     """The process of the one voice that runs."""
-    process = workers._workers["local"]._process
+    (worker,) = workers._workers.values()
+    process = worker._process
     assert process is not None
     return process.pid
 
@@ -73,7 +74,7 @@ async def spoken(
     """CPU seconds until the first audio, and seconds until the first sound in it."""
     ear, began = Ear(pid), time.perf_counter()
     cpu_s = 0.0 if pid is None else running_s(pid)
-    synthesis = workers.begin("local", voice, REQUEST, ear)
+    synthesis = workers.begin(voice, REQUEST, ear)
     synthesis.say(text)
     synthesis.finish()
     await ear.end.wait()
@@ -92,7 +93,7 @@ async def measured(rounds: int) -> None:
     for _ in range(rounds):
         alone.append(await spoken(workers, voice, SENTENCE, pid))
         ear = Ear()
-        interrupted = workers.begin("local", voice, REQUEST, ear)
+        interrupted = workers.begin(voice, REQUEST, ear)
         interrupted.say(INTERRUPTED)
         interrupted.say(INTERRUPTED)
         await ear.begun.wait()  # the second one is being made

@@ -15,6 +15,7 @@ from gateway.conversations.messages import (
     NAME_CHARS_MAX,
     Connection,
     Fallback,
+    JsonBudget,
     Message,
     Name,
     OptionalName,
@@ -25,6 +26,7 @@ from gateway.conversations.messages import (
     required,
     validated,
 )
+from gateway.upstreams.bounded_json import VALUES_MAX
 from gateway.upstreams.errors import MESSAGE_CHARS_MAX, Failure
 from gateway.upstreams.plan import FallbackModel
 from tests.conversations.hostile import nested
@@ -243,10 +245,34 @@ def test_much_that_is_not_deep_is_taken() -> None:
 
 
 def test_json_inside_a_string_is_as_deep_as_other_json() -> None:
-    assert embedded_json_failure(json.dumps(nested(JSON_DEPTH_MAX)), "x") is None
-    assert embedded_json_failure("{ no json " * 100, "x") is None
+    budget = JsonBudget()
+    assert embedded_json_failure(json.dumps(nested(JSON_DEPTH_MAX)), "x", budget) is None
+    assert embedded_json_failure("{ no json " * 100, "x", budget) is None
     for depth in (JSON_DEPTH_MAX + 1, 3000):
-        failure = embedded_json_failure("[" * depth + "1" + "]" * depth, "x.arguments")
+        failure = embedded_json_failure("[" * depth + "1" + "]" * depth, "x.arguments", budget)
         assert failure is not None
         assert failure.param == "x.arguments"
         assert f"{JSON_DEPTH_MAX} levels" in failure.message
+
+
+def test_strings_with_json_share_one_budget() -> None:
+    budget = JsonBudget(100)
+    words = json.dumps({"text": "one, two, three [four]" * 50})
+    for _ in range(40):
+        assert embedded_json_failure(words, "x", budget) is None
+    failure = embedded_json_failure(json.dumps([1] * 100), "x.arguments", budget)
+    assert failure is not None
+    assert (failure.status, failure.param) == (413, "x.arguments")
+    assert "at most 100 values" in failure.message
+
+
+@pytest.mark.parametrize("piece", ["{}", "1", '{"a":1}', '"a"'])
+def test_a_message_with_too_many_values_is_refused_unread(piece: str) -> None:
+    text = '{"type": "ask", "x": [' + ",".join([piece] * VALUES_MAX) + "]}"
+    for given in (text, text.encode()):
+        failure = read(given, ADAPTER)
+        assert isinstance(failure, Failure)
+        assert failure.status == 413
+        assert failure.message == (
+            f"the message holds too much JSON: expected at most {VALUES_MAX} values"
+        )

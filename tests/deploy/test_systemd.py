@@ -59,8 +59,9 @@ def test_a_wrong_configuration_is_not_tried_again() -> None:
     assert setting("RestartPreventExitStatus") == [str(EXIT_USAGE)]
 
 
-def test_no_reload_is_offered_since_a_hangup_would_end_the_server() -> None:
-    assert setting("ExecReload") == []
+def test_a_reload_reads_what_the_start_has_read() -> None:
+    (start,), (reload,) = setting("ExecStart"), setting("ExecReload")
+    assert reload == start.replace(" serve ", " reload ")
 
 
 def test_the_longest_grace_fits_before_the_kill() -> None:

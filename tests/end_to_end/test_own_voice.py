@@ -40,7 +40,9 @@ def said(*names: str) -> Samples:
     for name in names:
         with wave.open(str(made_folder() / f"{name}.wav")) as file:
             assert file.getframerate() == RATE
-            parts.append(np.frombuffer(file.readframes(file.getnframes()), "<i2")[int(1.3 * RATE) :])
+            parts.append(
+                np.frombuffer(file.readframes(file.getnframes()), "<i2")[int(1.3 * RATE) :]
+            )
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -74,7 +76,7 @@ def echo(voice: Samples) -> Samples:
     room[0] = 5.0
     heard = np.convolve(np.tanh(voice / 5000.0), room)[: voice.size]
     gate = np.repeat(rng.random(voice.size // 3200 + 1) < 0.8, 3200)[: voice.size]
-    return heard / np.abs(heard).max() * 5000 * gate
+    return np.asarray(heard / np.abs(heard).max() * 5000 * gate)
 
 
 @dataclass

@@ -260,6 +260,15 @@ def test_an_engine_without_time_for_it_is_asked_at_the_end() -> None:
     assert play.kinds() == ["SpeechStarted", "FinalTranscript"]
 
 
+def test_a_refusal_that_comes_after_the_utterance_has_ended_loses_no_words() -> None:
+    play = early()
+    play.hush(0.5)
+    play.take(play.cutter.answered(play.asked[0].number, None))
+    assert [one.early for one in play.asked] == [True, False]
+    play.answer("hello there")
+    assert play.kinds() == ["SpeechStarted", "FinalTranscript"]
+
+
 def test_a_flush_after_the_pause_needs_no_second_transcription() -> None:
     play = early()
     play.answer("hello there")

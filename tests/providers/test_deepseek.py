@@ -16,3 +16,8 @@ def test_a_client_that_sets_thinking_itself_is_not_overruled() -> None:
     sent = asked("deepseek", reasoning_effort="none", thinking={"type": "enabled"})
     assert sent["thinking"] == {"type": "enabled"}
     assert "reasoning_effort" not in sent
+
+
+def test_it_does_not_think_while_a_caller_waits_unless_it_is_told_to() -> None:
+    assert asked("deepseek")["thinking"] == {"type": "disabled"}
+    assert asked("deepseek", reasoning_effort="low")["thinking"] == {"type": "enabled"}

@@ -21,3 +21,8 @@ def test_effort_is_part_of_an_object(effort: str, reasoning: dict[str, Any]) -> 
 def test_a_client_that_sets_the_object_itself_is_not_overruled() -> None:
     sent = asked("openrouter", reasoning_effort="high", reasoning={"max_tokens": 9})
     assert sent["reasoning"] == {"max_tokens": 9}
+
+
+def test_no_provider_that_keeps_prompts_is_asked_whatever_the_client_says() -> None:
+    sent = asked("openrouter", provider={"order": ["a"], "data_collection": "allow"})
+    assert sent["provider"] == {"order": ["a"], "data_collection": "deny"}

@@ -163,7 +163,7 @@ def test_models_that_callers_invent_are_bounded_and_push_out_no_known_one() -> N
     failed(health, times=FAILURES_TO_REST)
     for i in range(10 * UNKNOWN_MAX):
         health.failed(Attempt("acme", f"m{i}"), BROKEN, 0.0)
-    assert len(health._states) <= UNKNOWN_MAX + len(KNOWN) + 1
+    assert sum(len(one.parts) for one in health._providers.values()) <= UNKNOWN_MAX + len(KNOWN) + 1
     assert health.resting(A, 0.0)
 
 
@@ -229,3 +229,42 @@ def test_a_rest_that_is_heard_of_shortens_none() -> None:
     failed(health, times=FAILURES_TO_REST)
     health.hear("acme", "a-1", 1.0, 0.0)
     assert health.resting(A, REST_S - 0.1)
+
+
+def test_a_provider_that_did_not_change_keeps_its_health_and_another_begins_anew() -> None:
+    health = Breaker(KNOWN)
+    for attempt in (A, B):
+        failed(health, attempt, FAILURES_TO_REST)
+    new = health.renew(KNOWN, {"acme"})
+    assert new.order((A, A2, B), 0.0) == (A2, B, A)
+    # what sessions of before still learn holds for both
+    health.worked(A)
+    assert new.order((A, A2, B), 0.0) == (A, A2, B)
+    health.failed(A2, Failure(Kind.UPSTREAM_AUTH, "x"), 0.0)
+    assert new.resting(A, 0.0)
+
+
+def test_what_sessions_of_before_see_of_a_provider_that_changed_is_told_to_nobody() -> None:
+    told: list[str] = []
+    health = Breaker(KNOWN)
+    health.on_rest = lambda provider, part, seconds: told.append(provider)
+    health.record_ttft(B, 0.1)  # it is known
+    first = health.renew(KNOWN, {"acme", "zeus"})
+    second = first.renew(KNOWN, {"acme"})
+    refused = Failure(Kind.UPSTREAM_AUTH, "x")
+    for before in (health, first):
+        before.failed(B, refused, 0.0)
+        assert not second.resting(B, 0.0)
+    assert told == []
+    health.failed(A, refused, 0.0)
+    second.failed(B, refused, 0.0)
+    assert told == ["acme", "zeus"]
+
+
+def test_parts_that_no_configuration_names_any_more_are_bounded() -> None:
+    health = Breaker(KNOWN)
+    for i in range(3 * UNKNOWN_MAX):
+        attempt = Attempt("acme", f"m{i}")
+        health = health.renew({attempt.deployment}, {"acme", "zeus"})
+        health.record_ttft(attempt, 0.1)
+    assert len(health._providers["acme"].parts) <= UNKNOWN_MAX + 1

@@ -100,3 +100,17 @@ def test_the_queue_is_bounded() -> None:
     for _ in range(WAITING_MAX):
         assert not asked(one, "standard").gone
     assert asked(one, "standard").gone
+
+
+def test_new_limits_hold_for_the_places_that_are_held_already() -> None:
+    before = slots(concurrency=2)
+    held = [asked(before, "standard") for _ in range(2)]
+    after = ConcurrencyLimiter({KEY: Limits(concurrency=1)}, before)
+    late = asked(after, "standard")
+    before.give_back(held[0], 1.0)
+    assert not late.granted
+    before.give_back(held[1], 1.0)
+    assert late.granted
+    without = ConcurrencyLimiter({}, after)
+    assert without.ask(A, RANKS["standard"], 2.0) is None
+    after.give_back(late, 2.0)

@@ -177,3 +177,79 @@ def test_an_attempt_knows_the_names_by_which_it_came_into_the_plan(tmp_path: Pat
     direct, fallback = plan
     assert direct.names == frozenset()
     assert fallback.names == {"fast", "middle"}
+
+
+KEYS: dict[str, str] = {
+    "DEEPSEEK_API_KEY": "a",
+    "XAI_API_KEY": "b",
+    "GOOGLE_API_KEY": "c",
+}
+
+
+def built_in(environ: dict[str, str], *, successors: bool = False) -> Catalogue:
+    config = load(None, environ, dev=True)
+    return Catalogue(config.models, config.accounts(), "chat", successors=successors)
+
+
+def test_a_model_that_its_vendor_has_ended_is_refused_with_what_took_its_place() -> None:
+    for name in ("deepseek-ai/deepseek-v3.2", "xai/grok-4-1-fast-reasoning"):
+        found = built_in(KEYS).plan(name)
+        assert isinstance(found, Failure)
+        assert found.kind is Kind.NOT_FOUND
+        assert "ended" in found.message
+        assert "took its place" in found.message
+    assert "2026-07-24" in str(built_in(KEYS).plan("deepseek-ai/deepseek-v3"))
+    assert "xai/grok-4-1-fast-reasoning" in built_in(KEYS).ended()
+
+
+def test_the_successor_serves_where_the_operator_wants_it() -> None:
+    made = built_in(KEYS, successors=True)
+    assert asked(made, "deepseek-ai/deepseek-v3") == [("deepseek", "deepseek-flash")]
+    assert asked(made, "xai/grok-4-1-fast-reasoning") == [("xai", "grok-4.3")]
+    assert made.ended() == {}
+
+
+def test_a_model_that_one_vendor_has_ended_is_served_by_another() -> None:
+    made = built_in({"DEEPSEEK_API_KEY": "a", "BASETEN_API_KEY": "b"})
+    assert asked(made, "deepseek-ai/deepseek-v3.1") == [("baseten", "deepseek-ai/DeepSeek-V3.1")]
+    assert "deepseek-ai/deepseek-v3.1" not in made.ended()
+
+
+def test_a_name_that_the_operator_has_set_is_not_ended(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("models: {deepseek-ai/deepseek-v3: [{provider: deepseek, model: mine}]}")
+    config = load(file, KEYS, dev=True)
+    made = Catalogue(config.models, config.accounts(), "chat")
+    assert asked(made, "deepseek-ai/deepseek-v3") == [("deepseek", "mine")]
+
+
+def test_clients_names_of_previews_reach_the_ids_that_the_vendor_has() -> None:
+    made = built_in(KEYS)
+    assert asked(made, "google/gemini-3-flash") == [("google", "gemini-3-flash-preview")]
+    assert asked(made, "google/gemini-3.1-pro-preview") == [("google", "gemini-3.1-pro-preview")]
+
+
+AZURE = {
+    "AZURE_OPENAI_API_KEY": "a",
+    "AZURE_OPENAI_BASE_URL": "https://a.openai.azure.com",
+}
+
+
+def test_a_pin_means_a_provider_by_its_vendors_type_or_by_livekits_word(tmp_path: Path) -> None:
+    made = built_in({"OPENAI_API_KEY": "o", **AZURE})
+    assert asked(made, "openai/gpt-4o", "azure") == [("azure-openai", "gpt-4o")]
+    assert asked(made, "openai/gpt-4o", "openai") == [("openai", "gpt-4o")]
+    assert asked(built_in(AZURE), "openai/gpt-4o", "azure") == [("azure-openai", "gpt-4o")]
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "providers: {eu: {type: openai, api_key: x}, us: {type: openai, api_key: y}}\n"
+        "models: {m: [{provider: us, model: u}, {provider: eu, model: e}]}"
+    )
+    config = load(file, {})
+    made = Catalogue(config.models, config.accounts(), "chat")
+    assert asked(made, "m", "openai") == [("us", "u"), ("eu", "e")]
+    assert asked(made, "m", "eu") == [("eu", "e")]
+
+
+def test_without_a_pin_nobody_guesses_at_a_deployment() -> None:
+    assert isinstance(built_in(AZURE).plan("openai/gpt-4o"), Failure)

@@ -120,3 +120,18 @@ async def test_who_waits_for_a_process_that_cannot_be_started_is_told_so() -> No
         async with asyncio.timeout(60):
             assert not await companions.ready(companion)
         await companions.close()
+
+
+async def test_one_can_be_added_and_ended_while_the_others_run() -> None:
+    first, second = a_companion(), a_companion()
+    companions = ManagedProcesses([first])
+    companions.start()
+    companions.add([first, second])
+    await until(lambda: first.address and second.address)
+    pids = pid_of(first), pid_of(second)
+    assert len(set(pids)) == 2
+    await companions.end([second])
+    assert [alive(pid) for pid in pids] == [True, False]
+    assert await companions.ready(first)
+    await companions.close()
+    assert not alive(pids[0])

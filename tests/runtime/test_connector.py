@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from gateway.runtime.connector import LARGE_BYTES, Connector, UpstreamSocket
+from gateway.runtime.connector import CONTROLS_MAX, LARGE_BYTES, Connector, UpstreamSocket
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -293,6 +294,64 @@ async def test_a_socket_that_was_cut_by_us_takes_no_more_messages(
     await heard(sock)
     with pytest.raises((ConnectionError, aiohttp.ClientError)):
         await sock.send("too late")
+
+
+async def test_a_ping_is_answered(connector: Connector, serve: Serve) -> None:
+    answers = []
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse(autoping=False)
+        await sock.prepare(request)
+        await sock.ping(b"there?")
+        answers.append(await sock.receive())
+        await sock.close()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    assert [type(event) for event in await heard(sock)] == [SocketClosed]
+    assert [(answer.type, answer.data) for answer in answers] == [
+        (aiohttp.WSMsgType.PONG, b"there?")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["ping", "pong"])
+async def test_a_provider_that_sends_nothing_but_pings_has_failed(
+    connector: Connector, serve: Serve, kind: str
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(CONTROLS_MAX + 1):
+                await getattr(sock, kind)(b"")
+        await sock.receive()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    [event] = await heard(sock)
+    assert isinstance(event, ConnectionFailed)
+    assert event.failure.kind is Kind.PROTOCOL_ERROR
+    await sock.close()
+
+
+async def test_the_goodbye_of_a_provider_that_goes_on_talking_is_not_waited_for(
+    connector: Connector, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.runtime.connector.CLOSE_S", 0.05)
+    gone = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse(autoclose=False)
+        await sock.prepare(request)
+        try:
+            while True:
+                await sock.send_str("on and on")
+        finally:
+            gone.set()
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    await sock.close()
+    await asyncio.wait_for(gone.wait(), 30)
 
 
 async def test_a_closed_connector_opens_anew_when_it_is_needed(

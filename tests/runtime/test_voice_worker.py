@@ -84,7 +84,7 @@ async def workers() -> AsyncIterator[Workers]:
 
 async def test_texts_are_spoken_in_order_and_each_end_is_told(workers: Workers, tmp_path: Path):
     ear = Ear()
-    speech = workers.begin("local", Voice(tmp_path), REQUEST, ear)
+    speech = workers.begin(Voice(tmp_path), REQUEST, ear)
     speech.say("one")
     speech.say("two")
     speech.finish()
@@ -98,8 +98,8 @@ async def test_a_text_that_cannot_be_spoken_fails_its_speech_alone(
     workers: Workers, tmp_path: Path
 ):
     voice, first, second = Voice(tmp_path), Ear(), Ear()
-    one = workers.begin("local", voice, REQUEST, first)
-    two = workers.begin("local", voice, REQUEST, second)
+    one = workers.begin(voice, REQUEST, first)
+    two = workers.begin(voice, REQUEST, second)
     one.say("fail")
     two.say("two")
     two.finish()
@@ -114,13 +114,13 @@ async def test_a_worker_that_dies_fails_its_speeches_and_is_started_again(
     workers: Workers, tmp_path: Path
 ):
     voice, first, second = Voice(tmp_path), Ear(), Ear()
-    workers.begin("local", voice, REQUEST, first).say("die")
+    workers.begin(voice, REQUEST, first).say("die")
     await asyncio.wait_for(first.end.wait(), 60)
     (failed,) = first.heard
     assert isinstance(failed, Failed)
     assert failed.failure.kind is Kind.CONNECTION_LOST
     await asyncio.sleep(0)
-    speech = workers.begin("local", voice, REQUEST, second)
+    speech = workers.begin(voice, REQUEST, second)
     speech.say("two")
     speech.finish()
     await asyncio.wait_for(second.end.wait(), 60)
@@ -129,10 +129,10 @@ async def test_a_worker_that_dies_fails_its_speeches_and_is_started_again(
 
 async def test_a_cancelled_speech_is_heard_no_more(workers: Workers, tmp_path: Path):
     voice, first, second = Voice(tmp_path), Ear(), Ear()
-    one = workers.begin("local", voice, REQUEST, first)
+    one = workers.begin(voice, REQUEST, first)
     one.say("one")
     one.cancel()
-    two = workers.begin("local", voice, REQUEST, second)
+    two = workers.begin(voice, REQUEST, second)
     two.say("two")
     two.finish()
     await asyncio.wait_for(second.end.wait(), 60)
@@ -142,7 +142,21 @@ async def test_a_cancelled_speech_is_heard_no_more(workers: Workers, tmp_path: P
 async def test_a_voice_that_cannot_run_says_why(workers: Workers, tmp_path: Path):
     voice, ear = Voice(tmp_path), Ear()
     voice.problem = "run `gateway models fetch kokoro`"
-    workers.begin("local", voice, REQUEST, ear).say("one")
+    workers.begin(voice, REQUEST, ear).say("one")
     (failed,) = ear.heard
     assert isinstance(failed, Failed)
     assert "models fetch" in failed.failure.message
+
+
+async def test_the_worker_of_a_voice_that_ended_ends(workers: Workers, tmp_path: Path):
+    voice, ear = Voice(tmp_path), Ear()
+    speech = workers.begin(voice, REQUEST, ear)
+    speech.say("one")
+    speech.finish()
+    await asyncio.wait_for(ear.end.wait(), 60)
+    process = workers._workers[voice]._process
+    assert process is not None
+    await workers.end(voice)
+    await workers.end(voice)
+    assert process.returncode is not None
+    assert not workers._workers

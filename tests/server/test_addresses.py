@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.server.addresses import HOPS_MAX, client_address, within
+from gateway.server.addresses import HOPS_MAX, client_address, endpoint, within
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
@@ -51,3 +51,10 @@ def test_a_long_row_of_proxies_is_read_only_so_far() -> None:
 
 def test_what_is_no_address_lies_in_no_network() -> None:
     assert not within("x", [ip_network("0.0.0.0/0")])
+
+
+def test_an_address_of_a_socket_has_a_host_and_a_port_where_it_is_of_the_network() -> None:
+    assert endpoint(("127.0.0.1", 80)) == ("127.0.0.1", 80)
+    assert endpoint(("::1", 80, 0, 0)) == ("::1", 80)
+    assert endpoint("/run/parley.sock") is None
+    assert endpoint(None) is None

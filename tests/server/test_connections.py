@@ -1,8 +1,18 @@
-"""Places for addresses."""
+"""Places for addresses, and the connections that have them."""
 
 from __future__ import annotations
 
-from gateway.server.connections import AddressLimit
+from ipaddress import ip_network
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.server.addresses import Networks
+from gateway.server.asgi import answer
+from gateway.server.connections import AddressLimit, counted_protocols
+from gateway.server.http import HttpProtocol
+from tests.server.test_websocket import Wire, settled
 
 
 def test_each_address_has_places_of_its_own_and_gets_them_back() -> None:
@@ -28,3 +38,76 @@ def test_a_flood_is_told_of_once_until_the_address_has_had_a_place_again() -> No
     limit.take("a")
     limit.take("a")
     assert full == ["a", "a"]
+
+
+async def _hello(scope: Any, receive: Any, send: Any) -> None:
+    await answer(send, 200, b"hello")
+
+
+class Served:
+    """Connections from one address to a server that lets it have `most`."""
+
+    def __init__(self, most: int = 1, trusted: Networks = ()) -> None:
+        self.refused = 0
+        self.ends = False
+        self.limit = AddressLimit(most, trusted=trusted)
+        self._made, _ = counted_protocols(self.limit, self._refuse, lambda: self.ends)
+        self._config = uvicorn.Config(_hello, interface="asgi3", ws="none", log_config=None)
+        self._config.load()
+
+    def _refuse(self) -> None:
+        self.refused += 1
+
+    def connect(self) -> tuple[HttpProtocol, Wire]:
+        protocol = self._made(self._config, ServerState(), {})
+        wire = Wire({"peername": ("10.0.0.1", 5)})
+        wire.lost = lambda: protocol.connection_lost(None)
+        protocol.connection_made(wire)
+        return protocol, wire
+
+
+GET = b"GET / HTTP/1.1\r\n\r\n"
+
+
+async def test_a_connection_too_many_is_told_so_once_it_asks_and_closed() -> None:
+    served = Served()
+    first, wire = served.connect()
+    second, refused = served.connect()
+    assert served.refused == 1
+    assert refused.written == b""
+    second.data_received(GET)
+    assert refused.written.startswith(b"HTTP/1.1 429 ")
+    assert b"retry-after: 1\r\n" in refused.written
+    assert refused.closed
+    second.data_received(GET)
+    assert refused.written.count(b"HTTP/1.1") == 1
+    second.connection_lost(None)
+    first.data_received(GET)
+    await settled()
+    assert wire.written.endswith(b"hello")
+    first.connection_lost(None)
+    third, _ = served.connect()
+    assert served.refused == 1
+    third.connection_lost(None)
+
+
+async def test_connections_of_a_trusted_proxy_are_not_counted() -> None:
+    served = Served(trusted=[ip_network("10.0.0.0/8")])
+    made = [served.connect()[0] for _ in range(3)]
+    assert served.refused == 0
+    for one in made:
+        one.connection_lost(None)
+
+
+async def test_while_the_server_drains_each_answer_ends_its_connection() -> None:
+    served = Served()
+    protocol, wire = served.connect()
+    protocol.data_received(GET)
+    await settled()
+    assert b"connection: close" not in wire.written
+    served.ends = True
+    protocol.data_received(GET)
+    await settled()
+    assert b"connection: close" in wire.written
+    assert wire.closed
+    protocol.connection_lost(None)

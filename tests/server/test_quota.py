@@ -228,3 +228,26 @@ async def test_a_minute_that_began_by_another_clock_does_not_last_a_day(made, mo
         await quota.spend(await entered(quota), [Spent((), 150, 0.0)])
         assert (await refused(quota)).retry_after_s <= 60
     await entered(quota)
+
+
+async def test_new_limits_go_on_with_what_is_counted(store: dict, made):
+    quota = made(QuotaConfig(keys={"k": {"requests_per_minute": 2}}, **store))
+    await entered(quota)
+    await entered(quota)
+    await refused(quota)
+    more = quota.renew(QuotaConfig(keys={"k": {"requests_per_minute": 3}}, **store))
+    await entered(more)
+    await refused(more)
+    nothing = more.renew(QuotaConfig(**store))
+    assert nothing.limits_nothing
+    again = nothing.renew(QuotaConfig(keys={"k": {"requests_per_minute": 3}}, **store))
+    await refused(again)
+
+
+async def test_the_first_limits_may_come_later(store: dict, made):
+    quota = made(QuotaConfig(**store)).renew(
+        QuotaConfig(keys={"k": {"requests_per_minute": 1}}, **store)
+    )
+    await entered(quota)
+    await refused(quota)
+    await quota.close()

@@ -1,6 +1,14 @@
 """When a worker that died is replaced. What needs processes: tests/end_to_end/test_workers.py"""
 
-from gateway.server.supervisor import BACKOFF_S, BACKOFF_S_MAX, HEALTHY_S, Backoff
+from gateway.server.supervisor import (
+    BACKOFF_S,
+    BACKOFF_S_MAX,
+    HEALTHY_S,
+    RELOAD,
+    Backoff,
+    sized,
+    take_orders,
+)
 
 
 def test_the_wait_doubles_up_to_a_bound() -> None:
@@ -15,3 +23,14 @@ def test_after_the_death_of_one_that_lived_long_it_begins_again() -> None:
         backoff.after(1.0)
     assert backoff.after(HEALTHY_S) == BACKOFF_S
     assert backoff.after(1.0) == 2 * BACKOFF_S
+
+
+def test_orders_are_taken_whole_however_they_come_in() -> None:
+    sent = b"\x0f" + bytes((RELOAD,)) + sized(b"\x00" * 300) + b"\x02"
+    orders: list[int | bytes] = []
+    heard = bytearray()
+    for i in range(len(sent)):
+        heard += sent[i : i + 1]
+        orders += take_orders(heard)
+    assert orders == [15, b"\x00" * 300, 2]
+    assert list(take_orders(bytearray(sent))) == orders

@@ -40,11 +40,12 @@ def frame(first: int, payload: bytes, mask: bytes | None = b"\x01\xf2\x33\x84") 
 class Wire(asyncio.Transport):
     """The socket's end of a connection."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, extra: dict[str, Any] | None = None) -> None:
+        super().__init__(extra)
         self.written = b""
         self.closed = False
         self.reading = True
+        self.unread = 0  # of what is written
         self.lost: Callable[[], None] = lambda: None
 
     def write(self, data: Any) -> None:
@@ -59,6 +60,9 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def pause_reading(self) -> None:
         self.reading = False

@@ -64,10 +64,12 @@ class BargeinRoute:
         engine: BargeinEngine,
         metrics: Metrics,
         idle_s: float,
+        eagerness_of: Callable[[str], float],
         voices: VoiceKeeper | None = None,
     ) -> None:
-        """`voices`: what the agents of the same calls say."""
+        """`eagerness_of` an API key; `voices`: what the agents of the same calls say."""
         self._engine = engine
+        self._eagerness_of = eagerness_of
         self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._idle_s = idle_s
@@ -81,7 +83,7 @@ class BargeinRoute:
             self._idle_s,
             time.monotonic(),
         )
-        eagerness = self._engine.eagerness_of(request.caller.key)
+        eagerness = self._eagerness_of(request.caller.key)
         return BargeinConversation(
             session_id,
             session,
@@ -160,9 +162,11 @@ class BargeinWindowRoute:
         engine: BargeinEngine,
         metrics: Metrics,
         body_bytes_max: int,
+        eagerness_of: Callable[[str], float],
         voices: VoiceKeeper | None = None,
     ) -> None:
         self._engine = engine
+        self._eagerness_of = eagerness_of
         self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._tracks = LooseTracks()
@@ -189,7 +193,7 @@ class BargeinWindowRoute:
         if answer is not None:  # else the track may be in use still
             floats, timing = answer
             if floats is not None:
-                floats = eager(floats, self._engine.eagerness_of(request.caller.key))
+                floats = eager(floats, self._eagerness_of(request.caller.key))
                 kept = Kept(track, floats, body, time.monotonic())
             if timing is not None:
                 run_s = timing.run_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,7 +19,7 @@ from gateway.server.admission import RequestContext
 from gateway.server.quota import Spent
 from gateway.telemetry.outcome import Outcome, Try
 from gateway.telemetry.prices import tokens_cost
-from gateway.upstreams.chat import ChatUpstream, MakesEmbeddings, Usage
+from gateway.upstreams.chat import ChatUpstream, MakesEmbeddings, Usage, token_count
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
@@ -29,6 +30,14 @@ ANSWER_S_MAX: Final = 60.0
 
 ANSWER_BYTES_MAX: Final = 64 << 20
 """Longest answer: 2048 embeddings of 3072 numbers in base64 are 34 MB."""
+
+VALUES_MAX: Final = 350_000
+"""JSON values of a request: texts may come as lists of tokens, of which OpenAI takes 300,000."""
+
+LARGE_BODY_BYTES: Final = 256 << 10
+"""From this length on a body is read by a thread, as that of a chat request is."""
+
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]{0,1000}\})')
 
 EVENTS_MAX: Final = 16
 """Pieces of an answer that wait; then the provider does."""
@@ -54,10 +63,15 @@ class EmbeddingsRoute:
 
     def __init__(self, chat: ChatRoute) -> None:
         self._chat = chat
+        self._parsing = asyncio.Lock()
         self.body_bytes_max = chat.body_bytes_max
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
-        parsed = parse(body, "the body")
+        if len(body) < LARGE_BODY_BYTES:
+            parsed = parse(body, "the body", VALUES_MAX)
+        else:
+            async with self._parsing:
+                parsed = await asyncio.to_thread(parse, body, "the body", VALUES_MAX)
         if isinstance(parsed, Failure):
             return parsed
         asked = validated(parsed, _REQUEST)
@@ -67,12 +81,9 @@ class EmbeddingsRoute:
         found = chat.catalogue.plan(model)
         if isinstance(found, Failure):
             return found
-        dials = {
-            attempt.deployment: dial
-            for attempt in found
-            if (dial := _dial(chat.upstreams[attempt.provider], parsed, attempt)) is not None
-        }
-        plan = tuple(attempt for attempt in found if attempt.deployment in dials)
+        plan = tuple(
+            attempt for attempt in found if _dial(chat.upstreams[attempt.provider], {}, attempt)
+        )
         if not plan:
             return Failure(
                 Kind.UNABLE, f"no provider of {model[:128]!r} makes embeddings", param="model"
@@ -89,7 +100,9 @@ class EmbeddingsRoute:
             if attempt is None:
                 return Failure(Kind.UPSTREAM_ERROR, "no provider could be asked")
             chat.breaker.began(attempt, began)
-            heard = await self._ask(attempt, dials[attempt.deployment])
+            dial = _dial(chat.upstreams[attempt.provider], parsed, attempt)
+            assert dial is not None  # or it would not be in the plan
+            heard = await self._ask(attempt, dial)
             now = time.monotonic()
             failure = heard if isinstance(heard, Failure) else None
             tries.append(Try(attempt.provider, attempt.model, began, now, failure))
@@ -150,6 +163,8 @@ class EmbeddingsRoute:
                         return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is too long")
                 case BodyEnd():
                     assert head is not None
+                    if head.status == 200 and not body.lstrip().startswith(b"{"):
+                        return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no JSON")
                     if head.status == 200:
                         return bytes(body)
                     upstream = self._chat.upstreams[attempt.provider]
@@ -163,10 +178,12 @@ def _dial(upstream: ChatUpstream, body: Mapping[str, Any], attempt: Attempt) -> 
 
 
 def usage_of(answer: bytes) -> Usage | None:
-    """The tokens that an answer tells; None if it tells none."""
+    """The tokens that an answer tells; None if it tells none. Looked for and not read: an answer
+    holds millions of numbers."""
+    found = _USAGE.search(answer)
     try:
-        told = orjson.loads(answer).get("usage")
-    except (orjson.JSONDecodeError, AttributeError):
+        told = orjson.loads(found[1]) if found is not None else {}
+    except orjson.JSONDecodeError:
         return None
-    tokens = told.get("prompt_tokens") if isinstance(told, dict) else None
-    return Usage(tokens, 0) if isinstance(tokens, int) and tokens >= 0 else None
+    tokens = token_count(told.get("prompt_tokens"))
+    return Usage(tokens, 0) if tokens is not None else None

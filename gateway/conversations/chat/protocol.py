@@ -51,6 +51,7 @@ from gateway.conversations.messages import (
     FALLBACKS_MAX,
     Expected,
     Fallbacks,
+    JsonBudget,
     Message,
     Name,
     bad_request,
@@ -71,6 +72,13 @@ KEEPALIVE: Final = b": keepalive\n\n"
 LOADING: Final = b": loading\n\n"
 """The same while a local model is being loaded."""
 
+MESSAGES_MAX: Final = 4096
+"""Of one request; Azure takes 2048. Each is looked at, and translated for some vendors; so are the
+parts of their contents and their tool calls, of which all messages together may have as many."""
+
+TOOLS_MAX: Final = 1024
+"""Of one request; OpenAI takes 128."""
+
 _FALLBACK_KEYS: Final = ("fallback", "fallbacks", "models")
 """Under which a client lists them: as LiveKit's speech clients do (an object with a list `models`
 of objects with `model` and `extra`), or LiteLLM and OpenRouter (a list of names)."""
@@ -82,11 +90,17 @@ class Envelope(Message):
 
     model: Name = required()
     messages: Annotated[
-        list[Any], Field(min_length=1), Expected("a list with at least one message")
+        list[Any],
+        Field(min_length=1, max_length=MESSAGES_MAX),
+        Expected(f"a list of 1 to {MESSAGES_MAX} messages"),
     ] = required()
     stream: Annotated[StrictBool | None, Expected("true or false")] = None
     n: Annotated[Literal[1] | None, Expected("1 (answers have one choice here)")] = None
-    tools: Annotated[list[Any] | None, Expected("a list of tools")] = None
+    tools: Annotated[
+        list[Any] | None,
+        Field(max_length=TOOLS_MAX),
+        Expected(f"a list of at most {TOOLS_MAX} tools"),
+    ] = None
     stop: Annotated[str | list[Any] | None, Expected("a string or a list of strings")] = None
     reasoning_effort: Annotated[str | None, Expected("a string")] = None
 
@@ -138,6 +152,8 @@ def _read_messages(messages: list[Any]) -> frozenset[str] | Failure:
     """Which of MARKS the messages hold. The arguments of tool calls are looked at as well: an
     adapter may have to write them as JSON."""
     marks = set()
+    budget = JsonBudget()
+    parts = calls_made = 0
     for i, message in enumerate(messages):
         if not isinstance(message, dict):
             continue
@@ -146,6 +162,9 @@ def _read_messages(messages: list[Any]) -> frozenset[str] | Failure:
         if "extra_content" in message:
             marks.add("extra_content")
         content = message.get("content")
+        parts += len(content) if isinstance(content, list) else 0
+        if parts > MESSAGES_MAX:
+            return _too_many(f"messages.{i}.content", "parts")
         for part in content if isinstance(content, list) else ():
             if isinstance(part, dict):
                 marks |= part.keys() & _KEYS_OF_PARTS
@@ -157,6 +176,9 @@ def _read_messages(messages: list[Any]) -> frozenset[str] | Failure:
         if not isinstance(calls, list):
             place = f"messages.{i}.tool_calls"
             return bad_request(f"{place}: expected a list of tool calls", place)
+        calls_made += len(calls)
+        if calls_made > MESSAGES_MAX:
+            return _too_many(f"messages.{i}.tool_calls", "tool calls")
         for j, call in enumerate(calls):
             if not isinstance(call, dict):
                 continue
@@ -166,10 +188,14 @@ def _read_messages(messages: list[Any]) -> frozenset[str] | Failure:
             arguments = function.get("arguments") if isinstance(function, dict) else None
             if isinstance(arguments, str):
                 place = f"messages.{i}.tool_calls.{j}.function.arguments"
-                failure = embedded_json_failure(arguments, place)
+                failure = embedded_json_failure(arguments, place, budget)
                 if failure is not None:
                     return failure
     return frozenset(marks)
+
+
+def _too_many(place: str, what: str) -> Failure:
+    return bad_request(f"{place}: expected at most {MESSAGES_MAX} {what} in all messages", place)
 
 
 def _read_fallbacks(parsed: dict[str, Any]) -> tuple[FallbackModel, ...] | Failure:

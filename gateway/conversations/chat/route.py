@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -46,6 +45,7 @@ from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
 from gateway.telemetry.prices import Prices, tokens_cost
+from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.chat import (
     ChatRequest,
     ChatUpstream,
@@ -55,7 +55,6 @@ from gateway.upstreams.chat import (
 )
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
-from gateway.upstreams.provider import Account, find
 
 EVENTS_MAX: Final = 16
 """Upstream pieces that wait for the client to read; then the upstream waits."""
@@ -70,7 +69,11 @@ WARM_EVERY_S: Final = 60.0
 
 
 class ChatRoute:
-    """POST /chat/completions. One for each process; holds what is the same for every request."""
+    """POST /chat/completions; holds what is the same for every request.
+
+    A new configuration has a new one. It goes on with the places that requests hold, and with the
+    processes, of the one `before` it.
+    """
 
     name: Final = "chat"
     events_max: Final = EVENTS_MAX
@@ -79,13 +82,14 @@ class ChatRoute:
         self,
         config: ChatConfig,
         catalogue: Catalogue,
-        accounts: Mapping[str, Account],
+        adapters: Adapters,
         breaker: Breaker,
         connector: Connector,
         quota: Quota,
         prices: Prices,
         metrics: Metrics,
         body_bytes_max: int,
+        before: ChatRoute | None = None,
     ) -> None:
         self.config = config
         self.catalogue = catalogue
@@ -95,26 +99,27 @@ class ChatRoute:
         self.metrics = metrics
         self.body_bytes_max = body_bytes_max
         self.breaker = breaker
-        self._shared = Shared(config, breaker, ConcurrencyLimiter(catalogue.limits))
+        places = before._shared.slots if before is not None else None
+        self._shared: Shared = Shared(config, breaker, ConcurrencyLimiter(catalogue.limits, places))
         self._parsing = asyncio.Lock()
         self._warm_until = 0.0
         self._warming: set[asyncio.Task[None]] = set()
-        self._upstreams: dict[str, ChatUpstream] = {}
-        for name, account in accounts.items():
-            offer = find(account.type).chat
-            if offer is not None:
-                self._upstreams[name] = offer.adapter(account)
-        self.upstreams: Mapping[str, ChatUpstream] = self._upstreams
-        companions = [
-            companion
-            for upstream in self._upstreams.values()
-            if isinstance(upstream, HasProcesses)
-            for companion in upstream.companions.values()
-        ]
-        for companion in companions:
-            # an installation with nothing else will need it; others when somebody asks for it
-            companion.wanted = len(self._upstreams) == 1
-        self.companions = ManagedProcesses(companions)
+        self.upstreams = adapters.chat
+        self.companions: ManagedProcesses = (
+            ManagedProcesses() if before is None else before.companions
+        )
+        for upstream in self.upstreams.values():
+            if isinstance(upstream, HasProcesses):
+                companions = upstream.companions.values()
+                for companion in companions:
+                    # an installation with nothing else will need it; others once somebody asks
+                    companion.wanted = companion.wanted or len(self.upstreams) == 1
+                self.companions.add(companions)
+
+    async def end(self, upstream: ChatUpstream) -> None:
+        """End the processes of an adapter that nobody will ask any more."""
+        if isinstance(upstream, HasProcesses):
+            await self.companions.end(upstream.companions.values())
 
     def warm(self) -> None:
         """Open a connection to every provider, if that has not been done lately. Clients ask for
@@ -123,7 +128,7 @@ class ChatRoute:
         if now < self._warm_until:
             return
         self._warm_until = now + WARM_EVERY_S
-        for upstream in self._upstreams.values():
+        for upstream in self.upstreams.values():
             if (dial := upstream.warm()) is not None:
                 task = asyncio.create_task(self.connector.warm(dial))
                 self._warming.add(task)
@@ -162,7 +167,7 @@ class ChatRoute:
         session = ChatSession(
             asked,
             plan,
-            self._upstreams,
+            self.upstreams,
             self.config,
             time.monotonic(),
             self._shared,

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.stt import LocalTarget
 
 
-@dataclass(frozen=True, slots=True)
-class SendToClient:
+class SendToClient(NamedTuple):
     """Send a text message to the client."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(NamedTuple):
     """Open a connection to a provider; events about it carry this number."""
 
     number: int
@@ -25,16 +22,14 @@ class Open:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send messages to the provider, on the connection with this number."""
 
     number: int
     frames: list[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """Close the connection with this number."""
 
     number: int
@@ -48,15 +43,13 @@ class Resume:
     """Read from the client again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Linger:
+class Linger(NamedTuple):
     """Send the client nothing for this long, unless it leaves before."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """Close the client's WebSocket; the session is over."""
 
     code: int

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from gateway.audio.pcm import BYTES_PER_SAMPLE
 from gateway.audio.resample import Resampler
 from gateway.upstreams.stt import Capabilities
-
-BURST_S: Final = 0.5
-"""Audio that may be ahead of the provider's greatest rate: clients send unevenly."""
-
-CREDIT_S: Final = 2.0
-"""Longest gap in the audio that may be made up for at once. A network that holds frames back
-delivers them together, and that is no faster than real time."""
 
 
 class AudioFormat:
@@ -60,26 +52,3 @@ class AudioFormat:
         padding = (self._bytes_min - len(self._held)) // BYTES_PER_SAMPLE
         piece, self._held = self._held.ljust(self._bytes_min, b"\0"), b""
         return piece, padding * self._rate // self._rate_out
-
-
-class Pacer:
-    """Holds audio back that would be sent faster than `rate` times real time."""
-
-    __slots__ = ("_done_at", "_paced", "_rate", "next_at")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._paced = rate != float("inf")
-        self.start(now)
-
-    def start(self, now: float) -> None:
-        """Nothing has been sent so far."""
-        self._done_at = now  # when the audio sent so far would be over at the greatest rate
-        self.next_at = now - BURST_S if self._paced else 0.0
-        """When the next audio may be sent."""
-
-    def sent(self, seconds: float, now: float) -> None:
-        """So much audio was sent."""
-        if self._paced:
-            self._done_at = max(self._done_at, now - CREDIT_S) + seconds / self._rate
-            self.next_at = self._done_at - BURST_S

@@ -46,20 +46,13 @@ class ClientState:
         self._finalizes = 0  # that wait for an answer
         self._out = out
         self._flushed = 0  # of these, how many the flush under way answers
-        self._audio_at = now
-        self._first_audio_at: float | None = None
-        self._finalized_at: float | None = None  # unless audio came after it
-        self._ends_itself = ends_itself
+        self.audio_at = now  # when it last sent audio
+        self.first_audio_at: float | None = None
+        self._finalized_at: float | None = None
+        self.ends_itself = ends_itself  # it sends no session.close
         self._paused = False
 
     # -- what it has done
-
-    def sent_audio(self, now: float) -> None:
-        """It sent audio."""
-        if self._first_audio_at is None:
-            self._first_audio_at = now
-        self._audio_at = now
-        self._finalized_at = None
 
     def finalize(self, now: float) -> None:
         """It wants finals for what it has said; one more answer is owed."""
@@ -73,18 +66,19 @@ class ClientState:
 
     def is_muted(self, now: float) -> bool:
         """Whether it sends no audio, of its own accord."""
-        return not self._paused and now - self._audio_at >= MUTED_S
+        return not self._paused and now - self.audio_at >= MUTED_S
 
     def runs_ahead(self, sent_s: float, now: float) -> bool:
         """Whether it sends faster than anybody speaks; `sent_s`: the audio that it has sent."""
-        first = self._first_audio_at
+        first = self.first_audio_at
         return first is not None and sent_s - (now - first) > AHEAD_S
 
     def ends_at(self, *, utterance_open: bool) -> float | None:
         """When a client that sends no session.close is done."""
-        if not self._ends_itself or self._finalized_at is None or self._finalizes or utterance_open:
+        at = self._finalized_at
+        if at is None or self.audio_at > at or self._finalizes or utterance_open:
             return None
-        return self._finalized_at + END_S
+        return at + END_S
 
     # -- what it is told
 

@@ -1,14 +1,14 @@
-"""One connection to a recogniser: what it was sent and asked, and what it makes of time. Pure."""
+"""One connection to a recogniser: what it was sent, asked and heard to say, and when. Pure."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.audio.pcm import silence
 from gateway.audio.timeline import Timeline
-from gateway.conversations.stt.activity import Activity
-from gateway.conversations.stt.audio_format import AudioFormat, Pacer
+from gateway.conversations.stt.audio_format import AudioFormat
 from gateway.conversations.stt.replay_buffer import AudioChunk, ReplayBuffer
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
@@ -34,6 +34,132 @@ FLUSH_SILENCE_S: Final = 1.0
 KEEPALIVE_SILENCE_S: Final = 0.1
 """Silence sent as a keepalive."""
 
+WITHIN_WORDS_S: Final = 0.25
+"""A silence shorter than this is part of speech: stops and short pauses between words."""
+
+GAPS_KEPT: Final = 32
+"""Texts of a connection whose speech before them is kept."""
+
+GAPS_MIN: Final = 6
+"""A connection is known after so many texts."""
+
+BURST_S: Final = 0.5
+"""Audio that may be ahead of the provider's greatest rate: clients send unevenly."""
+
+CREDIT_S: Final = 2.0
+"""Longest gap in the audio that may be made up for at once. A network that holds frames back
+delivers them together, and that is no faster than real time."""
+
+
+class Activity:
+    """Counts of one connection. Times are of the session's clock, durations are audio; seconds."""
+
+    __slots__ = (
+        "audio_since_message_s",
+        "doubt_from",
+        "doubtful_s",
+        "gaps",
+        "has_text",
+        "last_heard_at",
+        "last_loud_at",
+        "last_sent_at",
+        "last_text_at",
+        "noise_s",
+        "speech_since_message_s",
+        "speech_since_text_s",
+    )
+
+    def __init__(self, now: float) -> None:
+        self.last_sent_at = now
+        self.last_heard_at = now
+        self.last_loud_at = now
+        self.last_text_at = now
+        self.audio_since_message_s = 0.0
+        self.speech_since_message_s = 0.0
+        self.speech_since_text_s = 0.0
+        self.noise_s = 0.0  # what of this was found to be none
+        self.has_text = False
+        self.gaps: deque[float] = deque(maxlen=GAPS_KEPT)  # speech from text to text
+        self.doubt_from = now
+        self.doubtful_s = 0.0  # speech without text, less what was found to be noise
+
+    @property
+    def last_speech_at(self) -> float:
+        """When speech was last sent, or told as text."""
+        return max(self.last_loud_at, self.last_text_at)
+
+    def became_ready(self, now: float) -> None:
+        """Audio may be sent from now on: nothing is owed for the time before."""
+        self.last_sent_at = self.last_heard_at = now
+        self.last_loud_at = self.last_text_at = self.doubt_from = now
+
+    def sent(self, now: float) -> None:
+        """Anything but the user's audio was sent."""
+        self.last_sent_at = now
+
+    def sent_audio(self, seconds: float, loud: bool, now: float) -> None:
+        """Audio of the user's was sent."""
+        self.last_sent_at = now
+        self.audio_since_message_s += seconds
+        if loud:
+            self.last_loud_at = now
+            self.speech_since_message_s += seconds
+            self.speech_since_text_s += seconds
+            self.doubtful_s += seconds
+        elif now - self.last_loud_at < WITHIN_WORDS_S:
+            self.doubtful_s += seconds
+
+    def heard(self, now: float) -> None:
+        """A message came, whatever it says."""
+        self.last_heard_at = now
+        self.audio_since_message_s = self.speech_since_message_s = 0.0
+
+    def heard_text(self, now: float) -> None:
+        """A message came with words."""
+        if self.doubtful_s > 0.0 and self.has_text:
+            self.gaps.append(self.doubtful_s)
+        self.has_text = True
+        self.last_text_at = now
+        self.speech_since_text_s = self.noise_s = 0.0
+        self.not_doubted(now)
+
+    @property
+    def longest_gap_s(self) -> float | None:
+        """Most speech from one text to the next, of the latest ones; None: too few so far."""
+        return max(self.gaps) if len(self.gaps) >= GAPS_MIN else None
+
+    def was_noise(self) -> None:
+        """What was loud so far did not sound like a voice."""
+        self.noise_s = self.speech_since_text_s
+
+    def not_doubted(self, now: float) -> None:
+        """The speech so far is no reason for doubt, or was looked into."""
+        self.doubtful_s = 0.0
+        self.doubt_from = now
+
+
+class Pacer:
+    """Holds audio back that would be sent faster than `rate` times real time."""
+
+    __slots__ = ("_done_at", "_paced", "_rate", "next_at")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._paced = rate != float("inf")
+        self.start(now)
+
+    def start(self, now: float) -> None:
+        """Nothing has been sent so far."""
+        self._done_at = now  # when the audio sent so far would be over at the greatest rate
+        self.next_at = now - BURST_S if self._paced else 0.0
+        """When the next audio may be sent."""
+
+    def sent(self, seconds: float, now: float) -> None:
+        """So much audio was sent."""
+        if self._paced:
+            self._done_at = max(self._done_at, now - CREDIT_S) + seconds / self._rate
+            self.next_at = self._done_at - BURST_S
+
 
 class RecognizerConnection:
     """A connection, numbered from 1 within its session.
@@ -46,6 +172,7 @@ class RecognizerConnection:
         self, number: int, attempt: Attempt, recognizer: Recognizer, rate: int, now: float
     ) -> None:
         self.number = number
+        self.began_at = now
         self.attempt = attempt
         self.traits: Capabilities = recognizer.traits
         self.timeline = Timeline(rate)
@@ -55,7 +182,8 @@ class RecognizerConnection:
         self.untold_at_flush_s = 0.0  # speech without text before it, until anything is heard
         self.finishing = False  # its last finals were asked for
         self.unhedged = False  # it was doubted, and there was no budget for a hedge
-        self.doubt_s = float("inf")  # speech without text that raises doubt, see `StallDetector`
+        # speech without text that raises doubt, and that makes it watched, see `StallDetector`
+        self.doubt_s = self.watch_s = float("inf")
         self.cursor = 0
         self.sent_until = 0  # sample of the session
         self._recognizer = recognizer

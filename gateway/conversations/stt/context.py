@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.conversations.stt.actions import Action
-from gateway.conversations.stt.activity import WITHIN_WORDS_S
 from gateway.conversations.stt.client_state import ClientState
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
@@ -15,14 +14,6 @@ from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.conversations.timers import Timers
 from gateway.routing.failover import Failover
 from gateway.settings.stt import SttConfig
-from gateway.upstreams.stt import (
-    EagerEndOfTurn,
-    FinalTranscript,
-    InterimTranscript,
-    RecognizerEvent,
-    SpeechStarted,
-    TurnResumed,
-)
 
 Act = Callable[[float], None]
 """What a timer does; it is given the time."""
@@ -53,41 +44,6 @@ class Context:
         taken = self.out.copy()
         self.out.clear()
         return taken
-
-    def transcribe(
-        self, connection: RecognizerConnection, event: RecognizerEvent, now: float, *, in_use: bool
-    ) -> None:
-        """Tell the client what a recogniser heard. `in_use`: the user's audio goes to it."""
-        transcripts, client = self.transcripts, self.client
-        match event:
-            case InterimTranscript(transcript):
-                self._heard(connection, transcript.text, now)
-                client.tell(transcripts.hypothesis(connection, transcript))
-            case FinalTranscript(transcript):
-                quiet_s = now - connection.activity.last_loud_at
-                if transcript.text and in_use and quiet_s >= WITHIN_WORDS_S:
-                    self.client.report.took("final", connection.attempt, quiet_s)
-                self._heard(connection, transcript.text, now)
-                client.tell(transcripts.final(connection, transcript))
-                self.stalls.heard_final()
-                if transcript.text and in_use:
-                    self.failover.serving(connection.attempt)
-            case SpeechStarted(at):
-                client.tell(transcripts.speech_started(connection, at))
-            case EagerEndOfTurn(transcript):
-                self._heard(connection, transcript.text, now)
-                client.tell(transcripts.eager(connection, transcript))
-            case TurnResumed():
-                client.tell(transcripts.resumed())
-
-    def _heard(self, connection: RecognizerConnection, text: str, now: float) -> None:
-        if text:
-            took_s = self.stalls.measure(connection)
-            if took_s is not None and not self.transcripts.is_open:
-                self.client.report.took("first_word", connection.attempt, took_s)
-            connection.activity.heard_text(now)
-            self.stalls.watch_doubt(connection)
-            self.stalls.heard_text()
 
     def settle(self) -> None:
         """No final comes: the last interim of an open utterance is passed on as one."""

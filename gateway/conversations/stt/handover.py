@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Generic, Protocol, TypeVar
 
-from gateway.conversations.stt.activity import Activity
+from gateway.conversations.stt.connection import Activity
 from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.upstreams.errors import Failure

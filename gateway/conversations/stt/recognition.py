@@ -6,8 +6,9 @@ again. While a handover is under way there may be two more connections, see `han
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 from typing import Final
 
 from gateway.conversations.stt.actions import Action
@@ -15,7 +16,9 @@ from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.connections import RecognizerConnections
 from gateway.conversations.stt.context import Context
 from gateway.conversations.stt.handover import Handover
+from gateway.conversations.stt.hedges import STEP_S, Hedges
 from gateway.conversations.stt.states import (
+    OPEN_DOUBT_S,
     Asleep,
     Beside,
     CatchingUp,
@@ -54,15 +57,15 @@ SERVED_S: Final = 10.0
 """A connection that lived this long has served, even without a final: its failure finds the whole
 budget of retries."""
 
-HEDGES_MAX: Final = 3
-"""Connections that are opened beside a doubted one, one after the other."""
-
 NEWS_S_MIN: Final = 0.05
 """A hedge has told more than the client knows if its words go on for this much longer."""
 
 TOLD_S_MAX: Final = 1.0
 """Longest time that a provider which takes audio no faster than speech is replayed words that the
 client knows. It hears them for their context; the caller waits for what follows."""
+
+SLOW: Final = "the provider does not open the connection, and others can be asked"
+SILENT: Final = "the provider takes audio and tells no words, and others can be asked"
 
 REPLAY_S_MIN: Final = 0.5
 """Less audio than this is replayed with its silences: leaving them out would gain nothing."""
@@ -92,25 +95,30 @@ class Recognition:
         self.context = context
         self._client = context.client
         self._failover = context.failover
-        self._buffer = context.buffer
+        self.buffer = context.buffer
         self._connections = connections
         self._handover = handover
-        self._hedges = hedges
-        self._hedge: Connecting | Beside | None = None
-        self._hedges_left: list[Attempt] = []  # that may follow it
+        self._hedges: Hedges[Connecting | Beside] = Hedges(hedges)
         self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
+        self.hear: Callable[[float], list[Action]] = self._state.hear
+        """Audio was appended to `buffer`: what is done about it. Asked 20 times a second, so it is
+        settled beforehand whose answer it is, see `_choose_hearer`."""
 
     # -- what the client does
 
-    def hear(self, pcm: bytes, now: float) -> list[Action]:
-        """Keep the audio, and pass it on."""
-        self._buffer.add(pcm)
+    def _choose_hearer(self) -> None:
+        self.hear = self._hear_beside if self._hedges else self._state.hear
+
+    def _hear_beside(self, now: float) -> list[Action]:
         actions = self._state.hear(now)
-        if isinstance(self._hedge, Beside):
-            self._hedge.send_audio(now)
-            actions += self.context.take_actions()
-        return actions
+        self._feed_hedges(now)
+        return actions + self.context.take_actions()
+
+    def _feed_hedges(self, now: float) -> None:
+        for hedge in self._hedges:
+            if isinstance(hedge, Beside):
+                hedge.send_audio(now)
 
     def finalize(self, now: float) -> None:
         """The client wants finals for what it has said."""
@@ -125,8 +133,8 @@ class Recognition:
         self.context.timers.follow("silent", lambda: self._silent_by, self._nobody_answers)
         self._limit_closing(now)
         self._state.close(now)
-        if isinstance(self._hedge, Beside) and not self._client.over:
-            self._hedge.send_audio(now)
+        if not self._client.over:
+            self._feed_hedges(now)
 
     def set_language(self, language: str | None) -> None:
         """The language of transcripts whose provider names none."""
@@ -134,7 +142,7 @@ class Recognition:
 
     def update(self, plan: Plan, now: float, *, moved: bool) -> None:
         """The client wants other settings; `moved`: another model."""
-        self._drop_hedge()
+        self._drop_hedges()
         self._state.update(plan, now, moved=moved)
 
     def is_calm(self, now: float) -> bool:
@@ -147,7 +155,7 @@ class Recognition:
     def let_go(self) -> list[Action]:
         """The session is over: what is to be done for its connections."""
         report = self._client.report
-        report.audio_s = self._buffer.end_s
+        report.audio_s = self.buffer.end_s
         report.finals = self.context.transcripts.finals
         return [*self._connections.drop_all()]
 
@@ -169,7 +177,7 @@ class Recognition:
                 state.fail(failure, now)
 
     def _state_of(self, number: int) -> Connected | None:
-        for state in (self._state, self._handover.next, self._handover.old, self._hedge):
+        for state in (self._state, self._handover.next, self._handover.old, *self._hedges):
             if isinstance(state, Connected) and state.connection.number == number:
                 return state
         return None
@@ -188,8 +196,8 @@ class Recognition:
                     self._silent_by = now + CLOSING_SILENT_S
                 if isinstance(event, FinalTranscript) and event.transcript.text:
                     self._hedges.earn()
-                if self._hedge is not None and state is self._state and _has_words(event):
-                    self._drop_hedge()
+                if state is self._state and _has_words(event):
+                    self._drop_hedges()
         state = self._state_of(number)
         if state is not None and not self._client.over:
             state.watch(now)
@@ -204,6 +212,7 @@ class Recognition:
         """Go to another state."""
         self._state.leave()
         self._state = state
+        self._choose_hearer()
         state.enter(now)
 
     def connect(self, now: float) -> None:
@@ -214,8 +223,7 @@ class Recognition:
             return
         self.enter(self._open(attempt, now), now)
         self.context.slow_down(self._state.connection)
-        if self._client.closing:
-            self._limit_closing(now)
+        self._closing_goes_on(now)
 
     def connect_instead(self, plan: Plan, now: float) -> None:
         """Go by `plan`: the connection that is being opened is not wanted any more."""
@@ -229,14 +237,8 @@ class Recognition:
         """The connection takes audio."""
         connection = state.connection
         self._connections.ready(connection, now)
-        if state is self._hedge:
-            state.leave()
-            self._hedge = Beside(self, connection)
-            connection.skip_silence()
-            told_until = self.context.transcripts.told_until
-            if told_until is not None and self._is_long_told(connection):
-                connection.start_at(self._buffer.quiet_place(told_until - OVERLAP_S))
-            self._hedge.enter(now)
+        if state in self._hedges:
+            self._race(state, now)
             return
         if state is not self._state:
             state.leave()
@@ -245,21 +247,26 @@ class Recognition:
             standby.enter(now)
             self.watch(now)
             return
+        if self._hedges.about is connection:  # it was only slow to open
+            self._drop_hedges()
         self._replay(connection, now)
 
     def _replay(self, connection: RecognizerConnection, now: float) -> None:
         """The connection hears all audio that is kept, then the user's."""
         if self._is_long_told(connection):
             self._client.tell(self.context.transcripts.settle_told())
-        ahead = self._client.runs_ahead(self._buffer.end_s, now)
-        if self._buffer.seconds > REPLAY_S_MIN and not ahead:
+        ahead = self._client.runs_ahead(self.buffer.end_s, now)
+        if self.buffer.seconds > REPLAY_S_MIN and not ahead:
             connection.skip_silence()
         self._serve(connection, now)
 
     def _is_long_told(self, connection: RecognizerConnection) -> bool:
         """Whether most of a replay would be words that the client knows."""
         until = self.context.transcripts.told_until
-        return until is not None and connection.replay_s(self._buffer, until) > TOLD_S_MAX
+        return until is not None and self._told_s(connection, until) > TOLD_S_MAX
+
+    def _told_s(self, connection: RecognizerConnection, until: float) -> float:
+        return connection.replay_s(self.buffer, until)
 
     def _serve(self, connection: RecognizerConnection, now: float) -> None:
         """The user's audio goes to this connection from now on."""
@@ -275,13 +282,17 @@ class Recognition:
         """The connection is of no more use."""
         connection = state.connection
         failure = replace(failure, provider=connection.attempt.provider)
-        hedge = state is self._hedge
+        hedge = state in self._hedges
         self.context.out.extend(self._connections.failed(connection, failure, now, lost=hedge))
         if state is self._state:
             self._client.report.failovers += 1
             self._fall_back(connection, failure, now)
-        elif state is self._hedge:
-            self._hedge_failed(state, now)
+        elif isinstance(state, Connecting | Beside) and hedge:
+            state.leave()
+            self._hedges.failed(state)
+            if isinstance(self._state, Connecting):
+                self._failover.failed(connection.attempt, failure, now, opened=False)
+            self._open_hedge(now)
         elif state is self._handover.old:
             self.drained(now)
         elif state is self._handover.next:
@@ -293,10 +304,13 @@ class Recognition:
         if self._handover.old is not None:
             self._handover.forget_held()
         self._client.flush_failed()
-        if self._hedge is not None and not self._handover.plan:
-            self._take_hedge(self._hedge, now)
+        if self._hedges and not self._handover.plan:
+            hedge = self._hedges.best()
+            if not hedge.is_ready:  # it may fail as well: it is one of this round
+                self._failover.failed(connection.attempt, failure, now, opened=False)
+            self._take_over(hedge, now)
             return
-        self._drop_hedge()
+        self._drop_hedges()
         if self._handover.next is not None:
             self._take_next(now)
             return
@@ -332,73 +346,122 @@ class Recognition:
         else:
             self._state.leave()
             self._state = state
-        if self._client.closing:
-            self._limit_closing(now)
+            self._choose_hearer()
+        self._closing_goes_on(now)
 
-    # -- a hedge: a second connection beside a doubted one
+    # -- hedges: further connections beside a doubted one
 
     def doubted(self, state: Connected, now: float) -> None:
-        """The connection in use tells no words, although there was speech: ask another one too."""
-        connection = state.connection
-        handover = self._handover
-        busy = self._hedge is not None or handover.next is not None or handover.old is not None
-        if busy or not self.context.stalls.hears_voice(connection):
-            connection.activity.not_doubted(now)
+        """The connection in use does not open, or tells no words although there was speech: ask
+        others too."""
+        if state is not self._state:
             return
-        attempt = connection.attempt
-        self._hedges_left = [*self._failover.others(attempt, now), attempt][:HEDGES_MAX]
-        self._open_hedge(now)
+        connection, handover = state.connection, self._handover
+        busy = bool(self._hedges) or handover.next is not None or handover.old is not None
+        hears = not state.is_ready or self.context.stalls.hears_voice(connection)
+        if not busy and hears:
+            if state.is_ready:  # a fresh connection to the same may tell words too
+                others = self._failover.others(connection.attempt, now)
+                self._hedges.begin(connection, cycle((*others, connection.attempt)))
+            else:
+                self._hedges.begin(connection, cycle(self._rest_of_round(now)))
+            self._open_hedge(now)
+        self.context.stalls.not_doubted(connection, now)
+
+    def _rest_of_round(self, now: float) -> Iterator[Attempt]:
+        """Those that would be asked if a connection failed to open."""
+        while self._failover.left and (attempt := self._failover.next(now)) is not None:
+            yield attempt
 
     def _open_hedge(self, now: float) -> None:
         """Ask the next one beside the connection in use, within the budget. Beyond it, one that was
-        quicker before is left when it is doubted again: no two are asked at a time."""
+        quicker before, or does not open, is left when it is doubted again: no two are asked at a
+        time."""
         doubted = self._state.connection
         if doubted is None:
             return
-        if self._hedges_left and self._hedges.spend():
+        if (attempt := self._hedges.next()) is not None:
             connection, opening = self._connections.open(
-                self._hedges_left.pop(0), self._buffer.rate, self.context.timeout_s, now, hedge=True
+                attempt, self.buffer.rate, self.context.timeout_s, now, hedge=True
             )
             self.context.out.append(opening)
-            self._hedge = Connecting(self, connection)
-            self._hedge.enter(now)
-            doubted.doubt_s = float("inf")  # until this one is settled
+            hedge = Connecting(self, connection)
+            self._hedges.add(hedge)
+            self._choose_hearer()
+            hedge.enter(now)
+            self._step_at(now + STEP_S)
+        elif not self._hedges:
+            self._nobody_beside(doubted, now)
+
+    def _nobody_beside(self, doubted: RecognizerConnection, now: float) -> None:
+        """All that were asked beside it were silent too, or there is no budget."""
+        self.context.timers.clear("hedge")
+        opens = isinstance(self._state, Connecting)
+        quick = doubted.activity.longest_gap_s is not None or self._client.closing or opens
+        more = self._hedges.has_more
+        if more and quick and doubted.unhedged and isinstance(self._state, Connected):
+            self.failed(self._state, Failure(Kind.TIMEOUT, SLOW if opens else SILENT), now)
             return
-        self.context.stalls.watch_doubt(doubted)
-        quick = doubted.activity.longest_gap_s is not None or self._client.closing
-        if self._hedges_left and quick and doubted.unhedged:
-            failure = Failure(Kind.TIMEOUT, "the provider takes audio and tells no words")
-            assert isinstance(self._state, Connected)
-            self.failed(self._state, failure, now)
+        doubted.unhedged = more
+        if not more and not opens:
+            self.context.stalls.doubted_in_vain()
+        self.context.stalls.not_doubted(doubted, now)
+
+    def _step_at(self, at: float) -> None:
+        more = self._hedges.has_more
+        self.context.timers.set("hedge", at if more else None, self._open_hedge)
+
+    def _race(self, state: Connecting, now: float) -> None:
+        """A hedge takes audio: it has a step to tell words before the next is asked."""
+        connection = state.connection
+        state.leave()
+        if isinstance(self._state, Connecting):  # the one in use does not even open
+            self._hedges.remove(state)
+            self._win(connection, SLOW, now)
+            self._replay(connection, now)
+            self._closing_goes_on(now)
             return
-        doubted.unhedged = bool(self._hedges_left)
-        doubted.activity.not_doubted(now)
+        beside = Beside(self, connection)
+        self._hedges.replace(state, beside)
+        connection.skip_silence()
+        told_until = self.context.transcripts.told_until
+        if told_until is not None:
+            if self._is_long_told(connection):
+                connection.start_at(self.buffer.quiet_place(told_until - OVERLAP_S))
+            self._step_at(now + STEP_S + min(TOLD_S_MAX, self._told_s(connection, told_until)))
+        else:
+            self._step_at(now + STEP_S)
+        beside.enter(now)
 
     def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
         """A hedge tells words: it serves from now on, if they are news."""
-        if self._tells_no_news(state.connection, event) or self._state.connection is None:
+        connection = state.connection
+        if self._tells_no_news(connection, event) or self._state.connection is None:
             return
-        self._hedges.refund()
+        state.leave()
+        self._hedges.remove(state)
+        self._win(connection, SILENT, now)
+        if self._is_long_told(connection):  # it was not sent what is known
+            self._client.tell(self.context.transcripts.settle_told())
+        self._serve(connection, now)
+        self._closing_goes_on(now)
+        if (serving := self._state_of(connection.number)) is not None and not self._client.over:
+            serving.heard(event, now)
+
+    def _win(self, connection: RecognizerConnection, why: str, now: float) -> None:
+        """A hedge was quicker than the connection in use, which is given up with all others."""
+        self._hedges.needed()
         doubted = self._state.connection
-        failure = Failure(
-            Kind.TIMEOUT,
-            "the provider takes audio and tells no words, another one does",
-            provider=doubted.attempt.provider,
-        )
+        assert doubted is not None
         self._client.report.failovers += 1
         self._client.flush_failed()
-        self.context.out.extend(self._connections.failed(doubted, failure, now))
-        if self._is_long_told(state.connection):  # it was not sent what is known
-            self._client.tell(self.context.transcripts.settle_told())
-        self._take_hedge(state, now)
-        self._state_heard(state.connection, event, now)
-
-    def _state_heard(
-        self, connection: RecognizerConnection, event: RecognizerEvent, now: float
-    ) -> None:
-        state = self._state_of(connection.number)
-        if state is not None and not self._client.over:
-            state.heard(event, now)
+        if doubted.ready_at is None and now - doubted.began_at < OPEN_DOUBT_S:
+            self.context.out.extend(self._connections.lost(doubted))  # it had no time to open
+        else:
+            failure = Failure(Kind.TIMEOUT, why, provider=doubted.attempt.provider)
+            self.context.out.extend(self._connections.failed(doubted, failure, now))
+        self._drop_hedges()
+        self._take_place(connection)
 
     def _tells_no_news(self, connection: RecognizerConnection, event: RecognizerEvent) -> bool:
         """Whether a hedge repeats the beginning of what the client knows already."""
@@ -412,39 +475,48 @@ class Recognition:
 
     def unproven(self, state: Beside, now: float) -> None:
         """A hedge tells no words either: there may be none, or it has failed too."""
-        self._drop_hedge()
-        self._open_hedge(now)
-
-    def _hedge_failed(self, state: Connected, now: float) -> None:
         state.leave()
-        self._hedge = None
-        self._hedges.refund()  # it was of no load
-        self._open_hedge(now)
+        self._hedges.remove(state)
+        self.context.out.extend(self._connections.lost(state.connection))
+        if not self._hedges:
+            self._open_hedge(now)
 
-    def _take_hedge(self, state: Connecting | Beside, now: float) -> None:
-        """The connection in use is gone: the hedge takes its place."""
-        connection = state.connection
-        self._hedge = None
-        self._handover.withdraw()
-        self._failover.serving(connection.attempt)
+    def _take_over(self, state: Connecting | Beside, now: float) -> None:
+        """The connection in use is gone: a hedge takes its place. The race goes on until words are
+        told."""
         if isinstance(state, Beside):
+            self._take_place(state.connection)
             state.leave()
-            self._serve(connection, now)
+            self._serve(state.connection, now)
         else:
+            self._handover.withdraw()
             self._state.leave()
             self._state = state
+            self._choose_hearer()
+        self._closing_goes_on(now)
+
+    def _take_place(self, connection: RecognizerConnection) -> None:
+        self._handover.withdraw()
+        self._failover.serving(connection.attempt)
+
+    def _closing_goes_on(self, now: float) -> None:
+        """Another connection may tell the last words."""
         if self._client.closing:
             self._limit_closing(now)
 
-    def _drop_hedge(self) -> None:
+    def _drop_hedges(self) -> None:
         """The connection in use is not doubted any more, or others are asked in its place."""
-        if (state := self._hedge) is None:
-            return
-        self._hedge = None
-        state.leave()
-        self.context.out.extend(self._connections.lost(state.connection))
-        if self._state.connection is not None:
-            self.context.stalls.watch_doubt(self._state.connection)
+        opens = isinstance(self._state, Connecting)
+        running, unasked = self._hedges.clear()
+        self._choose_hearer()
+        for hedge in running:
+            hedge.leave()
+            self.context.out.extend(self._connections.lost(hedge.connection))
+        if opens:  # they are still to be asked in this round
+            for attempt in (*(hedge.connection.attempt for hedge in running), *unasked):
+                if attempt not in self._failover.left:
+                    self._failover.later(attempt)
+        self.context.timers.clear("hedge")
 
     def _may_sleep(self, now: float) -> bool:
         """Whether no connection is needed before the user is heard again."""
@@ -461,7 +533,7 @@ class Recognition:
 
     def _open(self, attempt: Attempt, now: float) -> Connecting:
         connection, opening = self._connections.open(
-            attempt, self._buffer.rate, self.context.timeout_s, now
+            attempt, self.buffer.rate, self.context.timeout_s, now
         )
         self.context.out.append(opening)
         return Connecting(self, connection)
@@ -517,7 +589,8 @@ class Recognition:
     def watch(self, now: float) -> None:
         """Set the timers that are the session's: the next step of a handover, and the end of a
         client that sends no session.close."""
-        self.context.timers.follow("end", self._ends_at, self.context.close_well)
+        if self._client.ends_itself:
+            self.context.timers.follow("end", self._ends_at, self.context.close_well)
         self.context.timers.set("handover", self._hand_over_at(now), self._hand_over)
 
     def _ends_at(self) -> float | None:
@@ -525,13 +598,13 @@ class Recognition:
 
     def _hand_over_at(self, now: float) -> float | None:
         state = self._state
-        if not isinstance(state, Serving) or self._hedge is not None:
+        if self._handover.at is None or not isinstance(state, Serving) or self._hedges:
             return None
         busy = self._is_busy(state.connection)
         return self._handover.moment(state.connection.activity, busy=busy, now=now)
 
     def _is_busy(self, connection: RecognizerConnection) -> bool:
-        return self.context.transcripts.is_open or connection.is_behind(self._buffer)
+        return self.context.transcripts.is_open or connection.is_behind(self.buffer)
 
     def _hand_over(self, now: float) -> None:
         """Take the next step of a handover, if its time has come."""
@@ -572,7 +645,7 @@ class Recognition:
         standby = self._handover.take_next()
         standby.leave()
         successor = standby.connection
-        successor.start_at(self._buffer.end)
+        successor.start_at(self.buffer.end)
         self._failover.serving(successor.attempt)
         self._wish_before_age(successor, now)
         self._retire(connection, Live(self, successor), now)
@@ -580,7 +653,7 @@ class Recognition:
 
     def _retire(self, connection: RecognizerConnection, following: State, now: float) -> None:
         """`connection` gets no audio from here on, and is asked for its last finals."""
-        connection.stop_at(self._buffer.end)
+        connection.stop_at(self.buffer.end)
         self._client.flushing()
         old = Replaced(self, connection)
         self._handover.drain(old)

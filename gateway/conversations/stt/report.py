@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.plan import Attempt
 
 
 @dataclass(slots=True)
@@ -33,27 +33,22 @@ class Latency(NamedTuple):
     seconds: float
 
 
+LATENCIES_MAX: Final = 2048
+"""Latencies kept of one session: the latest, those of some hours."""
+
+TRIES_MAX: Final = 200
+"""Connections listed in a report; later ones are left out."""
+
+
 @dataclass(slots=True)
 class Report:
     """Filled while the session runs. Times are of the session's clock."""
 
     tries: list[Try] = field(default_factory=list)
     audio_s: float = 0.0
-    latencies: list[Latency] = field(default_factory=list)
+    latencies: deque[Latency] = field(default_factory=lambda: deque(maxlen=LATENCIES_MAX))
     finals: int = 0
     failovers: int = 0
     failure: Failure | None = None
     left: bool = False
     model: str | None = None
-
-    def took(self, kind: str, attempt: Attempt, seconds: float) -> None:
-        """Keep a latency; those of an endless session are not all kept."""
-        if len(self.latencies) < LATENCIES_MAX:
-            self.latencies.append(Latency(kind, attempt.provider, attempt.model, seconds))
-
-
-LATENCIES_MAX: Final = 2048
-"""Latencies kept of one session: those of some hours."""
-
-TRIES_MAX: Final = 200
-"""Connections listed in a report; later ones are left out."""

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
 
 from gateway.conversations.stt.actions import (
     Action,
@@ -28,17 +28,19 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
+from gateway.runtime.loop import Gate, Inbox
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import header
-from gateway.server.host import BLOCKED_S, SocketLink
+from gateway.server.host import BLOCKED_S
 from gateway.settings.stt import SttConfig
 from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, SttLatency, Try
+from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.listing import named_models
-from gateway.upstreams.provider import Account, find
-from gateway.upstreams.stt import LocalTarget, SttUpstream
+from gateway.upstreams.provider import find
+from gateway.upstreams.stt import LocalModel, LocalTarget
 
 _logger = logging.getLogger(__name__)
 
@@ -60,8 +62,33 @@ UPSTREAM_MESSAGE_BYTES_MAX: Final = 1 << 20
 _AGENTS_1_5 = re.compile(r"LiveKit Agents/(0|1\.[0-5])\.")
 
 
+class Client(Protocol):
+    """Whom a session speaks to."""
+
+    gone: bool
+
+    async def say(self, text: str) -> None: ...
+
+    async def close(self, code: int, reason: str = "") -> None: ...
+
+
+class ClientLink(Protocol):
+    """The client of a session, and the inbox for what comes from it."""
+
+    @property
+    def client(self) -> Client: ...
+
+    @property
+    def inbox(self) -> Inbox[Event]: ...
+
+    @property
+    def gate(self) -> Gate[Event]: ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+
 class SttRoute:
-    """The route. One for each process; holds what is the same for every session."""
+    """The route; holds what is the same for every session. A new configuration has a new one."""
 
     name: Final = "stt"
     events_max: Final = EVENTS_MAX
@@ -71,7 +98,7 @@ class SttRoute:
         self,
         config: SttConfig,
         catalogue: Catalogue,
-        accounts: Mapping[str, Account],
+        adapters: Adapters,
         breaker: Breaker,
         connector: Connector,
         engines: UtteranceEngines,
@@ -83,16 +110,17 @@ class SttRoute:
         self._config = config
         self._breaker = breaker
         self._hedges = HedgeBudget(config.hedge.share_max, HEDGES_SAVED)
-        self._upstreams: dict[str, SttUpstream] = {}
+        self.local_models: set[LocalModel] = set()
+        """Models of this machine that were asked for here."""
+        self._upstreams = adapters.stt
         automatic: list[str] = []
         last: list[str] = []
         others: dict[str, tuple[str, ...]] = {}
         languages: dict[tuple[str, str], frozenset[str]] = {}
-        for name, account in accounts.items():
+        for name, account in adapters.accounts.items():
             vendor = find(account.type)
             if vendor.stt is None:
                 continue
-            self._upstreams[name] = vendor.stt.adapter(account)
             models = [f"{name}/{model}" for model in named_models(account, "stt")]
             models += vendor.stt.models
             others.update({first: tuple(models[1:]) for first in models[:1]})
@@ -134,9 +162,19 @@ class SttRoute:
             for attempt in plan:
                 dial = self._upstreams[attempt.provider].recognizer(attempt, 16_000).dial()
                 if isinstance(dial, LocalTarget):
+                    self._note(dial)
                     self.engines.warm(dial)
 
-    def open(self, request: RequestContext, link: SocketLink[Event]) -> SttConversation:
+    def open_local(self, target: LocalTarget) -> UtteranceStream | Failure:
+        """A stream of utterances to an engine."""
+        self._note(target)
+        return self.engines.open(target)
+
+    def _note(self, target: LocalTarget) -> None:
+        if isinstance(target.transcriber, LocalModel):
+            self.local_models.add(target.transcriber)
+
+    def open(self, request: RequestContext, link: ClientLink) -> SttConversation:
         session_id = new_id("stt")
         user_agent = header(request.scope, b"user-agent") or ""
         session = SttSession(
@@ -171,7 +209,7 @@ class SttConversation:
         route: SttRoute,
         session: SttSession,
         session_id: str,
-        link: SocketLink[Event],
+        link: ClientLink,
     ) -> None:
         self.session = session
         self._route = route
@@ -242,7 +280,7 @@ class SttConversation:
         """Open a connection and listen to it until it ends."""
         socket: UpstreamSocket | UtteranceStream | Failure
         if isinstance(dial, LocalTarget):
-            socket = self._route.engines.open(dial)
+            socket = self._route.open_local(dial)
         else:
             socket = await self._route.connector.websocket(
                 dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX

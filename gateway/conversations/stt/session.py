@@ -141,8 +141,12 @@ class SttSession:
             return self._take_actions()
         if not pcm:
             return []
-        self._client.sent_audio(now)
-        return self._recognition.hear(pcm, now)
+        client = self._client
+        client.audio_at = now
+        if client.first_audio_at is None:
+            client.first_audio_at = now
+        self._recognition.buffer.add(pcm)
+        return self._recognition.hear(now)
 
     def _message(
         self, message: Create | Update | FinalizeSession | CloseSession | Failure, now: float

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.audio.voice import holds_voice
-from gateway.conversations.stt.activity import WITHIN_WORDS_S
-from gateway.conversations.stt.connection import RecognizerConnection
+from gateway.conversations.stt.connection import WITHIN_WORDS_S, RecognizerConnection
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.routing.breaker import Breaker
@@ -27,7 +26,7 @@ FILL_MID_WORD_S: Final = 1.0
 than this would have silence put into a word, which the recogniser then hears twice, as two
 halves."""
 
-DOUBT_TIMES: Final = 2.0
+DOUBT_TIMES: Final = 1.5
 """A recogniser is doubted after this multiple of what it usually takes (95th percentile) from
 speech to its first word."""
 
@@ -35,16 +34,29 @@ DOUBT_S_MIN: Final = 1.2
 """Speech without a word that is never doubted, however fast a recogniser usually is: a long number
 or name takes that long."""
 
-DOUBT_S_MAX: Final = 4.0
-"""Most speech without a word before doubt. A recogniser that usually takes longer than this tells
-whole utterances, and is not doubted: a silent one could not be told from a patient one."""
+DOUBT_S_MAX: Final = 3.0
+"""Most speech without a word before doubt."""
 
-DOUBT_S: Final = 1.8
+PATIENT_S: Final = 4.0
+"""A recogniser that usually takes longer than this tells whole utterances, and is not doubted: a
+silent one could not be told from a patient one."""
+
+DOUBT_S: Final = 1.5
 """The same for a recogniser that has not been measured so far."""
 
 TELLS_INTERIMS_S: Final = 12.0
 """An unmeasured recogniser is doubted only if it counts as deaf after this much speech or less:
 those that are given more time have no interims."""
+
+SHORT_S: Final = 0.4
+"""Speech without a word that ends before it is long enough for doubt raises it all the same, when
+as much time has passed since: a "yes" that is not heard is followed by nothing. Doubled in a
+session each time that nobody found words: a cough sounds like a voice."""
+
+REPLAY_DOUBT_S: Final = 0.75
+REPLAY_DOUBT_SHARE: Final = 0.1
+"""Speech that is sent faster than it was spoken should bring words within this time, and this share
+of the speech's own time."""
 
 VOICE_WINDOW_S: Final = 3.0
 """The latest audio that is searched for a voice before a recogniser is doubted."""
@@ -84,6 +96,7 @@ class StallDetector:
         self._transcripts = transcripts
         self._breaker = breaker or Breaker()  # keeps how fast each deployment is
         self.caution = 1
+        self._short_s = SHORT_S
         self._was_overdue = False  # a final was, and a second provider is asked for it
         self._closed_again = 0  # providers asked for the last finals after the first one
 
@@ -98,7 +111,7 @@ class StallDetector:
         took to the first word of an utterance, and later pauses that are unusual: returned in
         seconds, None where neither was measured."""
         activity = connection.activity
-        speech_s = activity.speech_since_text_s
+        speech_s = activity.speech_since_text_s - activity.noise_s
         if connection.number > 1 and not activity.has_text:
             return None  # it heard a replay, which is sent faster than speech
         if speech_s > 0.0 and (not self._transcripts.is_open or speech_s > DOUBT_S_MIN):
@@ -140,6 +153,16 @@ class StallDetector:
     def watch_doubt(self, connection: RecognizerConnection) -> None:
         """Set how much speech without text raises doubt from now on."""
         connection.doubt_s = self._doubt_s(connection)
+        connection.watch_s = self._short_s if connection.doubt_s < float("inf") else float("inf")
+
+    def not_doubted(self, connection: RecognizerConnection, now: float) -> None:
+        """The speech so far is no reason for doubt, or was looked into."""
+        connection.activity.not_doubted(now)
+        self.watch_doubt(connection)
+
+    def doubted_in_vain(self) -> None:
+        """Nobody who was asked beside it found words either."""
+        self._short_s = min(2 * self._short_s, DOUBT_S_MAX)
 
     def _doubt_s(self, connection: RecognizerConnection) -> float:
         never = float("inf")
@@ -151,16 +174,20 @@ class StallDetector:
         usual_s = connection.activity.longest_gap_s or self._breaker.ttft_p95_s(attempt)
         if usual_s is None:
             return DOUBT_S if connection.traits.deaf_after_s <= TELLS_INTERIMS_S else never
-        if usual_s >= DOUBT_S_MAX:
+        if usual_s >= PATIENT_S:
             return never
         return min(max(DOUBT_TIMES * usual_s, DOUBT_S_MIN), DOUBT_S_MAX)
 
     def doubt_at(self, connection: RecognizerConnection) -> float | None:
         """When a second recogniser should be asked beside this one."""
-        activity = connection.activity
-        if activity.doubtful_s < connection.doubt_s:
-            return None
-        return activity.doubt_from + connection.doubt_s
+        activity, doubt_s = connection.activity, connection.doubt_s
+        times = []
+        if activity.doubtful_s >= doubt_s:  # it took as long to be said, unless in a replay
+            replay_s = REPLAY_DOUBT_S + REPLAY_DOUBT_SHARE * activity.doubtful_s
+            times.append(activity.doubt_from + min(doubt_s, replay_s))
+        if activity.doubtful_s >= self._short_s:
+            times.append(activity.last_loud_at + doubt_s)
+        return min(times, default=None)
 
     def end_doubt_at(self, connection: RecognizerConnection) -> float | None:
         """The same, for a connection that was asked for the session's last words."""
@@ -173,7 +200,10 @@ class StallDetector:
         rate = self._buffer.rate
         begin = connection.sent_until - int(VOICE_WINDOW_S * rate)
         chunks = [c for c in self._buffer.since(begin) if c.end <= connection.sent_until]
-        return holds_voice(b"".join(chunk.pcm for chunk in chunks), rate)
+        voice = holds_voice(b"".join(chunk.pcm for chunk in chunks), rate)
+        if not voice:
+            connection.activity.was_noise()
+        return voice
 
     # -- what is expected
 

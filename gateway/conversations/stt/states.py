@@ -9,7 +9,8 @@
 through the plan. `CatchingUp`: audio waits to be sent. `Live`: each frame goes out as it comes.
 `Closing`: the client wants the end, the last finals are awaited. Beside these a handover may have
 its next connection (`Connecting`, then `Standby`) and the old one (`Replaced`, which drains as
-`Closing` does). A hedge has its own (`Connecting`, then `Beside`) while the one in use is doubted.
+`Closing` does). Hedges have their own (`Connecting`, then `Beside`) while the one in use is
+doubted.
 
 States send, and set the timers of their connection. Which state follows a failure, and when
 connections change, is up to their `Owner`.
@@ -20,9 +21,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from gateway.conversations.stt.actions import Action, Send
-from gateway.conversations.stt.connection import RecognizerConnection
+from gateway.conversations.stt.actions import Action, Send, SendToClient
+from gateway.conversations.stt.connection import WITHIN_WORDS_S, RecognizerConnection
 from gateway.conversations.stt.context import Act, Context
+from gateway.conversations.stt.report import Latency
 from gateway.conversations.stt.stall_detector import FILL_AFTER_S
 from gateway.conversations.timers import Moment
 from gateway.upstreams.errors import Failure, Kind
@@ -38,6 +40,8 @@ from gateway.upstreams.stt import (
     NotUpdated,
     Ready,
     RecognizerEvent,
+    SpeechStarted,
+    TurnResumed,
 )
 
 OPEN_GRACE_S: Final = 1.0
@@ -59,6 +63,9 @@ NORMAL_CLOSURE: Final = frozenset({1000, 1001, 1005})
 
 VERDICT_S: Final = 2.0
 """Time that a hedge has from its first audio to its first word."""
+
+OPEN_DOUBT_S: Final = 1.5
+"""A connection that takes no audio after this time is doubted. Usual ones take 0.1 to 0.6 s."""
 
 _TIMERS: Final = (
     "open",
@@ -112,7 +119,7 @@ class Owner(Protocol):
         """Something has changed that a handover or the session's end may wait for."""
 
     def doubted(self, state: Connected, now: float) -> None:
-        """The connection in use tells no words, although there was speech."""
+        """A connection does not open, or that in use tells no words although there was speech."""
 
     def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
         """A hedge tells words."""
@@ -260,6 +267,49 @@ class Connected(State):
         if frames:
             self.context.out.append(Send(self.connection.number, list(frames)))
 
+    def transcribe(self, event: RecognizerEvent, now: float, *, in_use: bool) -> None:
+        """Tell the client what the recogniser heard. `in_use`: the user's audio goes to it."""
+        context, connection = self.context, self.connection
+        transcripts = context.transcripts
+        match event:
+            case InterimTranscript(transcript):
+                self._has_text(transcript.text, now)
+                told = transcripts.hypothesis(connection, transcript)
+            case FinalTranscript(transcript):
+                quiet_s = now - connection.activity.last_loud_at
+                if transcript.text and in_use and quiet_s >= WITHIN_WORDS_S:
+                    self._took("final", quiet_s)
+                self._has_text(transcript.text, now)
+                told = transcripts.final(connection, transcript)
+                context.stalls.heard_final()
+                if transcript.text and in_use:
+                    context.failover.serving(connection.attempt)
+            case SpeechStarted(at):
+                told = transcripts.speech_started(connection, at)
+            case EagerEndOfTurn(transcript):
+                self._has_text(transcript.text, now)
+                told = transcripts.eager(connection, transcript)
+            case TurnResumed():
+                told = transcripts.resumed()
+            case _:
+                return
+        context.out.extend(map(SendToClient, told))
+
+    def _has_text(self, text: str, now: float) -> None:
+        if text:
+            context, connection = self.context, self.connection
+            took_s = context.stalls.measure(connection)
+            if took_s is not None and not context.transcripts.is_open:
+                self._took("first_word", took_s)
+            connection.activity.heard_text(now)
+            context.stalls.watch_doubt(connection)
+            context.stalls.heard_text()
+
+    def _took(self, kind: str, seconds: float) -> None:
+        attempt = self.connection.attempt
+        latency = Latency(kind, attempt.provider, attempt.model, seconds)
+        self.context.client.report.latencies.append(latency)
+
     def keep_alive(self) -> None:
         """Send keepalives from now on."""
         if self.connection.traits.keepalive_s is not None:
@@ -276,6 +326,8 @@ class Connecting(Connected):
 
     def enter(self, now: float) -> None:
         self.set_timer("open", now + self.context.timeout_s + OPEN_GRACE_S, self._not_open)
+        if self.context.config.hedge.enabled:
+            self.set_timer("doubt", now + OPEN_DOUBT_S, self._doubted)
 
     def opened(self, now: float) -> None:
         self.send(self.connection.opened(now))
@@ -298,6 +350,10 @@ class Connecting(Connected):
     def _ready(self, now: float) -> None:
         self.connection.became_ready(now)
         self.owner.ready(self, now)
+
+    def _doubted(self, now: float) -> None:
+        self.owner.doubted(self, now)
+        self.set_timer("doubt", now + OPEN_DOUBT_S, self._doubted)  # it may be in use only then
 
     def _not_open(self, now: float) -> None:
         self.fail(Failure(Kind.TIMEOUT, "the provider did not open the connection in time"), now)
@@ -363,7 +419,7 @@ class Serving(Connected):
             case Failed() | Ended():
                 super().heard(event, now)
             case _:
-                self.context.transcribe(self.connection, event, now, in_use=True)
+                self.transcribe(event, now, in_use=True)
 
     def close(self, now: float) -> None:
         self.owner.enter(Closing(self.owner, self.connection), now)
@@ -381,7 +437,7 @@ class Serving(Connected):
     def watch(self, now: float) -> None:
         stalls, connection = self.context.stalls, self.connection
         self.watch_stall()
-        if connection.activity.doubtful_s >= connection.doubt_s:
+        if connection.activity.doubtful_s >= connection.watch_s:
             self.watch_doubt()
         self.follow("flushed", lambda: stalls.flush_answered_at(connection), self._flushed)
         self.owner.watch(now)
@@ -395,6 +451,8 @@ class Serving(Connected):
         """Set the moment at which the connection is doubted."""
         stalls, connection = self.context.stalls, self.connection
         self.follow("doubt", lambda: stalls.doubt_at(connection), self._doubted)
+        enough = connection.activity.doubtful_s >= connection.doubt_s
+        connection.watch_s = float("inf") if enough else connection.doubt_s  # set until then
 
     def _doubted(self, now: float) -> None:
         self.owner.doubted(self, now)
@@ -440,7 +498,7 @@ class CatchingUp(Serving):
         if connection.is_behind(context.buffer):
             self.set_timer("send", connection.next_send_at, self._send_audio)
             self.watch_stall()
-            if connection.activity.doubtful_s >= connection.doubt_s:
+            if connection.activity.doubtful_s >= connection.watch_s:
                 self.watch_doubt()
             return
         live = Live(self.owner, connection)
@@ -463,7 +521,7 @@ class Live(Serving):
         frames = connection.send_audio(buffer, now)
         if connection.activity.audio_since_message_s >= self._unheard_s_max:
             self.watch_stall()
-        if connection.activity.doubtful_s >= connection.doubt_s:
+        if connection.activity.doubtful_s >= connection.watch_s:
             self.watch_doubt()
         actions: list[Action] = [Send(connection.number, frames)] if frames else []
         if connection.cursor < buffer.end:  # the client runs ahead of the provider's pace
@@ -535,7 +593,7 @@ class Draining(Connected):
             case Failed():
                 super().heard(event, now)
             case _:
-                self.context.transcribe(self.connection, event, now, in_use=self.in_use)
+                self.transcribe(event, now, in_use=self.in_use)
 
     def ended(self, now: float) -> None:
         """It has said that this was all."""

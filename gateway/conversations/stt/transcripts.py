@@ -36,6 +36,7 @@ class TranscriptAssembler:
         self.speaking = False  # the client knows that somebody speaks
         self.interim: OutgoingTranscript | None = None  # the last text of the open utterance
         self.final_until = 0.0  # seconds of the session that finals cover
+        self._told_until = 0.0  # the same, of those that had text
         self.finals = 0  # that the client got
         self._language: str | None = None
         self._began: float | None = None  # where the open utterance began, if known
@@ -98,6 +99,7 @@ class TranscriptAssembler:
         self._close()
         if not said.text:
             return []
+        self._told_until = self.final_until
         self.finals += 1
         return [self._message("final_transcript", said)]
 
@@ -106,7 +108,7 @@ class TranscriptAssembler:
         said = self.interim
         if said is None:
             return []
-        self.final_until = max(self.final_until, said.end)
+        self.final_until = self._told_until = max(self.final_until, said.end)
         self._buffer.forget(self.final_until)
         self._close()
         self.finals += 1
@@ -129,7 +131,7 @@ class TranscriptAssembler:
             return []
         words = said.words[:-1]
         told = replace(said, text=" ".join(word[0] for word in words), words=words, end=until)
-        self.final_until = until
+        self.final_until = self._told_until = until
         self._buffer.forget(until - OVERLAP_S)
         self._close()
         self.finals += 1
@@ -159,7 +161,7 @@ class TranscriptAssembler:
             fresh = tuple(
                 word
                 for word in words
-                if (word[1] + word[2]) / 2 >= self.final_until - REPEATED_S_MAX
+                if (word[1] + word[2]) / 2 >= self._told_until - REPEATED_S_MAX
             )
             if len(fresh) < len(words):
                 words = fresh

@@ -59,6 +59,9 @@ NAT_S: Final = 230.0
 """A kept socket without pings on which nothing came for this long is not used again: load balancers
 and NATs forget an idle connection after 240 s (Azure) to 350 s (AWS), mostly without a word."""
 
+UNASKED_MAX: Final = 1000
+"""Frames on a socket that nobody uses: a provider that goes on sends for nobody."""
+
 
 # Events. Those of sockets (`SocketEvent`) carry the number that OpenSocket gave.
 
@@ -114,6 +117,13 @@ class ReservationReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceEnded:
+    """A provider was removed or changed, and nobody will ask this voice any more."""
+
+    voice: SocketVoice
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverFull:
     """Whoever hears this synthesis has enough waiting."""
 
@@ -135,6 +145,7 @@ PoolEvent = (
     | SynthesisCancelled
     | ReservationTaken
     | ReservationReleased
+    | VoiceEnded
     | ReceiverFull
     | ReceiverReady
     | DeadlinePassed
@@ -237,6 +248,7 @@ class _Socket:
     syntheses begun on it. `draining`: takes no more, closed when empty. `doubtful`: a synthesis
     was cancelled on it before it had said a word; true until the next frame. `heard_at`: its last
     sign of life. `pinged`: the shell pings it while it is quiet. `watched`: its silence is judged.
+    `unasked`: frames since it has nothing to say.
     """
 
     number: int
@@ -252,6 +264,7 @@ class _Socket:
     paused: bool = False
     pinged: bool = False
     watched: bool = False
+    unasked: int = 0
     syntheses: dict[str, _Synthesis] = field(default_factory=dict)
     leaving: dict[str, None] = field(default_factory=dict)
 
@@ -286,7 +299,7 @@ class VoicePool:
     """
 
     def __init__(self, spare_max: int) -> None:
-        self._spare_max = spare_max
+        self.spare_max = spare_max
         self._numbers = itertools.count(1)
         self._sockets: dict[int, _Socket] = {}
         self._by_key: dict[_Key, list[_Socket]] = {}
@@ -327,6 +340,8 @@ class VoicePool:
                 self._reserve(event, now)
             case ReservationReleased(reservation):
                 self._release(reservation)
+            case VoiceEnded(voice):
+                self._end_voice(voice)
             case SocketOpened(number):
                 self._opened(number, now)
             case SocketClosed(number, code, reason):
@@ -537,6 +552,13 @@ class VoicePool:
                 self._close(socket)
                 return
 
+    def _end_voice(self, voice: SocketVoice) -> None:
+        """Close its sockets; one that serves another by now is closed after that."""
+        for socket in [s for s in self._sockets.values() if s.voice is voice]:
+            socket.draining = True
+            if socket.empty:
+                self._close(socket)
+
     def _forget(self, socket: _Socket) -> None:
         del self._sockets[socket.number]
         alike = self._by_key[socket.key]
@@ -571,6 +593,10 @@ class VoicePool:
 
     def _frame(self, socket: _Socket, data: str | bytes, now: float) -> None:
         socket.heard_at, socket.doubtful = now, False
+        socket.unasked = socket.unasked + 1 if socket.empty else 0
+        if socket.unasked > UNASKED_MAX:
+            self._close(socket)
+            return
         if socket.watched:
             socket.watched = False
             self._timers.cancel((socket.number, _SILENT))
@@ -653,7 +679,7 @@ class VoicePool:
             s.empty and s.has_room(now) and not s.outlived(now) for s in self._by_key.get(key, ())
         )
         if (
-            spare < min(self._reserved[key], self._spare_max)
+            spare < min(self._reserved[key], self.spare_max)
             and now >= self._resting.get(key, 0.0)
             and self._by_provider.get(taken.provider, 0) < taken.voice.traits.lines_max
         ):

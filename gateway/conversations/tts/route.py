@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.conversations.tts.actions import (
@@ -46,6 +46,7 @@ from gateway.conversations.tts.pool import (
     SynthesisWanted,
     TextFinished,
     TextSaid,
+    VoiceEnded,
     VoicePool,
 )
 from gateway.conversations.tts.protocol import read_model
@@ -66,9 +67,10 @@ from gateway.server.host import SocketLink
 from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
+from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
-from gateway.upstreams.provider import Account, find, type_names
+from gateway.upstreams.provider import type_names
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
@@ -152,6 +154,15 @@ class PooledVoices:
     def post(self, event: TextSaid | TextFinished) -> None:
         self._reactor.post(event)
 
+    def use(self, open_timeout_s: float, spare_max: int) -> None:
+        """From now on."""
+        self._open_timeout_s = open_timeout_s
+        self.pool.spare_max = spare_max
+
+    def end(self, voice: SocketVoice) -> None:
+        """Close the sockets of a voice that nobody will ask any more."""
+        self._reactor.post(VoiceEnded(voice))
+
     def cancel(self, context: str, suspect: bool) -> None:
         self._forget(context)
         self._reactor.post(SynthesisCancelled(context, suspect))
@@ -228,7 +239,11 @@ class PooledSynthesis:
 
 
 class TtsRoute:
-    """The route. One for each process; holds what is the same for every session."""
+    """The route; holds what is the same for every session.
+
+    A new configuration has a new one. It goes on with the sockets and processes of the one
+    `before` it, and with its cache, if that is configured as it was.
+    """
 
     name: Final = "tts"
     events_max: Final = EVENTS_MAX
@@ -237,11 +252,12 @@ class TtsRoute:
         self,
         config: TtsConfig,
         catalogue: Catalogue,
-        accounts: Mapping[str, Account],
+        adapters: Adapters,
         breaker: Breaker,
         connector: Connector,
         metrics: Metrics,
         idle_s: float,
+        before: TtsRoute | None = None,
         voices: VoiceKeeper | None = None,
     ) -> None:
         """`voices`: where what agents say is kept, to be known again on /bargein."""
@@ -254,20 +270,28 @@ class TtsRoute:
         self.blocked_s = config.blocked_timeout_s
         self.catalogue = catalogue
         self._hedges = HedgeBudget(config.hedge.share_max)
-        self.voices = PooledVoices(connector, config.connect_timeout_s, config.spare_lines)
-        self.workers = Workers()
-        self.clips = ClipCache(config.cache) if config.cache.enabled else None
+        self.voices: PooledVoices
+        self.workers: Workers
+        if before is None:
+            self.voices = PooledVoices(connector, config.connect_timeout_s, config.spare_lines)
+            self.workers = Workers()
+        else:
+            self.voices, self.workers = before.voices, before.workers
+            self.voices.use(config.connect_timeout_s, config.spare_lines)
+        self.clips: ClipCache | None = None
+        if before is not None and before._config.cache == config.cache:
+            self.clips = before.clips
+        elif config.cache.enabled:
+            self.clips = ClipCache(config.cache)
         self._by_socket: dict[str, SocketVoice] = {}
         self._by_request: dict[str, RequestVoice] = {}
         self._by_process: dict[str, ProcessVoice] = {}
         self._traits: dict[str, Capabilities] = {}
-        for name, account in accounts.items():
-            offer = find(account.type).tts
-            if offer is not None:
-                self._add(name, offer.adapter(account))
+        for name, voice in adapters.tts.items():
+            self._add(name, voice)
         self._planner = TtsPlanner(
             catalogue,
-            {name: account.type for name, account in accounts.items()},
+            {name: account.type for name, account in adapters.accounts.items()},
             self._traits,
             type_names(),
             {
@@ -279,6 +303,13 @@ class TtsRoute:
         self._models = {one: one[1] for one in catalogue.deployments()}
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
         self._bytes_out = metrics.bytes.labels("tts", "out")
+
+    async def end(self, voice: TtsUpstream) -> None:
+        """Close what is open through a voice that nobody will ask any more."""
+        if isinstance(voice, SocketVoice):
+            self.voices.end(voice)
+        elif not isinstance(voice, RequestVoice):
+            await self.workers.end(voice)
 
     async def close(self) -> None:
         await self.voices.close()
@@ -332,14 +363,14 @@ class TtsRoute:
                 request,
                 sink,
             )
-        return self.workers.begin(provider, self._by_process[provider], request, sink)
+        return self.workers.begin(self._by_process[provider], request, sink)
 
     def reserve(self, provider: str, request: SpeechRequest) -> Callable[[], None] | None:
         """Have what `provider` needs for a synthesis ready, until the result is called."""
         if provider in self._by_socket:
             return self.voices.reserve(provider, self._by_socket[provider], request)
         if provider in self._by_process:
-            self.workers.prepare(provider, self._by_process[provider])
+            self.workers.prepare(self._by_process[provider])
         return None
 
     def count(self, action: Tried | Spoken | Looked) -> None:

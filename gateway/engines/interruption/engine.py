@@ -42,7 +42,6 @@ class BargeinEngine:
         model.warm()
         self.model = BargeinModel(model)
         self.card: FrameModelCard = model.card
-        self.eagerness_of = config.eagerness_of
         self.default_threshold = config.threshold or model.card.default_threshold
         self.batcher: Batcher[Question, Floats] = Batcher(
             self.model.run,

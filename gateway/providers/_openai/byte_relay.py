@@ -17,11 +17,15 @@ from gateway.providers._shared.sse import (
     SseParser,
     read_block,
 )
-from gateway.upstreams.chat import ReaderUpdate, Usage
+from gateway.upstreams.bounded_json import loads
+from gateway.upstreams.chat import ReaderUpdate, Usage, token_count
 from gateway.upstreams.errors import Failure, Kind
 
-ANSWER_BYTES_MAX: Final = 32 << 20
+ANSWER_BYTES_MAX: Final = 16 << 20
 """A longer answer that is not streamed is nonsense."""
+
+ANSWER_VALUES_MAX: Final = 200_000
+"""JSON values in it: `logprobs` of 4000 tokens are some 150,000."""
 
 _NOTABLE: Final = re.compile(
     rb'"usage"\s*:\s*\{|"error"|"finish_reason"\s*:\s*"|\[DONE\]|"delta"\s*:\s*null'
@@ -135,7 +139,7 @@ class StreamRelay:
             if heard.failure is not None:
                 break
             if b"\n" in block:  # on several lines
-                parsed = orjson.loads(event.data)
+                parsed = loads(event.data)
                 block = b"data: " + orjson.dumps(parsed)
             if _NULL_DELTA.search(block) is not None:  # Azure; Node's client fails on it
                 block = _NULL_DELTA.sub(b'"delta":{}', block)
@@ -148,7 +152,7 @@ class StreamRelay:
         if event.type == "error":
             return failure_in_stream(read_error(event.data))
         try:
-            chunk = orjson.loads(event.data)
+            chunk = loads(event.data)
         except orjson.JSONDecodeError:
             return Failure(Kind.PROTOCOL_ERROR, "the provider sent an event that is no JSON")
         failure = error_in(chunk)
@@ -199,7 +203,7 @@ class WholeRelay:
     def finish(self) -> ReaderUpdate:
         body = b"".join(self._parts)
         try:
-            answer = orjson.loads(body)
+            answer = loads(body, ANSWER_VALUES_MAX)
         except orjson.JSONDecodeError:
             return ReaderUpdate(
                 failure=Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no JSON")
@@ -250,13 +254,8 @@ def read_usage(usage: object) -> Usage | None:
     )
 
 
-COUNT_MAX: Final = 1 << 53
-"""A larger count of tokens is nonsense, and no database takes it."""
-
-
 def _count(values: object, name: str) -> int:
-    value = values.get(name) if isinstance(values, dict) else None
-    return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
+    return (token_count(values.get(name)) if isinstance(values, dict) else None) or 0
 
 
 def error_in(answer: object) -> Failure | None:

@@ -17,7 +17,7 @@ from gateway.upstreams.chat import ChatRequest, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.provider import Account, Offer, ProviderSettings
+from gateway.upstreams.provider import Account, Ended, Offer, ProviderSettings
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -154,10 +154,12 @@ class OpenAIChat:
 
 
 def openai_chat(
-    dialect: Dialect, models: Mapping[str, str] | None = None
+    dialect: Dialect,
+    models: Mapping[str, str] | None = None,
+    ended: Mapping[str, Ended] | None = None,
 ) -> Offer[ProviderSettings, OpenAIChat]:
     """What a vendor offers whose chat endpoint is OpenAI's, in its own dialect."""
-    return Offer(partial(OpenAIChat, dialect=dialect), models or {})
+    return Offer(partial(OpenAIChat, dialect=dialect), models or {}, ended=ended or {})
 
 
 def merged(request: ChatRequest, attempt: Attempt) -> dict[str, Any]:

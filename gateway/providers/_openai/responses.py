@@ -11,13 +11,12 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.providers._openai.byte_relay import COUNT_MAX
 from gateway.providers._openai.chunk_writer import EXTRA_BYTES_MAX, Call, Writer
 from gateway.providers._openai.stream_reader import EventReader
 from gateway.providers._openai.tool_calls import checked
 from gateway.providers._shared.chat_errors import failure_in_stream, read_error_object
 from gateway.providers._shared.history import OPENAI
-from gateway.upstreams.chat import ChatRequest, Usage
+from gateway.upstreams.chat import ChatRequest, Usage, token_count
 from gateway.upstreams.errors import Failure, FailureError, Kind
 
 _SAME: Final = frozenset(
@@ -290,7 +289,7 @@ def _index(event: Mapping[str, Any]) -> int:
 
 def _count(values: Mapping[str, Any], name: str) -> int:
     value = values.get(name)
-    return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
+    return token_count(value) or 0
 
 
 def responses_reader(request: ChatRequest, model: str) -> EventReader:

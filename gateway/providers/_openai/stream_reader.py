@@ -11,6 +11,7 @@ import orjson
 
 from gateway.providers._openai.byte_relay import (
     ANSWER_BYTES_MAX,
+    ANSWER_VALUES_MAX,
     REASONING,
     error_in,
     read_usage,
@@ -21,8 +22,12 @@ from gateway.providers._openai.thoughts import THINKING_MODELS, ThoughtFilter
 from gateway.providers._openai.tool_calls import CallCollector, tool_names
 from gateway.providers._shared.chat_errors import failure_in_stream, read_error, read_error_object
 from gateway.providers._shared.sse import EVENT_BYTES_MAX, SseEvent, SseOverflowError, SseParser
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.chat import ChatRequest, ReaderUpdate
 from gateway.upstreams.errors import Failure, Kind
+
+_BLANK_BYTES_MAX: Final = 1 << 10
+"""White space before an answer that is kept; more of it means no more."""
 
 _GZIP: Final = b"\x1f\x8b"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -100,6 +105,8 @@ class EventReader:
             return self.feed(head)
         begun = self._head.removeprefix(_BOM).lstrip()
         if not begun or _BOM.startswith(self._head):
+            if not begun and len(self._head) > _BLANK_BYTES_MAX:
+                self._head = b""  # it may go on for as long as it likes
             return ReaderUpdate()
         if begun.startswith((b"{", b"[")):
             self._read = self._json
@@ -121,7 +128,9 @@ class EventReader:
 
     def _finish_json(self) -> ReaderUpdate:
         try:
-            answer = orjson.loads(bytes(self._body).removeprefix(_BOM))
+            if self._body.startswith(_BOM):
+                del self._body[: len(_BOM)]
+            answer = loads(self._body, ANSWER_VALUES_MAX)
         except orjson.JSONDecodeError:
             return self._failed(_nonsense("the provider's answer is no JSON"))
         failure = error_in(answer)
@@ -162,7 +171,7 @@ class EventReader:
         if event.type == "error":
             return failure_in_stream(read_error(event.data))
         try:
-            parsed = orjson.loads(event.data)
+            parsed = loads(event.data)
         except orjson.JSONDecodeError:
             return _nonsense("the provider sent an event that is no JSON")
         if not isinstance(parsed, dict):

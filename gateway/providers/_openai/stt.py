@@ -21,6 +21,7 @@ from gateway.providers._shared.stt import (
     text_of,
 )
 from gateway.providers._shared.utterances import CUTTING, UtteranceRecognizer, cutting
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
@@ -143,7 +144,7 @@ def _multipart(fields: list[tuple[str, str]], recording: bytes) -> tuple[str, by
 
 def _reason(body: bytes) -> str:
     try:
-        answer = orjson.loads(body)
+        answer = loads(body)
     except orjson.JSONDecodeError:
         return ""
     match answer:

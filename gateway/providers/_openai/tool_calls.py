@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.providers._openai.chunk_writer import Call
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import Failure, Kind
 
 CALLS_MAX: Final = 64
@@ -54,7 +55,7 @@ def is_object(text: str) -> bool:
     if not (stripped.startswith("{") and stripped.endswith("}")):
         return False
     try:
-        return isinstance(orjson.loads(stripped), dict)
+        return isinstance(loads(stripped), dict)
     except orjson.JSONDecodeError:
         return False
 

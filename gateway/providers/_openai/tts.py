@@ -13,6 +13,7 @@ from gateway.providers._shared.audio_format import AudioReader
 from gateway.providers._shared.chat_errors import read_error, retry_after_s
 from gateway.providers._shared.tts import by_status, samples
 from gateway.providers._shared.voice_options import VOICES
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.provider import Account
@@ -107,7 +108,7 @@ class SpeechReader:
             self._done = True
             return ()
         try:
-            event = orjson.loads(payload)
+            event = loads(payload)
         except orjson.JSONDecodeError:
             return ()
         match event:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import POLICY, Blame, Failure, Kind, Rest, presentable
 
 RETRY_AFTER_S_MAX: Final = 3600.0
@@ -199,7 +200,7 @@ have one by their documentation."""
 def read_error(body: bytes) -> ErrorText:
     """The error in `body`, in any of the forms that providers use; never fails."""
     try:
-        parsed: Any = orjson.loads(body)
+        parsed: Any = loads(body)
     except orjson.JSONDecodeError:
         text = re.sub(r"<[^>]*>", " ", body[:4096].decode("utf-8", "replace"))
         return ErrorText(presentable(" ".join(text.split())), "", "", None)

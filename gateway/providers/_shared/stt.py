@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from gateway.providers._shared.options import Table, check, translated
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
@@ -45,7 +46,7 @@ def said(text: Any) -> str:
 def parsed(frame: Any) -> dict[str, Any]:
     """A message that is a JSON object; anything else is empty."""
     try:
-        message = orjson.loads(frame)
+        message = loads(frame)
     except (orjson.JSONDecodeError, TypeError):
         return {}
     return message if isinstance(message, dict) else {}

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.providers._shared.audio_format import wav_header
+from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 from gateway.upstreams.tts import Audio
 
@@ -39,7 +40,7 @@ def by_close(code: int, reason: str) -> Failure:
 def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
     """A frame that has to be a JSON object."""
     try:
-        message = orjson.loads(frame)
+        message = loads(frame)
     except orjson.JSONDecodeError:
         message = None
     if not isinstance(message, dict):
@@ -56,7 +57,8 @@ def samples(encoded: Any, strip: bool = True) -> bytes | None:
         pcm = binascii.a2b_base64(encoded)
     except ValueError:  # no base64 (binascii.Error), or not even ASCII
         return None
-    if not strip or not pcm.startswith(b"RIFF"):
+    # samples may begin like a header by chance
+    if not strip or not pcm.startswith(b"RIFF") or pcm[8:12] != b"WAVE":
         return pcm
     header = wav_header(pcm)
     if isinstance(header, Failure):

@@ -1,5 +1,6 @@
 """Deepgram: https://developers.deepgram.com."""
 
+from gateway.providers.deepgram.settings import DeepgramSettings
 from gateway.providers.deepgram.stt import DeepgramStt
 from gateway.providers.deepgram.tts import DeepgramVoice
 from gateway.upstreams.provider import Offer, Vendor
@@ -14,6 +15,7 @@ VENDOR = Vendor(
     title="Deepgram",
     base_url="https://api.deepgram.com",
     key_variable="DEEPGRAM_API_KEY",
+    settings=DeepgramSettings,
     stt=Offer(
         DeepgramStt,
         {f"deepgram/{name}": name for name in _STT_MODELS},

@@ -22,6 +22,7 @@ from gateway.providers._shared.stt import (
     said,
     text_of,
 )
+from gateway.providers.deepgram.settings import DeepgramSettings, private
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
@@ -138,10 +139,14 @@ class DeepgramStt(SpeechAdapter):
     speakers_option = "diarize"
     table: ClassVar[Table] = {**_NOVA, **_FLUX}
 
+    def __init__(self, account: Account[DeepgramSettings]) -> None:
+        super().__init__(account)
+        self._deepgram = account
+
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         if attempt.model.startswith("flux"):
-            return Flux(self._account, attempt, rate)
-        return Nova(self._account, attempt, rate)
+            return Flux(self._deepgram, attempt, rate)
+        return Nova(self._deepgram, attempt, rate)
 
 
 def _bounded_terms(terms: list[str]) -> list[str]:
@@ -173,8 +178,9 @@ class Nova(SocketRecognizer):
         heartbeat_s=8.0,  # empty results come all the time
     )
 
-    def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
+    def __init__(self, account: Account[DeepgramSettings], attempt: Attempt, rate: int) -> None:
         super().__init__(account, attempt, rate)
+        self._private = private(account)
         self._global = account.base_url.rstrip("/").endswith("://api.deepgram.com")
         self._keyterms = attempt.model.startswith("nova-3")
 
@@ -187,6 +193,7 @@ class Nova(SocketRecognizer):
             "channels": 1,
             **_NOVA_DEFAULTS,
             **given,
+            **self._private,
         }
         if attempt.language is not None:
             parameters["language"] = attempt.language
@@ -195,9 +202,11 @@ class Nova(SocketRecognizer):
         if parameters.pop("utterance_end", False):
             parameters["utterance_end_ms"] = 1000  # shorter is of no use, says the provider
         if self._keyterms:
-            parameters.pop("keywords", None)
-            if "keyterm" in parameters:
-                parameters["keyterm"] = _bounded_terms(parameters["keyterm"])
+            # nova-3 refuses keywords, and its key terms have no boost
+            words = [word.partition(":")[0] for word in parameters.pop("keywords", ())]
+            terms = dict.fromkeys((*parameters.pop("keyterm", ()), *words))
+            if terms:
+                parameters["keyterm"] = _bounded_terms(list(terms))
         else:
             terms = parameters.pop("keyterm", None)
             if terms and "keywords" not in parameters:
@@ -334,12 +343,15 @@ class Flux(SocketRecognizer):
         heartbeat_s=6.0,  # an update comes with every 0.25 s of audio
     )
 
-    def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
+    def __init__(self, account: Account[DeepgramSettings], attempt: Attempt, rate: int) -> None:
         super().__init__(account, attempt, rate)
+        self._private = private(account)
         self._turn_open = False
         self._model = attempt.model
         if self._model == "flux-general":  # a name of LiveKit's
-            english = attempt.language is None or attempt.language.split("-")[0] == "en"
+            hints = options.known(attempt.options, _FLUX).get("language_hint", ())
+            spoken = {language.split("-")[0] for language in (attempt.language, *hints) if language}
+            english = spoken <= {"en"}
             self._model = "flux-general-en" if english else "flux-general-multi"
 
     def _parameters(self, attempt: Attempt) -> dict[str, Any]:
@@ -352,6 +364,7 @@ class Flux(SocketRecognizer):
             "sample_rate": self.rate,
             "eager_eot_threshold": min(EAGER_DEFAULT, given.get("eot_threshold", EAGER_DEFAULT)),
             **given,
+            **self._private,
         }
         eot = parameters.get("eot_threshold")
         if eot is not None and parameters["eager_eot_threshold"] > eot:

@@ -19,6 +19,7 @@ from gateway.providers._shared.tts import (
     read_object,
 )
 from gateway.providers._shared.voice_options import VOICES
+from gateway.providers.deepgram.settings import DeepgramSettings, private
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -62,7 +63,8 @@ class DeepgramVoice:
 
     traits = TRAITS
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account[DeepgramSettings]) -> None:
+        self._private = private(account)
         self._url = websocket_url(join_url(account.base_url, "v1/speak"))
         self._headers = {"Authorization": f"Token {account.api_key}", **account.headers}
 
@@ -72,6 +74,7 @@ class DeepgramVoice:
             "encoding": "linear16",
             "sample_rate": request.sample_rate,
             **request.options,
+            **self._private,
         }
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
         return Dial(f"{self._url}?{encoded}", self._headers, ping_interval_s=LINE_PING_S)

@@ -1,5 +1,6 @@
 """ElevenLabs: https://elevenlabs.io/docs."""
 
+from gateway.providers.elevenlabs.settings import ElevenLabsSettings
 from gateway.providers.elevenlabs.stt import ElevenLabsStt
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
 from gateway.upstreams.dial import Dial, join_url
@@ -14,6 +15,7 @@ VENDOR = Vendor(
     title="ElevenLabs",
     base_url="https://api.elevenlabs.io",
     key_variable="ELEVEN_API_KEY",
+    settings=ElevenLabsSettings,
     stt=Offer(ElevenLabsStt, {"elevenlabs/scribe_v2_realtime": "scribe_v2_realtime"}),
     tts=Offer(
         ElevenLabsVoice,

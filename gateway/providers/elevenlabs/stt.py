@@ -19,6 +19,7 @@ from gateway.providers._shared.stt import (
     said,
     text_of,
 )
+from gateway.providers.elevenlabs.settings import ElevenLabsSettings, private
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
@@ -92,8 +93,12 @@ class ElevenLabsStt(SpeechAdapter):
     terms_option = "keyterms"
     table = _OPTIONS
 
+    def __init__(self, account: Account[ElevenLabsSettings]) -> None:
+        super().__init__(account)
+        self._elevenlabs = account
+
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
-        return Scribe(self._account, attempt, rate)
+        return Scribe(self._elevenlabs, attempt, rate)
 
 
 class Scribe(SocketRecognizer):
@@ -107,7 +112,7 @@ class Scribe(SocketRecognizer):
         final_within_s=4.0,
     )
 
-    def __init__(self, account: Account, attempt: Attempt, rate: int) -> None:
+    def __init__(self, account: Account[ElevenLabsSettings], attempt: Attempt, rate: int) -> None:
         super().__init__(account, attempt, rate)
         given = options.known(attempt.options, _OPTIONS)
         code = options.base_language(given.pop("language_code", None) or attempt.language)
@@ -118,6 +123,7 @@ class Scribe(SocketRecognizer):
             "vad_silence_threshold_secs": SILENCE_S,
             "include_timestamps": True,
             **given,
+            **private(account),
         }
         if code is not None and code != "multi":
             self._parameters["language_code"] = code

@@ -23,6 +23,7 @@ from gateway.providers._shared.tts import (
     read_object,
 )
 from gateway.providers._shared.voice_options import VOICES
+from gateway.providers.elevenlabs.settings import ElevenLabsSettings, private
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
@@ -85,7 +86,8 @@ class ElevenLabsVoice:
 
     traits = TRAITS
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account[ElevenLabsSettings]) -> None:
+        self._private = private(account)
         self._base = websocket_url(join_url(account.base_url, "v1/text-to-speech"))
         self._headers = {"xi-api-key": account.api_key, **account.headers}
 
@@ -104,6 +106,7 @@ class ElevenLabsVoice:
         if language and any(name in request.model for name in _TAKES_LANGUAGE):
             query["language_code"] = language
         query |= {name: options[name] for name in _QUERY if name in options}
+        query |= self._private
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
         voice = quote(request.voice or DEFAULT_VOICE, safe="")
         return Dial(

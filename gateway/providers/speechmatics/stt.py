@@ -61,10 +61,20 @@ def _vocabulary(value: Any) -> list[dict[str, Any]] | None:
     return entries
 
 
+_DIARIZES: Final = (
+    "speaker",
+    "channel",
+    "channel_and_speaker",
+    "channel_and_speaker_change",
+    "speaker_change",
+)
+"""Whatever LiveKit's client takes for a wish to tell speakers apart."""
+
+
 def _diarization(value: Any) -> str | None:
-    if value in (True, "speaker", "channel_and_speaker", "speaker_change"):
+    if value is True or value in _DIARIZES:
         return "speaker"  # the audio is mono
-    return "none" if isinstance(value, str | bool) else None
+    return "none" if value in (False, "none") else None
 
 
 _OPTIONS: Final[Table] = {

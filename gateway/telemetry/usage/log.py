@@ -18,7 +18,7 @@ import orjson
 
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.prices import Prices, speech_cost
+from gateway.telemetry.prices import FREE, Prices, speech_cost
 from gateway.telemetry.usage.record import Record
 from gateway.telemetry.usage.store import Store, StoreError, open_store, state_folder
 
@@ -67,14 +67,12 @@ class UsageLog:
         self,
         config: UsageConfig,
         metrics: Metrics,
-        prices: Prices | None = None,
         store: Store | None = None,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._metrics = metrics
-        self._prices = prices or Prices({})
         self._store = store
         self._wall_clock = wall_clock
         self._clock = clock
@@ -90,12 +88,12 @@ class UsageLog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, prices: Prices = FREE) -> None:
         """Take a record; what speech costs is reckoned here."""
         if not self._config.enabled:
             return
         if not record.cost and (record.audio_s or record.characters):
-            price = self._prices.of(record.provider, record.deployment, record.model)
+            price = prices.of(record.provider, record.deployment, record.model)
             if price is not None:
                 cost = speech_cost(price, record.audio_s, record.characters)
                 record = replace(record, cost=cost)

@@ -13,12 +13,14 @@ from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.model import Question
 from gateway.engines.types import Floats
-from gateway.server.admission import RequestContext
-from gateway.server.auth import Principal
+from gateway.server.admission import Admission, RequestContext, SessionLimiter
+from gateway.server.auth import Authenticator, Principal
 from gateway.settings.bargein import BargeinConfig
+from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import BargeinCounts
 
+EVEN = BargeinConfig().eagerness_of
 STEP = 3200  # bytes of 100 ms
 
 
@@ -57,7 +59,8 @@ def request(job: str = "job-1") -> RequestContext:
         "query_string": b"threshold=0.5&min_frames=2&created_at=7",
         "headers": [(b"x-livekit-job-id", job.encode())],
     }
-    return RequestContext(None, "bargein", Principal("key", "agent"), scope, 0.0, "req_1")  # type: ignore[arg-type]
+    door = Admission(Authenticator({}), SessionLimiter(LimitsConfig()), Metrics())
+    return RequestContext(door, "bargein", Principal("key", "agent"), scope, 0.0, "req_1")
 
 
 def sound() -> bytes:
@@ -77,7 +80,7 @@ async def asked(
 async def test_of_a_window_that_continues_one_only_what_is_new_is_heard(
     engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()
+    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound()
     monkeypatch.setattr(route, "ANSWER_S_MAX", 60.0)
     first, second = request(), request()
 
@@ -95,7 +98,7 @@ async def test_of_a_window_that_continues_one_only_what_is_new_is_heard(
 async def test_a_window_for_which_there_is_no_time_is_answered_with_what_is_known(
     engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows, heard, late = BargeinWindowRoute(engine, Metrics(), 1 << 20), sound(), request()
+    windows, heard, late = BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound(), request()
     with monkeypatch.context() as patient:
         patient.setattr(route, "ANSWER_S_MAX", 60.0)
         before = await asked(windows, heard[:36_000])
@@ -113,7 +116,7 @@ async def test_of_a_stranger_for_whom_there_is_no_time_nothing_is_said(
 ) -> None:
     model.free.clear()
 
-    answer = await asked(BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()[:36_000])
+    answer = await asked(BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound()[:36_000])
 
     assert answer["is_bargein"] is False
     assert answer["probabilities"] == [0.0] * 45
@@ -122,7 +125,7 @@ async def test_of_a_stranger_for_whom_there_is_no_time_nothing_is_said(
 async def test_after_a_late_answer_a_caller_is_heard_anew(
     engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()
+    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound()
     model.free.clear()
     await asked(windows, heard[:36_000])
     model.free.set()
@@ -134,15 +137,14 @@ async def test_after_a_late_answer_a_caller_is_heard_anew(
     assert any(answer["probabilities"])
 
 
-async def test_a_key_has_its_own_eagerness(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_has_its_own_eagerness(
+    engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(route, "ANSWER_S_MAX", 60.0)
     answers = []
     for config in (BargeinConfig(), BargeinConfig(eagerness=-4, eagerness_by_key={"key": 2})):
-        engine = BargeinEngine(config, Metrics())
-        answers.append(
-            await asked(BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()[:36_000])
-        )
-        engine.close()
+        windows = BargeinWindowRoute(engine, Metrics(), 1 << 20, config.eagerness_of)
+        answers.append(await asked(windows, sound()[:36_000]))
     usual, eager = (np.array(answer["probabilities"]) for answer in answers)
 
     odds = usual / (1 - usual) * np.exp(2)

@@ -89,8 +89,21 @@ def test_who_makes_none_is_not_asked_and_who_is_alone_and_fails_is_told(
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"[]", b'{"usage": 1}', b'{"usage": {"prompt_tokens": "x"}}']
+    "answer",
+    [
+        b"",
+        b"[]",
+        b'{"usage": 1}',
+        b'{"usage": {"prompt_tokens": "x"}}',
+        b'{"usage": {"prompt_tokens": true}}',
+        b'{"usage": {"prompt_tokens": 9223372036854775808}}',
+        b'{"usage": {"prompt_tokens": 3, "broken"}}',
+        b'{"data": "\\"usage\\": {\\"prompt_tokens\\": 3}"}',
+    ],
 )
 def test_an_answer_that_tells_no_tokens_is_passed_on_uncounted(answer: bytes) -> None:
     assert usage_of(answer) is None
     assert usage_of(b'{"usage": {"prompt_tokens": 3}}') == Usage(3, 0)
+    assert usage_of(b'{"data":[' + b"1.5," * 99 + b'1],"usage" : {"prompt_tokens": 4}}') == Usage(
+        4, 0
+    )

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 
-from gateway.conversations.chat.protocol import read_request
+from gateway.conversations.chat.protocol import MESSAGES_MAX, TOOLS_MAX, read_request
 from gateway.conversations.messages import FALLBACKS_MAX, JSON_DEPTH_MAX
 from gateway.upstreams.chat import ChatRequest
 from gateway.upstreams.errors import Failure
@@ -64,6 +64,36 @@ def test_a_bad_request_hears_which_field_and_what_was_expected(body: bytes, name
     assert isinstance(failure, Failure)
     assert failure.status == 400
     assert named in failure.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"messages": [{}] * (MESSAGES_MAX + 1)}, "messages"),
+        ({"messages": [{}, {"content": [1] * (MESSAGES_MAX + 1)}]}, "messages.1.content"),
+        ({"messages": [{"content": [1] * 2100}] * 2}, "messages.1.content"),
+        ({"messages": [{"tool_calls": [{}] * 2100}] * 2}, "messages.1.tool_calls"),
+        ({"messages": [{}], "tools": [{}] * (TOOLS_MAX + 1)}, "tools"),
+    ],
+)
+def test_more_than_can_be_looked_at_quickly_is_refused(fields: dict[str, Any], place: str):
+    failure = read_request(json.dumps({"model": "m", **fields}).encode())
+    assert isinstance(failure, Failure)
+    assert (failure.status, failure.param) == (400, place)
+    assert "at most" in failure.message or f"1 to {MESSAGES_MAX}" in failure.message
+
+
+def test_json_inside_of_strings_is_bounded_over_all_messages():
+    arguments = json.dumps({"a": [{}] * 9000})
+    call = {"id": "c", "function": {"name": "f", "arguments": arguments}}
+    message = {"role": "assistant", "tool_calls": [call]}
+    assert isinstance(
+        read_request(json.dumps({"model": "m", "messages": [message] * 2}).encode()), ChatRequest
+    )
+    failure = read_request(json.dumps({"model": "m", "messages": [message] * 3}).encode())
+    assert isinstance(failure, Failure)
+    assert failure.status == 413
+    assert failure.param == "messages.2.tool_calls.0.function.arguments"
 
 
 @given(anything(REQUEST))

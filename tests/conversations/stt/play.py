@@ -23,6 +23,7 @@ from gateway.conversations.stt.actions import (
 from gateway.conversations.stt.protocol import Asked
 from gateway.conversations.stt.session import SttSession
 from gateway.routing.breaker import Breaker
+from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -157,6 +158,7 @@ class Play:
         health: Breaker | None = None,
         lively: bool = False,
         ends_itself: bool = False,
+        hedges: HedgeBudget | None = None,
         **create: Any,
     ) -> None:
         self.now = 100.0
@@ -174,6 +176,7 @@ class Play:
             self.health,
             "stt_1",
             self.now,
+            hedges=hedges,
             ends_itself=ends_itself,
         )
         self.told: list[dict[str, Any]] = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.conversations.stt.audio_format import BURST_S, CREDIT_S, AudioFormat, Pacer
+from gateway.conversations.stt.audio_format import AudioFormat
 from gateway.upstreams.stt import Capabilities
 
 RATE = 16_000
@@ -52,26 +52,3 @@ def test_audio_is_resampled() -> None:
     doubled = AudioFormat(Capabilities(frame_s_max=9.0), RATE, 2 * RATE)
     samples = sum(len(piece) for _ in range(40) for piece in doubled.pieces(PIECE)) / 2
     assert samples == pytest.approx(4 * RATE, rel=0.05)
-
-
-def test_a_burst_goes_out_at_once_and_then_real_time_is_kept() -> None:
-    pacer = Pacer(1.0, 0.0)
-    sent = 0
-    while pacer.next_at <= 0.0:
-        pacer.sent(0.1, 0.0)
-        sent += 1
-    assert sent * 0.1 == pytest.approx(BURST_S + 0.1)
-    assert pacer.next_at == pytest.approx(0.1)
-
-
-def test_a_gap_is_made_up_for_so_far_and_no_further() -> None:
-    pacer = Pacer(1.0, 0.0)
-    pacer.sent(0.1, 0.0)
-    pacer.sent(CREDIT_S + BURST_S, 60.0)
-    assert pacer.next_at == pytest.approx(60.0)
-
-
-def test_a_provider_without_a_greatest_rate_is_never_waited_for() -> None:
-    pacer = Pacer(float("inf"), 5.0)
-    pacer.sent(1000.0, 5.0)
-    assert pacer.next_at == 0.0

@@ -45,7 +45,7 @@ def test_finalizes_are_bounded() -> None:
 
 def test_a_client_without_audio_for_a_while_is_muted_unless_we_hold_it_back() -> None:
     client = Parts().client
-    client.sent_audio(1.0)
+    client.audio_at = 1.0
     assert not client.is_muted(MUTED_S)
     assert client.is_muted(1.0 + MUTED_S)
     client.slow_down(0.9)
@@ -69,7 +69,7 @@ def test_a_client_that_closes_is_told_nothing_at_once_and_not_paused() -> None:
 def test_a_recording_runs_ahead_and_a_microphone_does_not() -> None:
     client = Parts().client
     assert not client.runs_ahead(60.0, 0.0)
-    client.sent_audio(0.0)
+    client.first_audio_at = 0.0
     assert client.runs_ahead(5.0, 1.0)
     assert not client.runs_ahead(5.0, 5.0)
 
@@ -82,7 +82,7 @@ def test_an_old_client_ends_after_its_last_finalize_unless_audio_follows() -> No
     client.acknowledge()
     assert client.ends_at(utterance_open=True) is None
     assert client.ends_at(utterance_open=False) == 1.0 + END_S
-    client.sent_audio(2.0)
+    client.audio_at = 2.0
     assert client.ends_at(utterance_open=False) is None
 
 

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.conversations.stt.connection import QUIET_KEPT_S, RecognizerConnection
+from gateway.conversations.stt.connection import (
+    BURST_S,
+    CREDIT_S,
+    QUIET_KEPT_S,
+    Activity,
+    Pacer,
+    RecognizerConnection,
+)
 from gateway.upstreams.stt import Capabilities, Finish, Flush, KeepAlive
 from tests.conversations.stt.parts import buffered, ready, seconds
 from tests.conversations.stt.play import ACME, FAST, HUSH, RATE, TONE, Scripted, interim
@@ -124,3 +131,67 @@ def test_settings_that_it_takes_are_its_own_from_then_on(lively: bool) -> None:
     german = replace(ACME, language="de")
     assert one.update(german) == (["changed"] if lively else None)
     assert one.attempt == (german if lively else ACME)
+
+
+def test_a_burst_goes_out_at_once_and_then_real_time_is_kept() -> None:
+    pacer = Pacer(1.0, 0.0)
+    sent = 0
+    while pacer.next_at <= 0.0:
+        pacer.sent(0.1, 0.0)
+        sent += 1
+    assert sent * 0.1 == pytest.approx(BURST_S + 0.1)
+    assert pacer.next_at == pytest.approx(0.1)
+
+
+def test_a_gap_is_made_up_for_so_far_and_no_further() -> None:
+    pacer = Pacer(1.0, 0.0)
+    pacer.sent(0.1, 0.0)
+    pacer.sent(CREDIT_S + BURST_S, 60.0)
+    assert pacer.next_at == pytest.approx(60.0)
+
+
+def test_a_provider_without_a_greatest_rate_is_never_waited_for() -> None:
+    pacer = Pacer(float("inf"), 5.0)
+    pacer.sent(1000.0, 5.0)
+    assert pacer.next_at == 0.0
+
+
+def test_any_message_ends_the_count_of_audio_without_one() -> None:
+    activity = Activity(0.0)
+    activity.sent_audio(2.0, True, 1.0)
+    activity.sent_audio(1.0, False, 2.0)
+    assert (activity.audio_since_message_s, activity.speech_since_message_s) == (3.0, 2.0)
+    activity.heard(3.0)
+    assert (activity.audio_since_message_s, activity.speech_since_message_s) == (0.0, 0.0)
+    assert activity.speech_since_text_s == 2.0
+
+
+def test_only_text_ends_the_count_of_speech_without_text() -> None:
+    activity = Activity(0.0)
+    activity.sent_audio(2.0, True, 1.0)
+    activity.heard(3.0)
+    activity.heard_text(3.0)
+    assert activity.speech_since_text_s == 0.0
+    assert activity.has_text
+
+
+def test_the_last_speech_is_what_was_sent_or_told_last() -> None:
+    activity = Activity(0.0)
+    activity.sent_audio(1.0, True, 1.0)
+    activity.sent_audio(1.0, False, 2.0)
+    assert activity.last_speech_at == 1.0
+    activity.heard_text(3.0)
+    assert activity.last_speech_at == 3.0
+
+
+def test_a_keepalive_is_sent_but_is_no_audio() -> None:
+    activity = Activity(0.0)
+    activity.sent(4.0)
+    assert activity.last_sent_at == 4.0
+    assert activity.audio_since_message_s == 0.0
+
+
+def test_nothing_is_owed_for_the_time_before_a_connection_was_ready() -> None:
+    activity = Activity(0.0)
+    activity.became_ready(7.0)
+    assert activity.last_heard_at == activity.last_text_at == activity.last_speech_at == 7.0

@@ -3,45 +3,13 @@
 import json
 
 from gateway.conversations.stt.actions import Close, Pause, SendToClient
-from gateway.upstreams.stt import Capabilities, EagerEndOfTurn, SpeechStarted, TurnResumed
+from gateway.upstreams.stt import Capabilities
 from tests.conversations.stt.parts import Parts, buffered, ready
-from tests.conversations.stt.play import ACME, HUSH, TONE, ZEUS, final, interim, words
+from tests.conversations.stt.play import HUSH, TONE, interim
 
 
 def types(parts: Parts) -> list[str]:
     return [json.loads(a.text)["type"] for a in parts.out if isinstance(a, SendToClient)]
-
-
-def test_all_that_recognisers_hear_is_told() -> None:
-    parts, connection = Parts(buffered(*[TONE] * 20)), ready()
-    connection.send_audio(parts.buffer, 0.0)
-    for event in (
-        SpeechStarted(0.0),
-        interim("a"),
-        EagerEndOfTurn(words("a b", 0.0, 0.5)),
-        TurnResumed(),
-        final("a b c"),
-    ):
-        parts.context.transcribe(connection, event, 1.0, in_use=True)
-    assert types(parts) == [
-        "start_of_speech",
-        "interim_transcript",
-        "preflight_transcript",
-        "interim_transcript",
-        "final_transcript",
-    ]
-    assert connection.activity.has_text
-
-
-def test_a_final_of_the_connection_in_use_makes_the_budget_whole() -> None:
-    for in_use, left in ((True, (ZEUS,)), (False, ())):
-        parts, connection = Parts(), ready()
-        failover = parts.context.failover
-        failover.next(0.0)
-        failover.next(0.0)
-        parts.context.transcribe(connection, final("x"), 1.0, in_use=in_use)
-        assert connection.attempt == ACME
-        assert failover.left == left
 
 
 def test_actions_are_taken_once() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.conversations.stt.activity import Activity
+from gateway.conversations.stt.connection import Activity
 from gateway.conversations.stt.handover import AGE_LEAD_S, CALM_S, HELD_MAX, POLICY, Handover
 from gateway.routing.breaker import Breaker
 from gateway.upstreams.errors import Failure, Kind

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.conversations.stt.recognition import HEDGES_MAX
-from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MAX, DOUBT_S_MIN
+from gateway.conversations.stt.hedges import HEDGES_MAX, STEP_S
+from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MIN, PATIENT_S
+from gateway.conversations.stt.states import OPEN_DOUBT_S, VERDICT_S
+from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Kind
 from gateway.upstreams.stt import Capabilities, Ended, Finish
@@ -17,7 +19,7 @@ SLOW = Capabilities(replay_rate=1.25)
 
 def doubted() -> Play:
     """Somebody speaks, acme is silent, and zeus is asked beside it."""
-    play = Play().started()
+    play = Play(hedges=HedgeBudget(0.25, 5.0)).started()
     play.talk(DOUBT_S + 0.4)
     assert play.providers == ["acme", "zeus"]
     play.accept()
@@ -165,7 +167,7 @@ def test_what_a_deployment_usually_takes_is_measured() -> None:
 def test_a_recogniser_that_tells_whole_utterances_is_not_doubted() -> None:
     play = Play().started()
     for _ in range(25):
-        play.health.record_ttft(ACME, DOUBT_S_MAX + 1.0)
+        play.health.record_ttft(ACME, PATIENT_S + 1.0)
     play.hear(final("hello", 0.0, 0.1))
     play.talk(4.5)
 
@@ -199,3 +201,119 @@ def test_a_slow_replay_leaves_out_what_the_client_knows() -> None:
     assert play.audio_s(2) == pytest.approx(1.3, abs=0.1)
     play.hear(final("four", 0.0, 1.0), number=2)
     assert play.finals() == ["one two three", "four"]
+
+
+# -- the race
+
+
+def test_a_silent_second_one_is_joined_by_a_third_after_a_step() -> None:
+    play = doubted()
+    play.talk(STEP_S + 0.1)
+    assert play.providers == ["acme", "zeus", "acme"]
+    play.accept(3)
+    play.hear(interim("hello", 0.0, 0.5), number=3)
+
+    assert sorted(play.dropped) == [1, 2]
+    assert [one.lost for one in play.session.report.tries] == [False, True, False]
+
+
+def test_hedges_that_were_needed_cost_nothing_of_the_budget() -> None:
+    play = doubted()
+    for n in range(2, 6):  # each falls silent once it serves
+        play.hear(interim(f"word{n}", 0.0, 0.5 * n), number=n)
+        play.talk(DOUBT_S + 0.1)
+        assert len(play.opened) == n + 1
+        play.accept(n + 1)
+
+
+def test_when_the_first_breaks_off_the_race_goes_on() -> None:
+    play = doubted()
+    play.close_upstream(number=1)
+    play.talk(STEP_S + 0.1)
+    assert play.providers == ["acme", "zeus", "acme"]
+    play.accept(3)
+    play.hear(interim("hello", 0.0, 0.5), number=2)
+
+    assert sorted(play.dropped) == [1, 3]
+
+
+def test_no_more_are_asked_than_a_race_has_places() -> None:
+    play = doubted()
+    for _ in range(3 * HEDGES_MAX):
+        if play.opened[-1].number not in play.dropped:
+            play.accept(play.opened[-1].number)
+        play.hush(STEP_S)
+
+    assert len(play.opened) <= 1 + HEDGES_MAX
+
+
+def test_a_short_word_that_brings_nothing_is_doubted_when_it_is_over() -> None:
+    play = Play().started()
+    play.talk(0.5)
+    assert play.providers == ["acme"]
+    play.hush(DOUBT_S + 0.1)
+
+    assert play.providers == ["acme", "zeus"]
+
+
+def test_sounds_in_which_nobody_finds_words_raise_doubt_less_and_less() -> None:
+    budget = HedgeBudget(1.0, 10.0)
+    play = Play(hedges=budget).started()
+
+    def cough() -> int:
+        before = len(play.opened)
+        play.talk(0.5)
+        play.hush(HEDGES_MAX * (VERDICT_S + STEP_S) + DOUBT_S)
+        for one in play.opened[before:]:
+            assert one.number in play.dropped or play.session.deadline is not None
+        return len(play.opened) - before
+
+    assert cough() > 0
+    assert cough() == 0
+
+
+# -- a connection that does not open
+
+
+def test_another_one_is_asked_while_a_connection_does_not_open() -> None:
+    play = Play()
+    play.say(play.create)
+    play.talk(OPEN_DOUBT_S + 0.1)
+    assert play.providers == ["acme", "zeus"]
+    play.accept(2)
+    play.hear(final("hello", 0.0, 0.5), number=2)
+
+    assert play.dropped == [1]
+    assert play.finals() == ["hello"]
+    first = play.session.report.tries[0]
+    assert first.failure is not None
+    assert first.failure.kind is Kind.TIMEOUT
+
+
+def test_a_connection_that_opens_after_all_is_kept() -> None:
+    play = Play()
+    play.say(play.create)
+    play.wait(OPEN_DOUBT_S + 0.1)
+    play.accept(1)
+
+    assert play.dropped == [2]
+    assert play.session.report.tries[0].failure is None
+
+
+def test_nobody_is_asked_twice_where_there_is_nobody_else_to_open() -> None:
+    play = Play(plan=(ACME,))
+    play.say(play.create)
+    play.wait(2 * OPEN_DOUBT_S)
+
+    assert play.providers == ["acme"]
+
+
+def test_retries_end_although_hedges_take_the_place_of_what_fails() -> None:
+    play = Play(connection={"retries": 1}, hedges=HedgeBudget(1.0, 10.0))
+    play.say(play.create)
+    while play.ended is None and play.now < 200.0:
+        play.speak(1.0)
+
+    assert play.ended is not None
+    assert len(play.opened) == 2 * (1 + HEDGES_MAX)
+    assert play.types()[-1] == "error"

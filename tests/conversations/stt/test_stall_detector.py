@@ -6,13 +6,16 @@ from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.stall_detector import (
     CAUTION_MAX,
     CLOSE_AGAIN_MAX,
+    DOUBT_S,
     FILL_AFTER_S,
     FILL_MID_WORD_S,
     OVERDUE_FLUSH_S,
+    REPLAY_DOUBT_S,
+    SHORT_S,
 )
 from gateway.upstreams.stt import Capabilities, SpeechStarted, Transcript
 from tests.conversations.stt.parts import Parts, buffered, ready
-from tests.conversations.stt.play import FAST, HUSH, TONE, words
+from tests.conversations.stt.play import ACME, FAST, FRAME_S, HUSH, TONE, words
 
 
 def sent(*audio: bytes, traits: Capabilities = FAST) -> tuple[Parts, RecognizerConnection]:
@@ -146,3 +149,36 @@ def test_last_words_are_asked_of_so_many_providers() -> None:
         asked += 1
     assert asked == CLOSE_AGAIN_MAX
     assert parts.stalls.asked_again
+
+
+# -- doubt
+
+
+def test_little_speech_raises_doubt_when_as_much_time_has_passed_since() -> None:
+    parts, connection = sent(TONE)
+    parts.stalls.watch_doubt(connection)
+    assert parts.stalls.doubt_at(connection) is None
+    parts, connection = sent(*[TONE] * (round(SHORT_S / FRAME_S) + 2))  # the first show the level
+    parts.stalls.watch_doubt(connection)
+    assert parts.stalls.doubt_at(connection) == DOUBT_S
+
+
+def test_much_speech_that_was_sent_at_once_raises_doubt_sooner() -> None:
+    parts, connection = sent(*[TONE] * 40)
+    parts.stalls.watch_doubt(connection)
+    assert parts.stalls.doubt_at(connection) == pytest.approx(REPLAY_DOUBT_S + 0.2)
+
+
+def test_what_nobody_finds_words_in_makes_little_speech_count_less() -> None:
+    parts, connection = sent(*[TONE] * (round(SHORT_S / FRAME_S) + 2))
+    parts.stalls.doubted_in_vain()
+    parts.stalls.watch_doubt(connection)
+    assert parts.stalls.doubt_at(connection) is None
+
+
+def test_noise_is_no_part_of_what_a_recogniser_takes() -> None:
+    parts, connection = sent(*[TONE] * 40)
+    assert not parts.stalls.hears_voice(connection)  # a steady tone
+    connection.activity.sent_audio(0.5, True, 0.0)
+    assert parts.stalls.measure(connection) == pytest.approx(0.5)
+    assert parts.breaker.ttft_p95_s(ACME) is None  # one sample proves nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from gateway.conversations.stt.actions import Pause, Resume, Send, SendToClient
 from gateway.conversations.stt.states import (
     DRAIN_S,
-    OPEN_GRACE_S,
+    OPEN_DOUBT_S,
     Asleep,
     Beside,
     CatchingUp,
@@ -28,6 +29,7 @@ from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.stt import (
     Capabilities,
+    EagerEndOfTurn,
     Ended,
     Expiring,
     Failed,
@@ -38,9 +40,11 @@ from gateway.upstreams.stt import (
     NotUpdated,
     Ready,
     RecognizerEvent,
+    SpeechStarted,
+    TurnResumed,
 )
 from tests.conversations.stt.parts import Parts, buffered, connection, ready, seconds
-from tests.conversations.stt.play import ACME, FAST, HUSH, TONE, ZEUS, final, interim
+from tests.conversations.stt.play import ACME, FAST, HUSH, TONE, ZEUS, final, interim, words
 
 LOST = Failure(Kind.CONNECTION_LOST, "lost")
 PACED = Capabilities(replay_rate=1.0)
@@ -86,7 +90,7 @@ class Desk:
         pass
 
     def doubted(self, state: Connected, now: float) -> None:
-        pass
+        self.asked.append("doubted")
 
     def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
         self.asked.append("spoke")
@@ -195,11 +199,12 @@ def test_a_connection_that_opens_is_ready_unless_the_provider_says_so_itself() -
 def test_opening_and_accepting_the_settings_have_their_times() -> None:
     desk = Desk()
     desk.enter(Connecting(desk, connection(Capabilities(sends_ready=True))), 0.0)
-    assert desk.context.timers.earliest == desk.context.timeout_s + OPEN_GRACE_S
+    desk.tick(OPEN_DOUBT_S)
+    assert desk.asked == ["doubted"]
+    desk.asked.clear()
     desk.state.opened(1.0)  # type: ignore[attr-defined]
-    assert desk.context.timers.earliest == 1.0 + Capabilities().ready_s
     desk.tick(1.0 + Capabilities().ready_s)
-    assert desk.asked == [Kind.TIMEOUT]
+    assert desk.asked[-1] is Kind.TIMEOUT
     assert desk.context.timers.earliest is None
 
 
@@ -278,7 +283,7 @@ def test_one_flush_is_under_way_at_a_time() -> None:
 def test_a_stalled_connection_fails_and_leaves_no_timer() -> None:
     desk = live(Desk(*[TONE] * 102))
     desk.tick(5.0)
-    assert desk.asked == [Kind.TIMEOUT]
+    assert desk.asked == ["doubted", Kind.TIMEOUT]
     assert desk.context.timers.earliest is None
 
 
@@ -382,3 +387,40 @@ def test_a_replaced_connection_is_over_when_it_says_so_hangs_up_or_takes_too_lon
         else:
             desk.tick(DRAIN_S)
         assert desk.asked == ["drained"]
+
+
+# -- what the client is told
+
+
+def test_all_that_recognisers_hear_is_told() -> None:
+    desk = live(Desk(*[TONE] * 20))
+    assert isinstance(desk.state, Live)
+    for event in (
+        SpeechStarted(0.0),
+        interim("a"),
+        EagerEndOfTurn(words("a b", 0.0, 0.5)),
+        TurnResumed(),
+        final("a b c"),
+    ):
+        desk.state.transcribe(event, 1.0, in_use=True)
+    told = [a for a in desk.context.take_actions() if isinstance(a, SendToClient)]
+    assert [json.loads(one.text)["type"] for one in told] == [
+        "start_of_speech",
+        "interim_transcript",
+        "preflight_transcript",
+        "interim_transcript",
+        "final_transcript",
+    ]
+    assert desk.state.connection.activity.has_text
+
+
+def test_a_final_of_the_connection_in_use_makes_the_budget_whole() -> None:
+    for in_use, left in ((True, (ZEUS,)), (False, ())):
+        desk = live(Desk())
+        assert isinstance(desk.state, Live)
+        failover = desk.context.failover
+        failover.next(0.0)
+        failover.next(0.0)
+        desk.state.transcribe(final("x"), 1.0, in_use=in_use)
+        assert desk.state.connection.attempt == ACME
+        assert failover.left == left

@@ -62,13 +62,22 @@ def test_a_final_closes_the_utterance_and_drops_its_audio() -> None:
 
 
 def test_words_that_were_told_before_a_replay_are_left_out() -> None:
-    assembler, _ = heard(*[TONE] * 20)
-    assembler.final_until = 0.5
+    assembler, first = heard(*[TONE] * 20)
+    assembler.final(first, words("One.", 0.0, 0.5))
     second = ready(number=2)
     second.send_audio(buffered(*[TONE] * 20), 0.0)
     replayed = Transcript("one two", words=(word("one", 0.2, 0.5), word("two", 0.5, 0.9)))
     (message,) = read(assembler.final(second, replayed))
     assert message["transcript"] == "two"
+
+
+def test_words_in_audio_that_an_empty_final_covered_are_told() -> None:
+    assembler, first = heard(*[TONE] * 20)
+    assembler.final(first, Transcript("", start=0.0, end=1.0))
+    second = ready(number=2)
+    second.send_audio(buffered(*[TONE] * 20), 0.0)
+    (message,) = read(assembler.final(second, words("hello", 0.2, 0.6)))
+    assert message["transcript"] == "hello"
 
 
 def test_an_empty_final_is_not_told_but_covers_its_audio() -> None:

@@ -11,6 +11,7 @@ from gateway.conversations.tts.pool import (
     FORGET_S,
     OPEN_FAILED_REST_S,
     RELEASE_S,
+    UNASKED_MAX,
     CloseSocket,
     Deliver,
     OpenSocket,
@@ -27,6 +28,7 @@ from gateway.conversations.tts.pool import (
     SynthesisWanted,
     TextFinished,
     TextSaid,
+    VoiceEnded,
     VoicePool,
 )
 from gateway.upstreams.dial import Dial
@@ -223,6 +225,21 @@ def test_a_reservation_that_was_released_keeps_no_socket_ready():
     pool.handle(ReservationReleased(1))
     assert pool.reserve(2) == [], "one is ready already, and one session waits"
     assert len(pool.reserve(3)) == 1
+
+
+def test_the_sockets_of_a_voice_that_ended_are_closed_after_their_last_word():
+    pool = Pool()
+    busy, idle = pool.want(), pool.want()
+    pool.done(2, idle)
+    pool.handle(VoiceEnded(Voice()))
+    assert pool.closed == []
+    pool.handle(VoiceEnded(pool.voice))
+    assert pool.closed == [2]
+    pool.frame(1, f"{busy}:pcm")
+    pool.done(1, busy)
+    assert pool.audio(busy) == b"pcm"
+    assert pool.closed == [2, 1]
+    assert pool.core.sockets == 0
 
 
 def test_a_socket_serves_one_synthesis_after_the_other():
@@ -515,6 +532,19 @@ def test_a_frame_without_a_name_on_an_idle_socket_means_nothing():
     pool = Pool()
     pool.done(1, pool.want())
     assert pool.frame(1, ":pcm") == []
+
+
+def test_a_socket_that_goes_on_while_nobody_uses_it_is_closed():
+    pool = Pool(Voice(contexts=2))
+    for _ in range(2):  # what comes while it is used does not count
+        pool.done(1, pool.want())
+        for _ in range(UNASKED_MAX - 1):
+            pool.frame(1, ":pcm")
+    assert pool.closed == []
+    pool.frame(1, ":pcm")
+    assert pool.closed == []
+    pool.frame(1, ":pcm")
+    assert pool.closed == [1]
 
 
 def test_a_provider_that_is_not_there_fails_the_synthesis_and_is_not_dialled_ahead():

@@ -21,6 +21,7 @@ from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.auth import Authenticator, mint
 from gateway.server.host import SocketHost
 from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketEvent, SocketFrame
@@ -148,7 +149,7 @@ class Setup:
         self.route = TtsRoute(
             config.tts,
             catalogue,
-            accounts,
+            Adapters(accounts),
             Breaker(catalogue.deployments()),
             self.connector,  # type: ignore[arg-type]
             self.metrics,

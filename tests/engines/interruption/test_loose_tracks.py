@@ -71,7 +71,7 @@ def test_tracks_are_few_and_young() -> None:
 
 def test_what_was_heard_is_not_heard_again() -> None:
     tracks, heard = LooseTracks(), sound()
-    answers, run = [], []
+    run = []
     for end in range(36_000, 160_000, STEP):
         window = heard[max(0, end - 96_000) : end]
         known = tracks.take("caller", window, 0.0)

@@ -58,10 +58,12 @@ def echo(samples: Samples, late_s: float) -> Samples:
     heard = np.convolve(driven, room)[: samples.size]
     heard = np.concatenate((np.zeros(int(late_s * RATE)), heard))
     noise = rng.normal(0, 8, heard.size)
-    return (heard / np.abs(heard).max() * 1500 + noise).astype(np.int16)
+    return np.asarray(heard / np.abs(heard).max() * 1500 + noise, np.int16)
 
 
-def heard(comparison: Comparison, samples: Samples, said: Voice, ends_at: float) -> npt.NDArray[np.float32]:
+def heard(
+    comparison: Comparison, samples: Samples, said: Voice, ends_at: float
+) -> npt.NDArray[np.float32]:
     whole = samples.size - samples.size % 400
     return comparison.evidence(samples[:whole], said, ends_at)
 

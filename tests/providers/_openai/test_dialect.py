@@ -119,7 +119,7 @@ def test_cache_breakpoints_reach_only_those_who_know_them() -> None:
 def test_effort_is_a_switch_where_thinking_is_one(vendor: str) -> None:
     assert asked(vendor, reasoning_effort="none")["thinking"] == {"type": "disabled"}
     assert asked(vendor, reasoning_effort="high")["thinking"] == {"type": "enabled"}
-    assert "thinking" not in asked(vendor)
+    assert vendor == "deepseek" or "thinking" not in asked(vendor)
 
 
 # -- clean streams stay bytes

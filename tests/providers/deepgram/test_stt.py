@@ -82,6 +82,17 @@ def test_key_terms_are_keywords_for_models_before_nova_3() -> None:
     assert "keywords" not in query(nova("nova-3", keywords=["Parley"]))
 
 
+def test_keywords_are_key_terms_for_nova_3_which_knows_no_others() -> None:
+    asked = nova(keywords=["Parley", ["LiveKit", 2]], keyterm=["Parley", "barge-in"])
+    assert query(asked)["keyterm"] == ["Parley", "barge-in", "LiveKit"]
+    assert "keywords" not in query(asked)
+
+
+def test_nobody_trains_on_what_is_heard() -> None:
+    for one in (nova(), flux(), nova(mip_opt_out=False)):
+        assert query(one)["mip_opt_out"] == ["true"]
+
+
 def test_key_terms_stay_within_what_the_service_takes() -> None:
     assert len(query(nova(keyterm=[f"t{i}" for i in range(200)]))["keyterm"]) == 100
     assert query(nova(keyterm=["x" * 1500, "y" * 1500]))["keyterm"] == ["x" * 1500]
@@ -172,6 +183,12 @@ def test_livekits_name_for_flux_means_the_model_of_the_language() -> None:
     assert query(flux("flux-general", "en-GB"))["model"] == ["flux-general-en"]
     german = query(flux("flux-general", "de"))
     assert (german["model"], german["language_hint"]) == (["flux-general-multi"], ["de"])
+
+
+def test_hints_at_other_languages_need_the_model_that_speaks_them() -> None:
+    asked = query(flux("flux-general", "en", language_hint=["en", "es"]))
+    assert asked["model"] == ["flux-general-multi"]
+    assert asked["language_hint"] == ["en", "es"]
 
 
 def test_the_eager_threshold_is_never_above_the_last_one() -> None:

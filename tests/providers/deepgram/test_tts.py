@@ -7,13 +7,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from gateway.providers.deepgram.settings import DeepgramSettings
 from gateway.providers.deepgram.tts import DeepgramVoice, upstream_model
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account, ProviderSettings
+from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import Audio, Failed, Finished, Released, SpeechRequest
 
 VOICE = DeepgramVoice(
-    Account("deepgram", "deepgram", "https://api.deepgram.com", "key", settings=ProviderSettings())
+    Account("deepgram", "deepgram", "https://api.deepgram.com", "key", settings=DeepgramSettings())
 )
 
 
@@ -89,3 +90,21 @@ def test_frames() -> None:
 )
 def test_closes(code: int, reason: str, kind: Kind) -> None:
     assert VOICE.dialogue().closed(code, reason).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("training", "asked", "sent"),
+    [
+        (False, {}, ["true"]),
+        (False, {"mip_opt_out": False}, ["true"]),
+        (True, {}, None),
+        (True, {"mip_opt_out": True}, ["true"]),
+    ],
+)
+def test_nobody_trains_on_what_is_said_unless_the_operator_allows_it(
+    training: bool, asked: dict[str, bool], sent: list[str] | None
+) -> None:
+    settings = DeepgramSettings(training=training)
+    voice = DeepgramVoice(Account("d", "deepgram", "https://d", "key", settings=settings))
+    dial = voice.dial(SpeechRequest("aura-2", None, "en", 16000, asked))
+    assert parse_qs(urlsplit(dial.url).query).get("mip_opt_out") == sent

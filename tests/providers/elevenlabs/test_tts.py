@@ -8,14 +8,19 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from gateway.providers.elevenlabs.settings import ElevenLabsSettings
 from gateway.providers.elevenlabs.tts import ElevenLabsVoice
 from gateway.upstreams.errors import Kind
-from gateway.upstreams.provider import Account, ProviderSettings
+from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import Audio, Chars, Failed, Finished, SpeechRequest, Timed
 
 VOICE = ElevenLabsVoice(
     Account(
-        "elevenlabs", "elevenlabs", "https://api.elevenlabs.io", "key", settings=ProviderSettings()
+        "elevenlabs",
+        "elevenlabs",
+        "https://api.elevenlabs.io",
+        "key",
+        settings=ElevenLabsSettings(),
     )
 )
 

@@ -101,7 +101,7 @@ def test_characters() -> None:
 def test_a_wav_header_is_taken_off() -> None:
     import base64
 
-    audio = base64.b64encode(b"RIFF" + bytes(40) + b"\1\0").decode()
+    audio = base64.b64encode(b"RIFF" + bytes(4) + b"WAVE" + bytes(32) + b"\1\0").decode()
     ((_, heard),) = VOICE.dialogue().decode(result({"audioChunk": {"audioContent": audio}}))
     assert heard == Audio(b"\1\0")
 

@@ -95,6 +95,12 @@ def test_recognition_starts_with_the_format_and_the_settings() -> None:
     }
 
 
+@pytest.mark.parametrize("value", ["channel", "channel_and_speaker_change", "speaker_change", True])
+def test_every_wish_to_tell_speakers_apart_is_one_on_mono_audio(value: object) -> None:
+    told = start(real_time(diarization=value))["transcription_config"]
+    assert told["diarization"] == "speaker"
+
+
 def test_options_of_speakers_are_sent_only_where_speakers_are_told_apart() -> None:
     alone = start(real_time(max_speakers=2))["transcription_config"]
     assert "speaker_diarization_config" not in alone

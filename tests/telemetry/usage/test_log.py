@@ -70,8 +70,7 @@ def store() -> FakeStore:
 def a_log(tmp_path: Path, store: FakeStore, **config: Any) -> tuple[UsageLog, Metrics]:
     metrics = Metrics()
     given = {"flush_s": 0.01, "spill": str(tmp_path / "spill.jsonl"), **config}
-    prices = Prices({"v": Price(audio_minute=6.0)})
-    return UsageLog(UsageConfig(**given), metrics, prices, store, lambda: 1e9), metrics
+    return UsageLog(UsageConfig(**given), metrics, store, lambda: 1e9), metrics
 
 
 def counted(metrics: Metrics, outcome: str) -> float:
@@ -158,7 +157,8 @@ def test_memory_is_bounded(tmp_path: Path, store: FakeStore) -> None:
 
 def test_speech_is_priced_when_it_is_recorded(tmp_path: Path, store: FakeStore) -> None:
     of, _ = a_log(tmp_path, store)
-    of.add(record(route="stt", model="v", audio_s=30.0))
+    prices = Prices({"v": Price(audio_minute=6.0)})
+    of.add(record(route="stt", model="v", audio_s=30.0), prices)
     assert of._waiting[0].cost == pytest.approx(3.0)
 
 
@@ -244,7 +244,7 @@ class Clocks:
 async def forgetful(tmp_path: Path, store: FakeStore) -> tuple[UsageLog, Clocks]:
     clocks = Clocks()
     config = UsageConfig(spill=str(tmp_path / "spill.jsonl"))
-    of = UsageLog(config, Metrics(), None, store, lambda: clocks.wall, lambda: clocks.now)
+    of = UsageLog(config, Metrics(), store, lambda: clocks.wall, lambda: clocks.now)
     await of._forget_old()
     return of, clocks
 

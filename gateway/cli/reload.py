@@ -1,0 +1,69 @@
+"""`gateway reload`: asks the running server to read its configuration again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from typing import Any, Final
+
+from gateway.config import load
+from gateway.server.reload_route import HEADER, PATH
+
+EXIT_TAKEN, EXIT_NO_SERVER, EXIT_WRONG = 0, 1, 2
+
+ANSWER_S: Final = 30.0
+"""How long the server may take: its workers have 10 s, one after the other."""
+
+ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what such a server hears
+"""Where a server is found that listens on every address."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command; its exit status. Raises ConfigError where the file has mistakes: then the
+    server need not be asked."""
+    server = load(args.config, dev=True).server
+    port = args.admin_port if args.admin_port is not None else server.admin_port
+    if not port:
+        print(
+            "the server has no fixed port for the operator (server.admin_port): name the one that "
+            "its log says with --admin-port, or send it SIGHUP",
+            file=sys.stderr,
+        )
+        return EXIT_NO_SERVER
+    host = ANYWHERE.get(server.admin_host, server.admin_host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+    request = urllib.request.Request(url, b"", {HEADER: "1"}, method="POST")
+    # a proxy of the environment's is for the way to providers
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=ANSWER_S) as answer:
+            told = json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code != 422:
+            print(f"{url} answers with status {error.code}", file=sys.stderr)
+            return EXIT_NO_SERVER
+        told = json.load(error)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        print(f"no server answers at {url}: {reason}", file=sys.stderr)
+        return EXIT_NO_SERVER
+    return _show(told)
+
+
+def _show(told: dict[str, Any]) -> int:
+    for warning in told["warnings"]:
+        print(f"warning: {warning}")
+    if not told["applied"]:
+        print("the configuration has mistakes, and nothing was changed:", file=sys.stderr)
+        for mistake in told["mistakes"]:
+            print(f"  {mistake}", file=sys.stderr)
+        return EXIT_WRONG
+    for what, names in told["changes"].items():
+        print(f"{what.replace('_', ' ')}: {names}")
+    for option in told["needs_restart"]:
+        print(f"{option}: has changed, and stays as it was until a restart")
+    print("taken: new requests and sessions are served by it")
+    return EXIT_TAKEN

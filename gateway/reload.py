@@ -1,0 +1,165 @@
+"""A new configuration for a server that runs: read, checked, and taken whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from gateway.config import Config, ConfigError, Loaded
+from gateway.server.reload_route import Reloaded
+from gateway.telemetry.metrics import Metrics
+
+_logger = logging.getLogger(__name__)
+
+NEEDS_RESTART: Final = (
+    "server.host",
+    "server.port",
+    "server.workers",
+    "server.admin_host",
+    "server.admin_port",
+    "server.tls",
+    "bargein.model",
+    "bargein.threshold",
+    "bargein.threads",
+    "bargein.batch",
+    "bargein.own_voice",
+    "eot",
+    "quota.redis_url",
+    "quota.prefix",
+    "usage",
+)
+"""What is opened or loaded once: ports, stores, models inside this server. For `server.tls` only
+whether there is any: certificates are read anew, from wherever they are then."""
+
+NAMED: Final = ("keys", "providers")
+"""Sections whose entries are named where they change."""
+
+TEXT_CHARS_MAX: Final = 500
+"""Longest list of names in a log line."""
+
+
+class Reloader:
+    """Reloads on request, one after the other.
+
+    `read` gives the configuration as it is now, or raises ConfigError. `use` has it served: it
+    fails with an exception before anything is changed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Loaded],
+        use: Callable[[Config], Awaitable[None]],
+        metrics: Metrics,
+    ) -> None:
+        self.config = config
+        self._read = read
+        self._use = use
+        self._metrics = metrics
+        self._lock = asyncio.Lock()
+        metrics.config_taken.set(time.time())
+
+    async def reload(self, by: str) -> Reloaded:
+        """Serve by the configuration as it is now, or say why not."""
+        async with self._lock:
+            told = await self._reload()
+            self._metrics.reloads.labels("applied" if told.applied else "refused").inc()
+            if told.applied:
+                self._metrics.config_taken.set(time.time())
+                _logger.info("the configuration was read again", extra={"by": by, **told.changes})
+            else:
+                _logger.error(
+                    "the configuration was not taken: it has mistakes, and nothing was changed",
+                    extra={"by": by, "mistakes": _listed(told.mistakes)},
+                )
+            for warning in told.warnings:
+                _logger.warning("configuration", extra={"warning": warning})
+            if told.needs_restart:
+                _logger.warning(
+                    "changes that need a restart", extra={"options": _listed(told.needs_restart)}
+                )
+            return told
+
+    async def _reload(self) -> Reloaded:
+        try:
+            loaded = await asyncio.to_thread(self._read)
+        except ConfigError as error:
+            return Reloaded(applied=False, mistakes=tuple(error.mistakes))
+        new, needs_restart = keep(self.config, loaded.config)
+        try:
+            await self._use(new)
+        except Exception:
+            _logger.exception("internal error")
+            return Reloaded(applied=False, mistakes=("internal error: see the log",))
+        told = changes(self.config, new)
+        self.config = new
+        return Reloaded(True, (), loaded.warnings, needs_restart, told)
+
+
+def keep(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
+    """`new`, but with what needs a restart as it is in `running`; and which options those are."""
+    changed = []
+    for option in NEEDS_RESTART:
+        section, _, name = option.partition(".")
+        old, now = (_at(one, option) for one in (running, new))
+        if option == "server.tls":
+            if (old.certificate is None) == (now.certificate is None):
+                continue
+        elif old == now:
+            continue
+        changed.append(option)
+        if name:
+            update = {name: old}
+            old = getattr(new, section).model_copy(update=update)
+        new = new.model_copy(update={section: old})
+    return new, tuple(changed)
+
+
+def changes(old: Config, new: Config) -> dict[str, str]:
+    """What is different, by names alone: no value, which may be a secret."""
+    found: dict[str, str] = {}
+    for section in NAMED:
+        before: Mapping[str, Any] = getattr(old, section)
+        now: Mapping[str, Any] = getattr(new, section)
+        for what, names in (
+            ("added", now.keys() - before.keys()),
+            ("removed", before.keys() - now.keys()),
+            ("changed", {n for n in now.keys() & before.keys() if now[n] != before[n]}),
+        ):
+            if names:
+                found[f"{section}_{what}"] = _listed(sorted(names))
+    options = [
+        one
+        for name in Config.model_fields
+        if name not in NAMED
+        for one in _different(name, getattr(old, name), getattr(new, name))
+    ]
+    if options:
+        found["options"] = _listed(options)
+    return found
+
+
+def _different(name: str, old: Any, new: Any) -> list[str]:
+    if old == new:
+        return []
+    if isinstance(old, BaseModel):
+        fields = type(old).model_fields
+        return [f"{name}.{one}" for one in fields if getattr(old, one) != getattr(new, one)]
+    return [name]
+
+
+def _at(config: Config, option: str) -> Any:
+    found: Any = config
+    for name in option.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _listed(names: Any) -> str:
+    text = "; ".join(names)
+    return text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + "..."
