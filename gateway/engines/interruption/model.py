@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from gateway.engines.interruption.own_voice import Comparison, Voice, corrected
+from gateway.engines.interruption.own_voice import Comparison, Voice
 from gateway.engines.onnx import FrameModel
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, Samples
 
@@ -118,8 +118,7 @@ class Track:
         if voice is not None:
             if self._comparison is None:
                 self._comparison = Comparison()
-            evidence = self._comparison.evidence(samples, voice, heard_at)
-            probabilities = corrected(probabilities, evidence)
+            probabilities = self._comparison.judged(probabilities, samples, voice, heard_at)
         self.frames_run += probabilities.size
         self.probabilities = np.concatenate((self.probabilities, probabilities))[
             -self._frames_max :

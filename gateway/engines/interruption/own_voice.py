@@ -230,12 +230,24 @@ class Comparison:
     """Of one caller's channel with the voice of the same call: how sure it is that what is heard
     is that voice, and what this means for the model's opinion. Used by one thread at a time."""
 
-    __slots__ = ("_agreement", "_ear", "_first")
+    __slots__ = ("_agreement", "_ear", "_first", "_latest")
 
     def __init__(self) -> None:
         self._ear = Ear(RATE, "heard")
         self._first = 0
         self._agreement = np.zeros((2, 0), np.float32)
+        self._latest = np.ones(HELD_FRAMES - 1, np.float32)
+
+    def judged(self, probabilities: Floats, samples: Samples, voice: Voice, now: float) -> Floats:
+        """The model's `probabilities` [frames] of `samples`, the next of the caller's channel,
+        less what of them is the agent's voice. While it may be that, only what HELD_FRAMES frames
+        in a row say counts: for a moment any two voices differ."""
+        evidence = self.evidence(samples, voice, now)
+        found = corrected(probabilities, evidence)
+        lately = np.concatenate((self._latest, found))
+        self._latest = lately[-(HELD_FRAMES - 1) :]
+        held = np.lib.stride_tricks.sliding_window_view(lately, HELD_FRAMES).min(axis=1)
+        return np.where(evidence[:, 1] > SUSPECT, held, found)
 
     def evidence(self, samples: Samples, voice: Voice, now: float) -> Floats:
         """float32 [frames, EVIDENCE] of the next whole frames of the caller's channel, which end
@@ -281,10 +293,10 @@ class Comparison:
         if not played.any():
             return NOTHING
         known = weights()
-        heard = now[:, played]
-        top = heard.max(axis=1)
-        sure = top + np.log(np.exp(heard - top[:, None]).sum(axis=1)) + known["bias"]
-        place = int(np.flatnonzero(played)[int(heard[1].argmax())])
+        heard = now if played.all() else np.where(played, now, NOTHING * 10)
+        place = int(heard[1].argmax())
+        top = heard.max(axis=1, keepdims=True)
+        sure = top[:, 0] + np.log(np.exp(heard - top).sum(axis=1)) + known["bias"]
         latest = (
             sum(
                 float(agree[place - (count - 1 - i), i])
@@ -299,6 +311,10 @@ class Comparison:
 EVIDENCE: Final = 3
 NOTHING: Final = -10.0
 """Log odds where no frame can have been played."""
+
+HELD_FRAMES: Final = 6
+SUSPECT: Final = -3.0
+"""Log odds, over the longer time, from which on it may be the agent's voice."""
 
 STEP: Final = 4
 """Frames that are looked at together: clients send 100 ms at a time."""

@@ -1,4 +1,4 @@
-"""Calls in which the agent's own voice comes back: what a canceller leaves of it, and who talks over.
+"""Calls in which the agent's own voice comes back: what cancellers leave of it, callers over it.
 
     pip install livekit==1.2.1      # in an environment of its own: WebRTC's audio processing
     python -m models.interruption.data.echoes --audio FOLDER --side train --count 600
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def _path(rng: Generator, x: Audio, rirs: list[Audio]) -> Audio:
 
 def _drifted(x: Audio, parts_per_million: float) -> Audio:
     at = np.arange(len(x)) * (1 + parts_per_million * 1e-6)
-    return np.interp(at, np.arange(len(x)), x).astype(np.float32)
+    return np.asarray(np.interp(at, np.arange(len(x)), x), np.float32)
 
 
 def _played(
@@ -130,7 +131,7 @@ def _played(
         cuts = [0, len(voice)]
         if rng.random() < 0.2:
             cuts.insert(1, int(rng.uniform(0.3, 0.8) * len(voice)))
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in itertools.pairwise(cuts):
             at = round(start * RATE)
             part = voice[a:b][: max(len(out) - at, 0)]
             out[at : at + len(part)] += part
@@ -163,7 +164,7 @@ def _cancelled(rng: Generator, near: Audio, far: Audio, delay_s: float) -> Audio
         heard = frame(near[start : start + _BLOCK])
         apm.process_stream(heard)
         out.append(np.frombuffer(bytes(heard.data), np.int16).astype(np.float32) / 32768)
-    return np.concatenate(out)
+    return np.asarray(np.concatenate(out), np.float32)
 
 
 def _suppressed(rng: Generator, near: Audio, echo: Audio) -> Audio:
@@ -183,7 +184,7 @@ def _suppressed(rng: Generator, near: Audio, echo: Audio) -> Audio:
         smooth = np.maximum(0.7 * smooth, e)
         gains.append(np.maximum(np.abs(x) ** 2 / (np.abs(x) ** 2 + power * smooth + 1e-9), depth))
         out[at : at + size] += window * np.fft.irfft(x * gains[-1 - late], size)
-    return out[size : size + len(near)]
+    return np.asarray(out[size : size + len(near)], np.float32)
 
 
 def scene(rng: Generator, voices: Voices, kind: str, canceller: str) -> Scene:
@@ -210,7 +211,7 @@ def scene(rng: Generator, voices: Voices, kind: str, canceller: str) -> Scene:
         said, caller = voices.draw(rng, CALLERS)
         while caller == agent:
             said, caller = voices.draw(rng, CALLERS)
-        floor_s = back[0, 0] + float(rng.uniform(1.0, 3.0))
+        floor_s = float(back[0, 0] + rng.uniform(1.0, 3.0))
         at = round(floor_s * RATE)
         part = fftconvolve(said, room(rng, voices.rirs))[: len(said)][: n - at]
         quiet_s = floor_s + len(part) / RATE

@@ -6,8 +6,8 @@
 Two tables in Markdown, of calls that `echoes` made of held-out people and rooms, once without what
 /tts sent and once with it; and of real residuals, which are to be had without it alone. As clients
 do, a window is asked about for each 100 ms from where a VAD hears speech, with 1 s of what was
-before. `--residuals` is `baseline/icassp2021/clean` of the repository microsoft/AEC-Challenge (MIT):
-what one canceller left on 98 devices, of which a quarter (by name) is not heard in training.
+before. `--residuals` is `baseline/icassp2021/clean` of microsoft/AEC-Challenge (MIT): what one
+canceller left on 98 devices, of which a quarter (by name) is for evaluation alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ STEP_S = 0.1
 WINDOW_S = 3.0
 BEFORE_S = 1.0
 SILENCE_S = 0.55  # ends what a client's VAD takes for one stretch of speech
-EARLY_S = 0.0  # what fires before a caller begins is no finding of the caller
 CUT_S = 3.0  # an echo is looked at for so long
 FOUND_S = 1.0
 
@@ -101,13 +100,15 @@ class Counts:
             return f"{np.mean(values):.2f} | {len(values)}" if values else "- | 0"
 
         median = f"{1000 * np.median(self.waits):.0f}" if self.waits else "-"
-        return f"| {name} | {share(self.cut)} | {share(self.found)} | {median} | {share(self.clean)} |"
+        return (
+            f"| {name} | {share(self.cut)} | {share(self.found)} | {median} | {share(self.clean)} |"
+        )
 
 
-HEAD = """\
-| canceller | echoes taken for the caller | n | callers over echo, by 1 s | n | median ms | callers \
-without echo, by 1 s | n |
-|---|---|---|---|---|---|---|---|"""
+HEAD = (
+    "| canceller | echoes taken for the caller | n | callers over echo, by 1 s | n | median ms "
+    "| callers without echo, by 1 s | n |\n|---|---|---|---|---|---|---|---|"
+)
 
 
 def made(model: BargeinModel, scenes: list[echoes.Scene], *, known: bool) -> dict[str, Counts]:
@@ -128,7 +129,7 @@ def made(model: BargeinModel, scenes: list[echoes.Scene], *, known: bool) -> dic
                 count.cut.append(any(one <= until for one in at))
         if scene.kind == "echo":
             continue
-        after = [one - floor_s for one in found if one >= floor_s + EARLY_S]
+        after = [one - floor_s for one in found if one >= floor_s]
         in_time = bool(after) and after[0] <= FOUND_S
         (count.found if scene.kind == "double" else count.clean).append(in_time)
         if after and scene.kind == "double":
@@ -145,7 +146,7 @@ def residuals(model: BargeinModel, folder: Path, *, held_out: bool = True) -> di
     one was there."""
     out: dict[str, list[bool]] = defaultdict(list)
     for path in sorted(folder.glob("*.wav")):
-        device, _, kind = path.stem[:22], "", path.stem[23:]
+        device, kind = path.stem[:22], path.stem[23:]
         if is_held_out(device) is not held_out:
             continue
         samples, _ = soundfile.read(path, dtype="int16")

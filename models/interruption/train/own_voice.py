@@ -15,6 +15,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,18 +58,22 @@ class Heard:
 def heard_of(scene: echoes.Scene) -> Heard:
     samples = scene.heard.astype(np.int16)
     heard = Ear(RATE, "heard").look(samples)
-    parts, earliest, starts = [], [], []
+    parts: list[NDArray[np.float32]] = []
+    earliest: list[NDArray[np.floating]] = []
+    starts: list[int] = []
     gap = np.zeros((8, LOOK), np.float32)
     for sent_s, voice in scene.sent:
         look = Ear(RATE, "sent").look(voice.astype(np.int16))
-        starts.append(sum(map(len, parts)))
+        starts.append(sum(len(part) for part in parts))
         parts += [look, gap]
         earliest += [sent_s + np.arange(len(look)) * FRAME_S, np.full(len(gap), NEVER)]
     middle = (np.arange(len(heard)) + 0.5) * FRAME_S
     at = np.full(len(heard), -1)
     for start_s, piece, from_s, length_s in scene.played:
         inside = (middle >= start_s) & (middle < start_s + length_s)
-        at[inside] = starts[int(piece)] + ((from_s + middle[inside] - start_s) / FRAME_S).astype(int)
+        at[inside] = starts[int(piece)] + ((from_s + middle[inside] - start_s) / FRAME_S).astype(
+            int
+        )
     steps = samples[: len(heard) * 400].reshape(-1, 400).astype(np.float64)
     level = np.log((steps**2).mean(axis=1) + 1)
     loud = level > max(np.percentile(level, 15) + _LOUD, level.max() - 8)
@@ -133,7 +138,7 @@ class Batch:
 
 def drawn(rng: Generator, calls: list[Heard], size: int = 12) -> Batch:
     """Stretches of calls that hold something known, with what other agents said added."""
-    rows: list[tuple[NDArray[np.generic], ...]] = []
+    rows: list[tuple[Any, ...]] = []
     while len(rows) < size:
         call = calls[int(rng.integers(len(calls)))]
         known = np.flatnonzero(call.label >= 0)
@@ -152,10 +157,17 @@ def drawn(rng: Generator, calls: list[Heard], size: int = 12) -> Batch:
         rows.append(
             (call.heard[inside], sent[:SENT], earliest[:SENT], at, call.label[inside], begins)
         )
-    heard, sent, earliest, at, label, begins_s = (np.stack(column) for column in zip(*rows))
-    floats = [torch.from_numpy(one.astype(np.float32)) for one in (heard, sent, earliest)]
-    whole = [torch.from_numpy(one.astype(np.int64)) for one in (at, label)]
-    return Batch(*floats, *whole, torch.from_numpy(begins_s.astype(np.float32)))
+    heard, sent, earliest, at, label, begins_s = (
+        np.stack(column) for column in zip(*rows, strict=True)
+    )
+    return Batch(
+        torch.from_numpy(heard.astype(np.float32)),
+        torch.from_numpy(sent.astype(np.float32)),
+        torch.from_numpy(earliest.astype(np.float32)),
+        torch.from_numpy(at.astype(np.int64)),
+        torch.from_numpy(label.astype(np.int64)),
+        torch.from_numpy(begins_s.astype(np.float32)),
+    )
 
 
 def losses(match: Match, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -312,6 +324,11 @@ def followed(frames: Frames, wrong: float, seed: int, steps: int = 600) -> Conse
     return found
 
 
+def write(path: Path, known: dict[str, Any]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **known)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=2500)
@@ -326,16 +343,16 @@ def main() -> None:
     paths = sorted((cache_folder() / "echoes" / "train").glob("[0-9]*.npz"))
     scenes = [echoes.load(path) for path in paths if ".part" not in path.name]
     if arguments.keep:
-        known: dict[str, NDArray[np.floating]] = dict(np.load(arguments.out))
+        known = dict(np.load(arguments.out))
     else:
         calls = [heard_of(scene) for scene in scenes]
         known = network_weights(matched(calls, arguments.steps, arguments.seed))
-        np.savez(arguments.out, **known)
+        write(arguments.out, known)
     own_voice.WEIGHTS = arguments.out
     own_voice.weights.cache_clear()
     model = FrameModel(arguments.model, interface=INTERFACE)
     consequence = followed(frames_of(scenes, model), arguments.wrong, arguments.seed)
-    np.savez(arguments.out, **(known | consequence.weights()))
+    write(arguments.out, known | consequence.weights())
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from gateway.engines.interruption import own_voice
 from gateway.engines.interruption.own_voice import (
     CALLS_MAX,
     FRAME_S,
@@ -208,3 +209,29 @@ def test_the_agents_own_voice_is_no_caller_and_a_caller_is_one() -> None:
 
     assert own < 0.1
     assert caller > 0.5
+
+
+def test_while_it_may_be_the_agent_a_moment_of_doubt_is_not_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = voice(recording(AGENT))
+    samples = np.zeros(10 * 400, np.int16)
+    sure = np.full((10, 3), 5.0, np.float32)
+    sure[4:7, 0] = -8.0
+    monkeypatch.setattr(Comparison, "evidence", lambda *given: sure)
+    monkeypatch.setattr(own_voice, "corrected", lambda p, e: np.where(e[:, 0] > 0, 0.0, p))
+
+    found = Comparison().judged(np.full(10, 0.9, np.float32), samples, said, 1.0)
+
+    assert (found == 0).all()
+
+
+def test_a_caller_without_echo_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = voice(recording(AGENT))
+    nobody = np.full((4, 3), -6.0, np.float32)
+    monkeypatch.setattr(Comparison, "evidence", lambda *given: nobody)
+    given = np.array([0.1, 0.2, 0.8, 0.9], np.float32)
+
+    found = Comparison().judged(given, np.zeros(1600, np.int16), said, 1.0)
+
+    assert found == pytest.approx(corrected(given, nobody))
