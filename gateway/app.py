@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.config import Config
+from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
@@ -30,7 +31,7 @@ from gateway.engines.utterances import UtteranceEngines
 from gateway.installation import PATHS, Installation, Process, prepare
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
-from gateway.server.asgi import Receive, Scope, Send, refuse
+from gateway.server.asgi import JSON_TYPE, Receive, Scope, Send, answer, refuse
 from gateway.server.auth import Authenticator
 from gateway.server.cluster_sessions import ClusterSessionCounts
 from gateway.server.connections import AddressLimit
@@ -74,17 +75,20 @@ class Gateway:
         self.admission = Admission(
             Authenticator({}), self._limiter, metrics, self.usage, (), self.addresses
         )
-        self.sockets = OpenSockets()
+        self.sockets = OpenSockets(config.usage.running_s)
         self.connector = Connector()
         self.engines = UtteranceEngines(self.connector)
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
-        self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
-        self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
-        metrics.draining.set_function(lambda: float(self.admission.drain is not None))
         self.voices = VoiceKeeper() if config.bargein.own_voice else None
         if machine is not None and self.voices is not None:
             machine.on_voice = self.voices.hear
             self.voices.on_marks = machine.voice
+        self.bargein_window = BargeinWindowRoute(
+            self.bargein_engine, metrics, config.limits.message_bytes, self.voices
+        )
+        self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
+        self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
+        metrics.draining.set_function(lambda: float(self.admission.drain is not None))
         self._process = Process(
             metrics,
             self.admission,
@@ -92,8 +96,10 @@ class Gateway:
             self.connector,
             self.engines,
             self.bargein_engine,
+            self.bargein_window,
             self.eot_engine,
             self.eot_multi,
+            self.usage,
             machine,
             self.voices,
         )
@@ -133,11 +139,13 @@ class Gateway:
         # a new one, so that no token of a removed key is remembered
         self.admission.authenticator = installation.authenticator
         self.admission.trusted_proxies = config.server.trusted_proxies
-        self.admission.prices = installation.prices
+        self.admission.quota = installation.quota
         self._limiter.limits = config.limits
         self.addresses.most = config.limits.connections_per_address
         self.addresses.trusted = config.server.trusted_proxies
-        self.eot_multi.body_bytes_max = config.limits.message_bytes
+        self.bargein_engine.decide_by(config.bargein)
+        for route in (self.bargein_window, self.eot_multi):
+            route.body_bytes_max = config.limits.message_bytes
         for name in installation.adapters.accounts:
             self.metrics.resting.labels(name).set_function(partial(self._rests, name))
 
@@ -211,6 +219,7 @@ class Gateway:
             self.cluster_sessions.start()
         if self.machine is not None:
             await self.machine.start(self.held)
+        await self.installation.quota.start()
         self.installation.chat.companions.start()
 
     async def close(self) -> None:
@@ -233,6 +242,17 @@ class Gateway:
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For load balancers; under these names alone."""
+
+
+_NEEDS_UPGRADE: Final = orjson.dumps(
+    error_body(
+        Failure(
+            Kind.BAD_REQUEST,
+            "this route is a WebSocket, and the request came without `Upgrade: websocket`: a proxy "
+            "in between may have dropped it",
+        )
+    )
+)
 
 
 def _say_full(address: str) -> None:
@@ -278,6 +298,9 @@ class Front:
             await refuse(scope, send, Failure(Kind.NOT_FOUND, "there is no such route"))
             return
         if direct is None:
+            if scope["method"] == "GET" and ("websocket", path) in self._direct:
+                await answer(send, 426, _NEEDS_UPGRADE, (JSON_TYPE, (b"upgrade", b"websocket")))
+                return
             await self._app(scope, receive, send)
             return
         try:

@@ -27,6 +27,7 @@ from gateway.settings.mistake import Mistake, Place
 from gateway.settings.models import Deployment
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.residency import ResidencyConfig
 from gateway.settings.section import Section
 from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
 from gateway.settings.stt import SttConfig
@@ -89,6 +90,7 @@ class Config(Section):
     prices: dict[str, Price] = Field(default_factory=dict)
     """Model as callers name it, or deployment as `provider:model` -> its prices. A name may end
     in `*`."""
+    residency: ResidencyConfig = ResidencyConfig()
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
@@ -257,6 +259,7 @@ class _Reading:
                     stt=config.stt,
                     default_voice=config.tts.default_model,
                     turn_languages=config.eot.thresholds,
+                    residency=config.residency,
                     eager_keys=config.bargein.eagerness_by_key,
                 )
             )

@@ -44,8 +44,9 @@ from gateway.server.host import (
 from gateway.server.machine import Machine
 from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.prices import Prices
+from gateway.telemetry.prices import prices_in
 from gateway.telemetry.rests import LoggingBreaker
+from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Modality
@@ -77,8 +78,10 @@ class Process:
     connector: Connector
     engines: UtteranceEngines
     bargein: BargeinEngine
+    bargein_window: BargeinWindowRoute
     eot: EotEngine
     eot_multi: EotMultiRoute
+    usage: UsageLog
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
 
@@ -96,6 +99,7 @@ def prepare(config: Config) -> Catalogues:
             accounts,
             modality,
             stand_ins=StandIns(accounts.values(), modality) if config.local_stand_in else None,
+            residency=config.residency,
             successors=config.successors,
         )
         for modality in get_args(Modality)
@@ -128,12 +132,16 @@ class Installation:
             {key: secret.get_secret_value() for key, secret in config.keys.items()},
             config.server.token_leeway_s,
         )
-        self.prices = Prices(config.prices)
+        self.prices = prices_in(config.usage, config.prices, self.adapters.accounts)
         self.quota = (
             Quota(
                 config.quota,
                 on_store_failure=metrics.quota_store_failures.inc,
                 machine=process.machine,
+                balances=process.usage.counts if config.usage.enabled else None,
+                on_reached=lambda *labels: metrics.budgets_reached.labels(*labels).inc(),
+                time_zone=config.usage.time_zone,
+                currency=config.usage.currency,
             )
             if before is None
             else before.quota.renew(config.quota)
@@ -156,7 +164,6 @@ class Installation:
             self.adapters,
             self.breaker,
             connector,
-            self.quota,
             self.prices,
             metrics,
             limits.chat_body_bytes,
@@ -168,6 +175,7 @@ class Installation:
             self.adapters,
             self.breaker,
             connector,
+            self.prices,
             metrics,
             limits.session_idle_s,
             None if before is None else before.tts,
@@ -180,6 +188,7 @@ class Installation:
             self.breaker,
             connector,
             process.engines,
+            self.prices,
         )
         self._process = process
         self.hosts = self._hosts()
@@ -197,11 +206,6 @@ class Installation:
         def body(route: BodyRoute) -> BodyHost:
             return BodyHost(route, admission, limits)
 
-        eagerness, voices = self.config.bargein.eagerness_of, process.voices
-        interruption = BargeinRoute(process.bargein, metrics, idle_s, eagerness, voices)
-        window = BargeinWindowRoute(
-            process.bargein, metrics, limits.message_bytes, eagerness, voices
-        )
         return {
             ("POST", "/chat/completions"): reply(self.chat),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
@@ -209,9 +213,11 @@ class Installation:
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
             ("GET", "/models"): body(ModelsRoute(self.chat)),
             ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
-            ("POST", "/bargein"): body(window),
+            ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
-            ("WEBSOCKET", "/bargein"): socket(interruption),
+            ("WEBSOCKET", "/bargein"): socket(
+                BargeinRoute(process.bargein, metrics, idle_s, process.voices)
+            ),
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
             ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s)),

@@ -24,7 +24,6 @@ NEEDS_RESTART: Final = (
     "server.admin_port",
     "server.tls",
     "bargein.model",
-    "bargein.threshold",
     "bargein.threads",
     "bargein.batch",
     "bargein.own_voice",

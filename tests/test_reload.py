@@ -37,7 +37,7 @@ def config(file: Path, text: str) -> Config:
         ("server: {host: 127.0.0.1}", ("server.host",)),
         ("server: {port: 9, workers: 3, admin_port: 8}",
          ("server.port", "server.workers", "server.admin_port")),
-        ("bargein: {threshold: 0.7}", ("bargein.threshold",)),
+        ("bargein: {threshold: 0.7, batch: 9}", ("bargein.batch",)),
         ("eot: {enabled: false}\nusage: {keep_days: 3}", ("eot", "usage")),
         ("quota: {prefix: x, keys: {one: {credits: 1}}}", ("quota.prefix",)),
         ("server: {tls: {certificate: a, key: b}}", ("server.tls",)),

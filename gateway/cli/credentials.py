@@ -214,6 +214,16 @@ class _Trier:
             return ()  # a key may be good for speech and not for the list
         return self._unlisted(read_models(answer[1]) or frozenset())
 
+    async def _list_trial(self, modality: Modality, dial: Dial) -> Trial:
+        """Of a vendor whose list is all that costs nothing."""
+        answer = await self._get(dial)
+        if isinstance(answer, str):
+            return self._trial(modality, "failed", answer)
+        if answer[0] >= 300:
+            return self._trial(modality, "failed", self._refused_with(*answer))
+        missing = self._unlisted(read_models(answer[1]) or frozenset())
+        return self._trial(modality, "ok", "its list is answered", missing)
+
     async def _get(self, dial: Dial) -> tuple[int, bytes] | str:
         """Status and body of an answer, or why there is none."""
         try:
@@ -250,7 +260,9 @@ class _Trier:
         assert self.vendor.tts is not None
         voice = self.vendor.tts.adapter(self.account)
         if not isinstance(voice, SocketVoice):
-            return self._trial("tts", "not tried", "every request is billed")
+            if self.vendor.listing is None or self.vendor.chat is not None:
+                return self._trial("tts", "not tried", "every request is billed")
+            return await self._list_trial("tts", self.vendor.listing(self.account))
         if not self.models["tts"]:
             return self._trial("tts", "not tried", "no model is named to try it with")
         model = self.models["tts"][0]

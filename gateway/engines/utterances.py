@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.engines import vad, whisper
@@ -58,6 +59,15 @@ _CHUNK_BYTES: Final = 2 * CHUNK
 _VAD_STALE_S: Final = 3600.0  # audio is never overtaken: what waits is heard
 
 
+@dataclass(slots=True)
+class Interims:
+    """Transcriptions of utterances that were still open, which a server was asked for: how many,
+    and seconds of audio sent for them, which some servers bill."""
+
+    count: int = 0
+    audio_s: float = 0.0
+
+
 class UtteranceEngines:
     """One for each process: the voice detector, and the models of this machine."""
 
@@ -66,14 +76,14 @@ class UtteranceEngines:
         self._batcher: Batcher[vad.VadRequest, list[float]] | None = None
         self._local: dict[LocalModel, LocalWhisper] = {}
 
-    def open(self, engine: LocalTarget) -> UtteranceStream | Failure:
-        """A stream of utterances to `engine`, or why there is none."""
+    def open(self, engine: LocalTarget, interims: Interims) -> UtteranceStream | Failure:
+        """A stream of utterances to `engine`, or why there is none. `interims` counts its own."""
         if engine.refused is not None:
             return engine.refused
         if isinstance(engine.transcriber, LocalModel):
             transcriber: LocalWhisper | HttpWhisper = self._local_whisper(engine.transcriber)
         else:
-            transcriber = HttpWhisper(engine.transcriber, self._connector)
+            transcriber = HttpWhisper(engine.transcriber, self._connector, interims)
         return UtteranceStream(engine, transcriber, self._detector())
 
     def warm(self, engine: LocalTarget) -> None:
@@ -146,9 +156,10 @@ class UtteranceStream:
         self._over = asyncio.Event()
         self._memory = whisper.LanguageMemory()
         self._transcribing = 0
+        self._interim: asyncio.Task[None] | None = None
 
-    async def send(self, frame: Request) -> None:
-        """Take a request; audio is s16le at 16 kHz."""
+    def write(self, frame: Request) -> bool:
+        """Take a request; audio is s16le at 16 kHz. Always ready for the next one."""
         match frame:
             case Audio(pcm):
                 self._waiting.append(pcm)
@@ -156,10 +167,14 @@ class UtteranceStream:
             case Flush() | Finish():
                 self._waiting.append(frame)
             case _:
-                return
+                return True
         if self._waiting_bytes > WAITING_S_MAX * 2 * vad.RATE:
             raise ConnectionError("the voice detector cannot keep up")
         self._go_on()
+        return True
+
+    async def drained(self) -> None:
+        """Nothing is waited for."""
 
     def _go_on(self) -> None:
         """Give the detector the audio that waits, up to the next flush."""
@@ -206,13 +221,22 @@ class UtteranceStream:
         heard = []
         for one in out:
             if isinstance(one, Transcribe):
-                task = asyncio.get_running_loop().create_task(self._transcribe(one))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(one)
             else:
                 heard.append(one)
         if heard and self._inbox is not None:
             self._inbox.post(SocketFrame(self._number, tuple(heard)))  # type: ignore[arg-type]
+
+    def _begin(self, asked: Transcribe) -> None:
+        """Have it transcribed. What it overtakes is no longer wanted, and would be in its way."""
+        if self._interim is not None:
+            self._interim.cancel()
+            self._interim = None
+        task = asyncio.get_running_loop().create_task(self._transcribe(asked))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if asked.interim or asked.early:
+            self._interim = task
 
     async def _transcribe(self, asked: Transcribe) -> None:
         answer: Transcript | Failure | None = None
@@ -275,11 +299,9 @@ class LocalWhisper:
     async def transcribe(
         self, asked: Transcribe, engine: LocalTarget, memory: whisper.LanguageMemory
     ) -> Transcript | Failure:
-        self._running += 1
-        began = time.monotonic()
+        loop, began = asyncio.get_running_loop(), time.monotonic()
         try:
-            heard = await asyncio.get_running_loop().run_in_executor(
-                self._started(),
+            work = self._started().submit(
                 whisper.transcribe,
                 asked.pcm,
                 engine.language,
@@ -287,19 +309,23 @@ class LocalWhisper:
                 not asked.interim,
                 memory.language,
             )
+            self._running += 1
+            # not when nobody waits for it any more: a worker that has begun goes on
+            work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended))
+            heard = await asyncio.wrap_future(work)
         except BrokenProcessPool:
             self._pool = None  # the next utterance starts it anew
             return Failure(Kind.UPSTREAM_ERROR, "the local engine's process ended")
         except whisper.WhisperError as error:
             return Failure(Kind.UPSTREAM_NOT_FOUND, f"the local engine failed: {error}")
-        else:
-            if not asked.interim:
-                memory.heard(heard, len(asked.pcm) / 2 / vad.RATE)
-            return heard.transcript
-        finally:
-            self._running -= 1
-            audio_s = len(asked.pcm) / 2 / vad.RATE
-            self._share = (time.monotonic() - began) / max(1.0, audio_s)
+        audio_s = len(asked.pcm) / 2 / vad.RATE
+        self._share = (time.monotonic() - began) / max(1.0, audio_s)
+        if not asked.interim:
+            memory.heard(heard, audio_s)
+        return heard.transcript
+
+    def _ended(self) -> None:
+        self._running -= 1
 
     def warm(self) -> None:
         """Start the processes, unless they run."""
@@ -326,13 +352,21 @@ class LocalWhisper:
 
 
 class HttpWhisper:
-    """A server that takes recordings."""
+    """A server that takes recordings, for one stream. It says nothing of its load, so interims go
+    by how long it took last: one at a time, none to a server that is slow."""
 
-    busy = False
-
-    def __init__(self, transcriber: HttpTranscriber, connector: Connector) -> None:
+    def __init__(
+        self, transcriber: HttpTranscriber, connector: Connector, interims: Interims
+    ) -> None:
         self._transcriber = transcriber
         self._connector = connector
+        self._interims = interims
+        self._share = 0.0  # seconds of work for a second of audio, of the last utterance
+
+    @property
+    def busy(self) -> bool:
+        """Whether an interim would come too late to be of use."""
+        return self._share > SLOW_SHARE
 
     def has_room(self, own: int) -> bool:
         return True
@@ -340,9 +374,16 @@ class HttpWhisper:
     async def transcribe(
         self, asked: Transcribe, engine: LocalTarget, memory: whisper.LanguageMemory
     ) -> Transcript | Failure:
+        audio_s = len(asked.pcm) / 2 / vad.RATE
+        if asked.interim:
+            self._interims.count += 1
+            self._interims.audio_s += audio_s
+        began = time.monotonic()
         for _ in range(2):
             answer = await self._ask(asked)
             if answer is not None:
+                if isinstance(answer, Transcript):
+                    self._share = (time.monotonic() - began) / max(1.0, audio_s)
                 return answer
         return Failure(Kind.UPSTREAM_REFUSED, "the server takes no form of request that is known")
 

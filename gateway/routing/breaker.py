@@ -37,6 +37,13 @@ UNKNOWN_MAX: Final = 256
 """States kept for what no route names (callers may ask for any model by its provider's prefix, and
 for any voice); the one longest without news is forgotten."""
 
+OWN_FAULT: Final = frozenset({500, 501})
+"""Statuses with which servers also answer what one request alone gets wrong: an image to a model
+without eyes. The same request counts once, however often it is tried."""
+
+CAUSES_MAX: Final = 64
+"""Requests remembered for that of one deployment."""
+
 WHOLE_PROVIDER: Final = "*"
 """In place of a model: what holds for every model of a provider."""
 
@@ -55,6 +62,7 @@ class _State:
     probing: bool = False
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
     ttft: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
+    causes: deque[int] = field(default_factory=lambda: deque(maxlen=CAUSES_MAX))
 
 
 @dataclass(slots=True)
@@ -150,14 +158,22 @@ class Breaker:
             state.failures_in_row, state.probing = 0, False
             state.open_until, state.rest_s = 0.0, REST_S
 
-    def failed(self, attempt: Attempt, failure: Failure, now: float) -> bool:
-        """An attempt has ended in `failure`; True if a rest begins with it."""
+    def failed(
+        self, attempt: Attempt, failure: Failure, now: float, cause: int | None = None
+    ) -> bool:
+        """An attempt has ended in `failure`; True if a rest begins with it. `cause`: a hash of what
+        was asked, the same for what is asked again."""
         rest = failure.policy.rest
         if rest is Rest.NOTHING:
             self.cancelled(attempt)
             return False
         key = (attempt.provider, self._about(attempt, failure))
         state = self._state(key)
+        if cause is not None and failure.upstream_status in OWN_FAULT and not state.probing:
+            if cause in state.causes:
+                self.cancelled(attempt)
+                return False
+            state.causes.append(cause)
         state.recent.append(False)
         state.failures_in_row += 1
         rest_s = LONG_REST_S if rest is not Rest.COUNTED else self._counted(state, failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +10,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.routing.capacity import Limits
+from gateway.routing.residency import Demands, Residency
 from gateway.routing.stand_in import StandIns
 from gateway.settings.models import Deployment
+from gateway.settings.residency import ResidencyConfig
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.listing import (
@@ -49,9 +52,12 @@ class Catalogue:
         stand_ins: StandIns | None = None,
         *,
         successors: bool = False,
+        residency: ResidencyConfig | None = None,
     ) -> None:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._stand_ins = stand_ins
+        self._residency = Residency(residency or ResidencyConfig(), accounts)
+        self._demands: Demands = ()
         self._accounts: dict[str, Account] = {}
         self._wild: list[tuple[str, Plan, tuple[float | None, ...]]] = []
         self._ended: dict[str, dict[str, Ended]] = {}  # by name, then by provider
@@ -78,7 +84,9 @@ class Catalogue:
         self._configured = models
         self._modality: Modality = modality
         self._catalogue = catalogue
-        self._plans: dict[str, Plan] = dict(catalogue)
+        self._plans: dict[str, Plan] = {
+            name: _named(plan, name) for name, plan in catalogue.items()
+        }
         self._weights: dict[str, tuple[float | None, ...]] = {}
         for model in models:
             self._add(model)
@@ -98,7 +106,7 @@ class Catalogue:
 
     def _add(self, model: str) -> None:
         expanded = self._expand(self._configured[model])
-        plan = tuple(attempt for attempt, _ in expanded)
+        plan = _named(tuple(attempt for attempt, _ in expanded), model)
         weights = tuple(weight for _, weight in expanded)
         self._plans.pop(model, None)  # a built-in name that the configuration has taken over
         if not plan:
@@ -143,11 +151,38 @@ class Catalogue:
             return tuple(attempt for attempt, _ in self._expand(self._configured[model]))
         return self._catalogue.get(model) or self._by_prefix(model) or ()
 
+    def for_request(self, key: str, region: str | None) -> Catalogue | Failure:
+        """The same for a caller with this API key, and what its request says of a region
+        (residency.HEADER): plans inside what they demand."""
+        demands = self._residency.of_request(key, region)
+        return demands if isinstance(demands, Failure) else self._with(demands)
+
+    def for_model(self, model: str | None) -> Catalogue:
+        """The same for a request about `model`, whatever else is tried for it: plans inside what
+        it demands."""
+        return self if model is None else self._with(self._residency.of_model(model))
+
+    def outside(self, model: str) -> Failure | None:
+        """That nobody inside the demanded regions serves `model`; None where none is demanded."""
+        return self._residency.failure(model, self._demands) if self._demands else None
+
+    def _with(self, demands: Demands) -> Catalogue:
+        if not demands:
+            return self
+        new = copy.copy(self)
+        new._demands = (*self._demands, *demands)
+        return new
+
     def names(self) -> dict[str, Plan]:
         """Every model known to be servable, with its plan, sorted by name. A name of the
         configuration is left out where it is known, or sounds, to be for another modality: whoever
         asks for it here is served all the same."""
-        return dict(self._names)
+        found = {name: self._inside(name, plan) for name, plan in self._names.items()}
+        return {name: plan for name, plan in found.items() if plan}
+
+    def _inside(self, model: str, plan: Plan) -> Plan:
+        demands = (*self._demands, *self._residency.of_model(model))
+        return self._residency.inside(plan, demands)
 
     def patterns(self) -> dict[str, Plan]:
         """Names that end in `*`, with the plan of all that begin so, sorted."""
@@ -193,7 +228,24 @@ class Catalogue:
         fallbacks: Iterable[tuple[str, Mapping[str, Any]]] = (),
     ) -> Plan | Failure:
         """The attempts for `model`, then for each of the client's `fallbacks` (a name, and
-        parameters for it alone), or why there are none."""
+        parameters for it alone), or why there are none. None is outside of the regions that are
+        demanded."""
+        plan = self._planned(model, pinned_provider, fallbacks)
+        if isinstance(plan, Failure):
+            return plan
+        inside = self._inside(model, plan)
+        if not inside:
+            demands = (*self._demands, *self._residency.of_model(model))
+            return self._residency.failure(model, demands)
+        return stand_ins_last(inside)[:ATTEMPTS_MAX]
+
+    def _planned(
+        self,
+        model: str,
+        pinned_provider: str | None,
+        fallbacks: Iterable[tuple[str, Mapping[str, Any]]],
+    ) -> Plan | Failure:
+        """The same wherever it is."""
         plan = self._drawn(model)
         if isinstance(plan, Failure):
             if pinned_provider is None or not (
@@ -205,9 +257,7 @@ class Catalogue:
             further = self._drawn(name)
             if isinstance(further, Failure):
                 return replace(further, param="fallback")
-            plan += tuple(
-                replace(a, options={**a.options, **extra}, names=a.names | {name}) for a in further
-            )
+            plan += tuple(replace(a, options={**a.options, **extra}) for a in further)
         if pinned_provider is not None:
             meant = self._meant_by(pinned_provider)
             plan = only(meant, plan) or self._deployed(model, meant)
@@ -218,7 +268,7 @@ class Catalogue:
                     f"does not serve {model[:128]!r}",
                     param="X-LiveKit-Inference-Provider",
                 )
-        return stand_ins_last(plan)[:ATTEMPTS_MAX]
+        return plan
 
     def _meant_by(self, pinned: str) -> frozenset[str]:
         """The providers that a caller means by `pinned`: one by its name, else those of a vendor
@@ -263,11 +313,14 @@ class Catalogue:
                     if all(attempt.provider in ended for attempt in wild):
                         continue
                     rest = model[len(beginning) :]
-                    named = tuple(replace(a, model=a.model.replace(_WILD, rest)) for a in wild)
+                    named = tuple(
+                        replace(a, model=a.model.replace(_WILD, rest), names=a.names | {model})
+                        for a in wild
+                    )
                     return self._draw(named, wild_weights)
             plan = self._by_prefix(model) or self._stood_in(model)
             if plan is not None and not all(attempt.provider in ended for attempt in plan):
-                return plan
+                return _named(plan, model)
         for name, end in ended.items():
             title = vendors.find(self._accounts[name].type).title
             day = f" on {end.day}" if end.day else ""
@@ -315,3 +368,10 @@ class Catalogue:
         if slash and rest and name in self._accounts:
             return (Attempt(name, rest),)
         return None
+
+
+def _named(plan: Plan, name: str) -> Plan:
+    """`plan`, which is known by `name`."""
+    if name.endswith(_WILD):
+        return plan  # what it stands for this time is known when somebody asks
+    return tuple(replace(attempt, names=attempt.names | {name}) for attempt in plan)

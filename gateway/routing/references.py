@@ -11,6 +11,7 @@ from gateway.settings import languages
 from gateway.settings.mistake import Mistake, Place
 from gateway.settings.models import Deployment
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.residency import ResidencyConfig
 from gateway.settings.stt import SttConfig
 from gateway.settings.wording import suggestion
 from gateway.upstreams import provider as vendors
@@ -41,6 +42,7 @@ class Named:
     stt: SttConfig = field(default_factory=SttConfig)
     default_voice: str | None = None
     turn_languages: Collection[str] = ()
+    residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     eager_keys: Collection[str] = ()
 
 
@@ -53,6 +55,7 @@ def check(named: Named) -> list[Mistake]:
     found += _aliases(named, names)
     found += _speech(named, names)
     found += _quotas(named, names)
+    found += _residency(named, names)
     found += _eager(named)
     for name in named.prices:
         found += names.matter(("prices", name), name, deployments=True)
@@ -150,10 +153,37 @@ def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
         place: Place = ("quota", "keys", key)
         if named.keys is not None and key != _WILD and key not in named.keys:
             yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+        for i, model in enumerate(allowance.allowed_models or ()):
+            yield from names.matter((*place, "allowed_models", str(i)), model)
         for model in allowance.models:
             yield from names.matter((*place, "models", model), model)
+    for tenant, shared in named.quota.tenants.items():
+        for i, key in enumerate(shared.keys):
+            if named.keys is not None and key not in named.keys:
+                yield Mistake(
+                    ("quota", "tenants", tenant, "keys", str(i)),
+                    f"no such API key is configured{suggestion(key, named.keys)}",
+                )
     for model in named.quota.models:
         yield from names.matter(("quota", "models", model), model)
+
+
+def _residency(named: Named, names: _Names) -> Iterator[Mistake]:
+    known = {one.region for one in named.providers.values() if one.region is not None}
+    residency = named.residency
+    for section, demands in (("keys", residency.keys), ("models", residency.models)):
+        for name, regions in demands.items():
+            place = ("residency", section, name)
+            if section == "models":
+                yield from names.matter(place, name)
+            elif named.keys is not None and name not in named.keys:
+                yield Mistake(place, f"no such API key is configured{suggestion(name, named.keys)}")
+            for region in sorted(regions - known):
+                yield Mistake(
+                    place,
+                    f"no provider says `region: {region}`{suggestion(region, known)}",
+                    fatal=regions.isdisjoint(known),  # nobody could be served
+                )
 
 
 class _Names:

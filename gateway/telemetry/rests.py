@@ -15,8 +15,10 @@ _logger = logging.getLogger(__name__)
 class LoggingBreaker(Breaker):
     """A breaker that writes a line when a rest begins; an error if it will not mend by itself."""
 
-    def failed(self, attempt: Attempt, failure: Failure, now: float) -> bool:
-        begins = super().failed(attempt, failure, now)
+    def failed(
+        self, attempt: Attempt, failure: Failure, now: float, cause: int | None = None
+    ) -> bool:
+        begins = super().failed(attempt, failure, now, cause)
         if begins:
             _logger.log(
                 log_level(failure),

@@ -26,6 +26,7 @@ from typing_extensions import TypeVar
 
 from gateway import providers
 from gateway.settings import urls
+from gateway.settings.residency import Region
 from gateway.settings.section import Section
 from gateway.upstreams.chat import ChatUpstream
 from gateway.upstreams.dial import Dial
@@ -49,6 +50,8 @@ class ProviderSettings(Section):
     """Where it lives, http(s)://... . Default: the vendor's public address."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Further headers sent with every request."""
+    region: Region | None = None
+    """Where it processes and keeps what it is sent, in words of your own: `eu`. See `residency`."""
     models: list[str] = Field(default_factory=list)
     """Names it is known to serve as `<provider>/<name>`, for `/models` and `gateway models`. Where
     it has several modalities, one that sounds like a recogniser (whisper, ...) or a voice (kokoro,

@@ -40,7 +40,7 @@ EVERY = 5
 """After so many sentences comes a cough or noise."""
 
 CONFIG = """
-stt: {retries: 0}
+stt: {open_timeout_s: 60}
 providers: {local: {whisper_threads: 1}}
 usage: {enabled: false}
 """
@@ -161,7 +161,7 @@ def main(*, quick: bool = False) -> None:
     ways: list[tuple[str, list[Piece], str | None]] = [
         ("wide band, en", wide, "en"),
         ("telephone, en", narrow, "en"),
-        ("wide band, language not given", wide, None),
+        ("wide band, language not given", wide[: len(wide) // 4], None),
     ]
     rows = []
     with (

@@ -232,9 +232,8 @@ def test_everything_as_json(checked: Any) -> None:
     found = json.loads(shown)
     assert code == 0
     assert found["ready"] is True
-    assert {"name": "rack", "type": "openai-compatible", "base_url": fake.base_url} in (
-        found["providers"]
-    )
+    shown = {"type": "openai-compatible", "base_url": fake.base_url, "region": ""}
+    assert {"name": "rack", **shown} in (found["providers"])
     (chat,) = [
         one
         for one in found["credentials"]

@@ -19,6 +19,7 @@ from gateway.engines.whisper import (
     is_invented,
     is_loop,
     repeats,
+    tokens_max,
     told,
     transcribe,
 )
@@ -86,6 +87,15 @@ def test_an_interim_is_quick_and_a_final_has_words(model: Model) -> None:
     transcribe(PCM, None, "", True)
     assert (model.asked["beam_size"], model.asked["word_timestamps"]) == (3, True)
     assert model.asked["initial_prompt"] is None
+
+
+def test_a_loop_is_stopped_where_no_speech_could_be_so_long(model: Model) -> None:
+    transcribe(PCM, None, "", True)
+    assert model.asked["max_new_tokens"] == 54
+    assert model.asked["best_of"] == 1
+    assert tokens_max(28.0, prompted=False) == 440
+    # with a prompt of 224 tokens and 4 of its own they are what the model holds
+    assert tokens_max(28.0, prompted=True) + 224 + 4 <= 448
 
 
 def test_segments_are_one_transcript_with_words_and_a_confidence(model: Model) -> None:

@@ -46,6 +46,18 @@ def test_a_success_in_between_forgets_the_row() -> None:
     assert not failed(health, times=FAILURES_TO_REST - 1)
 
 
+def test_the_same_request_counts_once_where_it_may_be_its_own_fault() -> None:
+    health = Breaker(KNOWN)
+    own_fault = replace(BROKEN, upstream_status=500)
+    for cause in (1, 1, 1, 2, 1, 2):
+        assert not health.failed(A, own_fault, 0.0, cause)
+    assert health.order((A, B), 0.0) == (A, B)
+    assert health.failed(A, own_fault, 0.0, 3)  # a third one: it is the deployment
+    for _ in range(FAILURES_TO_REST - 1):
+        assert not health.failed(B, replace(BROKEN, upstream_status=503), 0.0, 1)
+    assert health.failed(B, replace(BROKEN, upstream_status=503), 0.0, 1)
+
+
 def test_a_share_of_failures_is_enough_without_a_row() -> None:
     health = Breaker(KNOWN)
     rests = False

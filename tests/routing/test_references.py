@@ -9,6 +9,7 @@ import pytest
 from gateway.routing.references import Named, check
 from gateway.settings.models import Deployment
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.residency import ResidencyConfig
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.provider import Account, find
 
@@ -121,6 +122,23 @@ def test_an_alias_of_a_name_that_only_a_pattern_has_leads_nowhere() -> None:
     }
     (line,) = told(named(RACK, models))
     assert line.startswith("models.fast.0: nothing serves 'a/llama'")
+
+
+def test_what_demands_a_region_that_nobody_is_in_is_a_mistake() -> None:
+    here = {"openai": {"region": "eu"}, "deepgram": {}, "cartesia": {}}
+    demands = ResidencyConfig.model_validate(
+        {
+            "keys": {"A": "eu", "B": ["eu", "ch"], "C": "ue"},
+            "models": {"openai/*": "eu", "nothing": "eu"},
+        }
+    )
+    given = named(here, residency=demands, keys=["A", "B"])
+    assert told(given) == [
+        "residency.keys.C: no such API key is configured",
+        "residency.keys.C: no provider says `region: ue`",
+        "residency.models.nothing: nothing serves 'nothing'",
+    ]
+    assert told(given, fatal=False) == ["residency.keys.B: no provider says `region: ch`"]
 
 
 def test_eagerness_of_a_key_that_is_not_configured_is_a_mistake() -> None:

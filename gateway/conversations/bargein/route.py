@@ -29,6 +29,7 @@ from gateway.engines.interruption.model import Question
 from gateway.engines.interruption.own_voice import Voice
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
+from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
@@ -64,12 +65,10 @@ class BargeinRoute:
         engine: BargeinEngine,
         metrics: Metrics,
         idle_s: float,
-        eagerness_of: Callable[[str], float],
         voices: VoiceKeeper | None = None,
     ) -> None:
-        """`eagerness_of` an API key; `voices`: what the agents of the same calls say."""
+        """`voices`: what the agents of the same calls say."""
         self._engine = engine
-        self._eagerness_of = eagerness_of
         self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._idle_s = idle_s
@@ -83,7 +82,7 @@ class BargeinRoute:
             self._idle_s,
             time.monotonic(),
         )
-        eagerness = self._eagerness_of(request.caller.key)
+        eagerness = self._engine.eagerness_of(request.caller.key)
         return BargeinConversation(
             session_id,
             session,
@@ -124,18 +123,21 @@ class BargeinConversation:
             floats = eager(floats, self._eagerness)
         self._inbox.post(Answered(question.created_at, floats, run_s))
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         match action:
             case SendToClient(text, verdict):
                 if verdict is not None:
                     self._verdicts[verdict].inc()
-                await self._client.say(text)
+                return self._client.say_now(text)
             case Ask(created_at, window):
                 self._place.ask(Question(self._track, window, created_at, time.monotonic()))
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return True
+                return self._end(code, reason)
+        return None
+
+    async def _end(self, code: int, reason: str) -> bool:
+        await self._client.close(code, reason)
+        return False
 
     async def close(self) -> Outcome:
         self._place.leave()
@@ -162,11 +164,9 @@ class BargeinWindowRoute:
         engine: BargeinEngine,
         metrics: Metrics,
         body_bytes_max: int,
-        eagerness_of: Callable[[str], float],
         voices: VoiceKeeper | None = None,
     ) -> None:
         self._engine = engine
-        self._eagerness_of = eagerness_of
         self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._tracks = LooseTracks()
@@ -193,7 +193,7 @@ class BargeinWindowRoute:
         if answer is not None:  # else the track may be in use still
             floats, timing = answer
             if floats is not None:
-                floats = eager(floats, self._eagerness_of(request.caller.key))
+                floats = eager(floats, self._engine.eagerness_of(request.caller.key))
                 kept = Kept(track, floats, body, time.monotonic())
             if timing is not None:
                 run_s = timing.run_s

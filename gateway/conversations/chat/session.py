@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import orjson
+
 from gateway.conversations.chat.protocol import KEEPALIVE, LOADING, error_event
 from gateway.routing.abilities import Abilities, needs_of
-from gateway.routing.breaker import Breaker
+from gateway.routing.breaker import OWN_FAULT, Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Permit
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
@@ -596,7 +598,8 @@ class ChatSession:
             failure = replace(failure, provider=running.attempt.provider)
         running.told.failure, running.told.ended = failure, now
         if not running.waits:  # a queue of ours says nothing about the provider
-            running.told.rests = self._shared.breaker.failed(running.attempt, failure, now)
+            cause = _cause(self._request) if failure.upstream_status in OWN_FAULT else None
+            running.told.rests = self._shared.breaker.failed(running.attempt, failure, now, cause)
         del self._running[running.number]
         self._return_place(running, now)
         dropped: list[Action] = [Drop(running.number)]
@@ -728,3 +731,8 @@ def _untranslatable(error: Exception) -> Failure:
         "the request cannot be translated for this provider: a field has an unexpected form",
         upstream_text=f"{type(error).__name__}: {error}"[:200],
     )
+
+
+def _cause(request: ChatRequest) -> int:
+    """The same for every try of what a caller says, also for its own retries."""
+    return hash(orjson.dumps(request.body.get("messages")))

@@ -25,6 +25,10 @@ class Plans(Protocol):
 
     def plan(self, model: str) -> Plan | Failure: ...
 
+    def for_model(self, model: str | None) -> Plans: ...
+
+    def outside(self, model: str) -> Failure | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class SttPlanner:
@@ -42,17 +46,26 @@ class SttPlanner:
     languages: Mapping[Deployment, frozenset[str]] = field(default_factory=dict)
     warn: Callable[[str], None] = _say_nothing
 
+    def within(self, catalogue: Plans) -> SttPlanner:
+        """The same with another catalogue."""
+        return self if catalogue is self.catalogue else replace(self, catalogue=catalogue)
+
     def __call__(self, asked: Asked) -> Plan | Failure:
         """The attempts in order, or why there are none."""
+        # what the model demands holds for all that is tried in its place
+        return self.within(self.catalogue.for_model(asked.model))._plan(asked)
+
+    def _plan(self, asked: Asked) -> Plan | Failure:
         language = asked.language
         plan: Plan = ()
         if asked.model is None:
             plan = self._some(self._automatic(language), asked.extra, language)
         else:
             found = self._named(asked.model, asked.extra, language)
-            if isinstance(found, Failure):
+            if not isinstance(found, Failure):
+                plan = found
+            elif found.kind is not Kind.OUTSIDE_REGION:
                 return found
-            plan = found
         for attempt in plan[:1]:
             if attempt.stand_in is not None:
                 break  # the options are an absent vendor's
@@ -69,7 +82,7 @@ class SttPlanner:
         plan = stand_ins_last(plan)
         plan += self._some((*self.config.fallback, *self.last), shared, language)
         if not plan:
-            return Failure(
+            return self.catalogue.outside(asked.model or "auto") or Failure(
                 Kind.NO_ROUTE,
                 "no speech-to-text provider is configured: set a provider's key, or install the "
                 "local engine",
@@ -141,6 +154,14 @@ class SttPlanner:
             )
             for attempt in found
         )
+
+
+def asked_name(asked: Asked, plan: Plan) -> str | None:
+    """The name under which a plan was found for what a client asked, None if it asked for none."""
+    if asked.model is None:
+        return None
+    name, _ = split_language(asked.model)
+    return name if any(name in attempt.names for attempt in plan) else asked.model
 
 
 def updated(asked: Asked, update: Update) -> Asked:

@@ -55,6 +55,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 import orjson
+import pybase64
 from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
 
 from gateway.conversations.messages import (
@@ -93,7 +94,8 @@ UPDATE_REFUSED: Final = "session.update_refused"
 _AUDIO_FORMS: Final = ('{"type": "input_audio", "audio": "', '{"type":"input_audio","audio":"')
 """How the clients in Python and in JavaScript begin the message that comes 20 times a second."""
 
-_NO_MODEL: Final = frozenset({"", "auto", "NOT_GIVEN"})
+NO_MODEL: Final = frozenset({"", "auto", "NOT_GIVEN"})
+"""Names that ask for no model."""
 _SUFFIX = re.compile(r":(multi|[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)$")
 
 
@@ -111,7 +113,7 @@ class Asked:
 
 
 def _chosen(value: Any) -> Any:
-    return None if isinstance(value, str) and value in _NO_MODEL else value
+    return None if isinstance(value, str) and value in NO_MODEL else value
 
 
 def _samples(value: Any) -> bytes:
@@ -242,7 +244,7 @@ def read_message(text: str) -> bytes | Create | Update | FinalizeSession | Close
         if text.startswith(form) and text.endswith('"}', len(form)):
             try:
                 # whatever is base64 and nothing else needs no parser of JSON
-                return binascii.a2b_base64(text[len(form) : -2], strict_mode=True)
+                return pybase64.b64decode(text[len(form) : -2], validate=True)
             except (binascii.Error, ValueError):
                 break
     message = read(text, _HEARD)

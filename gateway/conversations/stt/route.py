@@ -6,39 +6,48 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.conversations.stt.actions import (
     Action,
+    Admit,
+    Admitted,
     Close,
     Drop,
     Linger,
+    Meter,
+    Metered,
     Open,
     Pause,
     Resume,
     Send,
     SendToClient,
 )
-from gateway.conversations.stt.planning import SttPlanner
-from gateway.conversations.stt.protocol import split_language
-from gateway.conversations.stt.session import Event, SttSession
-from gateway.engines.utterances import UtteranceEngines, UtteranceStream
+from gateway.conversations.stt.connections import Used
+from gateway.conversations.stt.planning import SttPlanner, asked_name
+from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
+from gateway.conversations.stt.session import METER_S, Event, SttSession
+from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
-from gateway.runtime.loop import Gate, Inbox
-from gateway.server.admission import RequestContext, new_id
-from gateway.server.asgi import header
+from gateway.runtime.loop import Gate, Inbox, Performed
+from gateway.server.admission import RequestContext, new_id, who_and_where
+from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
+from gateway.server.quota import Purse, Spent
 from gateway.settings.stt import SttConfig
 from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, SttLatency, Try
+from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.listing import named_models
+from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.provider import find
 from gateway.upstreams.stt import LocalModel, LocalTarget
 
@@ -67,7 +76,7 @@ class Client(Protocol):
 
     gone: bool
 
-    async def say(self, text: str) -> None: ...
+    def say_now(self, text: str) -> Performed: ...
 
     async def close(self, code: int, reason: str = "") -> None: ...
 
@@ -102,7 +111,9 @@ class SttRoute:
         breaker: Breaker,
         connector: Connector,
         engines: UtteranceEngines,
+        prices: Prices,
     ) -> None:
+        self.prices = prices
         self.catalogue = catalogue
         self.connector = connector
         self.engines = engines
@@ -165,29 +176,104 @@ class SttRoute:
                     self._note(dial)
                     self.engines.warm(dial)
 
-    def open_local(self, target: LocalTarget) -> UtteranceStream | Failure:
-        """A stream of utterances to an engine."""
+    def open_local(self, target: LocalTarget, interims: Interims) -> UtteranceStream | Failure:
+        """A stream of utterances to an engine; `interims` counts its own."""
         self._note(target)
-        return self.engines.open(target)
+        return self.engines.open(target, interims)
 
     def _note(self, target: LocalTarget) -> None:
         if isinstance(target.transcriber, LocalModel):
             self.local_models.add(target.transcriber)
 
-    def open(self, request: RequestContext, link: ClientLink) -> SttConversation:
+    def open(self, request: RequestContext, link: ClientLink) -> SttConversation | Failure:
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
         session_id = new_id("stt")
         user_agent = header(request.scope, b"user-agent") or ""
         session = SttSession(
             self._config,
-            self._planner,
+            self._planner.within(catalogue),
             self._upstreams,
             self._breaker,
             session_id,
             time.monotonic(),
             hedges=self._hedges,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
+            charged=request.purse.limited,
         )
-        return SttConversation(self, session, session_id, link)
+        return SttConversation(self, session, session_id, link, request.purse)
+
+    async def look(self, request: RequestContext) -> Failure | None:
+        """Whether the caller's key has anything left; of the model in the URL, if it names one."""
+        asked = Asked(query(request.scope).get("model") or None)
+        if asked.model is None or asked.model in NO_MODEL:
+            return await request.purse.look()
+        plan = self._planner(asked)
+        if isinstance(plan, Failure):  # that is told in the session
+            return await request.purse.look()
+        return await request.purse.look(asked_name(asked, plan))
+
+
+class Counted(NamedTuple):
+    """What of a deployment was counted."""
+
+    cost: int = 0
+    connections: int = 0
+    seconds: float = 0.0
+
+
+class Bill:
+    """What of a session was counted: the client's audio, and what it `cost`."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self.heard_ms = 0
+        self.cost = 0
+        self._counted: dict[Deployment, Counted] = {}
+        self._attempt: Attempt | None = None  # that hears the client, as far as is known
+
+    def ahead(self, attempt: Attempt | None = None) -> Spent:
+        """What is reserved; `attempt`: for a session that begins with it."""
+        self._attempt = attempt or self._attempt
+        if self._attempt is None:
+            return Spent(audio_ms=round(1000 * METER_S))
+        price = self._prices.of_attempt(self._attempt)
+        cost = 0 if price is None else speech_cost(price, METER_S, 0, 0)
+        return Spent(audio_ms=round(1000 * METER_S), cost=cost)
+
+    def since_last(self, heard_s: float, used: Sequence[Used]) -> list[Spent]:
+        """What is to be counted since this was asked last. The client's seconds are the affair of
+        whoever was sent most of them."""
+        heard_ms = round(1000 * heard_s)
+        new_ms, self.heard_ms = heard_ms - self.heard_ms, heard_ms
+        spent: list[Spent] = []
+        most_s = 0.0
+        for one in used:
+            before = self._counted.get(one.attempt.deployment, Counted())
+            now = Counted(self._cost(one), one.connections, one.seconds)
+            if now == before:
+                continue
+            self._counted[one.attempt.deployment] = now
+            self.cost += now.cost - before.cost
+            new = Spent(
+                names_of(one.attempt),
+                requests=now.connections - before.connections,
+                cost=now.cost - before.cost,
+            )
+            if now.seconds - before.seconds > most_s:
+                most_s, self._attempt = now.seconds - before.seconds, one.attempt
+                spent.insert(0, new)
+            else:
+                spent.append(new)
+        if new_ms:
+            first = spent.pop(0) if spent else Spent()
+            spent.insert(0, replace(first, audio_ms=new_ms))
+        return spent
+
+    def _cost(self, one: Used) -> int:
+        price = self._prices.of_attempt(one.attempt)
+        return 0 if price is None else speech_cost(price, one.seconds, 0, one.connections)
 
 
 class _Upstream:
@@ -210,14 +296,18 @@ class SttConversation:
         session: SttSession,
         session_id: str,
         link: ClientLink,
+        purse: Purse,
     ) -> None:
         self.session = session
         self._route = route
         self._id = session_id
+        self._purse = purse
+        self._bill = Bill(route.prices)
         self._link = link
         self._client = link.client
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
+        self._interims = Interims()
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
@@ -234,15 +324,12 @@ class SttConversation:
                     if upstream.socket is not None:
                         upstream.socket.abort()
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         if isinstance(action, Send):  # the commonest by far
-            upstream = self._upstreams.get(action.number)
-            if upstream is not None and upstream.socket is not None:
-                await self._send(action.number, upstream, action.frames)
-            return True
+            return self._send(*action)
+        if isinstance(action, SendToClient):
+            return self._client.say_now(action.text)
         match action:
-            case SendToClient(text):
-                await self._client.say(text)
             case Open(number, dial, timeout_s):
                 upstream = self._upstreams[number] = _Upstream()
                 upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
@@ -253,26 +340,63 @@ class SttConversation:
             case Resume():
                 self._link.gate.open()
             case Linger(seconds):
-                until = time.monotonic() + seconds
-                # a flag is all there is: it happens once a session
-                while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
-                    await asyncio.sleep(LINGER_STEP_S)
+                return self._linger(seconds)
+            case Admit(asked, plan, is_new):
+                return self._admit(asked, plan, is_new)
+            case Meter():
+                return self._meter()
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return True
+                return self._end(code, reason)
+        return None
 
-    async def _send(self, number: int, upstream: _Upstream, frames: list[Any]) -> None:
+    def _send(self, number: int, frames: list[Any]) -> Performed:
+        upstream = self._upstreams.get(number)
+        if upstream is None or (socket := upstream.socket) is None:
+            return None
+        ready = True
+        try:
+            for frame in frames:
+                ready = socket.write(frame)
+        except (OSError, RuntimeError):
+            self._broke_off(number)
+        return None if ready else self._wait(number, upstream)
+
+    async def _wait(self, number: int, upstream: _Upstream) -> bool:
+        """Until the provider reads; `_watch` sees to it that it does not last."""
         assert upstream.socket is not None
         upstream.sending_since = time.monotonic()
         try:
-            for frame in frames:
-                await upstream.socket.send(frame)
-        except (ConnectionError, OSError, RuntimeError):
-            failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
-            self._inbox.post(ConnectionFailed(number, failure))
+            await upstream.socket.drained()
+        except OSError:
+            self._broke_off(number)
         finally:
             upstream.sending_since = None
+        return True
+
+    def _broke_off(self, number: int) -> None:
+        failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
+        self._inbox.post(ConnectionFailed(number, failure))
+
+    async def _linger(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        # a flag is all there is: it happens once a session
+        while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(LINGER_STEP_S)
+        return True
+
+    async def _admit(self, asked: str | None, plan: Plan, is_new: bool) -> bool:
+        ahead = self._bill.ahead(plan[0])
+        admitted = await self._purse.enter(asked, plan, count=is_new, ahead=ahead)
+        self._inbox.answer(Admitted(admitted))
+        return True
+
+    async def _meter(self) -> bool:
+        self._inbox.answer(Metered(await self._settle(self._bill.ahead())))
+        return True
+
+    async def _end(self, code: int, reason: str) -> bool:
+        await self._client.close(code, reason)
+        return False
 
     async def _serve(
         self, number: int, upstream: _Upstream, dial: Dial | LocalTarget, timeout_s: float
@@ -280,7 +404,7 @@ class SttConversation:
         """Open a connection and listen to it until it ends."""
         socket: UpstreamSocket | UtteranceStream | Failure
         if isinstance(dial, LocalTarget):
-            socket = self._route.open_local(dial)
+            socket = self._route.open_local(dial, self._interims)
         else:
             socket = await self._route.connector.websocket(
                 dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
@@ -301,7 +425,22 @@ class SttConversation:
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
 
+    async def _settle(self, ahead: Spent | None = None) -> Failure | None:
+        """Count what was used. Until the first pause of this nobody else runs: the outcome and what
+        the purse charges are always of the same moment."""
+        spent = self._bill.since_last(self.session.heard_s, self.session.used())
+        return await self._purse.settle(spent, ahead)
+
+    async def settle(self) -> None:
+        failure = await self._settle(self._bill.ahead())
+        if failure is not None:
+            self._inbox.post(Metered(failure))
+
     async def close(self) -> Outcome:
+        await self._settle()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
         report = self.session.report
         stand_in = None
         if report.model is not None and report.tries:
@@ -326,8 +465,14 @@ class SttConversation:
                 )
                 for one in report.tries
             ),
-            speech=SpeechUsage(report.audio_s),
-            counts=SttCounts(report.finals, report.failovers),
+            speech=SpeechUsage(self._bill.heard_ms / 1000),
+            cost=self._bill.cost,
+            counts=SttCounts(
+                report.finals,
+                report.failovers,
+                self._interims.count or None,
+                round(self._interims.audio_s, 2) or None,
+            ),
             latencies=tuple(
                 SttLatency(
                     one.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any, Final
 
 from gateway.conversations.tts.protocol import Style
 from gateway.routing.catalogue import Catalogue
-from gateway.upstreams.errors import Failure
+from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan, stand_ins_last
 from gateway.upstreams.tts import Capabilities, OptionsRead
 
@@ -23,6 +24,12 @@ def split_voice(model: str) -> tuple[str, str | None]:
     """`deepgram/aura-2:thalia` as ("deepgram/aura-2", "thalia")."""
     found = _SUFFIX.search(model)
     return (model[: found.start()], found.group(1)) if found else (model, None)
+
+
+def asked_name(model: str, plan: Plan) -> str:
+    """The name under which a plan was found for what a client asked."""
+    name, _ = split_voice(model)
+    return name if any(name in attempt.names for attempt in plan) else model
 
 
 class TtsPlanner:
@@ -44,14 +51,29 @@ class TtsPlanner:
         self._vendors = frozenset(vendors)
         self._voices = voices or {}
 
+    def within(self, catalogue: Catalogue) -> TtsPlanner:
+        """The same with another catalogue."""
+        if catalogue is self._catalogue:
+            return self
+        new = copy.copy(self)
+        new._catalogue = catalogue
+        return new
+
     def plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
         """The deployments of the model, then the client's fallbacks. Voice and options are those
         of the vendor that the client asked for. Elsewhere a voice's name means nothing, so the
         deployment's own or the vendor's default is taken, and options are translated."""
+        # what the model demands holds for its fallbacks too
+        return self.within(self._catalogue.for_model(style.model))._plan(style, fallback)
+
+    def _plan(self, style: Style, fallback: tuple[Style, ...]) -> Plan | Failure:
         first = self._deployments(style)
         if isinstance(first, Failure):
-            return first
-        attempts = list(first)
+            if first.kind is not Kind.OUTSIDE_REGION:
+                return first
+            attempts = []
+        else:
+            attempts = list(first)
         for other in fallback:
             # a fallback that is not served here must not spoil the rest
             deployments = self._deployments(
@@ -59,6 +81,8 @@ class TtsPlanner:
             )
             if not isinstance(deployments, Failure):
                 attempts += [a for a in deployments if a not in attempts]
+        if isinstance(first, Failure) and not attempts:
+            return first
         return stand_ins_last(tuple(attempts))
 
     def _found(self, style: Style) -> tuple[Plan | Failure, Style]:
@@ -116,6 +140,7 @@ class TtsPlanner:
             {name: value for name, value in options.items() if value is not None},
             voice,
             language or named["language"] or style.language,
+            names=attempt.names,
             left_out=read.left_out,
             stand_in=attempt.stand_in,
         )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from gateway.conversations.tts.actions import (
     Action,
+    Admit,
+    Admitted,
     Begin,
     CancelSynthesis,
     Close,
@@ -28,7 +31,7 @@ from gateway.conversations.tts.actions import (
     Tried,
     Unblocked,
 )
-from gateway.conversations.tts.planning import TtsPlanner
+from gateway.conversations.tts.planning import TtsPlanner, asked_name
 from gateway.conversations.tts.pool import (
     CloseSocket,
     Deliver,
@@ -49,7 +52,7 @@ from gateway.conversations.tts.pool import (
     VoiceEnded,
     VoicePool,
 )
-from gateway.conversations.tts.protocol import read_model
+from gateway.conversations.tts.protocol import Style, read_model
 from gateway.conversations.tts.session import CACHE, TtsSession
 from gateway.engines.interruption.voice_keeper import Mouth, VoiceKeeper
 from gateway.routing.breaker import Breaker
@@ -57,19 +60,22 @@ from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
-from gateway.runtime.loop import Inbox, Reactor, Room
+from gateway.runtime.loop import Inbox, Performed, Reactor, Room
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
-from gateway.server.admission import RequestContext, new_id
+from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import query
 from gateway.server.host import SocketLink
+from gateway.server.quota import Purse, Spent
 from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
+from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
+from gateway.upstreams.plan import Plan, names_of
 from gateway.upstreams.provider import type_names
 from gateway.upstreams.tts import (
     Audio,
@@ -91,6 +97,10 @@ from gateway.upstreams.tts import (
 EVENTS_MAX: Final = 64
 """Events of a session that wait: messages of its client, and what is heard of its syntheses. Then
 sockets and bodies that serve it alone are read no further."""
+
+PREPARATIONS_MAX: Final = 8
+"""Voices that one session has connected ahead of its words; for a further one the provider is
+connected when there is something to say."""
 
 TRIES_MAX: Final = 200
 """Tries that the line in the log of one session reckons with; metrics count all of them."""
@@ -255,6 +265,7 @@ class TtsRoute:
         adapters: Adapters,
         breaker: Breaker,
         connector: Connector,
+        prices: Prices,
         metrics: Metrics,
         idle_s: float,
         before: TtsRoute | None = None,
@@ -262,6 +273,7 @@ class TtsRoute:
     ) -> None:
         """`voices`: where what agents say is kept, to be known again on /bargein."""
         self._kept = voices
+        self.prices = prices
         self._config = config
         self._connector = connector
         self._metrics = metrics
@@ -321,16 +333,30 @@ class TtsRoute:
         model = read_model(query(request.scope), self._config.default_model)
         if isinstance(model, Failure):
             return model
-        return self.conversation(model, link, request.call)
+        return self.conversation(request, model, link)
 
-    def conversation(self, model: str | None, link: ClientLink, call: str = "") -> TtsConversation:
-        """A conversation with the client of `link`, about `model` where it names no other; `call`
-        names the call that hears it, if that is known."""
-        mouth = self._kept.mouth(call) if self._kept is not None and call else None
+    async def look(self, request: RequestContext) -> Failure | None:
+        """Whether the caller's key has anything left; of the model in the URL, if it names one."""
+        model = read_model(query(request.scope), self._config.default_model)
+        if model is None or isinstance(model, Failure):
+            return await request.purse.look()
+        plan = self._planner.plan(Style(model), ())
+        if isinstance(plan, Failure):  # that is told in the session
+            return await request.purse.look()
+        return await request.purse.look(asked_name(model, plan))
+
+    def conversation(
+        self, request: RequestContext, model: str | None, link: ClientLink
+    ) -> TtsConversation | Failure:
+        """A conversation with the client of `link`, about `model` where it names no other."""
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
+        mouth = self._kept.mouth(request.call) if self._kept is not None and request.call else None
         session_id = new_id("tts")
         session = TtsSession(
             session_id,
-            self._planner.plan,
+            self._planner.within(catalogue).plan,
             self._traits,
             self._breaker,
             self._config,
@@ -338,9 +364,10 @@ class TtsRoute:
             self._idle_s,
             time.monotonic(),
             self._hedges,
+            charged=request.purse.limited,
             tells_sound=mouth is not None,
         )
-        return TtsConversation(self, session, session_id, model, link, mouth)
+        return TtsConversation(self, session, session_id, model, link, request.purse, mouth)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -403,7 +430,7 @@ class Client(Protocol):
     @property
     def gone(self) -> bool: ...
 
-    async def say(self, text: str) -> None: ...
+    def say_now(self, text: str) -> Performed: ...
 
     async def close(self, code: int, reason: str = "") -> None: ...
 
@@ -430,9 +457,13 @@ class TtsConversation:
         session_id: str,
         model: str | None,
         link: ClientLink,
+        purse: Purse,
         mouth: Mouth | None = None,
     ) -> None:
         self._mouth = mouth
+        self._purse = purse
+        self._spent: list[Spent] = []
+        self._cost = 0
         self.session = session
         self._route = route
         self._id = session_id
@@ -441,6 +472,8 @@ class TtsConversation:
         self._inbox = link.inbox
         self._syntheses: dict[int, LiveSynthesis] = {}
         self._release: Callable[[], None] | None = None
+        self._prepared: tuple[str, SpeechRequest] | None = None
+        self._preparations = 0
         self._provider: str | None = None
         self._tries: list[Try] = []
         self._first_audio_s: float | None = None
@@ -456,6 +489,10 @@ class TtsConversation:
         if self._release is not None:
             self._release()
         self._route.sent(self._bytes_out)
+        await self._settle()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
         report = self.session.report
         stand_in = self._route.catalogue.stand_in_name(self._model or "", self._provider)
         return Outcome(
@@ -469,6 +506,7 @@ class TtsConversation:
             tries=tuple(self._tries),
             first_s=self._first_audio_s,
             speech=SpeechUsage(self._audio_s, self._characters),
+            cost=self._cost,
             counts=TtsCounts(report.utterances, ",".join(report.left_out) or None),
         )
 
@@ -477,10 +515,13 @@ class TtsConversation:
         for synthesis in syntheses.values():
             synthesis.cancel()
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         match action:
             case SendToClient(text):
-                await self._tell(text)
+                self._bytes_out += len(text)
+                waits = self._client.say_now(text)
+                if waits is not None:
+                    return self._blocked(waits)
             case Sounded(pcm, rate, plays_at, begins):
                 if self._mouth is not None:
                     self._mouth.say(pcm, rate, plays_at, begins=begins)
@@ -498,38 +539,81 @@ class TtsConversation:
             case Prepare(provider, request):
                 if self._release is not None:
                     self._release()
-                self._release = self._route.reserve(provider, request)
+                    self._release = None
+                if (provider, request) != self._prepared:
+                    self._prepared = provider, request
+                    self._preparations += 1
+                if self._preparations <= PREPARATIONS_MAX:
+                    self._release = self._route.reserve(provider, request)
             case LookUp(key):
                 self._look_up(key)
             case Keep(key, clip):
                 if self._route.clips is not None:
                     self._route.clips.put(key, clip)
+            case Admit(asked, plan, count, chars):
+                return self._admit(asked, plan, count, chars)
             case Tried() | Spoken() | Looked():
                 self._count(action)
-                return True  # the client may have gone; what comes with it is counted too
+                if isinstance(action, Spoken):
+                    return self._settled()
+                return None  # the client may have gone; what comes with it is counted too
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return not (self._client.gone and self.session.deadline is None)
+                return self._end(code, reason)
+        return None if self._goes_on() else self._end()
+
+    def _goes_on(self) -> bool:
+        return not self._client.gone or self.session.deadline is not None
+
+    async def _end(self, code: int = 1000, reason: str = "") -> bool:
+        await self._client.close(code, reason)
+        return False
 
     def _count(self, action: Tried | Spoken | Looked) -> None:
         self._route.count(action)
         if isinstance(action, Tried) and len(self._tries) < TRIES_MAX:
             self._tries.append(_try_of(action, time.monotonic()))
+        if isinstance(action, Tried) and action.attempt is not None and action.is_billed:
+            price = self._route.prices.of_attempt(action.attempt)
+            cost = 0 if price is None else speech_cost(price, action.audio_s, action.chars)
+            self._spent.append(Spent(names_of(action.attempt), requests=1, cost=cost))
         if isinstance(action, Spoken):
+            last = self._spent.pop() if self._spent else Spent()
+            self._spent.append(replace(last, characters=action.chars))
             if self._first_audio_s is None and action.provider != CACHE:
                 self._first_audio_s = action.first_audio_s
             self._provider = action.provider or self._provider
             self._audio_s += action.audio_s
             self._characters += action.chars
 
-    async def _tell(self, text: str) -> None:
+    async def _settle(self) -> None:
+        """Count what was used since the last time, in place of what was reserved."""
+        spent, self._spent = self._spent, []
+        self._cost += sum(one.cost for one in spent)
+        await self._purse.settle(spent)
+
+    async def _admit(self, asked: str, plan: Plan, count: bool, chars: int) -> bool:
+        price = self._route.prices.of_attempt(plan[0])
+        cost = 0 if price is None else speech_cost(price, 0.0, chars)
+        ahead = Spent(characters=chars, cost=cost)
+        admitted = await self._purse.enter(asked, plan, count=count, ahead=ahead)
+        self._inbox.answer(Admitted(admitted))
+        return self._goes_on()
+
+    async def _settled(self) -> bool:
+        await self._settle()
+        return True
+
+    async def settle(self) -> None:
+        """An utterance is counted when it ends."""
+
+    async def _blocked(self, waits: Awaitable[bool]) -> bool:
+        """The client does not read: wait until it does."""
         began = time.monotonic()
-        await self._client.say(text)
+        await waits
         now = time.monotonic()
         if now - began > BLOCKED_S_MIN:
             self.session.handle(Unblocked(), now)
-        self._bytes_out += len(text)
+        return self._goes_on()
 
     def _look_up(self, key: str) -> None:
         def found(clip: Clip | None) -> None:

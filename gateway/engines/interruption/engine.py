@@ -42,13 +42,18 @@ class BargeinEngine:
         model.warm()
         self.model = BargeinModel(model)
         self.card: FrameModelCard = model.card
-        self.default_threshold = config.threshold or model.card.default_threshold
+        self.decide_by(config)
         self.batcher: Batcher[Question, Floats] = Batcher(
             self.model.run,
             batch_max=config.batch,
             observer=BatchMetrics(metrics, "interruption"),
             name="interruption",
         )
+
+    def decide_by(self, config: BargeinConfig) -> None:
+        """Of `config`, what needs no other model: for sessions that begin from now on."""
+        self.eagerness_of = config.eagerness_of
+        self.default_threshold = config.threshold or self.card.default_threshold
 
     def listener(self, answered: Callable[[int, float | None], None]) -> Listener:
         """One who asks about audio that stands alone; see `Listener`."""

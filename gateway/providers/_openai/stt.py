@@ -49,10 +49,12 @@ _LANGUAGES: Final[Mapping[str, str]] = {
 
 
 class Transcriptions:
-    """The adapter of one provider."""
+    """The adapter of one provider. `billed`: each request costs money, so that interims, which
+    send an utterance again and again, have to be asked for (`interim_results`)."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *, billed: bool = False) -> None:
         self._account = account
+        self._billed = billed
 
     def check(self, given: Mapping[str, Any]) -> Failure | None:
         return options.check(given, OPTIONS)
@@ -64,7 +66,7 @@ class Transcriptions:
         given = options.known(attempt.options, OPTIONS)
         engine = LocalTarget(
             TranscriptionRequest(self._account, attempt, given),
-            cutting(given),
+            cutting(given, interims=not self._billed),
             prompt=given.get("prompt", ""),
         )
         return UtteranceRecognizer(attempt, engine)

@@ -27,11 +27,12 @@ CUTTING: Final[Table] = {
 """Options of the cutting, for every such recogniser; the names are ours."""
 
 
-def cutting(given: Mapping[str, Any]) -> EndpointingConfig:
-    """How a client wants it cut."""
+def cutting(given: Mapping[str, Any], *, interims: bool = True) -> EndpointingConfig:
+    """How a client wants it cut. `interims`: whether an utterance is transcribed while it is open,
+    where the client does not say."""
     default = EndpointingConfig()
     interim_s: float | None = given.get("interim_ms", 1000) / 1000
-    if given.get("interim_results") is False:
+    if not given.get("interim_results", interims):
         interim_s = None
     return EndpointingConfig(
         silence_s=given.get("silence_ms", 1000 * default.silence_s) / 1000,

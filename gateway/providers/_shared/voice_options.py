@@ -255,6 +255,16 @@ _ALL: Final = (
     # the narrowest bounds among the servers that are known
     VoiceOptions("openai-compatible", _OPENAI, speed=Scale("speed", 0.5, 2.0), free=True),
     VoiceOptions("local"),
+    VoiceOptions(
+        "piper",
+        {
+            "speaker_id": NUMBER,
+            "length_scale": NUMBER,
+            "noise_scale": NUMBER,
+            "noise_w_scale": NUMBER,
+        },
+        speed=Scale("length_scale", 0.5, 2.0, _inverse, _inverse),  # more is slower
+    ),
 )
 
 VOICES: Final[Mapping[str, VoiceOptions]] = {one.vendor: one for one in _ALL}

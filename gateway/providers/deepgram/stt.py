@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import orjson
@@ -159,6 +160,11 @@ def _bounded_terms(terms: list[str]) -> list[str]:
     return kept
 
 
+def _is_deepgrams(base_url: str) -> bool:
+    host = base_url.partition("://")[2].partition("/")[0].partition(":")[0]
+    return host == "deepgram.com" or host.endswith(".deepgram.com")
+
+
 def _failure_of_close(code: int, reason: str) -> Failure:
     if code == 1008:
         return Failure(Kind.UPSTREAM_REFUSED, said(reason), upstream_status=code)
@@ -167,21 +173,27 @@ def _failure_of_close(code: int, reason: str) -> Failure:
     return failure_of_close(code, reason)
 
 
-class Nova(SocketRecognizer):
-    """One connection to /v1/listen."""
+_TRAITS: Final = Capabilities(
+    replay_rate=1.25,  # documented
+    keepalive_s=4.0,  # closed after 10 s without a message
+    first_audio=True,
+    final_within_s=3.0,
+)
 
-    traits = Capabilities(
-        replay_rate=1.25,  # documented
-        keepalive_s=4.0,  # closed after 10 s without a message
-        first_audio=True,
-        final_within_s=3.0,
-        heartbeat_s=8.0,  # empty results come all the time
-    )
+
+class Nova(SocketRecognizer):
+    """One connection to /v1/listen: Deepgram's, or a server's of somebody else that speaks the
+    protocol (WhisperLiveKit). Only Deepgram's own service is known to send empty results all the
+    time. A server that sends Metadata at the start is none of Deepgram's, and has no Finalize:
+    WhisperLiveKit takes that for the end of the audio."""
 
     def __init__(self, account: Account[DeepgramSettings], attempt: Attempt, rate: int) -> None:
         super().__init__(account, attempt, rate)
         self._private = private(account)
         self._global = account.base_url.rstrip("/").endswith("://api.deepgram.com")
+        heartbeat_s = 8.0 if _is_deepgrams(account.base_url) else None
+        self.traits = replace(_TRAITS, heartbeat_s=heartbeat_s)
+        self._finishing = self._is_foreign = False
         self._keyterms = attempt.model.startswith("nova-3")
 
     def _parameters(self, attempt: Attempt) -> dict[str, Any]:
@@ -225,11 +237,14 @@ class Nova(SocketRecognizer):
             case Audio(pcm):
                 return (pcm,)
             case Flush():
+                if self._is_foreign:
+                    return ()
                 self.flushing = True
                 return ('{"type":"Finalize"}',)
             case KeepAlive():
                 return ('{"type":"KeepAlive"}',)
             case Finish():
+                self._finishing = True
                 return ('{"type":"CloseStream"}',)
 
     def decode(self, frame: str | bytes) -> Sequence[RecognizerEvent]:
@@ -240,7 +255,10 @@ class Nova(SocketRecognizer):
             case "SpeechStarted":
                 return (SpeechStarted(number(message.get("timestamp"))),)
             case "Metadata":
-                return (Ended(),)
+                if self._finishing:
+                    return (Ended(),)
+                self._is_foreign = True
+                return ()
             case "ConfigureFailure":
                 return (NotUpdated(),)
             case _:  # new types come without notice

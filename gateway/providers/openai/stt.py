@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import binascii
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import orjson
+import pybase64
 
+from gateway.providers._openai.models import is_vendors
 from gateway.providers._openai.stt import OPTIONS as RECORDING_OPTIONS
 from gateway.providers._openai.stt import Transcriptions
 from gateway.providers._shared import options
@@ -78,7 +79,7 @@ class OpenAIStt(SpeechAdapter):
 
     def __init__(self, account: Account) -> None:
         super().__init__(account)
-        self._recordings = Transcriptions(account)
+        self._recordings = Transcriptions(account, billed=is_vendors(account.base_url))
 
     def recognizer(self, attempt: Attempt, rate: int) -> Recognizer:
         if attempt.model == "whisper-1":
@@ -153,7 +154,7 @@ class Realtime(SocketRecognizer):
         match request:
             case Audio(pcm):
                 self._appended_s += len(pcm) / 2 / RATE
-                audio = binascii.b2a_base64(pcm, newline=False).decode()
+                audio = pybase64.b64encode_as_string(pcm)
                 return (f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}',)
             case Flush():
                 return self._commit()
@@ -167,7 +168,7 @@ class Realtime(SocketRecognizer):
     def _commit(self) -> Sequence[str]:
         if self._appended_s < COMMIT_S_MIN:
             missing = bytes(2 * round((COMMIT_S_MIN + 0.01 - self._appended_s) * RATE))
-            pad = binascii.b2a_base64(missing, newline=False).decode()
+            pad = pybase64.b64encode_as_string(missing)
             before = [f'{{"type":"input_audio_buffer.append","audio":"{pad}"}}']
         else:
             before = []

@@ -20,7 +20,6 @@ from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import BargeinCounts
 
-EVEN = BargeinConfig().eagerness_of
 STEP = 3200  # bytes of 100 ms
 
 
@@ -80,7 +79,7 @@ async def asked(
 async def test_of_a_window_that_continues_one_only_what_is_new_is_heard(
     engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound()
+    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()
     monkeypatch.setattr(route, "ANSWER_S_MAX", 60.0)
     first, second = request(), request()
 
@@ -98,7 +97,7 @@ async def test_of_a_window_that_continues_one_only_what_is_new_is_heard(
 async def test_a_window_for_which_there_is_no_time_is_answered_with_what_is_known(
     engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows, heard, late = BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound(), request()
+    windows, heard, late = BargeinWindowRoute(engine, Metrics(), 1 << 20), sound(), request()
     with monkeypatch.context() as patient:
         patient.setattr(route, "ANSWER_S_MAX", 60.0)
         before = await asked(windows, heard[:36_000])
@@ -116,7 +115,7 @@ async def test_of_a_stranger_for_whom_there_is_no_time_nothing_is_said(
 ) -> None:
     model.free.clear()
 
-    answer = await asked(BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound()[:36_000])
+    answer = await asked(BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()[:36_000])
 
     assert answer["is_bargein"] is False
     assert answer["probabilities"] == [0.0] * 45
@@ -125,7 +124,7 @@ async def test_of_a_stranger_for_whom_there_is_no_time_nothing_is_said(
 async def test_after_a_late_answer_a_caller_is_heard_anew(
     engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20, EVEN), sound()
+    windows, heard = BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()
     model.free.clear()
     await asked(windows, heard[:36_000])
     model.free.set()
@@ -143,7 +142,8 @@ async def test_a_key_has_its_own_eagerness(
     monkeypatch.setattr(route, "ANSWER_S_MAX", 60.0)
     answers = []
     for config in (BargeinConfig(), BargeinConfig(eagerness=-4, eagerness_by_key={"key": 2})):
-        windows = BargeinWindowRoute(engine, Metrics(), 1 << 20, config.eagerness_of)
+        engine.decide_by(config)
+        windows = BargeinWindowRoute(engine, Metrics(), 1 << 20)
         answers.append(await asked(windows, sound()[:36_000]))
     usual, eager = (np.array(answer["probabilities"]) for answer in answers)
 

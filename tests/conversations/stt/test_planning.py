@@ -22,6 +22,12 @@ class Catalogue:
         "local/whisper": (Attempt("local", "whisper"),),
     }
 
+    def for_model(self, model: str | None) -> Catalogue:
+        return self
+
+    def outside(self, model: str) -> None:
+        return None
+
     def plan(self, model: str) -> Plan | Failure:
         return self.models.get(model) or Failure(Kind.NOT_FOUND, "no such model", "model")
 

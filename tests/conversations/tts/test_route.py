@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.auth import Authenticator, mint
 from gateway.server.host import SocketHost
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.prices import Prices
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -44,7 +44,7 @@ class Socket:
 
     async def listen(self, attempt: int, sink: SocketSink) -> None:
         while True:
-            full = sink(replace(await self.said.get(), attempt=attempt))
+            full = sink((await self.said.get())._replace(attempt=attempt))
             if full is not None:
                 await full
 
@@ -96,7 +96,7 @@ class Client:
         self._incoming.put_nowait({"type": "websocket.connect"})
         self.task = asyncio.create_task(host(scope, self._incoming.get, self._send))
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
         await self.reads.wait()
         self._outgoing.put_nowait(dict(message))
 
@@ -152,6 +152,7 @@ class Setup:
             Adapters(accounts),
             Breaker(catalogue.deployments()),
             self.connector,  # type: ignore[arg-type]
+            Prices(config.prices),
             self.metrics,
             config.limits.session_idle_s,
         )
@@ -191,7 +192,9 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
         await one.route.close()
 
 
-async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_text(make: Make):
+async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_text(
+    make: Make,
+) -> None:
     setup = make()
     client = await setup.client()
     for _ in range(2):
@@ -206,7 +209,7 @@ async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_te
     assert setup.tried("ok") == 2
 
 
-async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make):
+async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make) -> None:
     setup = make()
     client = await setup.client()
     client.text("Hello. ")
@@ -218,7 +221,7 @@ async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make):
     assert not socket.closed.is_set()
 
 
-async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make):
+async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make) -> None:
     setup = make()
     client = await setup.client()
     client.text("Hello. ")
@@ -239,7 +242,7 @@ async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make):
     assert await client.audio() == PCM * count
 
 
-async def test_a_dead_socket_is_replaced_and_the_try_is_counted(make: Make):
+async def test_a_dead_socket_is_replaced_and_the_try_is_counted(make: Make) -> None:
     setup = make()
     client = await setup.client()
     client.text("Hello. ")
@@ -266,7 +269,7 @@ async def test_a_dead_socket_is_replaced_and_the_try_is_counted(make: Make):
     assert setup.tried("ok") == 2
 
 
-async def test_a_text_in_the_cache_needs_no_provider(make: Make, tmp_path: Path):
+async def test_a_text_in_the_cache_needs_no_provider(make: Make, tmp_path: Path) -> None:
     setup = make(f'{{cache: {{enabled: true, directory: "{tmp_path / "clips"}"}}}}')
     for number in range(2):
         client = await setup.client()
@@ -281,7 +284,7 @@ async def test_a_text_in_the_cache_needs_no_provider(make: Make, tmp_path: Path)
     assert setup.tried("ok") == 1
 
 
-async def test_without_a_token_there_is_no_session(make: Make):
+async def test_without_a_token_there_is_no_session(make: Make) -> None:
     setup = make()
     sent: list[dict[str, Any]] = []
 

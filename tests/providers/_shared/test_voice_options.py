@@ -160,6 +160,12 @@ def test_a_word_for_the_speed_is_a_number_where_the_vendor_has_numbers_alone() -
 class Catalogue:
     """Every vendor behind one name of the operator's."""
 
+    def for_model(self, model: str | None) -> Catalogue:
+        return self
+
+    def outside(self, model: str) -> None:
+        return None
+
     def plan(self, model: str) -> Any:
         return tuple(Attempt(vendor, "m") for vendor in ("cartesia", *VOICES))
 

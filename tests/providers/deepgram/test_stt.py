@@ -8,7 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from gateway.providers.deepgram.settings import DeepgramSettings
+from gateway.providers.deepgram.stt import Nova
 from gateway.upstreams.errors import Kind
+from gateway.upstreams.provider import Account
 from gateway.upstreams.stt import (
     FINISH,
     FLUSH,
@@ -138,10 +141,32 @@ def test_only_the_result_that_says_so_answers_a_flush() -> None:
 def test_other_messages_of_nova() -> None:
     one = nova()
     assert hear(one, {"type": "SpeechStarted", "timestamp": 2.03}) == [SpeechStarted(2.03)]
-    assert kinds(hear(one, {"type": "Metadata", "duration": 12.4})) == ["Ended"]
     assert kinds(hear(one, {"type": "ConfigureFailure", "code": "X"})) == ["NotUpdated"]
     for ignored in ("UtteranceEnd", "ConfigureSuccess", "Error", "New"):
         assert hear(one, {"type": ignored}) == []
+
+
+def test_metadata_is_the_end_where_it_was_asked_for() -> None:
+    one = nova()
+    one.encode(FINISH)
+    assert kinds(hear(one, {"type": "Metadata", "duration": 12.4})) == ["Ended"]
+
+
+def test_a_server_that_begins_with_metadata_is_not_asked_to_finalize() -> None:
+    one = nova()
+    assert hear(one, {"type": "Metadata", "duration": 0, "models": ["whisper"]}) == []
+    assert one.encode(FLUSH) == ()
+    assert kinds(hear(one, results("hello"))) == ["FinalTranscript"]
+
+
+def test_only_deepgrams_own_service_is_expected_to_speak_all_the_time() -> None:
+    assert nova().traits.heartbeat_s == 8.0
+    settings = DeepgramSettings(type="deepgram")
+    for url, heartbeat_s in (("https://api.eu.deepgram.com", 8.0), ("http://rack:8000", None)):
+        account = Account("rack", "deepgram", url, settings=settings)
+        one = Nova(account, attempt("deepgram", "nova-3"), 16_000)
+        assert one.traits.heartbeat_s == heartbeat_s
+        assert one.traits.replay_rate == 1.25
 
 
 def test_nova_3_changes_terms_and_numerals_on_the_open_connection() -> None:
