@@ -47,8 +47,8 @@ class Scene:
     of which piece it is, from which second of that, and for how long. `floor_s`: when the caller
     begins to speak, NaN where nobody does, and `quiet_s` when that ends."""
 
-    heard: Audio
-    sent: tuple[tuple[float, Audio], ...]
+    heard: NDArray[Any]
+    sent: tuple[tuple[float, NDArray[Any]], ...]
     kind: str
     canceller: str
     played: NDArray[np.float64]

@@ -1083,7 +1083,7 @@ def sounded(actions: Sequence[Action]) -> list[Sounded]:
     return [action for action in actions if isinstance(action, Sounded)]
 
 
-def test_samples_are_told_with_the_earliest_moment_at_which_they_are_played():
+def test_samples_are_told_with_the_earliest_moment_at_which_they_are_played() -> None:
     call = Conversation(tells_sound=True)
     call.text("One. ")
     call.flush()
@@ -1102,7 +1102,7 @@ def test_samples_are_told_with_the_earliest_moment_at_which_they_are_played():
     assert first[0].rate == RATE
 
 
-def test_samples_are_told_to_nobody_who_does_not_keep_them():
+def test_samples_are_told_to_nobody_who_does_not_keep_them() -> None:
     call = Conversation()
     call.text("One. ")
 

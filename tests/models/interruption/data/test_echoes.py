@@ -1,20 +1,25 @@
 """Calls in which the agent's voice comes back."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.random import Generator
 
 from models.interruption.data import echoes
-from models.interruption.data.echoes import RATE, Voices, load, save, scene
+from models.interruption.data.echoes import Voices, load, save, scene
+from models.interruption.data.nonverbal import RATE, Audio
 
 
 class Tones(Voices):
     """Somebody who hums instead of the recordings."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rirs = []
         self.drawn = 0
 
-    def draw(self, rng, folders):
+    def draw(self, rng: Generator, folders: Sequence[str]) -> tuple[Audio, str]:
         self.drawn += 1
         n = int(rng.uniform(2, 4) * RATE)
         tone = np.sin(2 * np.pi * (200 + 40 * self.drawn) * np.arange(n) / RATE)
@@ -23,7 +28,7 @@ class Tones(Voices):
 
 @pytest.mark.parametrize("canceller", ["none", "suppressor"])
 @pytest.mark.parametrize("kind", echoes.KINDS)
-def test_a_scene_says_who_speaks_when(kind, canceller):
+def test_a_scene_says_who_speaks_when(kind: str, canceller: str) -> None:
     made = scene(np.random.default_rng(3), Tones(), kind, canceller)
 
     assert len(made.heard) == round(echoes.LENGTH_S * RATE)
@@ -37,14 +42,14 @@ def test_a_scene_says_who_speaks_when(kind, canceller):
         assert made.caller != made.agent
 
 
-def test_a_headset_leaks_nothing():
+def test_a_headset_leaks_nothing() -> None:
     made = scene(np.random.default_rng(3), Tones(), "clean", "none")
     before = slice(0, int(made.floor_s * RATE))
 
     assert np.abs(made.heard[before]).max() < np.abs(made.heard).max() * 0.6
 
 
-def test_a_scene_is_the_same_after_it_was_written(tmp_path):
+def test_a_scene_is_the_same_after_it_was_written(tmp_path: Path) -> None:
     made = scene(np.random.default_rng(3), Tones(), "double", "none")
     save(tmp_path / "00000.npz", made)
 

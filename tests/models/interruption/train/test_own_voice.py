@@ -1,11 +1,13 @@
 """Training what knows the agent's own voice again: in small, and in the server's own terms."""
 
 import numpy as np
+import pytest
 import torch
 
 from gateway.engines.interruption import own_voice
 from gateway.engines.interruption.own_voice import Ear
-from models.interruption.data.echoes import RATE, Scene
+from models.interruption.data.echoes import Scene
+from models.interruption.data.nonverbal import RATE
 from models.interruption.train.own_voice import (
     DECAYS_S,
     FRAMES,
@@ -19,7 +21,7 @@ from models.interruption.train.own_voice import (
 )
 
 
-def call(kind="double"):
+def call(kind: str = "double") -> Scene:
     rng = np.random.default_rng(1)
     envelope = np.repeat(rng.random(90), RATE // 10)
     voice = (rng.normal(0, 2000, 9 * RATE) * envelope).astype(np.int16)
@@ -28,7 +30,7 @@ def call(kind="double"):
     return Scene(heard, ((0.1, voice),), kind, "none", played, 5.0, 8.0, "one", "another")
 
 
-def test_frames_are_told_to_whom_they_belong():
+def test_frames_are_told_to_whom_they_belong() -> None:
     known = heard_of(call())
 
     assert set(known.label[:36]) == {-1}
@@ -39,7 +41,9 @@ def test_frames_are_told_to_whom_they_belong():
     assert known.at[80] == 40  # a second late, and sent at once
 
 
-def test_it_learns_and_its_weights_are_those_that_are_served(monkeypatch):
+def test_it_learns_and_its_weights_are_those_that_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(1)
     calls, rng, match = (
         [heard_of(call()), heard_of(call("echo"))],
@@ -72,7 +76,7 @@ def test_it_learns_and_its_weights_are_those_that_are_served(monkeypatch):
     assert np.allclose(Ear(RATE, "heard").hear(samples), mine.detach().numpy(), atol=0.02)
 
 
-def test_what_follows_is_in_the_servers_form():
+def test_what_follows_is_in_the_servers_form() -> None:
     found = Consequence(torch.randn(50, own_voice.EVIDENCE))
 
     served = own_voice.weights()
