@@ -355,7 +355,8 @@ async def test_logs_are_json_with_ids_and_without_secrets(
         await socket.send_json(CREATE)
         await socket.send_json({"type": "session.close"})
         assert [one.type async for one in socket]
-    lines = [json.loads(line) for line in bare_server.log.read_text().splitlines()]
+    text = await asyncio.to_thread(bare_server.logged, '"windows":')
+    lines = [json.loads(line) for line in text.splitlines()]
     ended = [line for line in lines if line.get("message") == "bargein" and "windows" in line]
     assert ended
     assert {"request_id", "session_id", "key", "outcome", "duration_s"} <= set(ended[0])

@@ -75,6 +75,15 @@ class Server:
             with error:
                 return error.code, error.read().decode()
 
+    def logged(self, awaited: str) -> str:
+        """The log, once this stands in it: a thread writes it, some lines at a time."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while awaited not in (text := self.log.read_text()):
+            if time.monotonic() > deadline:
+                raise ServerError(f"{awaited!r} did not come:\n{text[-8000:]}")
+            time.sleep(POLL_S)
+        return text
+
     def metric(self, name: str, **labels: str) -> float:
         """Sum of a metric's samples that carry these labels."""
         total = 0.0

@@ -166,7 +166,7 @@ def test_an_agent_with_defaults_goes_on_with_the_detector_it_carries(
     # it asked this server once, and then never again
     after = stock.metric("parley_requests_total", route="eot", outcome="not_served")
     assert after == before + 1
-    assert stock.log.read_text().count("/eot is not served") == 1
+    assert stock.logged("/eot is not served").count("/eot is not served") == 1
 
 
 def test_a_wrong_secret_leaves_the_agent_without_detector(
@@ -195,7 +195,7 @@ def test_the_multilingual_plugin_takes_no_prediction_for_what_it_is(
     assert of_kind(events, "failed") == []
     assert of_kind(events, "supported")[0]["supported"] is False
     assert of_kind(events, "prediction")[0]["probability"] == 1
-    assert server.log.read_text().count("no text model is configured") == 1
+    assert server.logged("no text model is configured").count("no text model is configured") == 1
 
 
 def test_an_agent_with_the_multilingual_plugin_answers_as_one_without(

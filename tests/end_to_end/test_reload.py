@@ -212,7 +212,7 @@ async def test_a_file_with_mistakes_changes_nothing(site: Site, workers: int) ->
     assert (code, "limts" in said) == (2, True)
     async with site.asking() as http:
         assert await status(http) == 200
-    lines = [json.loads(line) for line in site.server.log.read_text().splitlines()]
+    lines = [json.loads(line) for line in site.server.logged("was not taken").splitlines()]
     (told,) = [line for line in lines if "was not taken" in line["message"]]
     assert told["level"] == "error"
     assert "limts" in told["mistakes"]

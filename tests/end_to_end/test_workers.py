@@ -147,7 +147,7 @@ async def test_a_worker_that_dies_is_replaced_and_the_others_serve(server: Serve
         assert server.metric("parley_worker_restarts_total") == 1
         await until_workers_are(server, WORKERS)
         assert len({await served(http) for _ in range(60)}) == WORKERS
-    assert '"a worker ended and is replaced"' in server.log.read_text()
+    assert server.logged('"a worker ended and is replaced"')
 
 
 async def test_a_call_of_the_real_client_goes_through_it_and_is_drained(

@@ -187,7 +187,7 @@ CONVERSATION = b'{"items": [{"type": "message", "role": "user", "content": ["I w
 def test_without_a_text_model_there_is_no_prediction_and_no_language(server: Server) -> None:
     assert post(server, CONVERSATION) == (200, {"probability": -1.0})
     assert post(server, b'{"language": "en-US"}') == (200, {"threshold": None})
-    assert server.log.read_text().count("no text model is configured") == 1
+    assert server.logged("no text model is configured").count("no text model is configured") == 1
 
 
 def test_a_body_that_is_no_request_is_a_clear_error(server: Server) -> None:
