@@ -164,8 +164,8 @@ OTHERS = (
         "LocalAI, voice", COMPATIBLE, fake(lambda: FakeSpeechServer("wav", 22050)),
         tts="piper", voice="x",
     ),
-    Other("vLLM", COMPATIBLE, fake(FakeOpenAI), chat="gpt-4.1-mini"),
-    Other("Ollama", "{type: ollama, base_url: URL}", fake(FakeOpenAI), chat="gpt-4.1-mini"),
+    Other("vLLM", KEYED, fake(FakeOpenAI), chat="gpt-4.1-mini"),
+    Other("Ollama", f"{{type: ollama, base_url: URL, api_key: {KEY}}}", fake(FakeOpenAI), chat="gpt-4.1-mini"),
 )  # fmt: skip
 
 
