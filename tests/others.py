@@ -143,6 +143,7 @@ def fake(
 
 
 COMPATIBLE = "{type: openai-compatible, base_url: URL}"
+OLLAMA = f"{{type: ollama, base_url: URL, api_key: {KEY}}}"
 KEYED = f"{{type: openai-compatible, base_url: URL, api_key: {KEY}}}"
 
 OTHERS = (
@@ -165,7 +166,7 @@ OTHERS = (
         tts="piper", voice="x",
     ),
     Other("vLLM", KEYED, fake(FakeOpenAI), chat="gpt-4.1-mini"),
-    Other("Ollama", f"{{type: ollama, base_url: URL, api_key: {KEY}}}", fake(FakeOpenAI), chat="gpt-4.1-mini"),
+    Other("Ollama", OLLAMA, fake(FakeOpenAI), chat="gpt-4.1-mini"),
 )  # fmt: skip
 
 
