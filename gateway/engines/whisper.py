@@ -72,9 +72,10 @@ _INVENTED: Final = re.compile(
 """What subtitles hold where nobody speaks, which Whisper learnt."""
 
 _SOUND: Final = re.compile(
-    r"[(\[*♪].*|((cough(s|ing)?|ahem|achoo|ha|sigh(s|ing)?)[\s,.!?-]*)+", re.IGNORECASE
+    r"[(\[*♪].*|((cough(s|ing)?|ahem|achoo|ha|sigh(s|ing)?|a+h+|u+h+|e+r+m*|f+)[\s,.!?]*)+",
+    re.IGNORECASE,
 )
-"""What subtitles call a sound that is no speech."""
+"""How a sound that is no speech is written. (Uh-huh and uh-uh are answers, and have a hyphen.)"""
 
 _model: Any = None
 
