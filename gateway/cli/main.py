@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_port, help="port to listen on (default: server.port, 8080)")
     serve.add_argument(
         "--admin-port",
-        type=int,
+        type=_port,
         help="port for metrics and probes (default: server.admin_port, 9090)",
     )
     serve.add_argument(

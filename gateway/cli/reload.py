@@ -11,14 +11,12 @@ from typing import Any, Final
 
 from gateway.config import load
 from gateway.server.reload_route import HEADER, PATH
+from gateway.settings.server import EVERYWHERE
 
 EXIT_TAKEN, EXIT_NO_SERVER, EXIT_WRONG = 0, 1, 2
 
 ANSWER_S: Final = 30.0
 """How long the server may take: its workers have 10 s, one after the other."""
-
-ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what such a server hears
-"""Where a server is found that listens on every address."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_NO_SERVER
-    host = ANYWHERE.get(server.admin_host, server.admin_host)
+    host = server.admin_host
+    if host in EVERYWHERE:
+        host = "::1" if ":" in host else "127.0.0.1"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
     request = urllib.request.Request(url, b"", {HEADER: "1"}, method="POST")
     # a proxy of the environment's is for the way to providers
