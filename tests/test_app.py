@@ -303,7 +303,8 @@ def test_the_operator_sees_health_readiness_and_metrics(bare_server: Server) -> 
     assert status == 200
     told = json.loads(body)
     assert told["bargein"]["model"] == "running-mean"
-    assert told["stt"]["ready"] is (told["stt"]["models"] > 0)
+    # a server of one's own may serve what nobody has named
+    assert told["stt"] == {"ready": True, "models": 0}
     assert told["resting"] == []
     assert "parley_build_info" in bare_server.get("/metrics")[1]
 
