@@ -126,6 +126,15 @@ def _parser() -> argparse.ArgumentParser:
         "--admin-port", type=_port, help="its port for the operator (default: server.admin_port)"
     )
 
+    changes = command(
+        "changes", reload.changes, "show who had the server started or its configuration read again"
+    )
+    _add_config(changes)
+    changes.add_argument(
+        "--since", default="30d", metavar="TIME", help="90m, 24h, 7d (default: 30d)"
+    )
+    changes.add_argument("--json", action="store_true", help="print it as JSON, a line each")
+
     token = command("token", _token, "mint a client token, to try a route by hand")
     _add_config(token)
     token.add_argument("--key", help="API key to sign with (default: the first one configured)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from gateway.config import load
 from gateway.server.reload_route import HEADER, PATH
 from gateway.settings.server import EVERYWHERE
+from gateway.telemetry.changes import changes_file, read_changes
 
 EXIT_TAKEN, EXIT_NO_SERVER, EXIT_WRONG = 0, 1, 2
 
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if host in EVERYWHERE:
         host = "::1" if ":" in host else "127.0.0.1"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
-    request = urllib.request.Request(url, b"", {HEADER: "1"}, method="POST")
+    request = urllib.request.Request(url, b"", {HEADER: user()}, method="POST")
     # a proxy of the environment's is for the way to providers
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -51,6 +53,31 @@ def run(args: argparse.Namespace) -> int:
         print(f"no server answers at {url}: {reason}", file=sys.stderr)
         return EXIT_NO_SERVER
     return _show(told)
+
+
+def changes(args: argparse.Namespace) -> int:
+    """`gateway changes`; its exit status."""
+    from gateway.telemetry.usage.report import duration_s
+
+    try:
+        since_s = duration_s(args.since)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_WRONG
+    path = changes_file(load(args.config, dev=True).usage)
+    try:
+        for told in read_changes(path, time.time() - since_s):
+            if args.json:
+                print(json.dumps(told))
+                continue
+            at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(told.pop("at")))
+            what, by = (str(told.pop(name, "")) for name in ("what", "by"))
+            rest = ", ".join(f"{name.replace('_', ' ')}: {names}" for name, names in told.items())
+            print(f"{at}  {what:8} {by:30} {rest}")
+    except OSError as error:
+        print(f"{path} cannot be read: {error.strerror}", file=sys.stderr)
+        return EXIT_NO_SERVER
+    return EXIT_TAKEN
 
 
 def _show(told: dict[str, Any]) -> int:
