@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.config import load
 from gateway.server.reload_route import HEADER, PATH
 from gateway.settings.server import EVERYWHERE
-from gateway.telemetry.changes import changes_file, read_changes
+from gateway.telemetry.changes import changes_file, read_changes, user
 
 EXIT_TAKEN, EXIT_NO_SERVER, EXIT_WRONG = 0, 1, 2
 
