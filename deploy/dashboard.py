@@ -413,6 +413,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="Meanwhile each gateway counts quotas and sessions for itself.",
         ),
         Panel(
+            "Budgets that came to their warning or end",
+            (
+                Query(
+                    "sum by (dimension, window, state) (increase(parley_budgets_reached_total"
+                    "{$here}[$__rate_interval]))",
+                    "{{dimension}} {{window}} {{state}}",
+                ),
+            ),
+            width=6,
+            meaning="soft: quota.warn_at is reached; hard: callers are refused. The log has names.",
+        ),
+        Panel(
             "Workers that died",
             (
                 Query(

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from gateway.config import Config
+from gateway.settings.quota import Allowance
 from gateway.settings.section import Section
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.provider import ProviderSettings, base_url_variable
@@ -31,7 +32,7 @@ only the lines that differ. ${VAR} is replaced by an environment variable, ${VAR
 Every variable may be given as a file: OPENAI_API_KEY_FILE, LIVEKIT_API_SECRET_FILE. Merge keys (<<)
 share settings. An unknown key is an error."""
 
-_LIMITS = ("requests_per_minute", "tokens_per_minute", "credits")
+_LIMITS = Allowance().model_dump()
 
 SHOWN: dict[str, Any] = {
     "providers": {
@@ -53,7 +54,8 @@ SHOWN: dict[str, Any] = {
     },
     "quota": {
         "keys": {"*": {"models": {"fast": {}}}},
-        "models": {"fast": dict.fromkeys(_LIMITS)},
+        "tenants": {"acme": {"keys": [], **_LIMITS}},
+        "models": {"fast": _LIMITS},
     },
     "prices": {"fast": {"input": 0.4, "output": 1.6}},
 }

@@ -30,7 +30,7 @@ from gateway.engines.utterances import UtteranceEngines
 from gateway.installation import PATHS, Installation, Process, prepare
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
-from gateway.server.asgi import Receive, Scope, Send, refuse
+from gateway.server.asgi import JSON_TYPE, Receive, Scope, Send, answer, refuse
 from gateway.server.auth import Authenticator
 from gateway.server.cluster_sessions import ClusterSessionCounts
 from gateway.server.connections import AddressLimit
@@ -74,7 +74,7 @@ class Gateway:
         self.admission = Admission(
             Authenticator({}), self._limiter, metrics, self.usage, (), self.addresses
         )
-        self.sockets = OpenSockets()
+        self.sockets = OpenSockets(config.usage.running_s)
         self.connector = Connector()
         self.engines = UtteranceEngines(self.connector)
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
@@ -94,6 +94,7 @@ class Gateway:
             self.bargein_window,
             self.eot_engine,
             self.eot_multi,
+            self.usage,
             machine,
         )
         self.installation = Installation(config, self._process)
@@ -132,7 +133,7 @@ class Gateway:
         # a new one, so that no token of a removed key is remembered
         self.admission.authenticator = installation.authenticator
         self.admission.trusted_proxies = config.server.trusted_proxies
-        self.admission.prices = installation.prices
+        self.admission.quota = installation.quota
         self._limiter.limits = config.limits
         self.addresses.most = config.limits.connections_per_address
         self.addresses.trusted = config.server.trusted_proxies
@@ -216,6 +217,7 @@ class Gateway:
             self.cluster_sessions.start()
         if self.machine is not None:
             await self.machine.start(self.held)
+        await self.installation.quota.start()
         self.installation.chat.companions.start()
 
     async def close(self) -> None:
@@ -236,6 +238,17 @@ class Gateway:
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 """For load balancers; under these names alone."""
+
+
+_NEEDS_UPGRADE: Final = orjson.dumps(
+    error_body(
+        Failure(
+            Kind.BAD_REQUEST,
+            "this route is a WebSocket, and the request came without `Upgrade: websocket`: a proxy "
+            "in between may have dropped it",
+        )
+    )
+)
 
 
 def _say_full(address: str) -> None:
@@ -281,6 +294,9 @@ class Front:
             await refuse(scope, send, Failure(Kind.NOT_FOUND, "there is no such route"))
             return
         if direct is None:
+            if scope["method"] == "GET" and ("websocket", path) in self._direct:
+                await answer(send, 426, _NEEDS_UPGRADE, (JSON_TYPE, (b"upgrade", b"websocket")))
+                return
             await self._app(scope, receive, send)
             return
         try:

@@ -45,6 +45,7 @@ from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prices import Prices
 from gateway.telemetry.rests import LoggingBreaker
+from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Modality
@@ -79,6 +80,7 @@ class Process:
     bargein_window: BargeinWindowRoute
     eot: EotEngine
     eot_multi: EotMultiRoute
+    usage: UsageLog
     machine: Machine | None = None
 
 
@@ -134,6 +136,10 @@ class Installation:
                 config.quota,
                 on_store_failure=metrics.quota_store_failures.inc,
                 machine=process.machine,
+                balances=process.usage.counts if config.usage.enabled else None,
+                on_reached=lambda *labels: metrics.budgets_reached.labels(*labels).inc(),
+                time_zone=config.usage.time_zone,
+                currency=config.usage.currency,
             )
             if before is None
             else before.quota.renew(config.quota)
@@ -156,7 +162,6 @@ class Installation:
             self.adapters,
             self.breaker,
             connector,
-            self.quota,
             self.prices,
             metrics,
             limits.chat_body_bytes,
@@ -168,6 +173,7 @@ class Installation:
             self.adapters,
             self.breaker,
             connector,
+            self.prices,
             metrics,
             limits.session_idle_s,
             None if before is None else before.tts,
@@ -179,6 +185,7 @@ class Installation:
             self.breaker,
             connector,
             process.engines,
+            self.prices,
         )
         self._process = process
         self.hosts = self._hosts()

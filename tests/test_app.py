@@ -75,6 +75,15 @@ WRONG_TOKENS = {
 }
 
 
+@pytest.mark.parametrize("path", ["/stt", "/tts", "/eot", "/bargein", "/v1/stt"])
+def test_a_request_whose_upgrade_was_dropped_on_the_way_hears_that(
+    bare_server: Server, path: str
+) -> None:
+    status, body = bare_server.get(path)
+    assert status == 426
+    assert "`Upgrade: websocket`" in json.loads(body)["error"]["message"]
+
+
 @pytest.mark.parametrize("wrong", WRONG_TOKENS)
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 async def test_who_has_no_good_token_does_not_enter_any_route(

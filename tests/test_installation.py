@@ -12,8 +12,6 @@ import pytest
 from gateway.app import Gateway, create_app
 from gateway.config import load
 from gateway.installation import PATHS
-from gateway.server.quota import Standing
-from gateway.telemetry.prices import FREE
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
 from tests.fakes import frame_model
@@ -74,13 +72,13 @@ async def until(condition: Any) -> None:
 
 async def test_health_and_quotas_go_on_where_nothing_changed(site: Site) -> None:
     first = site.gateway.installation
-    assert isinstance(await first.quota.enter("key", "m"), Standing)
+    assert await first.quota.purse("key", "chat").enter("m", (ASKED,)) == (ASKED,)
     first.breaker.failed(ASKED, REFUSED, 0.0)
     await site.use(f"{OPENAI}, {CARTESIA}, groq: {{api_key: k}}")
     second = site.gateway.installation
     assert second is not first
     assert second.breaker.resting(ASKED, 1.0)
-    assert isinstance(await second.quota.enter("key", "m"), Failure)
+    assert isinstance(await second.quota.purse("key", "chat").enter("m", (ASKED,)), Failure)
     await site.use("openai: {api_key: renewed}")
     third = site.gateway.installation
     assert not third.breaker.resting(ASKED, 1.0), "another key may be a good one"
@@ -94,7 +92,7 @@ async def test_the_one_before_ends_with_its_last_session(site: Site) -> None:
     for route in (first.tts, first.chat):
         route.end = _noting(ended)  # type: ignore[method-assign]
     await site.use("openai: {api_key: renewed}", "prices: {'openai:m': {input: 1}}")
-    assert site.gateway.admission.prices is not FREE
+    assert site.gateway.admission.quota is site.gateway.installation.quota
     await site.use(CARTESIA)
     assert ended == []
     session.cancel()

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
+from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
@@ -32,6 +33,9 @@ from gateway.server import auth
 from gateway.settings.bargein import EAGERNESS_MAX
 from gateway.settings.server import WORKERS_MAX, host_problem
 from gateway.telemetry import log
+
+if TYPE_CHECKING:
+    from gateway.telemetry.usage.report import Span
 
 EXIT_USAGE = 2
 """Status for a mistake of the operator's: configuration, arguments, a busy port."""
@@ -164,17 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     checking.add_argument("--json", action="store_true", help="print it as JSON")
 
-    usage = command("usage", _usage, "show what was used: requests, tokens, speech, cost")
-    _add_config(usage)
-    usage.add_argument(
-        "--by",
-        default="key,model",
-        metavar="NAMES",
-        help="group by: key, model, provider, deployment, route, outcome, room, job, agent, "
-        "session (default: key,model)",
-    )
-    usage.add_argument("--since", default="24h", metavar="TIME", help="90m, 24h, 7d (default: 24h)")
-    usage.add_argument("--format", choices=("table", "csv"), default="table")
+    _add_usage(command("usage", _usage, "show what was used: requests, tokens, speech, cost"))
 
     models = command("models", _models, "list the models that can be served, and by whom")
     _add_config(models)
@@ -196,6 +190,43 @@ def _parser() -> argparse.ArgumentParser:
     fetch.set_defaults(run=_models_fetch)
     _add_bargein(commands)
     return parser
+
+
+def _add_usage(usage: argparse.ArgumentParser) -> None:
+    usage.formatter_class = argparse.RawDescriptionHelpFormatter
+    usage.epilog = """\
+examples:
+  gateway usage                                    the last 24 hours by key and model
+  gateway usage --month last --by tenant           an invoice: last month, one line a customer
+  gateway usage --month this --by day --format csv for a spreadsheet
+  gateway usage --by room --where key=APIx --since 2026-11-30T08:00 --until 2026-11-30T09:00
+
+NAMES: month, day, hour, key, tenant, identity (of the token), model, provider, deployment, route,
+outcome, room, job, agent, session. Days and months begin in usage.time_zone; cost is in
+usage.currency. A session is counted in the minutes in which it used something."""
+    _add_config(usage)
+    usage.add_argument(
+        "--by",
+        default="key,model",
+        metavar="NAMES",
+        help="group by some of the names below, such as day,model (default: key,model)",
+    )
+    usage.add_argument(
+        "--since",
+        metavar="TIME",
+        help="24h or 7d (ago), 2026-11-30 or 2026-11-30T18:00 (default: 24h)",
+    )
+    usage.add_argument("--until", metavar="TIME", help="likewise (default: now)")
+    usage.add_argument("--day", metavar="DAY", help="2026-11-30, today or yesterday")
+    usage.add_argument("--month", metavar="MONTH", help="2026-11, this or last")
+    usage.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="only of this key, room, ...; may be repeated",
+    )
+    usage.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
 
 def _add_bargein(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -461,28 +492,55 @@ def _usage(args: argparse.Namespace) -> int:
     from gateway.telemetry.usage import report
     from gateway.telemetry.usage.store import StoreError, open_store
 
+    config = load(args.config, dev=True)
+    zone_name, currency = config.usage.time_zone, config.usage.currency
+    zone, now = ZoneInfo(zone_name), time.time()
     try:
-        by, since_s = report.dimensions(args.by), report.duration_s(args.since)
+        by, where = report.dimensions(args.by), report.conditions(args.where)
+        span = _span(args, zone, now)
     except ValueError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
-    config = load(args.config, dev=True)
+    plain, quarters = report.in_store(by)
 
-    async def rows() -> list[tuple[object, ...]]:
+    async def found() -> list[tuple[object, ...]]:
         store = open_store(config.usage)
         try:
-            return await store.summary(by, time.time() - since_s)
+            return await store.summary(plain, span.since, span.until, where, quarters=quarters)
         finally:
             await store.close()
 
     try:
-        found = asyncio.run(rows())
+        rows = report.merged(by, asyncio.run(found()), zone)
     except StoreError as error:
         print(f"the usage store cannot be read: {error}", file=sys.stderr)
         return 1
-    as_text = report.as_csv if args.format == "csv" else report.as_table
-    print(as_text(by, found), end="")
+    if args.format == "csv":
+        print(report.as_csv(by, rows, currency), end="")
+    elif args.format == "json":
+        print(report.as_json(by, rows, span, zone_name, currency), end="")
+    else:
+        print(report.as_table(by, rows, currency), end="")
     return 0
+
+
+def _span(args: argparse.Namespace, zone: ZoneInfo, now: float) -> Span:
+    """The time that the arguments name. Raises ValueError."""
+    from gateway.telemetry.usage import report
+
+    given = [name for name in ("day", "month") if getattr(args, name)]
+    given += ["since/until"] if args.since or args.until else []
+    if len(given) > 1:
+        raise ValueError(
+            f"expected one of --day, --month and --since/--until, not {' and '.join(given)}"
+        )
+    if args.day:
+        return report.day_span(args.day, zone, now)
+    if args.month:
+        return report.month_span(args.month, zone, now)
+    # until the end of this second: what has just been written is shown
+    until = report.moment(args.until, zone, now) if args.until else now + 1.0
+    return report.Span(report.moment(args.since or "24h", zone, now), until)
 
 
 def _models(args: argparse.Namespace) -> int:

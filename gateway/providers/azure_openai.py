@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 
@@ -21,7 +20,7 @@ from gateway.providers._openai.models import (
 )
 from gateway.providers._shared.history import OPENAI
 from gateway.upstreams.chat import ChatRequest
-from gateway.upstreams.dial import Dial, join_url
+from gateway.upstreams.dial import Dial, join_url, path_segment
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Offer, Vendor
 
@@ -69,12 +68,12 @@ class DatedAzureChat(OpenAIChat):
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
         dial = super().dial(request, attempt)
-        deployment = quote(attempt.model, safe="")
+        deployment = path_segment(attempt.model)
         url = join_url(self._base, f"{deployment}/chat/completions") + self._query
         return Dial(url, dial.headers, body=dial.body)
 
     def embeddings(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
-        deployment = quote(attempt.model, safe="")
+        deployment = path_segment(attempt.model)
         url = join_url(self._base, f"{deployment}/embeddings") + self._query
         return Dial(url, self._headers, body=orjson.dumps(with_options(body, attempt)))
 

@@ -84,7 +84,9 @@ class Catalogue:
         self._configured = models
         self._modality: Modality = modality
         self._catalogue = catalogue
-        self._plans: dict[str, Plan] = dict(catalogue)
+        self._plans: dict[str, Plan] = {
+            name: _named(plan, name) for name, plan in catalogue.items()
+        }
         self._weights: dict[str, tuple[float | None, ...]] = {}
         for model in models:
             self._add(model)
@@ -104,7 +106,7 @@ class Catalogue:
 
     def _add(self, model: str) -> None:
         expanded = self._expand(self._configured[model])
-        plan = tuple(attempt for attempt, _ in expanded)
+        plan = _named(tuple(attempt for attempt, _ in expanded), model)
         weights = tuple(weight for _, weight in expanded)
         self._plans.pop(model, None)  # a built-in name that the configuration has taken over
         if not plan:
@@ -261,9 +263,7 @@ class Catalogue:
             further = self._drawn(name)
             if isinstance(further, Failure):
                 return replace(further, param="fallback")
-            plan += tuple(
-                replace(a, options={**a.options, **extra}, names=a.names | {name}) for a in further
-            )
+            plan += tuple(replace(a, options={**a.options, **extra}) for a in further)
         if pinned_provider is not None:
             meant = self._meant_by(pinned_provider)
             plan = only(meant, plan) or self._deployed(model, meant)
@@ -319,11 +319,14 @@ class Catalogue:
                     if all(attempt.provider in ended for attempt in wild):
                         continue
                     rest = model[len(beginning) :]
-                    named = tuple(replace(a, model=a.model.replace(_WILD, rest)) for a in wild)
+                    named = tuple(
+                        replace(a, model=a.model.replace(_WILD, rest), names=a.names | {model})
+                        for a in wild
+                    )
                     return self._draw(named, wild_weights)
             plan = self._by_prefix(model) or self._stood_in(model)
             if plan is not None and not all(attempt.provider in ended for attempt in plan):
-                return plan
+                return _named(plan, model)
         for name, end in ended.items():
             title = vendors.find(self._accounts[name].type).title
             day = f" on {end.day}" if end.day else ""
@@ -371,3 +374,10 @@ class Catalogue:
         if slash and rest and name in self._accounts:
             return (Attempt(name, rest),)
         return None
+
+
+def _named(plan: Plan, name: str) -> Plan:
+    """`plan`, which is known by `name`."""
+    if name.endswith(_WILD):
+        return plan  # what it stands for this time is known when somebody asks
+    return tuple(replace(attempt, names=attempt.names | {name}) for attempt in plan)

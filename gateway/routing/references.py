@@ -153,8 +153,17 @@ def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
         place: Place = ("quota", "keys", key)
         if named.keys is not None and key != _WILD and key not in named.keys:
             yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+        for i, model in enumerate(allowance.allowed_models or ()):
+            yield from names.matter((*place, "allowed_models", str(i)), model)
         for model in allowance.models:
             yield from names.matter((*place, "models", model), model)
+    for tenant, shared in named.quota.tenants.items():
+        for i, key in enumerate(shared.keys):
+            if named.keys is not None and key not in named.keys:
+                yield Mistake(
+                    ("quota", "tenants", tenant, "keys", str(i)),
+                    f"no such API key is configured{suggestion(key, named.keys)}",
+                )
     for model in named.quota.models:
         yield from names.matter(("quota", "models", model), model)
 

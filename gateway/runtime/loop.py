@@ -78,6 +78,12 @@ class Inbox(Generic[Event]):
         self._events.append(event)
         self._wake()
 
+    def answer(self, event: Event) -> None:
+        """Put `event` before all that waits: the answer to a question that the session has asked
+        with an action, which is performed before anything else is looked at."""
+        self._events.appendleft(event)
+        self._wake()
+
     async def put(self, event: Event) -> None:
         """Append `event`, waiting first while the inbox is full."""
         while len(self._events) >= self._capacity:

@@ -19,12 +19,13 @@ from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Principal
 from gateway.server.connections import AddressLimit, too_many
 from gateway.server.drain import Drain
+from gateway.server.quota import Quota
+from gateway.settings.quota import QuotaConfig
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics, count
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
-from gateway.telemetry.prices import FREE
 from gateway.telemetry.usage.log import UsageLog
-from gateway.telemetry.usage.record import record_of
+from gateway.telemetry.usage.record import Record, part_of, record_of, says_nothing
 from gateway.upstreams.errors import Failure, Kind
 
 _logger = logging.getLogger("gateway.request")
@@ -88,6 +89,10 @@ def who_and_where(request: RequestContext) -> tuple[str, str | None]:
 ANONYMOUS: Final = Principal("", "anonymous")
 """Everybody who needs no token; they share one key's places."""
 
+ANONYMOUS_SHARE: Final = 4
+"""And all of them together have a quarter of all places: who has no token cannot keep out those who
+have one."""
+
 
 class SessionLimiter:
     """Places for open sessions, over all and for each key; a place is held until it is returned."""
@@ -122,6 +127,12 @@ class SessionLimiter:
         held = self._held[key]
         if self._elsewhere is not None:
             held += self._elsewhere(key)
+        if key == ANONYMOUS.key and held >= max(1, self.limits.sessions // ANONYMOUS_SHARE):
+            return Failure(
+                Kind.TOO_MANY_SESSIONS,
+                "callers without a token have all the places that they may have",
+                retry_after_s=1,
+            )
         if held >= self.limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
@@ -163,8 +174,10 @@ class RequestContext:
         self.caller = caller
         self.id = request_id
         self.began = began
-        self.prices = admission.prices
         self.outcome = Outcome()
+        self.purse = admission.quota.purse(caller.key, route)
+        self.recorded: Record | None = None
+        """The sums of what the records of this session say so far, and the number of the last."""
 
     @property
     def call(self) -> str:
@@ -182,6 +195,10 @@ class RequestContext:
     def leave(self) -> None:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
+
+    def record_part(self, outcome: Outcome) -> None:
+        """The session goes on; what it used so far is kept."""
+        self._admission.record(self, replace(outcome, running=True))
 
     def __enter__(self) -> RequestContext:
         return self
@@ -216,15 +233,16 @@ class Admission:
         usage: UsageLog | None = None,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         addresses: AddressLimit | None = None,
+        quota: Quota | None = None,
     ) -> None:
         """`addresses` bounds what each caller behind a trusted proxy has open."""
+        self.quota = quota or Quota(QuotaConfig())
         self._addresses = addresses
         self.trusted_proxies = trusted_proxies
         self.authenticator = authenticator
         self._usage = usage
         self._limiter = limiter
         self._metrics = metrics
-        self.prices = FREE
         """Of the sessions that are admitted from now on."""
         self.drain: Drain | None = None
         self.listens = True
@@ -308,25 +326,44 @@ class Admission:
     def leave(self, request: RequestContext) -> None:
         """Return the request's place, count it, write its line and its usage record."""
         route = request.route
-        ended = Ended(
-            time.time(),
-            route,
-            request.caller.key,
-            request.id,
-            time.perf_counter() - request.began,
-            request.outcome,
-            _client_ids(request.scope),
-        )
+        ended = self._ended(request, request.outcome)
         self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
         count(self._metrics, ended)
-        if self._usage is not None and route != "models":
-            self._usage.add(record_of(ended), request.prices)
+        self._record(request, ended)
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
             _logger.log(level, route, extra={**log_fields(ended), "client": request.address})
+
+    def record(self, request: RequestContext, outcome: Outcome) -> None:
+        """Write a usage record of a session that goes on, if there is anything new to say."""
+        self._record(request, self._ended(request, outcome))
+
+    def _record(self, request: RequestContext, ended: Ended) -> None:
+        if self._usage is None or ended.route == "models":
+            return
+        whole = record_of(ended)
+        part = part_of(whole, request.recorded, request.purse.take_charges())
+        if ended.outcome.running and says_nothing(part):
+            return
+        self._usage.add(part)
+        request.recorded = replace(whole, part=part.part)
+
+    def _ended(self, request: RequestContext, outcome: Outcome) -> Ended:
+        caller = request.caller
+        return Ended(
+            time.time(),
+            request.route,
+            caller.key,
+            request.id,
+            time.perf_counter() - request.began,
+            outcome,
+            _client_ids(request.scope),
+            caller.identity,
+            request.purse.tenant,
+        )
 
 
 def _peer(scope: Scope) -> str:

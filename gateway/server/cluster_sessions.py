@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
+
+from gateway.upstreams.bounded_json import loads
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +28,9 @@ LEASE_S: Final = 4.0
 
 FORGET_S: Final = 3600.0
 """And after this its entry is removed."""
+
+HELD_MAX: Final = 1_000_000
+"""Sessions of one key at one process; an entry that says more is not ours."""
 
 TIMEOUT_S: Final = 1.0
 """How long Redis may take for one heartbeat."""
@@ -79,7 +85,6 @@ class ClusterSessionCounts:
 
     async def _run(self) -> None:
         import redis.asyncio
-        import redis.exceptions
 
         self._redis = redis.asyncio.from_url(
             self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
@@ -93,7 +98,9 @@ class ClusterSessionCounts:
                 async with asyncio.timeout(TIMEOUT_S):
                     await self.beat()
                 self._failing_since = None
-            except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            except (
+                Exception
+            ) as error:  # whatever it is: the counts of the others must not stand still
                 self._on_failure()
                 if self._failing_since is None:
                     self._failing_since = loop.time()
@@ -116,13 +123,34 @@ class ClusterSessionCounts:
             _, entries = await pipe.execute()
         counts: Counter[str] = Counter()
         gone = []
+        mine_named = self._process.encode()
         for process, entry in entries.items():
-            told = orjson.loads(entry)
-            age_s = now - told["at"]
+            told = _read(entry)
+            if told is None:
+                continue
+            age_s = abs(now - told[0])
             if age_s > FORGET_S:
                 gone.append(process)
-            elif age_s <= LEASE_S and process.decode() != self._process:
-                counts.update(told["held"])
+            elif age_s <= LEASE_S and process != mine_named:
+                counts.update(told[1])
         self._elsewhere = counts
         if gone:
             await self._redis.hdel(self._name, *gone)
+
+
+def _read(entry: bytes) -> tuple[float, dict[str, int]] | None:
+    """When an entry was written, and what it holds; None if it is none of ours (another version's,
+    or somebody's who may write there)."""
+    try:
+        told = loads(entry)
+        at, held = told["at"], told["held"]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return None
+    if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at):
+        return None
+    if not isinstance(held, dict):
+        return None
+    counts = held.values()
+    if not all(type(count) is int and 0 <= count <= HELD_MAX for count in counts):
+        return None
+    return at, held

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -16,9 +20,21 @@ from gateway.server.http1 import last_answer
 from gateway.server.websocket import WebSocketProtocol
 from gateway.upstreams.errors import Failure, Kind, error_body
 
+_logger = logging.getLogger(__name__)
+
 REFUSED_S: Final = 5.0
 """A connection too many is closed after its first bytes, which the answer waits for so that it is
 read; and after so long where none come."""
+
+
+TOLD_EVERY_S: Final = 60.0
+"""The log says so no more often."""
+
+DESCRIPTORS_MAX: Final = 65536
+"""As many as the system lets us have, up to this: its usual limit is for programs of one user."""
+
+DESCRIPTORS_SPARE: Final = 64
+"""File descriptors that no caller's connection takes: for the operator, providers, stores."""
 
 
 def too_many(most: int) -> Failure:
@@ -64,6 +80,49 @@ class AddressLimit:
             del self._held[address]
 
 
+def descriptors_max() -> float:
+    """Files and sockets that this process may have open, after it asked for DESCRIPTORS_MAX."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return math.inf
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return math.inf
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if wanted > soft:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return soft
+
+
+class Descriptors:
+    """Keeps the last DESCRIPTORS_SPARE of them from callers: without any, nobody could ask the
+    operator's port what is wrong, and nothing would be said."""
+
+    def __init__(self, most: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._told_at = -math.inf
+
+    def exhausted(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether this connection is one too many."""
+        sock = transport.get_extra_info("socket")
+        # the system gives the lowest number that is free
+        number = sock.fileno() if sock is not None else 0
+        if number < self._most - DESCRIPTORS_SPARE:
+            return False
+        if self._clock() - self._told_at > TOLD_EVERY_S:
+            self._told_at = self._clock()
+            _logger.error(
+                "no file descriptors are left for callers: raise the limit (ulimit -n, "
+                "LimitNOFILE), or lower limits.connections_per_address",
+                extra={"limit": self._most},
+            )
+        return True
+
+
 def counted_protocols(
     limit: AddressLimit,
     on_refusal: Callable[[], None],
@@ -73,6 +132,7 @@ def counted_protocols(
     beginning to their end. Answers that begin while `closing` end their connection."""
 
     held: dict[asyncio.BaseTransport, str] = {}
+    descriptors = Descriptors(descriptors_max())
 
     def leave(transport: asyncio.BaseTransport) -> None:
         address = held.pop(transport, None)
@@ -87,6 +147,10 @@ def counted_protocols(
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
+            if descriptors.exhausted(transport):
+                self._refused = self._loop.call_later(REFUSED_S, self._transport.abort)
+                self._transport.abort()
+                return
             address = self.client[0] if self.client else ""
             if within(address, limit.trusted):
                 return

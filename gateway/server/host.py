@@ -14,7 +14,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -71,6 +71,24 @@ class Conversation(Protocol):
     async def close(self) -> Outcome:
         """Give back what it holds, and say what became of it. Called once, after its tasks have
         ended, whatever happened."""
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A conversation that may go on for long, and uses what is billed meanwhile."""
+
+    async def settle(self) -> None:
+        """Count what was used until now."""
+
+    def outcome(self) -> Outcome:
+        """How it stands, with what was counted."""
+
+
+@runtime_checkable
+class Charged(Protocol):
+    """A route that knows before an upgrade why a caller would be refused whatever it said."""
+
+    async def look(self, request: RequestContext) -> Failure | None: ...
 
 
 class Link(Generic[EventT]):
@@ -277,25 +295,55 @@ class _Host:
 
 
 class OpenSockets:
-    """The WebSockets that are open, to be closed when their time has come. One for each process."""
+    """The WebSockets that are open, to be closed when their time has come. One for each process.
+    `record_every_s`: how often it is recorded what they have used."""
 
-    def __init__(self) -> None:
+    def __init__(self, record_every_s: float = 50.0) -> None:
+        self._record_every_s = record_every_s
         self._open: dict[SocketLink[Any], OpenSocket] = {}
+        self._running: dict[SocketLink[Any], _Running] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, link: SocketLink[Any], socket: OpenSocket) -> None:
+    def add(
+        self,
+        link: SocketLink[Any],
+        socket: OpenSocket,
+        request: RequestContext,
+        conversation: Conversation,
+    ) -> None:
         self._open[link] = socket
+        if isinstance(conversation, Lasting):
+            at = time.monotonic() + self._record_every_s
+            self._running[link] = _Running(request, conversation, at)
 
     def remove(self, link: SocketLink[Any]) -> None:
         self._open.pop(link, None)
+        self._running.pop(link, None)
 
     def sweep(self, drain: Drain | None, now: float) -> None:
-        """Close those whose time has come."""
+        """Close those whose time has come; of the others keep what they have used so far."""
         for link, socket in self._open.items():
             if link.ending is None and (found := ending(socket, drain, now)) is not None:
                 link.finish(found)
+        for link, running in self._running.items():
+            if now >= running.record_at:
+                running.record_at = now + self._record_every_s
+                link.spawn(running.record())
+
+
+@dataclass(slots=True)
+class _Running:
+    """A session that is recorded as it goes on."""
+
+    request: RequestContext
+    conversation: Lasting
+    record_at: float
+
+    async def record(self) -> None:
+        await self.conversation.settle()
+        self.request.record_part(self.conversation.outcome())
 
 
 def _may_end(session: Session[Any, Any]) -> Callable[[float], bool]:
@@ -320,6 +368,8 @@ class SocketHost(_Host):
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
         route = self._route
+        if isinstance(route, Charged) and (failure := await route.look(request)) is not None:
+            return failure
         client = ClientSocket(receive, send, request.scope, route.blocked_s)
         link: SocketLink[Any] = SocketLink(client, route.events_max)
         conversation = route.open(request, link)
@@ -330,7 +380,8 @@ class SocketHost(_Host):
             accepted = await client.accept()
             if accepted:
                 link.spawn(client.listen(link.gate))
-                self._sockets.add(link, self._open_socket(request, conversation))
+                socket = self._open_socket(request, conversation)
+                self._sockets.add(link, socket, request, conversation)
                 await link.drive(conversation)
         finally:
             self._sockets.remove(link)

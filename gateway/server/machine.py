@@ -3,7 +3,8 @@
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
 
-    {"do": "incr" | "get" | ..., "args": [...]}   -> {"ok": value} | {"error": text}
+    {"do": "transact", "args": [adds, claims, force]} -> {"ok": answer} | {"error": text}
+    {"do": "fill", "args": [{name: [used, window]}]}  -> {"ok": null}
     {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
 """
@@ -15,12 +16,13 @@ import contextlib
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from limits.aio.storage import MemoryStorage
+
+from gateway.server.counters import Add, Answer, Claim, Counters, CountersError
 
 _logger = logging.getLogger(__name__)
 
@@ -36,13 +38,8 @@ ANSWER_S: Final = 0.25
 HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
-COUNTERS: Final = frozenset(
-    {"incr", "get", "get_expiry", "acquire_sliding_window_entry", "get_sliding_window"}
-)
-"""What may be asked of the counters: the storage interface of the `limits` library."""
 
-
-class MachineError(Exception):
+class MachineError(CountersError):
     """The supervisor does not answer."""
 
 
@@ -51,7 +48,7 @@ class MachineState:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._storage = MemoryStorage()
+        self._counters = Counters()
         self._held: dict[int, Counter[str]] = {}
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
@@ -85,7 +82,7 @@ class MachineState:
         self._writers[number] = writer
         try:
             while line := await reader.readline():
-                writer.write(orjson.dumps(await self._answer(number, orjson.loads(line))) + b"\n")
+                writer.write(orjson.dumps(self._answer(number, orjson.loads(line))) + b"\n")
                 await writer.drain()
         except (ValueError, ConnectionError, OSError):
             pass  # a worker that is gone, or talks nonsense, is let go
@@ -94,7 +91,7 @@ class MachineState:
             self._held.pop(number, None)  # what a dead worker held is free again
             writer.close()
 
-    async def _answer(self, number: int, call: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, number: int, call: dict[str, Any]) -> dict[str, Any]:
         what, args = call.get("do"), call.get("args") or []
         if what == "held":
             self._held[number] = Counter(args[0])
@@ -109,13 +106,18 @@ class MachineState:
                 if other != number:
                     writer.write(told)
             return {"ok": None}
-        if what in COUNTERS:
-            return {"ok": await getattr(self._storage, what)(*args)}
+        if what == "transact":
+            adds, claims, force = args
+            claimed = [Claim(*one) for one in claims]
+            return {"ok": tuple(self._counters.transact(adds, claimed, force=force))}
+        if what == "fill":
+            self._counters.fill(args[0])
+            return {"ok": None}
         return {"error": f"nothing is called {str(what)[:64]!r}"}
 
 
 class Machine:
-    """A worker's side. The counters have the storage interface of the `limits` library."""
+    """A worker's side."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -161,23 +163,18 @@ class Machine:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("rest", [provider, model, seconds])
 
-    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        return int(await self._call("incr", key, expiry, amount))
+    async def transact(
+        self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
+    ) -> Answer:
+        """See `Counters`."""
+        told = await self._call(
+            "transact", [tuple(one) for one in adds], [tuple(one) for one in claims], force
+        )
+        return Answer(*told)
 
-    async def get(self, key: str) -> int:
-        return int(await self._call("get", key))
-
-    async def get_expiry(self, key: str) -> float:
-        return float(await self._call("get_expiry", key))
-
-    async def acquire_sliding_window_entry(
-        self, key: str, limit: int, expiry: int, amount: int = 1
-    ) -> bool:
-        return bool(await self._call("acquire_sliding_window_entry", key, limit, expiry, amount))
-
-    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        before, before_ttl, now, now_ttl = await self._call("get_sliding_window", key, expiry)
-        return before, before_ttl, now, now_ttl
+    async def fill(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        """See `Counters`."""
+        await self._call("fill", counts)
 
     async def _call(self, what: str, *args: Any) -> Any:
         if self._writer is None or len(self._waiting) >= CALLS_MAX:

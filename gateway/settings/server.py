@@ -56,8 +56,7 @@ class ServerConfig(Section):
     workers: int = Field(1, ge=1, le=WORKERS_MAX)
     """Processes that share the port, for more than one core. Each loads the models that run inside
     this server for itself (the interruption model takes its share of the cores). They count quotas,
-    sessions and resting providers together, without Redis; a balance of credits ends with the
-    server where there is none. One that dies is replaced."""
+    sessions and resting providers together, without Redis. One that dies is replaced."""
     admin_host: str = "127.0.0.1"
     """Address to listen on for the operator: /metrics, and /healthz and /readyz with details."""
     admin_port: int | None = Field(9090, ge=0, le=65535)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -28,13 +29,32 @@ class UsageConfig(Section):
     url: SecretStr | None = None
     """sqlite:PATH or postgresql://user:password@host/db (extra `postgres`). Default: the SQLite
     file parley/usage.db under $XDG_STATE_HOME (~/.local/state)."""
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+    """Of `prices`, budgets and credits (ISO 4217). The price table that ships with this server is
+    in USD, and is used with that alone."""
+    shipped_prices: bool = True
+    """Models for which `prices` has nothing cost what the shipped, dated table says."""
+    time_zone: str = "UTC"
+    """Where days and months of budgets and reports begin, such as Europe/Berlin."""
     flush_s: float = Field(2.0, gt=0, le=60)
     """Records are written in batches so far apart."""
+    running_s: float = Field(50.0, ge=1, le=3600)
+    """What a session of /stt or /tts has used is recorded so often while it goes on: a server that
+    is killed loses no more than that and `flush_s`."""
     keep_days: int = Field(90, ge=1)
     """Older records are deleted."""
     spill: str | None = None
     """File for records that the store does not take in time; they are written to it later. Default:
     parley/usage-spill.jsonl beside the default store."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("expected a time zone such as UTC or Europe/Berlin") from None
+        return name
 
     @field_validator("url")
     @classmethod

@@ -157,6 +157,18 @@ class Metrics:
             "itself.",
             registry=registry,
         )
+        self.budgets_reached = Counter(
+            "parley_budgets_reached",
+            "Budgets of a day or month, and balances, that came to `quota.warn_at` (state soft) or "
+            "to their end (hard); dimension: requests, tokens, audio, characters or cost. The log "
+            "names them.",
+            ["dimension", "window", "state"],
+            registry=registry,
+        )
+        for dimension in ("requests", "tokens", "audio", "characters", "cost"):
+            for window in ("day", "month", "balance"):
+                for state in ("soft", "hard"):
+                    self.budgets_reached.labels(dimension, window, state)
         self.worker_restarts = Counter(
             "parley_worker_restarts",
             "Workers that died and were replaced (`server.workers`); their sessions were cut off.",

@@ -13,13 +13,17 @@ from typing import Final
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.errors import Blame, Failure, Kind
 
+NANO: Final = 1_000_000_000
+"""Money is counted in billionths, as whole numbers: sums are exact. A token for 0.01 a million is
+ten of them."""
+
 DEPLOYMENT_CHARS_MAX: Final = 128
 """A longer name of a deployment is cut in the log: callers choose some."""
 
 FAILURES_CHARS_MAX: Final = 500
 """The list of failures in a line of the log is cut here; a long /stt session has hundreds."""
 
-LOST, LEFT, OK = "lost", "left", "ok"
+LOST, LEFT, OK, RUNNING = "lost", "left", "ok", "running"
 
 
 @dataclass(slots=True)
@@ -124,7 +128,8 @@ class Outcome:
     `model` is that one's name and `asked` the client's. `provider` and `deployment`
     served, or were asked last; a session that moved names all its providers. `first_s`: until the
     first content (of the first utterance). `estimated`: the provider did not tell all of `usage`.
-    `cost` is in the currency of `prices`; that of speech is reckoned with the record.
+    `cost` is in billionths of `usage.currency`. `running`: it is not over yet, and this is how it
+    stands.
     """
 
     failure: Failure | None = None
@@ -140,14 +145,17 @@ class Outcome:
     usage: Usage | None = None
     speech: SpeechUsage | None = None
     bytes_out: int = 0
-    cost: float = 0.0
+    cost: int = 0
     estimated: bool = False
+    running: bool = False
     counts: Counts | None = None
     latencies: tuple[SttLatency, ...] = ()
 
     @property
     def word(self) -> str:
-        """A kind of failure, "left" or "ok"."""
+        """A kind of failure, "left", "ok" or "running"."""
+        if self.running:
+            return RUNNING
         if self.failure is not None:
             return self.failure.kind.value
         return LEFT if self.left else OK
@@ -181,6 +189,8 @@ class Ended:
     duration_s: float
     outcome: Outcome = field(default_factory=Outcome)
     ids: ClientIds = field(default_factory=ClientIds)
+    identity: str = ""
+    tenant: str = ""
 
 
 def log_level(failure: Failure | None) -> int:
@@ -236,7 +246,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
         if isinstance(outcome.counts, TtsCounts):
             found["characters"] = speech.characters
     found["estimated"] = outcome.estimated or None
-    found["cost"] = outcome.cost or None
+    found["cost"] = outcome.cost / NANO if outcome.cost else None
     if outcome.failure is not None:
         found["error"] = outcome.failure.message
     return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 from gateway.settings.prices import Price
+from gateway.telemetry.outcome import NANO
+from gateway.upstreams.plan import Attempt
 
 MILLION: Final = 1_000_000
 
@@ -15,53 +18,72 @@ LOOKUPS_MAX: Final = 4096
 
 
 class Prices:
-    """Looks prices up: by deployment (`provider:model`), then by the name that callers use. A name
-    in the table may end in `*`."""
+    """Looks prices up: in the operator's table by deployment (`provider:model`), then by the names
+    that callers use, a name there may end in `*`; then in the shipped one by the provider's type
+    (`openai:gpt-4o`; `types`: by the provider's name)."""
 
-    def __init__(self, table: Mapping[str, Price]) -> None:
+    def __init__(
+        self,
+        table: Mapping[str, Price],
+        types: Mapping[str, str] | None = None,
+        shipped: Mapping[str, Price] | None = None,
+    ) -> None:
         self._table = dict(table)
+        self._types = types or {}
+        self._shipped = shipped or {}
         self._wild = sorted(
             ((name[:-1], price) for name, price in table.items() if name.endswith("*")),
             key=lambda one: -len(one[0]),
         )
         self.of = lru_cache(LOOKUPS_MAX)(self._of)
 
-    def _of(self, provider: str, deployment: str, model: str) -> Price | None:
-        for name in (f"{provider}:{deployment}", model):
+    def of_attempt(self, attempt: Attempt) -> Price | None:
+        """The price of what an attempt asks for."""
+        if attempt.stand_in is not None:  # it has not the price of what it stands in for
+            return self.of(attempt.provider, attempt.model, attempt.stand_in)
+        return self.of(attempt.provider, attempt.model, *sorted(attempt.names))
+
+    def _of(self, provider: str, deployment: str, *names: str) -> Price | None:
+        known = (f"{provider}:{deployment}", *names)
+        for name in known:
             if (price := self._table.get(name)) is not None:
                 return price
-        for name in (f"{provider}:{deployment}", model):
+        for name in known:
             for beginning, price in self._wild:
                 if name.startswith(beginning):
                     return price
+        vendor = self._types.get(provider, provider)
+        for model in (deployment, _DATE.sub("", deployment)):
+            if (price := self._shipped.get(f"{vendor}:{model}")) is not None:
+                return price
         return None
 
 
-FREE: Final = Prices({})
-"""Nothing costs anything."""
+_DATE: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
+"""At the end of a model's name: a version of it costs what the model does."""
 
 
 def tokens_cost(
     price: Price, prompt: int, completion: int, cached: int = 0, cache_write: int = 0
-) -> float:
-    """What an answer of so many tokens costs; `cached` and `cache_write` are part of `prompt`."""
+) -> int:
+    """What an answer of so many tokens costs, in billionths; `cached` and `cache_write` are part of
+    `prompt`."""
     cached_price = price.input if price.cached_input is None else price.cached_input
     write_price = price.input if price.cache_write is None else price.cache_write
     plain = max(0, prompt - cached - cache_write)
-    return (
-        price.request
-        + (
-            plain * price.input
-            + cached * cached_price
-            + cache_write * write_price
-            + completion * price.output
-        )
-        / MILLION
+    tokens = (
+        plain * price.input
+        + cached * cached_price
+        + cache_write * write_price
+        + completion * price.output
     )
+    return round(price.request * NANO + tokens * (NANO // MILLION))
 
 
-def speech_cost(price: Price, audio_s: float, characters: int) -> float:
-    """What so much speech costs, heard or spoken."""
-    return (
-        price.request + audio_s / 60 * price.audio_minute + characters * price.characters / MILLION
+def speech_cost(price: Price, audio_s: float, characters: int, requests: int = 1) -> int:
+    """What so much speech costs, heard or spoken, in billionths."""
+    return round(
+        requests * price.request * NANO
+        + audio_s / 60 * price.audio_minute * NANO
+        + characters * price.characters * (NANO // MILLION)
     )

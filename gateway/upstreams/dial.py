@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class Dial:
 def join_url(base: str, path: str) -> str:
     """`path` appended to `base`, whatever slashes either has."""
     return f"{base.rstrip('/')}/{path.lstrip('/')}"
+
+
+def path_segment(name: str) -> str:
+    """A name that callers give, as one segment of a path, whatever it holds. `.` and `..` would be
+    steps in the path even when they are quoted: they become a name that nothing has."""
+    quoted = quote(name, safe="")
+    return quoted.replace(".", "%252E") if quoted in (".", "..") else quoted
 
 
 def websocket_url(base: str) -> str:

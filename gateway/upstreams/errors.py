@@ -188,7 +188,8 @@ POLICY: Final[Mapping[Kind, FailurePolicy]] = MappingProxyType(
 class Failure:
     """One thing that went wrong.
 
-    `message` is shown to callers: it names the field and what was expected, never a secret.
+    `message` is shown to callers: it names the field and what was expected. Configured secrets are
+    struck out of all its texts, whoever wrote them.
     `param` is the offending field, `provider` the configured name of the provider that failed,
     `upstream_status` its HTTP status or close code, `retry_after_s` its own wish.
     `details` are further fields of the error body (quota failures have some).
@@ -208,6 +209,12 @@ class Failure:
     retry_same_after_s: float | None = None
     upstream_text: str | None = None
     headers: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("message", "param", "upstream_text"):
+            text = getattr(self, name)
+            if text and (struck := SECRETS.strike(text)) is not text:
+                object.__setattr__(self, name, struck)
 
     @property
     def policy(self) -> FailurePolicy:
@@ -266,8 +273,18 @@ def error_body(failure: Failure) -> dict[str, Any]:
     return {"error": error}
 
 
-def presentable(text: str) -> str:
-    """An upstream's text, cut to `MESSAGE_CHARS_MAX`, without our secrets, what looks like a
-    credential, and control characters."""
-    text = SECRETS.strike(text[: 4 * MESSAGE_CHARS_MAX])
-    return _CONTROL.sub(" ", _SECRET.sub(MASK, text))[:MESSAGE_CHARS_MAX]
+def presentable(text: str, chars_max: int = MESSAGE_CHARS_MAX) -> str:
+    """An upstream's text, cut to `chars_max`, without our secrets, what looks like a credential,
+    and control characters."""
+    begun = SECRETS.strike(text[:_READ_CHARS])
+    if len(text) > _READ_CHARS:  # half a secret may stand at its end
+        begun = begun[: -SECRETS.chars_max or None]
+    return _CONTROL.sub(" ", _SECRET.sub(MASK, begun[: 4 * MESSAGE_CHARS_MAX]))[:chars_max]
+
+
+_READ_CHARS: Final = 16 << 10
+
+
+def quoted(text: str, chars_max: int = 64) -> str:
+    """A name that a provider gave, in quotes, for a message."""
+    return repr(presentable(text, chars_max))

@@ -26,7 +26,7 @@ class Attempt:
     """One try: a provider by its configured name, and what to ask it for.
 
     `model` is the provider's own name of the model. `names` are those by which it came into the
-    plan besides the one that the client asked for (fallbacks, aliases): limits may hold for them.
+    plan: what the client asked for, its fallback, aliases. Limits may hold for each of them.
     `options` are merged over what the client asked (a deployment's fixed parameters, a fallback's
     `extra`). `voice` and `language` are speech's; `language` is as the client wrote it ("de",
     "pt-BR"), "multi" for several, None where it said nothing: the adapter makes the vendor's form
@@ -55,6 +55,12 @@ class Attempt:
 
 Plan = tuple[Attempt, ...]
 """Attempts in order."""
+
+
+def names_of(attempt: Attempt) -> frozenset[str]:
+    """All names of what an attempt asks for: limits may hold for each."""
+    stand_in = () if attempt.stand_in is None else (attempt.stand_in,)
+    return attempt.names.union((f"{attempt.provider}/{attempt.model}", *stand_in))
 
 
 def left_after(failure: Failure, failed: Attempt, rest: Plan) -> Plan:

@@ -175,7 +175,7 @@ def test_an_attempt_knows_the_names_by_which_it_came_into_the_plan(tmp_path: Pat
     plan = made.plan("middle", fallbacks=[("fast", {})])
     assert not isinstance(plan, Failure)
     direct, fallback = plan
-    assert direct.names == frozenset()
+    assert direct.names == {"middle"}
     assert fallback.names == {"fast", "middle"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.server.admission import Admission, RequestContext, SessionLimiter, _client_ids
-from gateway.server.auth import Authenticator
+from gateway.server.auth import Authenticator, mint
 from gateway.server.connections import AddressLimit
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
@@ -112,6 +112,22 @@ def test_a_wrong_token_is_not_overlooked_for_its_network():
     refused = a_door().admit(scope(("127.0.0.1", 1), "Bearer x"), "eot_multi", NETWORKS)
 
     assert isinstance(refused, Failure)
+
+
+def test_who_has_no_token_keeps_nobody_out_who_has_one():
+    secret = "s" * 32
+    limiter = SessionLimiter(LimitsConfig(sessions=8))
+    door = Admission(Authenticator({"key": secret}), limiter, Metrics())
+    inside = [door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS) for _ in range(2)]
+    assert all(isinstance(one, RequestContext) for one in inside)
+    refused = door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
+    assert isinstance(refused, Failure)
+    assert (refused.kind, refused.status) == (Kind.TOO_MANY_SESSIONS, 429)
+    token = mint("key", secret, identity="a", ttl_s=60)
+    for _ in range(6):
+        assert isinstance(
+            door.admit(scope(("127.0.0.1", 1), f"Bearer {token}"), "chat"), RequestContext
+        )
 
 
 def test_the_anonymous_are_bounded_and_turned_away_at_the_end():

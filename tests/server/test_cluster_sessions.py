@@ -92,3 +92,38 @@ async def test_without_a_store_each_process_counts_for_itself(tmp_path):
         await until(lambda: first.elsewhere("k") == 1)
         await first.close()
         await second.close()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"", b"nonsense", b"[]", b"null", b"{}", b'{"at": "soon", "held": {}}', b"\xff",
+        b'{"at": true, "held": {}}', b'{"at": 1, "held": [1]}', b'{"at": 1, "held": {"k": "x"}}',
+        b'{"at": 1e999, "held": {"k": 1}}', b"[" * 3000, b'{"at": 1, "held": {"k": -5}}',
+        b'{"at": 1, "held": {"k": 1000000000000000000000}}', b'{"at": 1, "held": {"k": 1.5}}',
+    ],
+)  # fmt: skip
+def test_an_entry_that_is_none_of_ours_is_not_read(entry: bytes):
+    assert cluster_sessions._read(entry) is None
+
+
+async def test_what_others_write_there_does_not_end_the_heartbeat(redis: services.Redis):
+    import redis.asyncio as client
+
+    store = client.from_url(redis.url)
+    await store.hset("e/leases", "another", b"nonsense")
+    ahead = b'{"at": 99999999999, "held": {"k": 50}}'
+    await store.hset("e/leases", "ahead", ahead)
+    first = ClusterSessionCounts(redis.url, "e", Counter())
+    second = ClusterSessionCounts(redis.url, "e", Counter(k=3))
+    first.start()
+    second.start()
+    await until(lambda: first.elsewhere("k") == 3)
+    await store.delete("e/leases")
+    await store.set("e/leases", "no hash")
+    await until(lambda: first.elsewhere("k") == 0)
+    await store.delete("e/leases")
+    await until(lambda: first.elsewhere("k") == 3)
+    await first.close()
+    await second.close()
+    await store.aclose()

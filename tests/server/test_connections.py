@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.server.addresses import Networks
 from gateway.server.asgi import answer
-from gateway.server.connections import AddressLimit, counted_protocols
+from gateway.server.connections import (
+    DESCRIPTORS_SPARE,
+    TOLD_EVERY_S,
+    AddressLimit,
+    Descriptors,
+    counted_protocols,
+    descriptors_max,
+)
 from gateway.server.http import HttpProtocol
 from tests.server.test_websocket import Wire, settled
 
@@ -111,3 +120,57 @@ async def test_while_the_server_drains_each_answer_ends_its_connection() -> None
     assert b"connection: close" in wire.written
     assert wire.closed
     protocol.connection_lost(None)
+
+
+class Numbered:
+    """A socket with this descriptor."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+
+def test_the_last_descriptors_are_for_no_caller_and_that_is_said_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    descriptors = Descriptors(200, lambda: now)
+    last = 200 - DESCRIPTORS_SPARE
+
+    def exhausted(number: int) -> bool:
+        return descriptors.exhausted(Wire({"socket": Numbered(number)}))
+
+    assert not exhausted(last - 1)
+    assert [exhausted(last), exhausted(last + 9), exhausted(5), exhausted(last)] == [
+        True, True, False, True,
+    ]  # fmt: skip
+    assert len(caplog.records) == 1
+    assert "no file descriptors are left" in caplog.text
+    now = TOLD_EVERY_S + 1
+    assert exhausted(last)
+    assert len(caplog.records) == 2
+    assert not Descriptors(math.inf).exhausted(Wire({"socket": Numbered(1 << 30)}))
+    assert not descriptors.exhausted(Wire())
+
+
+async def test_a_connection_that_would_take_the_last_descriptors_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.server.connections.descriptors_max", lambda: 100)
+    made, _ = counted_protocols(AddressLimit(5), lambda: None, lambda: False)
+    config = uvicorn.Config(_hello, interface="asgi3", ws="none", log_config=None)
+    config.load()
+    protocol = made(config, ServerState(), {})
+    wire = Wire({"peername": ("10.0.0.1", 5), "socket": Numbered(99)})
+    wire.lost = lambda: protocol.connection_lost(None)
+    protocol.connection_made(wire)
+    assert wire.closed
+    protocol.data_received(GET)
+    assert wire.written == b""
+
+
+def test_as_many_descriptors_are_asked_for_as_can_be_had() -> None:
+    resource = pytest.importorskip("resource")
+    assert descriptors_max() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.routing.breaker import Breaker
+from gateway.server.counters import Add, Claim
 from gateway.server.machine import Machine, MachineError, MachineState
-from gateway.server.quota import Quota, Standing
+from gateway.server.quota import Quota
 from gateway.settings.quota import QuotaConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
@@ -44,20 +45,33 @@ async def workers(state: MachineState) -> AsyncIterator[tuple[Machine, Machine, 
 Workers = tuple[Machine, Machine, Counter[str]]
 
 
+async def look(machine: Machine, name: str) -> int:
+    answer = await machine.transact([], [Claim(name, 1 << 50, 0, 60)], force=True)
+    return answer.used[0]
+
+
 async def test_a_limit_holds_over_all_workers(workers: Workers) -> None:
     one, other, _ = workers
-    taken = [await w.acquire_sliding_window_entry("k", 3, 60) for w in (one, other, one, other)]
-    assert taken == [True, True, True, False]
-    _, _, now, _ = await other.get_sliding_window("k", 60)
-    assert now == 3
+    claim = Claim("k", 3, 1, 60, sliding=True)
+    answers = [await w.transact([], [claim], force=True) for w in (one, other, one, other)]
+    assert [(one.taken, *one.used) for one in answers] == [
+        (True, 1), (True, 2), (True, 3), (False, 3),
+    ]  # fmt: skip
 
 
 async def test_what_is_spent_at_one_is_known_at_the_other(workers: Workers) -> None:
     one, other, _ = workers
-    await one.incr("tokens", 60, amount=40)
-    await other.incr("tokens", 60, amount=2)
-    assert await one.get("tokens") == 42
-    assert await one.get_expiry("tokens") > 0
+    await one.transact([Add("tokens", 40, 60)], [], force=True)
+    await other.transact([Add("tokens", 2, 60)], [], force=True)
+    assert await look(one, "tokens") == 42
+
+
+async def test_what_was_used_before_is_told_by_the_first_worker_for_all(workers: Workers) -> None:
+    one, other, _ = workers
+    assert not (await one.transact([], [], force=False)).filled
+    await one.fill({"balance": (70, 0)})
+    answer = await other.transact([], [Claim("balance", 100, 1, 0)], force=False)
+    assert (answer.filled, *answer.used) == (True, 71)
 
 
 async def test_sessions_of_the_others_are_known_and_those_of_a_dead_worker_free(
@@ -79,13 +93,13 @@ async def test_a_rest_that_begins_at_one_is_told_to_the_other_alone(workers: Wor
     one.rests("openai", "*", 300.0)
     await until(lambda: bool(heard))
     assert heard == [("openai", "*", 300.0)]
-    assert await one.get("nothing") == 0  # answers are still matched
+    assert await look(one, "nothing") == 0  # answers are still matched
 
 
 async def test_without_its_supervisor_a_worker_is_told_so_at_once(state: MachineState) -> None:
     worker = Machine(state.path.with_name("nobody"))
     with pytest.raises(MachineError):
-        await worker.get("k")
+        await look(worker, "k")
 
 
 async def test_a_supervisor_that_comes_back_is_found(tmp_path: Path) -> None:
@@ -95,7 +109,7 @@ async def test_a_supervisor_that_comes_back_is_found(tmp_path: Path) -> None:
     state = MachineState(path)
     await state.start()
     await until(lambda: worker._writer is not None)
-    assert await worker.get("k") == 0
+    assert await look(worker, "k") == 0
     await worker.close()
     await state.close()
 
@@ -107,20 +121,22 @@ async def test_the_sessions_of_all_keys_at_the_others_are_known(workers: Workers
     assert one.elsewhere_open() == 0
 
 
+async def may_enter(quota: Quota) -> bool:
+    return not isinstance(await quota.purse("k", "chat").enter("m", ()), Failure)
+
+
 async def test_quotas_are_exact_over_all_workers(workers: Workers) -> None:
     one, other, _ = workers
     config = QuotaConfig(keys={"k": {"requests_per_minute": 5}})
     quotas = [Quota(config, machine=machine) for machine in (one, other)]
-    answers = [await quotas[i % 2].enter("k", "m") for i in range(12)]
-    assert [isinstance(answer, Standing) for answer in answers] == [True] * 5 + [False] * 7
+    assert [await may_enter(quotas[i % 2]) for i in range(12)] == [True] * 5 + [False] * 7
 
 
 async def test_without_its_supervisor_a_worker_counts_quotas_for_itself(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "nobody")
     await machine.start({})
     quota = Quota(QuotaConfig(keys={"k": {"requests_per_minute": 2}}), machine=machine)
-    answers = [await quota.enter("k", "m") for _ in range(3)]
-    assert [isinstance(answer, Standing) for answer in answers] == [True, True, False]
+    assert [await may_enter(quota) for _ in range(3)] == [True, True, False]
     await machine.close()
 
 

@@ -42,7 +42,7 @@ REPLY = Outcome(
     first_s=0.5,
     usage=Usage(7, 3, cached=2),
     bytes_out=100,
-    cost=0.25,
+    cost=250_000_000,
 )
 
 

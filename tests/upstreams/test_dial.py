@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from yarl import URL
 
-from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.dial import Dial, join_url, path_segment, websocket_url
 
 
 def test_credentials_and_what_is_said_are_not_shown() -> None:
@@ -30,3 +31,14 @@ def test_a_path_is_joined_with_one_slash(base: str, path: str) -> None:
 )
 def test_the_scheme_becomes_that_of_a_websocket_as_secure_as_before(base: str, socket: str) -> None:
     assert websocket_url(base) == socket
+
+
+@pytest.mark.parametrize(
+    "name", [".", "..", "a/b", "../x", "a?b", "a#b", "a b", "%2e%2e", "ü", "a\\b", "...", "a&b=c"]
+)
+def test_a_name_is_one_segment_of_a_path_whatever_it_holds(name: str) -> None:
+    url = URL(f"https://a/v1/{path_segment(name)}/chat?x=1")
+    assert url.raw_parts[1::2] == ("v1", "chat")
+    assert len(url.raw_parts) == 4
+    assert dict(url.query) == {"x": "1"}
+    assert not url.raw_fragment

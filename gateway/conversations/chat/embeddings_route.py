@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter
 
-from gateway.conversations.chat.route import ChatRoute, names_of
+from gateway.conversations.chat.route import ChatRoute
 from gateway.conversations.messages import Message, Name, parse, required, validated
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.runtime.loop import Inbox
@@ -23,7 +23,7 @@ from gateway.upstreams.chat import ChatUpstream, MakesEmbeddings, Usage, token_c
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
-from gateway.upstreams.plan import Attempt
+from gateway.upstreams.plan import Attempt, names_of
 
 ANSWER_S_MAX: Final = 60.0
 """How long one provider may take; a server without a GPU needs a while for a large batch."""
@@ -91,11 +91,10 @@ class EmbeddingsRoute:
             return Failure(
                 Kind.UNABLE, f"no provider of {model[:128]!r} makes embeddings", param="model"
             )
-        allowed = await chat.allowed(request.caller.key, model, plan)
-        if isinstance(allowed, Failure):
-            return allowed
-        standing, plan = allowed
-        failover = Failover(plan, POLICY, chat.breaker, time.monotonic())
+        admitted = await request.purse.enter(model, plan)
+        if isinstance(admitted, Failure):
+            return admitted
+        failover = Failover(admitted, POLICY, chat.breaker, time.monotonic())
         tries: list[Try] = []
         while True:
             began = time.monotonic()
@@ -110,7 +109,7 @@ class EmbeddingsRoute:
             failure = heard if isinstance(heard, Failure) else None
             tries.append(Try(attempt.provider, attempt.model, began, now, failure))
             usage = None if isinstance(heard, Failure) else usage_of(heard)
-            cost = self._cost(attempt, model, usage)
+            cost = self._cost(attempt, usage)
             request.outcome = Outcome(
                 model=model,
                 label=chat.catalogue.model_label(model),
@@ -124,7 +123,8 @@ class EmbeddingsRoute:
             if not isinstance(heard, Failure):
                 chat.breaker.worked(attempt)
                 tokens = usage.prompt if usage is not None else 0
-                await chat.quota.spend(standing, (Spent(names_of(attempt), tokens, cost),))
+                called = names_of(attempt) | {model}
+                await request.purse.settle((Spent(called, requests=1, tokens=tokens, cost=cost),))
                 return heard
             chat.breaker.failed(attempt, heard, now, hash(body))
             outcome = failover.failed(attempt, heard, now)
@@ -132,11 +132,11 @@ class EmbeddingsRoute:
                 return outcome.failure
             await asyncio.sleep(max(0.0, outcome.at - now))
 
-    def _cost(self, attempt: Attempt, model: str, usage: Usage | None) -> float:
-        price = self._chat.prices.of(attempt.provider, attempt.model, model)
+    def _cost(self, attempt: Attempt, usage: Usage | None) -> int:
+        price = self._chat.prices.of_attempt(attempt)
         if price is None or usage is None:
-            return 0.0
-        return round(tokens_cost(price, usage.prompt, 0), 9)
+            return 0
+        return tokens_cost(price, usage.prompt, 0)
 
     async def _ask(self, attempt: Attempt, dial: Dial) -> bytes | Failure:
         """One provider's answer, as it is."""

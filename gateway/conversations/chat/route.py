@@ -40,7 +40,7 @@ from gateway.runtime.connector import Connector
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
-from gateway.server.quota import Quota, Spent, Standing
+from gateway.server.quota import Purse, Spent
 from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
@@ -54,7 +54,7 @@ from gateway.upstreams.chat import (
     Usage,
 )
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.plan import Attempt, Plan
+from gateway.upstreams.plan import Plan, names_of
 
 EVENTS_MAX: Final = 16
 """Upstream pieces that wait for the client to read; then the upstream waits."""
@@ -85,7 +85,6 @@ class ChatRoute:
         adapters: Adapters,
         breaker: Breaker,
         connector: Connector,
-        quota: Quota,
         prices: Prices,
         metrics: Metrics,
         body_bytes_max: int,
@@ -94,7 +93,6 @@ class ChatRoute:
         self.config = config
         self.catalogue = catalogue
         self.connector = connector
-        self.quota = quota
         self.prices = prices
         self.metrics = metrics
         self.body_bytes_max = body_bytes_max
@@ -163,10 +161,9 @@ class ChatRoute:
         if isinstance(plan, Failure):
             return plan
         request.outcome = Outcome(model=asked.model)
-        allowed = await self.allowed(request.caller.key, asked.model, plan)
-        if isinstance(allowed, Failure):
-            return allowed
-        standing, plan = allowed
+        plan = await request.purse.enter(asked.model, plan)
+        if isinstance(plan, Failure):
+            return plan
         session = ChatSession(
             asked,
             plan,
@@ -176,27 +173,7 @@ class ChatRoute:
             self._shared,
             RANKS[priority or "standard"],
         )
-        return ChatConversation(self, session, asked, plan, standing, request.id, link)
-
-    async def allowed(self, key: str, model: str, plan: Plan) -> tuple[Standing, Plan] | Failure:
-        """What of a plan a key may still ask for; the request is counted. A fallback or alias does
-        not lead round the limits of what it stands for."""
-        others: frozenset[str] = frozenset()
-        if not self.quota.limits_nothing:
-            others = frozenset().union(*map(names_of, plan)) - {model}
-        standing = await self.quota.enter(key, model, others)
-        if isinstance(standing, Failure):
-            return standing
-        if refused := standing.refused:
-            plan = tuple(one for one in plan if refused.keys().isdisjoint(names_of(one)))
-            if not plan:
-                return next(iter(refused.values()))
-        return standing, plan
-
-
-def names_of(attempt: Attempt) -> frozenset[str]:
-    """All names of what an attempt asks for, but the one that the client used."""
-    return attempt.names | {f"{attempt.provider}/{attempt.model}"}
+        return ChatConversation(self, session, asked, plan, request.purse, request.id, link)
 
 
 _STREAM_HEADERS: Final[tuple[Header, ...]] = (
@@ -215,7 +192,7 @@ class ChatConversation:
         session: ChatSession,
         request: ChatRequest,
         plan: Plan,
-        standing: Standing,
+        purse: Purse,
         request_id: str,
         link: ReplyLink[Event],
     ) -> None:
@@ -223,11 +200,11 @@ class ChatConversation:
         self._route = route
         self._request = request
         self._plan = plan
-        self._standing = standing
+        self._purse = purse
         self._link = link
         self._began = time.monotonic()
         self._headers: list[Header] = [(b"x-request-id", request_id.encode())]
-        self._headers += [(n.encode(), v.encode()) for n, v in (standing.headers or {}).items()]
+        self._headers += [(n.encode(), v.encode()) for n, v in purse.headers.items()]
         self._attempts: dict[int, asyncio.Task[None]] = {}
         link.inbox.post(Begin())
 
@@ -280,7 +257,7 @@ class ChatConversation:
     async def close(self) -> Outcome:
         report, asked = self.session.report, self.session.model
         spent, served, estimated = self._use(report)
-        await self._route.quota.spend(self._standing, spent)
+        await self._purse.settle(spent)
         last = report.served or (report.tries[-1] if report.tries else None)
         first = report.first_content_at
         catalogue = self._route.catalogue
@@ -298,15 +275,14 @@ class ChatConversation:
             first_s=None if first is None else first - self._began,
             usage=served,
             bytes_out=report.bytes_out,
-            cost=round(sum(one.cost for one in spent), 9),
+            cost=sum(one.cost for one in spent),
             estimated=estimated,
         )
 
     def _use(self, report: Report) -> tuple[list[Spent], Usage | None, bool]:
         """What each try used, what the one that served did, and whether some of it is estimated."""
-        names = (
-            {one.deployment: names_of(one) for one in self._plan} if self._standing.others else {}
-        )
+        asked = self.session.model
+        plan = {one.deployment: one for one in reversed(self._plan)}
         spent: list[Spent] = []
         served: Usage | None = None
         estimated = False
@@ -315,18 +291,18 @@ class ChatConversation:
             estimated = estimated or guessed
             if one is report.served or (used is not None and report.served is None):
                 served = used
-            tokens, cost = 0, 0.0
+            attempt = plan[one.provider, one.model]
+            tokens = cost = 0
             if used is not None:
                 tokens = used.prompt + used.completion
-                asked = self.session.model
-                name = self._route.catalogue.stand_in_name(asked, one.provider) or asked
-                price = self._route.prices.of(one.provider, one.model, name)
+                price = self._route.prices.of_attempt(attempt)
                 if price is not None:
                     cost = tokens_cost(
                         price, used.prompt, used.completion, used.cached, used.cache_write
                     )
             if one.asked:
-                spent.append(Spent(names.get((one.provider, one.model), ()), tokens, cost))
+                called = names_of(attempt) | {asked}
+                spent.append(Spent(called, requests=1, tokens=tokens, cost=cost))
         return spent, served, estimated
 
 

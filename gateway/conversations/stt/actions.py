@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Plan
 from gateway.upstreams.stt import LocalTarget
 
 
@@ -56,4 +58,32 @@ class Close(NamedTuple):
     reason: str = ""
 
 
-Action = SendToClient | Open | Send | Drop | Pause | Resume | Linger | Close
+class Admit(NamedTuple):
+    """Ask what of a plan may be used, for a session under the name `asked` (None: the operator's
+    choice). Admitted answers. `is_new`: it begins with this."""
+
+    asked: str | None
+    plan: Plan
+    is_new: bool
+
+
+class Meter:
+    """Count what was used so far, and reserve what comes next. Metered answers."""
+
+
+# Events: answers to the last two
+
+
+class Admitted(NamedTuple):
+    """What of the plan may be used, or why nothing."""
+
+    plan: Plan | Failure
+
+
+class Metered(NamedTuple):
+    """Why the session has to end soon, if something is used up."""
+
+    failure: Failure | None
+
+
+Action = SendToClient | Open | Send | Drop | Pause | Resume | Linger | Close | Admit | Meter

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from gateway.conversations.stt.actions import Drop, Open
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.report import TRIES_MAX, Report, Try
 from gateway.routing.breaker import Breaker
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.plan import Attempt
+from gateway.upstreams.plan import Attempt, Deployment
 from gateway.upstreams.stt import SttUpstream
+
+
+@dataclass(slots=True)
+class Used:
+    """What one deployment was asked in a session: seconds of audio that it was sent, replays
+    and silence of ours too, over so many connections."""
+
+    attempt: Attempt
+    seconds: float = 0.0
+    connections: int = 0
 
 
 class RecognizerConnections:
@@ -24,6 +35,7 @@ class RecognizerConnections:
         self._report = report
         self._number = 0
         self._open: dict[int, tuple[RecognizerConnection, Try]] = {}
+        self._used: dict[Deployment, Used] = {}
 
     def open(
         self, attempt: Attempt, rate: int, timeout_s: float, now: float, *, hedge: bool = False
@@ -63,9 +75,17 @@ class RecognizerConnections:
         """It is not needed any more; nothing is to be done if it was dropped before."""
         if (entry := self._open.pop(connection.number, None)) is None:
             return []
+        _count(self._used, connection)
         if entry[1].failure is None:
             self._breaker.cancelled(connection.attempt)
         return [Drop(connection.number)]
+
+    def used(self) -> list[Used]:
+        """What each deployment was sent so far; of no more of them than connections were opened."""
+        used = {deployment: replace(one) for deployment, one in self._used.items()}
+        for connection, _ in self._open.values():
+            _count(used, connection)
+        return list(used.values())
 
     def drop_all(self) -> list[Drop]:
         """The session is over."""
@@ -73,3 +93,12 @@ class RecognizerConnections:
         for connection, _ in tuple(self._open.values()):
             dropped += self.drop(connection)
         return dropped
+
+
+def _count(used: dict[Deployment, Used], connection: RecognizerConnection) -> None:
+    if connection.ready_at is None:
+        return  # it took nothing
+    attempt = connection.attempt
+    one = used.setdefault(attempt.deployment, Used(attempt))
+    one.seconds += connection.timeline.sent_s
+    one.connections += 1

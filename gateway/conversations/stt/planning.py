@@ -156,6 +156,14 @@ class SttPlanner:
         )
 
 
+def asked_name(asked: Asked, plan: Plan) -> str | None:
+    """The name under which a plan was found for what a client asked, None if it asked for none."""
+    if asked.model is None:
+        return None
+    name, _ = split_language(asked.model)
+    return name if any(name in attempt.names for attempt in plan) else asked.model
+
+
 def updated(asked: Asked, update: Update) -> Asked:
     """The client's request after an update."""
     extra = {**asked.extra, **(update.extra or {})}

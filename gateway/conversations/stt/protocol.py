@@ -93,7 +93,8 @@ UPDATE_REFUSED: Final = "session.update_refused"
 _AUDIO_FORMS: Final = ('{"type": "input_audio", "audio": "', '{"type":"input_audio","audio":"')
 """How the clients in Python and in JavaScript begin the message that comes 20 times a second."""
 
-_NO_MODEL: Final = frozenset({"", "auto", "NOT_GIVEN"})
+NO_MODEL: Final = frozenset({"", "auto", "NOT_GIVEN"})
+"""Names that ask for no model."""
 _SUFFIX = re.compile(r":(multi|[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)$")
 
 
@@ -111,7 +112,7 @@ class Asked:
 
 
 def _chosen(value: Any) -> Any:
-    return None if isinstance(value, str) and value in _NO_MODEL else value
+    return None if isinstance(value, str) and value in NO_MODEL else value
 
 
 def _samples(value: Any) -> bytes:

@@ -145,6 +145,16 @@ class Recognition:
         self._drop_hedges()
         self._state.update(plan, now, moved=moved)
 
+    @property
+    def heard_s(self) -> float:
+        """Seconds of audio that the client has sent."""
+        return self.buffer.end_s
+
+    def end_with(self, failure: Failure) -> None:
+        """The session ends for a reason that is not the recognisers'; what was said is told."""
+        self.context.settle()
+        self._client.refuse(failure)
+
     def is_calm(self, now: float) -> bool:
         """Whether nobody speaks, and the client has the final of what was said."""
         connection = self._state.connection

@@ -6,23 +6,29 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.conversations.stt.actions import (
     Action,
+    Admit,
+    Admitted,
     Close,
     Drop,
     Linger,
+    Meter,
+    Metered,
     Open,
     Pause,
     Resume,
     Send,
     SendToClient,
 )
-from gateway.conversations.stt.planning import SttPlanner
-from gateway.conversations.stt.protocol import split_language
-from gateway.conversations.stt.session import Event, SttSession
+from gateway.conversations.stt.connections import Used
+from gateway.conversations.stt.planning import SttPlanner, asked_name
+from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
+from gateway.conversations.stt.session import METER_S, Event, SttSession
 from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -30,15 +36,18 @@ from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
 from gateway.runtime.loop import Gate, Inbox
 from gateway.server.admission import RequestContext, new_id, who_and_where
-from gateway.server.asgi import header
+from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
+from gateway.server.quota import Purse, Spent
 from gateway.settings.stt import SttConfig
 from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, SttLatency, Try
+from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.listing import named_models
+from gateway.upstreams.plan import Attempt, Deployment, names_of
 from gateway.upstreams.provider import find
 from gateway.upstreams.stt import LocalModel, LocalTarget
 
@@ -102,7 +111,9 @@ class SttRoute:
         breaker: Breaker,
         connector: Connector,
         engines: UtteranceEngines,
+        prices: Prices,
     ) -> None:
+        self.prices = prices
         self.catalogue = catalogue
         self.connector = connector
         self.engines = engines
@@ -189,8 +200,80 @@ class SttRoute:
             time.monotonic(),
             hedges=self._hedges,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
+            charged=request.purse.limited,
         )
-        return SttConversation(self, session, session_id, link)
+        return SttConversation(self, session, session_id, link, request.purse)
+
+    async def look(self, request: RequestContext) -> Failure | None:
+        """Whether the caller's key has anything left; of the model in the URL, if it names one."""
+        asked = Asked(query(request.scope).get("model") or None)
+        if asked.model is None or asked.model in NO_MODEL:
+            return await request.purse.look()
+        plan = self._planner(asked)
+        if isinstance(plan, Failure):  # that is told in the session
+            return await request.purse.look()
+        return await request.purse.look(asked_name(asked, plan))
+
+
+class Counted(NamedTuple):
+    """What of a deployment was counted."""
+
+    cost: int = 0
+    connections: int = 0
+    seconds: float = 0.0
+
+
+class Bill:
+    """What of a session was counted: the client's audio, and what it `cost`."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self.heard_ms = 0
+        self.cost = 0
+        self._counted: dict[Deployment, Counted] = {}
+        self._attempt: Attempt | None = None  # that hears the client, as far as is known
+
+    def ahead(self, attempt: Attempt | None = None) -> Spent:
+        """What is reserved; `attempt`: for a session that begins with it."""
+        self._attempt = attempt or self._attempt
+        if self._attempt is None:
+            return Spent(audio_ms=round(1000 * METER_S))
+        price = self._prices.of_attempt(self._attempt)
+        cost = 0 if price is None else speech_cost(price, METER_S, 0, 0)
+        return Spent(audio_ms=round(1000 * METER_S), cost=cost)
+
+    def since_last(self, heard_s: float, used: Sequence[Used]) -> list[Spent]:
+        """What is to be counted since this was asked last. The client's seconds are the affair of
+        whoever was sent most of them."""
+        heard_ms = round(1000 * heard_s)
+        new_ms, self.heard_ms = heard_ms - self.heard_ms, heard_ms
+        spent: list[Spent] = []
+        most_s = 0.0
+        for one in used:
+            before = self._counted.get(one.attempt.deployment, Counted())
+            now = Counted(self._cost(one), one.connections, one.seconds)
+            if now == before:
+                continue
+            self._counted[one.attempt.deployment] = now
+            self.cost += now.cost - before.cost
+            new = Spent(
+                names_of(one.attempt),
+                requests=now.connections - before.connections,
+                cost=now.cost - before.cost,
+            )
+            if now.seconds - before.seconds > most_s:
+                most_s, self._attempt = now.seconds - before.seconds, one.attempt
+                spent.insert(0, new)
+            else:
+                spent.append(new)
+        if new_ms:
+            first = spent.pop(0) if spent else Spent()
+            spent.insert(0, replace(first, audio_ms=new_ms))
+        return spent
+
+    def _cost(self, one: Used) -> int:
+        price = self._prices.of_attempt(one.attempt)
+        return 0 if price is None else speech_cost(price, one.seconds, 0, one.connections)
 
 
 class _Upstream:
@@ -213,10 +296,13 @@ class SttConversation:
         session: SttSession,
         session_id: str,
         link: ClientLink,
+        purse: Purse,
     ) -> None:
         self.session = session
         self._route = route
         self._id = session_id
+        self._purse = purse
+        self._bill = Bill(route.prices)
         self._link = link
         self._client = link.client
         self._inbox = link.inbox
@@ -261,6 +347,12 @@ class SttConversation:
                 # a flag is all there is: it happens once a session
                 while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
                     await asyncio.sleep(LINGER_STEP_S)
+            case Admit(asked, plan, is_new):
+                ahead = self._bill.ahead(plan[0])
+                admitted = await self._purse.enter(asked, plan, count=is_new, ahead=ahead)
+                self._inbox.answer(Admitted(admitted))
+            case Meter():
+                self._inbox.answer(Metered(await self._settle(self._bill.ahead())))
             case Close(code, reason):
                 await self._client.close(code, reason)
                 return False
@@ -305,7 +397,22 @@ class SttConversation:
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
 
+    async def _settle(self, ahead: Spent | None = None) -> Failure | None:
+        """Count what was used. Until the first pause of this nobody else runs: the outcome and what
+        the purse charges are always of the same moment."""
+        spent = self._bill.since_last(self.session.heard_s, self.session.used())
+        return await self._purse.settle(spent, ahead)
+
+    async def settle(self) -> None:
+        failure = await self._settle(self._bill.ahead())
+        if failure is not None:
+            self._inbox.post(Metered(failure))
+
     async def close(self) -> Outcome:
+        await self._settle()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
         report = self.session.report
         stand_in = None
         if report.model is not None and report.tries:
@@ -330,7 +437,8 @@ class SttConversation:
                 )
                 for one in report.tries
             ),
-            speech=SpeechUsage(report.audio_s),
+            speech=SpeechUsage(self._bill.heard_ms / 1000),
+            cost=self._bill.cost,
             counts=SttCounts(
                 report.finals,
                 report.failovers,

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.conversations.stt import protocol
-from gateway.conversations.stt.actions import Action
+from gateway.conversations.stt.actions import Action, Admit, Admitted, Meter, Metered
 from gateway.conversations.stt.client_state import ClientState
-from gateway.conversations.stt.connections import RecognizerConnections
+from gateway.conversations.stt.connections import RecognizerConnections, Used
 from gateway.conversations.stt.context import Act, Context
 from gateway.conversations.stt.handover import Handover
-from gateway.conversations.stt.planning import updated
+from gateway.conversations.stt.planning import asked_name, updated
 from gateway.conversations.stt.protocol import (
     TIMEOUT_S_MAX,
     Asked,
@@ -48,13 +48,27 @@ BACKOFF_S: Final = 0.25
 BACKOFF_S_MAX: Final = 2.0
 """Pauses between rounds through the plan, see `RetryPolicy`."""
 
-Event = Text | Binary | ClientLeft | SocketEvent
+METER_S: Final = 10.0
+"""Seconds of audio that are reserved at a time: so much at most may be used, of a session, that no
+other process knows of."""
+
+USED_UP_S: Final = 50.0
+"""Once its key has nothing left, a session ends when nobody speaks; after so much more audio in
+any case. With METER_S: a caller that never pauses takes a minute too much."""
+
+_NEVER: Final = float("inf")
+
+CALM_EVERY_S: Final = 0.25
+"""So often it is looked whether nobody speaks."""
+
+Event = Text | Binary | ClientLeft | SocketEvent | Admitted | Metered
 
 
 class SttSession:
     """Events in, actions out.
 
-    `hedges`: the budget that all sessions of the process share. `ends_itself`: the client sends no
+    `hedges`: the budget that all sessions of the process share. `charged`: there are limits to what
+    its key may use. `ends_itself`: the client sends no
     session.close, but waits after its last finalize for the server to end the session.
     """
 
@@ -69,6 +83,7 @@ class SttSession:
         *,
         hedges: HedgeBudget | None = None,
         ends_itself: bool = False,
+        charged: bool = False,
     ) -> None:
         self.report = Report()
         self._config = config
@@ -83,12 +98,26 @@ class SttSession:
         self._client = ClientState(session_id, self.report, self._out, now, ends_itself=ends_itself)
         self._connections = RecognizerConnections(upstreams, breaker, self.report)
         self._recognition: Recognition | None = None
+        self._charged = charged
+        self._waits: Create | Update | None = None  # for Admitted
+        self._meter_at = _NEVER  # a sample of the session
+        self._used_up: Failure | None = None
+        self._ends_by = 0.0  # seconds of the session's audio, once something is used up
         self._timers.set("create", now + CREATE_S, self._not_created)
 
     @property
     def deadline(self) -> float | None:
         """When the session wants `DeadlinePassed`; None: never."""
         return self._timers.earliest
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds of audio that the client has sent so far."""
+        return 0.0 if self._recognition is None else self._recognition.heard_s
+
+    def used(self) -> list[Used]:
+        """What each deployment was sent so far."""
+        return self._connections.used()
 
     def may_end(self, now: float) -> bool:
         """Whether nobody speaks, and the client has the final of what was said."""
@@ -111,6 +140,14 @@ class SttSession:
         elif isinstance(event, ClientLeft):
             self.report.left = event.code not in (1000, 1001, 1005)
             self._client.end(1000)
+        elif isinstance(event, Admitted):
+            self._admitted(event.plan, now)
+        elif isinstance(event, Metered):
+            if event.failure is not None and self._recognition is not None:
+                self._meter_at = _NEVER
+                self._used_up = event.failure
+                self._ends_by = self._recognition.heard_s + USED_UP_S
+                self._end_used_up(now)
         elif isinstance(event, Binary):
             self._refuse("binary message: audio is sent as input_audio", None)
         elif self._recognition is not None:
@@ -145,8 +182,12 @@ class SttSession:
         client.audio_at = now
         if client.first_audio_at is None:
             client.first_audio_at = now
-        self._recognition.buffer.add(pcm)
-        return self._recognition.hear(now)
+        buffer = self._recognition.buffer
+        buffer.add(pcm)
+        if buffer.end < self._meter_at:
+            return self._recognition.hear(now)
+        self._meter_at = buffer.end + METER_S * self._rate
+        return [*self._recognition.hear(now), Meter()]
 
     def _message(
         self, message: Create | Update | FinalizeSession | CloseSession | Failure, now: float
@@ -174,9 +215,29 @@ class SttSession:
         plan = self._planner(create.asked)
         if isinstance(plan, Failure):
             self._client.refuse(plan)
-            return
+        elif self._charged:
+            self._waits = create
+            self._out.append(Admit(asked_name(create.asked, plan), plan, is_new=True))
+        else:
+            self._begin(create, plan, now)
+
+    def _admitted(self, plan: Plan | Failure, now: float) -> None:
+        """The quota has answered."""
+        waits, self._waits = self._waits, None
+        if isinstance(waits, Create):
+            if isinstance(plan, Failure):
+                self._client.refuse(plan)
+            else:
+                self._begin(waits, plan, now)
+        elif isinstance(waits, Update) and self._recognition is not None and self._asked:
+            changed = updated(self._asked, waits)
+            self._change(changed, plan, self._recognition, now, moved=waits.model is not None)
+
+    def _begin(self, create: Create, plan: Plan, now: float) -> None:
         self._asked = create.asked
         self._rate = create.sample_rate
+        if self._charged:
+            self._meter_at = METER_S * self._rate
         self.report.model = create.asked.model or "auto"
         self._client.say("session.created")
         self._recognition = self._new_recognition(create, plan, now)
@@ -222,12 +283,37 @@ class SttSession:
     def _update(self, update: Update, asked: Asked, recognition: Recognition, now: float) -> None:
         changed = updated(asked, update)
         plan = self._planner(changed)
+        if self._charged and not isinstance(plan, Failure):
+            self._waits = update
+            self._out.append(Admit(asked_name(changed, plan), plan, is_new=False))
+            return
+        self._change(changed, plan, recognition, now, moved=update.model is not None)
+
+    def _change(
+        self,
+        changed: Asked,
+        plan: Plan | Failure,
+        recognition: Recognition,
+        now: float,
+        *,
+        moved: bool,
+    ) -> None:
         if isinstance(plan, Failure):
             self._client.refuse_update(plan)
             return
         self._asked = changed
         recognition.set_language(_known_language(changed.language))
-        recognition.update(plan, now, moved=update.model is not None)
+        recognition.update(plan, now, moved=moved)
+
+    def _end_used_up(self, now: float) -> None:
+        """Its key has nothing left: the session ends between two utterances."""
+        recognition, failure = self._recognition, self._used_up
+        if recognition is None or failure is None or self._client.closing:
+            return  # it ends by itself
+        if recognition.heard_s >= self._ends_by or recognition.is_calm(now):
+            recognition.end_with(failure)
+        else:
+            self._timers.set("used up", now + CALM_EVERY_S, self._end_used_up)
 
     # -- time
 

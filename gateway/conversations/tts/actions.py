@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import Binary, ClientLeft, Text
+from gateway.upstreams.plan import Attempt, Plan
 from gateway.upstreams.tts import Clip, SpeechRequest, SynthesisEvent
 
 # Events
@@ -115,7 +116,7 @@ class Tried:
 
     `began`: on the session's clock; `first_audio_s`: from then to its first audio, None without.
     `hedge`: it was made beside another; `lost`: the other one spoke first; `left`: the client left
-    while it ran.
+    while it ran. `chars` it was given to speak, `audio_s` were heard of it.
     """
 
     provider: str
@@ -127,6 +128,14 @@ class Tried:
     hedge: bool = False
     lost: bool = False
     left: bool = False
+    attempt: Attempt | None = field(default=None, compare=False)
+    chars: int = field(default=0, compare=False)
+    audio_s: float = field(default=0.0, compare=False)
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether its provider asks for money: who failed without a sound does not."""
+        return self.failure is None or self.audio_s > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +156,27 @@ class Looked:
     hit: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Ask what of a plan may be used for an utterance under the name `asked`. Admitted answers.
+    `count`: it begins with this; `chars` of its text are known."""
+
+    asked: str
+    plan: Plan
+    count: bool
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What of the plan may be used, or why nothing."""
+
+    plan: Plan | Failure
+
+
 Action = (
     SendToClient
+    | Admit
     | Prepare
     | Begin
     | Say
@@ -161,4 +189,4 @@ Action = (
     | Spoken
     | Looked
 )
-Event = Text | Binary | ClientLeft | Unblocked | Spoke | Found
+Event = Text | Binary | ClientLeft | Unblocked | Spoke | Found | Admitted

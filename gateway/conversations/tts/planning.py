@@ -26,6 +26,12 @@ def split_voice(model: str) -> tuple[str, str | None]:
     return (model[: found.start()], found.group(1)) if found else (model, None)
 
 
+def asked_name(model: str, plan: Plan) -> str:
+    """The name under which a plan was found for what a client asked."""
+    name, _ = split_voice(model)
+    return name if any(name in attempt.names for attempt in plan) else model
+
+
 class TtsPlanner:
     """Plans for /tts. `types` are the types of the providers, `capabilities` what each can do,
     `vendors` all types that a model's name may begin with; `voices` tells of those providers that
@@ -134,6 +140,7 @@ class TtsPlanner:
             {name: value for name, value in options.items() if value is not None},
             voice,
             language or named["language"] or style.language,
+            names=attempt.names,
             left_out=read.left_out,
             stand_in=attempt.stand_in,
         )

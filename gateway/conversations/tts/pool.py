@@ -59,6 +59,10 @@ NAT_S: Final = 230.0
 """A kept socket without pings on which nothing came for this long is not used again: load balancers
 and NATs forget an idle connection after 240 s (Azure) to 350 s (AWS), mostly without a word."""
 
+UNRESERVED_MAX: Final = 16
+"""Idle sockets to a provider that no session waits for: callers name voices, and each voice has
+sockets of its own."""
+
 UNASKED_MAX: Final = 1000
 """Frames on a socket that nobody uses: a provider that goes on sends for nobody."""
 
@@ -692,6 +696,18 @@ class VoicePool:
         self._reserved[key] -= 1
         if not self._reserved[key]:
             del self._reserved[key]
+            self._thin_out(key[0])
+
+    def _thin_out(self, provider: str) -> None:
+        """Close what is idle and was opened for nobody who still waits, but for the newest."""
+        idle = [
+            socket
+            for socket in self._sockets.values()
+            if socket.key[0] == provider and socket.empty and socket.key not in self._reserved
+        ]
+        idle.sort(key=lambda socket: socket.heard_at)
+        for socket in idle[:-UNRESERVED_MAX]:
+            self._close(socket)
 
     def _tick(self, now: float) -> None:
         for number, context in self._timers.take_due(now):

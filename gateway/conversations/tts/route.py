@@ -6,10 +6,13 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from gateway.conversations.tts.actions import (
     Action,
+    Admit,
+    Admitted,
     Begin,
     CancelSynthesis,
     Close,
@@ -27,7 +30,7 @@ from gateway.conversations.tts.actions import (
     Tried,
     Unblocked,
 )
-from gateway.conversations.tts.planning import TtsPlanner
+from gateway.conversations.tts.planning import TtsPlanner, asked_name
 from gateway.conversations.tts.pool import (
     CloseSocket,
     Deliver,
@@ -48,7 +51,7 @@ from gateway.conversations.tts.pool import (
     VoiceEnded,
     VoicePool,
 )
-from gateway.conversations.tts.protocol import read_model
+from gateway.conversations.tts.protocol import Style, read_model
 from gateway.conversations.tts.session import CACHE, TtsSession
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -62,12 +65,15 @@ from gateway.runtime.voice_worker import Workers
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import query
 from gateway.server.host import SocketLink
+from gateway.server.quota import Purse, Spent
 from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
+from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
+from gateway.upstreams.plan import names_of
 from gateway.upstreams.provider import type_names
 from gateway.upstreams.tts import (
     Audio,
@@ -89,6 +95,10 @@ from gateway.upstreams.tts import (
 EVENTS_MAX: Final = 64
 """Events of a session that wait: messages of its client, and what is heard of its syntheses. Then
 sockets and bodies that serve it alone are read no further."""
+
+PREPARATIONS_MAX: Final = 8
+"""Voices that one session has connected ahead of its words; for a further one the provider is
+connected when there is something to say."""
 
 TRIES_MAX: Final = 200
 """Tries that the line in the log of one session reckons with; metrics count all of them."""
@@ -253,10 +263,12 @@ class TtsRoute:
         adapters: Adapters,
         breaker: Breaker,
         connector: Connector,
+        prices: Prices,
         metrics: Metrics,
         idle_s: float,
         before: TtsRoute | None = None,
     ) -> None:
+        self.prices = prices
         self._config = config
         self._connector = connector
         self._metrics = metrics
@@ -318,6 +330,16 @@ class TtsRoute:
             return model
         return self.conversation(request, model, link)
 
+    async def look(self, request: RequestContext) -> Failure | None:
+        """Whether the caller's key has anything left; of the model in the URL, if it names one."""
+        model = read_model(query(request.scope), self._config.default_model)
+        if model is None or isinstance(model, Failure):
+            return await request.purse.look()
+        plan = self._planner.plan(Style(model), ())
+        if isinstance(plan, Failure):  # that is told in the session
+            return await request.purse.look()
+        return await request.purse.look(asked_name(model, plan))
+
     def conversation(
         self, request: RequestContext, model: str | None, link: ClientLink
     ) -> TtsConversation | Failure:
@@ -336,8 +358,9 @@ class TtsRoute:
             self._idle_s,
             time.monotonic(),
             self._hedges,
+            charged=request.purse.limited,
         )
-        return TtsConversation(self, session, session_id, model, link)
+        return TtsConversation(self, session, session_id, model, link, request.purse)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -427,7 +450,11 @@ class TtsConversation:
         session_id: str,
         model: str | None,
         link: ClientLink,
+        purse: Purse,
     ) -> None:
+        self._purse = purse
+        self._spent: list[Spent] = []
+        self._cost = 0
         self.session = session
         self._route = route
         self._id = session_id
@@ -436,6 +463,8 @@ class TtsConversation:
         self._inbox = link.inbox
         self._syntheses: dict[int, LiveSynthesis] = {}
         self._release: Callable[[], None] | None = None
+        self._prepared: tuple[str, SpeechRequest] | None = None
+        self._preparations = 0
         self._provider: str | None = None
         self._tries: list[Try] = []
         self._first_audio_s: float | None = None
@@ -451,6 +480,10 @@ class TtsConversation:
         if self._release is not None:
             self._release()
         self._route.sent(self._bytes_out)
+        await self._settle()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
         report = self.session.report
         stand_in = self._route.catalogue.stand_in_name(self._model or "", self._provider)
         return Outcome(
@@ -464,6 +497,7 @@ class TtsConversation:
             tries=tuple(self._tries),
             first_s=self._first_audio_s,
             speech=SpeechUsage(self._audio_s, self._characters),
+            cost=self._cost,
             counts=TtsCounts(report.utterances, ",".join(report.left_out) or None),
         )
 
@@ -490,14 +524,27 @@ class TtsConversation:
             case Prepare(provider, request):
                 if self._release is not None:
                     self._release()
-                self._release = self._route.reserve(provider, request)
+                    self._release = None
+                if (provider, request) != self._prepared:
+                    self._prepared = provider, request
+                    self._preparations += 1
+                if self._preparations <= PREPARATIONS_MAX:
+                    self._release = self._route.reserve(provider, request)
             case LookUp(key):
                 self._look_up(key)
             case Keep(key, clip):
                 if self._route.clips is not None:
                     self._route.clips.put(key, clip)
+            case Admit(asked, plan, count, chars):
+                price = self._route.prices.of_attempt(plan[0])
+                cost = 0 if price is None else speech_cost(price, 0.0, chars)
+                ahead = Spent(characters=chars, cost=cost)
+                admitted = await self._purse.enter(asked, plan, count=count, ahead=ahead)
+                self._inbox.answer(Admitted(admitted))
             case Tried() | Spoken() | Looked():
                 self._count(action)
+                if isinstance(action, Spoken):
+                    await self._settle()
                 return True  # the client may have gone; what comes with it is counted too
             case Close(code, reason):
                 await self._client.close(code, reason)
@@ -508,12 +555,27 @@ class TtsConversation:
         self._route.count(action)
         if isinstance(action, Tried) and len(self._tries) < TRIES_MAX:
             self._tries.append(_try_of(action, time.monotonic()))
+        if isinstance(action, Tried) and action.attempt is not None and action.is_billed:
+            price = self._route.prices.of_attempt(action.attempt)
+            cost = 0 if price is None else speech_cost(price, action.audio_s, action.chars)
+            self._spent.append(Spent(names_of(action.attempt), requests=1, cost=cost))
         if isinstance(action, Spoken):
+            last = self._spent.pop() if self._spent else Spent()
+            self._spent.append(replace(last, characters=action.chars))
             if self._first_audio_s is None and action.provider != CACHE:
                 self._first_audio_s = action.first_audio_s
             self._provider = action.provider or self._provider
             self._audio_s += action.audio_s
             self._characters += action.chars
+
+    async def _settle(self) -> None:
+        """Count what was used since the last time, in place of what was reserved."""
+        spent, self._spent = self._spent, []
+        self._cost += sum(one.cost for one in spent)
+        await self._purse.settle(spent)
+
+    async def settle(self) -> None:
+        """An utterance is counted when it ends."""
 
     async def _tell(self, text: str) -> None:
         began = time.monotonic()

@@ -17,6 +17,8 @@ from gateway.audio.chunks import SAMPLE_BYTES, chunks
 from gateway.audio.envelope import Envelope, ramp_to_zero
 from gateway.conversations.tts.actions import (
     Action,
+    Admit,
+    Admitted,
     Begin,
     CancelSynthesis,
     Close,
@@ -35,6 +37,7 @@ from gateway.conversations.tts.actions import (
     Unblocked,
 )
 from gateway.conversations.tts.clips import clip_key, clips_of
+from gateway.conversations.tts.planning import asked_name
 from gateway.conversations.tts.protocol import (
     CloseSession,
     Create,
@@ -145,7 +148,12 @@ class TtsSession:
         idle_s: float,
         now: float,
         hedges: HedgeBudget | None = None,
+        *,
+        charged: bool = False,
     ) -> None:
+        """`charged`: there are limits to what its key may use."""
+        self._charged = charged
+        self._waiting: tuple[Style, str] | None = None  # for Admitted
         self._encoder = Encoder(session_id)
         self._planning = planning
         self._traits = traits
@@ -212,6 +220,8 @@ class TtsSession:
             case Unblocked():
                 # what a provider sent meanwhile waits unheard: its silence is measured from now
                 self._unblocked_at = now
+            case Admitted(plan):
+                self._admitted(plan, now)
             case Binary():
                 self._refuse(
                     Failure(Kind.BAD_REQUEST, "expected text messages with JSON, got a binary one")
@@ -227,7 +237,9 @@ class TtsSession:
 
     def _take_later(self, now: float) -> None:
         """Go on with what came for the next utterances, once the one before is done."""
-        while self._later and not (self._over or (self._utterance and self._utterance.flushed)):
+        while self._later and not (
+            self._over or self._waiting or (self._utterance and self._utterance.flushed)
+        ):
             message = self._later.popleft()
             if isinstance(message, InputText):
                 self._transcript(message, now)
@@ -250,7 +262,7 @@ class TtsSession:
                 self._out.append(Close(1000))
             case _ if self._created is None:
                 self._refuse(Failure(Kind.BAD_REQUEST, "type: expected session.create first"))
-            case _ if self._utterance is not None and self._utterance.flushed:
+            case _ if self._waiting or (self._utterance is not None and self._utterance.flushed):
                 if len(self._later) >= LATER_MAX:
                     self._refuse(
                         Failure(
@@ -323,13 +335,36 @@ class TtsSession:
             plan = self._planning(style, self._created.fallback)
             if isinstance(plan, Failure):
                 self._refuse(plan)
-                return
-            if segment is not None:
-                segment.closed = True
-            failover = Failover(plan, self._retries, self._breaker, now)
-            segment = Segment(style, plan, failover)
-            utterance.segments.append(segment)
+            elif self._charged:
+                self._waiting = (style, message.text)
+                asked, count = asked_name(style.model, plan), not utterance.admitted
+                self._out.append(Admit(asked, plan, count, len(message.text)))
+            else:
+                self._begin_segment(style, plan, message.text, now)
+            return
         segment.texts.append(message.text)
+        self._advance(now)
+
+    def _admitted(self, plan: Plan | Failure, now: float) -> None:
+        """The quota has answered."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None or self._utterance is None:
+            return
+        if isinstance(plan, Failure):
+            self._refuse(plan)
+            return
+        self._utterance.admitted = True
+        style, text = waiting
+        self._begin_segment(style, plan, text, now)
+
+    def _begin_segment(self, style: Style, plan: Plan, text: str, now: float) -> None:
+        utterance = self._utterance
+        assert utterance is not None
+        if utterance.segments:
+            utterance.segments[-1].closed = True
+        segment = Segment(style, plan, Failover(plan, self._retries, self._breaker, now))
+        utterance.segments.append(segment)
+        segment.texts.append(text)
         self._advance(now)
 
     def _flush(self, now: float) -> None:
@@ -644,6 +679,9 @@ class TtsSession:
             synthesis.hedge,
             lost,
             left,
+            synthesis.attempt,
+            sum(map(len, synthesis.progress.texts)),
+            synthesis.sent_s,
         )
 
     def _tell_breaker(self, synthesis: Synthesis, failure: Failure, now: float) -> None:

@@ -71,8 +71,8 @@ class Segment:
 @dataclass(slots=True)
 class Utterance:
     """`clock` is in samples sent, `plays_until` when a listener who plays at once has heard them
-    all. `envelope` is of the current synthesis, `loudness_db` of a voice
-    that broke off (who goes on shall be as loud), `last` who spoke last, to the end."""
+    all. `envelope` is of the current synthesis, `loudness_db` of a voice that broke off (who goes
+    on shall be as loud), `last` who spoke last, to the end. `admitted`: the quota knows of it."""
 
     began: float
     segments: deque[Segment] = field(default_factory=deque)
@@ -86,3 +86,4 @@ class Utterance:
     last_sample: int = 0
     envelope: Envelope | None = None
     last: Attempt | None = None
+    admitted: bool = False

@@ -19,7 +19,7 @@ from gateway.providers._shared.sse import (
 )
 from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.chat import ReaderUpdate, Usage, token_count
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, Kind, quoted
 
 ANSWER_BYTES_MAX: Final = 16 << 20
 """A longer answer that is not streamed is nonsense."""
@@ -228,7 +228,7 @@ def unknown_ending(reason: str) -> Failure:
     if reason in ("error", "network_error"):
         return Failure(Kind.UPSTREAM_ERROR, "the provider reported an error in its stream")
     return Failure(
-        Kind.UPSTREAM_ERROR, f"the provider ended its answer with the reason {reason[:64]!r}"
+        Kind.UPSTREAM_ERROR, f"the provider ended its answer with the reason {quoted(reason)}"
     )
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from gateway.providers._openai.chunk_writer import Call
 from gateway.upstreams.bounded_json import loads
-from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.errors import Failure, Kind, quoted
 
 CALLS_MAX: Final = 64
 """More tool calls in one answer are nonsense."""
@@ -65,7 +65,7 @@ def unfit(name: str, arguments: str) -> str | None:
     if not name:
         return "the provider made a tool call without a name"
     if arguments.strip() and not is_object(arguments):
-        return f"the arguments of the provider's call of {name[:64]!r} are no JSON object"
+        return f"the arguments of the provider's call of {quoted(name)} are no JSON object"
     return None
 
 

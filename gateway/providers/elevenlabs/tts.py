@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import orjson
 
@@ -24,7 +24,7 @@ from gateway.providers._shared.tts import (
 )
 from gateway.providers._shared.voice_options import VOICES
 from gateway.providers.elevenlabs.settings import ElevenLabsSettings, private
-from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.dial import Dial, join_url, path_segment, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.provider import Account
 from gateway.upstreams.tts import (
@@ -108,7 +108,7 @@ class ElevenLabsVoice:
         query |= {name: options[name] for name in _QUERY if name in options}
         query |= self._private
         encoded = urlencode({name: query_value(value) for name, value in query.items()})
-        voice = quote(request.voice or DEFAULT_VOICE, safe="")
+        voice = path_segment(request.voice or DEFAULT_VOICE)
         return Dial(
             f"{self._base}/{voice}/multi-stream-input?{encoded}",
             self._headers,

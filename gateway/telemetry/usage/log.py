@@ -9,8 +9,8 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,8 @@ import orjson
 
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.prices import FREE, Prices, speech_cost
 from gateway.telemetry.usage.record import Record
-from gateway.telemetry.usage.store import Store, StoreError, open_store, state_folder
+from gateway.telemetry.usage.store import RecordError, Store, StoreError, open_store, state_folder
 
 _logger = logging.getLogger(__name__)
 
@@ -88,21 +87,20 @@ class UsageLog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, record: Record, prices: Prices = FREE) -> None:
-        """Take a record; what speech costs is reckoned here."""
+    def add(self, record: Record) -> None:
+        """Take a record."""
         if not self._config.enabled:
             return
-        if not record.cost and (record.audio_s or record.characters):
-            price = prices.of(record.provider, record.deployment, record.model)
-            if price is not None:
-                cost = speech_cost(price, record.audio_s, record.characters)
-                record = replace(record, cost=cost)
         if len(self._waiting) >= WAITING_MAX:
             self._waiting.popleft()
             self._lost(1)
         self._waiting.append(record)
         if len(self._waiting) == BATCH_MAX:
             self._wake.set()
+
+    async def counts(self) -> Mapping[str, int]:
+        """What the store has of budgets and balances. Raises StoreError."""
+        return {} if self._store is None else await self._store.counts()
 
     def start(self) -> None:
         """Begin to write."""
@@ -218,6 +216,11 @@ class UsageLog:
         path = self._spill.with_name(self._spill.name + ".refused")
         self._metrics.usage_records.labels("refused").inc(len(records))
         extra: dict[str, object] = {"refused": len(records), "reason": reason, "file": str(path)}
+        assert self._store is not None
+        try:  # budgets and balances know of it all the same
+            await self._store.charge(records)
+        except (StoreError, RecordError) as error:
+            extra["not_charged"] = str(error)[:REASON_CHARS_MAX]
         try:
             await asyncio.to_thread(append_spill, path, records)
         except OSError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
+from typing import Any, Final
 
-from gateway.telemetry.outcome import Ended, SpeechUsage
+from gateway.telemetry.outcome import NANO, Ended, SpeechUsage
 from gateway.upstreams.chat import Usage
 
 TEXT_CHARS_MAX: Final = 256
@@ -14,7 +16,14 @@ TEXT_CHARS_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Times in seconds, `at` (the end) in Unix time; `cost` in the currency of `prices`.
+    """Times in seconds, `at` (the end) in Unix time; `cost` in `usage.currency`, and exactly in
+    billionths of it as `cost_nano`; `audio_s` exactly in `audio_ms`.
+
+    A session that lasts longer than a minute has several records: `part` counts from 0, the last
+    one has its outcome and those before it the outcome "running". Each says what was used since the
+    one before, so that sums of records are sums of what was used; `duration_s` is since the begin.
+    A record with `part` 0 stands for one request. `identity` is the token's `sub`, `tenant` that of
+    the key (`quota.tenants`).
 
     `deployment` is the provider's own name of the model. `attempts` counts every try, `hedges`
     those made beside another. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of
@@ -47,17 +56,58 @@ class Record:
     first_token_s: float | None = None
     cost: float = 0.0
     estimated: bool = False
+    part: int = 0
+    identity: str = ""
+    tenant: str = ""
+    cost_nano: int = 0
+    audio_ms: int = 0
+    charges: Mapping[str, int] = field(default_factory=dict)
+    """No column: what it adds to the counts of days, months and balances."""
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Record))
-_KINDS: Final = {field.name: str(field.type) for field in fields(Record)}
+COLUMNS: Final = tuple(one.name for one in fields(Record) if one.name != "charges")
+_KINDS: Final = {one.name: str(one.type) for one in fields(Record)}
 TOKENS_MAX: Final = (1 << 63) - 1
 """What both stores can hold; a provider that reports more is wrong."""
 
 
+values_of: Final[Callable[[Record], tuple[Any, ...]]] = attrgetter(*COLUMNS)
+"""What stands in COLUMNS."""
+
+
+NO_CHARGES: Final[Mapping[str, int]] = {}
+
+
+def part_of(whole: Record, before: Record | None, charges: Mapping[str, int]) -> Record:
+    """What is to be written of `whole`, the sums of a session, where those of `before` are."""
+    if before is None:
+        return replace(whole, charges=charges)
+    cost, audio_ms = whole.cost_nano - before.cost_nano, whole.audio_ms - before.audio_ms
+    return replace(
+        whole,
+        part=before.part + 1,
+        attempts=whole.attempts - before.attempts,
+        hedges=whole.hedges - before.hedges,
+        characters=whole.characters - before.characters,
+        first_token_s=None if before.first_token_s is not None else whole.first_token_s,
+        cost=cost / NANO,
+        cost_nano=cost,
+        audio_s=audio_ms / 1000,
+        audio_ms=audio_ms,
+        charges=charges,
+    )
+
+
+def says_nothing(part: Record) -> bool:
+    """Whether a part of a session that goes on would add to no sum."""
+    return not (part.audio_ms or part.characters or part.cost_nano or part.charges)
+
+
 def record_of(ended: Ended) -> Record:
-    """The record of a request. What its speech costs is reckoned later."""
+    """The sums of a request or a session."""
     outcome, ids = ended.outcome, ended.ids
+    audio_ms = round(1000 * outcome.speech.audio_s) if outcome.speech is not None else 0
+    cost_nano = min(outcome.cost, TOKENS_MAX)
     usage = outcome.usage or Usage(0, 0)
     speech = outcome.speech or SpeechUsage()
     return Record(
@@ -80,11 +130,15 @@ def record_of(ended: Ended) -> Record:
         cached_tokens=min(usage.cached, TOKENS_MAX),
         completion_tokens=min(usage.completion, TOKENS_MAX),
         reasoning_tokens=min(usage.reasoning, TOKENS_MAX),
-        audio_s=round(speech.audio_s, 2),
+        audio_s=audio_ms / 1000,
         characters=speech.characters,
         first_token_s=None if outcome.first_s is None else round(outcome.first_s, 4),
-        cost=outcome.cost,
+        cost=cost_nano / NANO,
         estimated=outcome.estimated,
+        identity=_text(ended.identity),
+        tenant=_text(ended.tenant),
+        cost_nano=cost_nano,
+        audio_ms=audio_ms,
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import astuple
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway.settings.usage import UsageConfig
-from gateway.telemetry.usage.record import COLUMNS, Record, sql_type
+from gateway.telemetry.usage.record import COLUMNS, Record, sql_type, values_of
 
 TIMEOUT_S: Final = 10.0
 """How long a store may take for one batch."""
@@ -25,6 +27,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "provider deployment attempts hedges prompt_tokens cached_tokens completion_tokens "
         "reasoning_tokens audio_s characters first_token_s cost estimated".split()
     ),
+    ("part", "identity", "tenant", "cost_nano", "audio_ms"),
 )
 """The versions of the table, in order: the columns that each adds. A new field of `Record` is a new
 version. Tables from before versions were counted are version 0 and have some of the first."""
@@ -37,6 +40,18 @@ _CREATE: Final = f"""CREATE TABLE IF NOT EXISTS parley_usage (
     {", ".join(f"{name} {sql_type(name)}" for name in MIGRATIONS[0])}
 )"""
 
+_CREATE_COUNTS: Final = """CREATE TABLE IF NOT EXISTS parley_counts (
+    name text PRIMARY KEY, used bigint NOT NULL
+)"""
+"""Counts of budgets and balances: `key/NAME/cost/balance`, `key/NAME/tokens/month/2026-11`. What
+they are of is kept longer than the records."""
+
+_COUNT: Final = """INSERT INTO parley_counts (name, used) VALUES ({0}, {1})
+    ON CONFLICT (name) DO UPDATE SET used = parley_counts.used + excluded.used"""
+
+COUNTS_KEPT_S: Final = 62 * 86400.0
+"""A count of a day or a month is kept so much longer than records."""
+
 _LOCK: Final = 0x7061726C6579
 """PostgreSQL's advisory lock under which one process at a time migrates."""
 
@@ -47,6 +62,8 @@ def _columns_since(version: int) -> list[str]:
 
 DIMENSIONS: Final = {
     "key": "key",
+    "tenant": "tenant",
+    "identity": "identity",
     "model": "model",
     "provider": "provider",
     "deployment": "deployment",
@@ -59,20 +76,42 @@ DIMENSIONS: Final = {
 }
 """What usage can be grouped by, and its column."""
 
+QUARTER_S: Final = 900
+"""A quarter of an hour: days and months of every time zone begin with one."""
+
+
+def _exact(column: str, older: str, factor: int) -> str:
+    """A column in whole units; of records from before it was there, what the older one says."""
+    return (
+        f"sum(CASE WHEN {column} = 0 THEN CAST(round({older} * {factor}.0) AS bigint) "
+        f"ELSE {column} END)"
+    )
+
+
 SUMS: Final = {
-    "requests": "count(*)",
-    "failed": "sum(CASE WHEN outcome IN ('ok', 'left') THEN 0 ELSE 1 END)",
+    "requests": "sum(CASE WHEN part = 0 THEN 1 ELSE 0 END)",
+    "failed": "sum(CASE WHEN outcome IN ('ok', 'left', 'running') THEN 0 ELSE 1 END)",
     "attempts": "sum(attempts)",
     "prompt": "sum(prompt_tokens)",
     "cached": "sum(cached_tokens)",
     "completion": "sum(completion_tokens)",
     "reasoning": "sum(reasoning_tokens)",
-    "audio_s": "sum(audio_s)",
+    "audio_ms": _exact("audio_ms", "audio_s", 1000),
     "characters": "sum(characters)",
-    "first_token_s": "avg(first_token_s)",
-    "cost": "sum(cost)",
+    "first_tokens": "count(first_token_s)",
+    "first_tokens_s": "sum(first_token_s)",
+    "cost_nano": _exact("cost_nano", "cost", 1_000_000_000),
 }
-"""What is shown for each group, in SQL that both stores understand."""
+"""What is summed for each group, in SQL that both stores understand."""
+
+
+YEAR_9999: Final = 253_370_764_800.0
+"""Python's calendar goes no further."""
+
+LAST: Final = 1e12
+"""Later than any record."""
+
+NOWHERE: Final[Mapping[str, str]] = {}
 
 
 class Store(Protocol):
@@ -81,11 +120,27 @@ class Store(Protocol):
     async def write(self, records: Sequence[Record]) -> None:
         """Keep all of `records`, or none. Raises RecordError if one of them can never be kept."""
 
+    async def charge(self, records: Sequence[Record]) -> None:
+        """Keep nothing of `records` but what they add to budgets and balances."""
+
     async def forget(self, before: float) -> None:
         """Delete what ended before this Unix time."""
 
-    async def summary(self, by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
-        """Rows of the values of `by` (of DIMENSIONS) and then of SUMS, the dearest first."""
+    async def summary(
+        self,
+        by: Sequence[str],
+        since: float,
+        until: float = LAST,
+        where: Mapping[str, str] = NOWHERE,
+        *,
+        quarters: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        """Rows of the values of `by` (of DIMENSIONS), with `quarters` the number of the quarter of
+        an hour (Unix time), and then of SUMS. Only records that ended from `since` on and before
+        `until`, and only those with these values of DIMENSIONS."""
+
+    async def counts(self) -> dict[str, int]:
+        """Budgets and balances: how much is used of each, by name."""
 
     async def close(self) -> None: ...
 
@@ -116,15 +171,43 @@ def open_store(config: UsageConfig) -> Store:
     return PostgresStore(url)
 
 
-def _query(by: Sequence[str], place: str) -> str:
-    columns = [DIMENSIONS[name] for name in by]
+def _query(
+    by: Sequence[str], where: Sequence[str], places: Iterable[str], quarter: str | None
+) -> str:
+    columns = [DIMENSIONS[name] for name in by] + ([quarter] if quarter else [])
     group = f" GROUP BY {', '.join(columns)}" if columns else ""
+    marks = iter(places)
+    conditions = [f"at >= {next(marks)}", f"at < {next(marks)}"]
+    conditions += [f"{DIMENSIONS[name]} = {next(marks)}" for name in where]
     # every name is from the tables above
     return (
         f"SELECT {', '.join([*columns, *SUMS.values()])} FROM parley_usage "  # noqa: S608
-        f"WHERE at >= {place}{group} ORDER BY sum(cost) DESC, count(*) DESC"
+        f"WHERE {' AND '.join(conditions)}{group}"
     )
 
+
+def charges_of(records: Sequence[Record]) -> list[tuple[str, int]]:
+    """What records add to counts, in the order of their names: two writers never wait for one
+    another in a circle."""
+    total: Counter[str] = Counter()
+    for record in records:
+        total.update(record.charges)
+    return sorted((name, used) for name, used in total.items() if used)
+
+
+def counts_before(names: Iterable[str], before: float) -> list[str]:
+    """Counts of days and months that are over since long."""
+    at = min(max(0.0, before - COUNTS_KEPT_S), YEAR_9999)
+    day = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    found = []
+    for name in names:
+        last = name.rpartition("/")[2]
+        if _PERIOD.fullmatch(last) and last < day[: len(last)]:
+            found.append(name)
+    return found
+
+
+_PERIOD: Final = re.compile(r"\d{4}-\d\d(-\d\d)?")
 
 _SQLITE_DATA: Final = (
     sqlite3.DataError,
@@ -145,12 +228,30 @@ class SqliteStore:
     async def write(self, records: Sequence[Record]) -> None:
         await self._run(self._write, records)
 
+    async def charge(self, records: Sequence[Record]) -> None:
+        await self._run(self._charge, charges_of(records))
+
     async def forget(self, before: float) -> None:
         await self._run(self._forget, before)
 
-    async def summary(self, by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = await self._run(self._summary, by, since)
+    async def summary(
+        self,
+        by: Sequence[str],
+        since: float,
+        until: float = LAST,
+        where: Mapping[str, str] = NOWHERE,
+        *,
+        quarters: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        quarter = f"CAST(at / {QUARTER_S} AS integer)" if quarters else None
+        query = _query(by, tuple(where), "?" * (2 + len(where)), quarter)
+        rows: list[tuple[Any, ...]] = await self._run(
+            self._fetch, query, (since, until, *where.values())
+        )
         return rows
+
+    async def counts(self) -> dict[str, int]:
+        return dict(await self._run(self._fetch, "SELECT name, used FROM parley_counts", ()))
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -208,6 +309,7 @@ class SqliteStore:
                         f"ALTER TABLE parley_usage ADD COLUMN {name} {sql_type(name)}"
                     )
             connection.execute(_INDEX)
+            connection.execute(_CREATE_COUNTS)
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
     @staticmethod
@@ -216,19 +318,30 @@ class SqliteStore:
         with connection:
             connection.executemany(
                 f"INSERT INTO parley_usage ({', '.join(COLUMNS)}) VALUES ({places})",  # noqa: S608
-                [astuple(record) for record in records],
+                [values_of(record) for record in records],
             )
+            connection.executemany(_COUNT.format("?", "?"), charges_of(records))
+
+    @staticmethod
+    def _charge(connection: sqlite3.Connection, charges: Sequence[tuple[str, int]]) -> None:
+        with connection:
+            connection.executemany(_COUNT.format("?", "?"), charges)
 
     @staticmethod
     def _forget(connection: sqlite3.Connection, before: float) -> None:
         with connection:
             connection.execute("DELETE FROM parley_usage WHERE at < ?", (before,))
+            names = [row[0] for row in connection.execute("SELECT name FROM parley_counts")]
+            connection.executemany(
+                "DELETE FROM parley_counts WHERE name = ?",
+                [(name,) for name in counts_before(names, before)],
+            )
 
     @staticmethod
-    def _summary(
-        connection: sqlite3.Connection, by: Sequence[str], since: float
+    def _fetch(
+        connection: sqlite3.Connection, query: str, values: Sequence[Any]
     ) -> list[tuple[Any, ...]]:
-        return connection.execute(_query(by, "?"), (since,)).fetchall()
+        return connection.execute(query, values).fetchall()
 
 
 class PostgresStore:
@@ -239,22 +352,51 @@ class PostgresStore:
 
         self._asyncpg = asyncpg
         self._url = url
+        self._lock = asyncio.Lock()  # one connection does one thing at a time
         self._connection: Any = None
 
     async def write(self, records: Sequence[Record]) -> None:
         async def write(connection: Any) -> None:
-            await connection.copy_records_to_table(
-                "parley_usage", records=[astuple(record) for record in records], columns=COLUMNS
-            )
+            async with connection.transaction():
+                await connection.copy_records_to_table(
+                    "parley_usage", records=[values_of(one) for one in records], columns=COLUMNS
+                )
+                if charges := charges_of(records):
+                    await connection.executemany(_COUNT.format("$1", "$2"), charges)
 
         await self._run(write)
 
-    async def forget(self, before: float) -> None:
-        await self._run(lambda c: c.execute("DELETE FROM parley_usage WHERE at < $1", before))
+    async def charge(self, records: Sequence[Record]) -> None:
+        charges = charges_of(records)
+        await self._run(lambda c: c.executemany(_COUNT.format("$1", "$2"), charges))
 
-    async def summary(self, by: Sequence[str], since: float) -> list[tuple[Any, ...]]:
-        rows = await self._run(lambda c: c.fetch(_query(by, "$1"), since))
+    async def forget(self, before: float) -> None:
+        async def forget(connection: Any) -> None:
+            await connection.execute("DELETE FROM parley_usage WHERE at < $1", before)
+            rows = await connection.fetch("SELECT name FROM parley_counts")
+            old = counts_before((row[0] for row in rows), before)
+            await connection.execute("DELETE FROM parley_counts WHERE name = ANY($1)", old)
+
+        await self._run(forget)
+
+    async def summary(
+        self,
+        by: Sequence[str],
+        since: float,
+        until: float = LAST,
+        where: Mapping[str, str] = NOWHERE,
+        *,
+        quarters: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        quarter = f"CAST(floor(at / {QUARTER_S}) AS bigint)" if quarters else None
+        places = [f"${i}" for i in range(1, 3 + len(where))]
+        query = _query(by, tuple(where), places, quarter)
+        rows = await self._run(lambda c: c.fetch(query, since, until, *where.values()))
         return [tuple(row) for row in rows]
+
+    async def counts(self) -> dict[str, int]:
+        rows = await self._run(lambda c: c.fetch("SELECT name, used FROM parley_counts"))
+        return {row[0]: row[1] for row in rows}
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -264,7 +406,7 @@ class PostgresStore:
     async def _run(self, use: Any) -> Any:
         asyncpg = self._asyncpg
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with self._lock, asyncio.timeout(TIMEOUT_S):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
                     await self._migrate(self._connection)
@@ -304,4 +446,5 @@ class PostgresStore:
                     f"ALTER TABLE parley_usage ADD COLUMN IF NOT EXISTS {name} {sql_type(name)}"
                 )
             await connection.execute(_INDEX)
+            await connection.execute(_CREATE_COUNTS)
             await connection.execute("INSERT INTO parley_usage_version VALUES ($1)", VERSION)

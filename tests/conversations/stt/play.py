@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.conversations.stt.actions import (
+    Admit,
     Close,
     Drop,
     Linger,
+    Meter,
     Open,
     Pause,
     Resume,
@@ -158,9 +160,12 @@ class Play:
         health: Breaker | None = None,
         lively: bool = False,
         ends_itself: bool = False,
+        charged: bool = False,
         hedges: HedgeBudget | None = None,
         **create: Any,
     ) -> None:
+        self.admits: list[Admit] = []
+        self.meters = 0
         self.now = 100.0
         self.plan = plan
         self.health = health or Breaker()
@@ -178,6 +183,7 @@ class Play:
             self.now,
             hedges=hedges,
             ends_itself=ends_itself,
+            charged=charged,
         )
         self.told: list[dict[str, Any]] = []
         self.opened: list[Open] = []
@@ -210,6 +216,10 @@ class Play:
                     self.sent[number] += frames
                 case Drop(number):
                     self.dropped.append(number)
+                case Admit():
+                    self.admits.append(action)
+                case Meter():
+                    self.meters += 1
                 case Linger():
                     self.lingered = True
                 case Pause():

@@ -12,6 +12,7 @@ from gateway.conversations.tts.pool import (
     OPEN_FAILED_REST_S,
     RELEASE_S,
     UNASKED_MAX,
+    UNRESERVED_MAX,
     CloseSocket,
     Deliver,
     OpenSocket,
@@ -146,8 +147,8 @@ class Pool:
     def cancel(self, context: str, *, suspect: bool = False) -> list[PoolAction]:
         return self.handle(SynthesisCancelled(context, suspect))
 
-    def reserve(self, reservation: int = 1) -> list[PoolAction]:
-        return self.handle(ReservationTaken(reservation, "acme", self.voice, REQUEST))
+    def reserve(self, reservation: int = 1, request: SpeechRequest = REQUEST) -> list[PoolAction]:
+        return self.handle(ReservationTaken(reservation, "acme", self.voice, request))
 
     def wait(self) -> list[PoolAction]:
         """Until the deadline."""
@@ -225,6 +226,19 @@ def test_a_reservation_that_was_released_keeps_no_socket_ready():
     pool.handle(ReservationReleased(1))
     assert pool.reserve(2) == [], "one is ready already, and one session waits"
     assert len(pool.reserve(3)) == 1
+
+
+def test_a_session_that_tries_many_voices_leaves_few_sockets_behind():
+    pool = Pool()
+    kept = pool.reserve(1, replace(REQUEST, voice="of another session"))
+    assert len(kept) == 1
+    for i in range(2, 400):
+        pool.reserve(i, replace(REQUEST, voice=f"v{i}"))
+        pool.open(len(pool.opened))
+        pool.handle(ReservationReleased(i))
+        assert pool.core.sockets <= UNRESERVED_MAX + 2
+    assert 1 not in pool.closed
+    assert pool.core.sockets == UNRESERVED_MAX + 1
 
 
 def test_the_sockets_of_a_voice_that_ended_are_closed_after_their_last_word():

@@ -21,6 +21,7 @@ from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.auth import Authenticator, mint
 from gateway.server.host import SocketHost
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.prices import Prices
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -152,6 +153,7 @@ class Setup:
             Adapters(accounts),
             Breaker(catalogue.deployments()),
             self.connector,  # type: ignore[arg-type]
+            Prices(config.prices),
             self.metrics,
             config.limits.session_idle_s,
         )

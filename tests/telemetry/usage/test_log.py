@@ -1,16 +1,14 @@
 """Records are written off the hot path and survive a store that does not answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.settings.prices import Price
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.prices import Prices
 from gateway.telemetry.usage import log
 from gateway.telemetry.usage.log import (
     BATCH_MAX,
@@ -29,6 +27,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.charged: list[str] = []
         self.broken = False
         self.forgotten: list[float] = []
         self.closed = False
@@ -51,8 +50,24 @@ class FakeStore:
         if before:  # else it only looks whether the store takes a write
             self.forgotten.append(before)
 
-    async def summary(self, by: Sequence[str], since: float) -> list[Any]:
+    async def charge(self, records: Sequence[Record]) -> None:
+        if self.broken:
+            raise StoreError("full")
+        self.charged += [one.request_id for one in records if one.charges]
+
+    async def summary(
+        self,
+        by: Sequence[str],
+        since: float,
+        until: float = 0.0,
+        where: Mapping[str, str] | None = None,
+        *,
+        quarters: bool = False,
+    ) -> list[Any]:
         return []
+
+    async def counts(self) -> dict[str, int]:
+        return {"key/k/cost/balance": 7}
 
     async def close(self) -> None:
         self.closed = True
@@ -158,13 +173,6 @@ def test_memory_is_bounded(tmp_path: Path, store: FakeStore) -> None:
     assert counted(metrics, "lost") == 7
 
 
-def test_speech_is_priced_when_it_is_recorded(tmp_path: Path, store: FakeStore) -> None:
-    of, _ = a_log(tmp_path, store)
-    prices = Prices({"v": Price(audio_minute=6.0)})
-    of.add(record(route="stt", model="v", audio_s=30.0), prices)
-    assert of._waiting[0].cost == pytest.approx(3.0)
-
-
 def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path, store: FakeStore) -> None:
     of, _ = a_log(tmp_path, store, enabled=False)
     of.add(record())
@@ -198,6 +206,34 @@ async def test_a_record_that_the_store_refuses_is_set_aside_and_the_others_are_w
     assert line.__dict__["refused"] == 2
     kept = (tmp_path / "spill.jsonl.refused").read_text().splitlines()
     assert [f'"r{n}"' in text for n, text in zip((3, 77), kept, strict=True)] == [True, True]
+
+
+async def test_a_record_that_is_refused_is_charged_all_the_same(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    store.refuses = ("r1",)
+    of, _ = a_log(tmp_path, store, flush_s=60)
+    of.start()
+    for number in range(3):
+        of.add(record(number, charges={"key/k/cost/balance": 5}))
+    await of.close()
+    assert store.charged == ["r1"]
+
+
+async def test_what_waits_in_the_spill_file_is_charged_when_it_is_written(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    append_spill(tmp_path / "spill.jsonl", [record(1, charges={"key/k/cost/balance": 5})])
+    of, _ = a_log(tmp_path, store)
+    of.start()
+    await asyncio.wait_for(store.wrote.wait(), 60)
+    await of.close()
+    assert [dict(one.charges) for one in store.records] == [{"key/k/cost/balance": 5}]
+
+
+async def test_balances_are_read_from_the_store(tmp_path: Path, store: FakeStore) -> None:
+    of, _ = a_log(tmp_path, store)
+    assert await of.counts() == {"key/k/cost/balance": 7}
 
 
 async def test_a_store_that_fails_while_records_are_set_aside_gets_none_twice(

@@ -1,11 +1,20 @@
 """A record is a function of what became of a request."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, SpeechUsage, Try
-from gateway.telemetry.usage.record import COLUMNS, TOKENS_MAX, record_of, sql_type
+from gateway.telemetry.usage.record import (
+    COLUMNS,
+    TOKENS_MAX,
+    part_of,
+    record_of,
+    says_nothing,
+    sql_type,
+    values_of,
+)
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.errors import Failure, Kind
 
@@ -23,15 +32,16 @@ def test_it_names_who_was_asked_and_what_was_used() -> None:
         usage=Usage(7, 3, cached=2, reasoning=1),
         speech=SpeechUsage(12.504, 40),
         first_s=0.123456,
-        cost=0.5,
+        cost=500_000_001,
         estimated=True,
     )
     made = record_of(ended(outcome, ClientIds(room_id="RM", client_session_id="S")))
     assert (made.room_id, made.session_id, made.outcome) == ("RM", "S", "ok")
     assert (made.model, made.provider, made.attempts, made.hedges) == ("m", "a,b", 2, 1)
     assert (made.prompt_tokens, made.cached_tokens, made.completion_tokens) == (7, 2, 3)
-    assert (made.reasoning_tokens, made.audio_s, made.characters) == (1, 12.5, 40)
-    assert (made.first_token_s, made.cost, made.estimated) == (0.1235, 0.5, True)
+    assert (made.reasoning_tokens, made.audio_s, made.characters) == (1, 12.504, 40)
+    assert (made.first_token_s, made.cost, made.estimated) == (0.1235, 0.500000001, True)
+    assert (made.cost_nano, made.audio_ms) == (500_000_001, 12_504)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +73,40 @@ def test_a_misspelt_field_is_refused() -> None:
 def test_every_column_has_a_type_and_only_an_unknown_time_may_be_empty() -> None:
     nullable = [column for column in COLUMNS if "NOT NULL" not in sql_type(column)]
     assert nullable == ["first_token_s"]
+
+
+def test_parts_of_a_session_add_up_to_it_whatever_is_rounded() -> None:
+    parts, before = [], None
+    for i in range(1, 8):
+        sums = Outcome(
+            provider="a",
+            tries=(Try("a", "x", 0.0),) * (1 + i // 3),
+            speech=SpeechUsage(10.0333 * i, 7 * i),
+            first_s=0.5,
+            cost=333_333_333 * i,
+            running=i < 7,
+        )
+        whole = record_of(ended(sums))
+        parts.append(part_of(whole, before, {"balance": i}))
+        before = replace(whole, part=parts[-1].part)
+    assert [one.part for one in parts] == list(range(7))
+    assert [one.outcome for one in parts] == ["running"] * 6 + ["ok"]
+    assert sum(one.cost_nano for one in parts) == 7 * 333_333_333
+    assert sum(one.audio_ms for one in parts) == round(1000 * 10.0333 * 7)
+    assert sum(one.characters for one in parts) == 49
+    assert sum(one.attempts for one in parts) == 3
+    assert [one.first_token_s for one in parts] == [0.5] + [None] * 6
+    assert parts[3].charges == {"balance": 4}
+
+
+def test_a_part_without_anything_new_is_not_worth_a_row() -> None:
+    whole = record_of(ended(Outcome(speech=SpeechUsage(10.0), running=True)))
+    assert says_nothing(part_of(whole, whole, {}))
+    assert not says_nothing(part_of(whole, whole, {"balance": 1}))
+    assert not says_nothing(part_of(whole, None, {}))
+
+
+def test_what_a_record_charges_is_no_column() -> None:
+    whole = part_of(record_of(ended(Outcome())), None, {"balance": 1})
+    assert len(values_of(whole)) == len(COLUMNS)
+    assert "charges" not in COLUMNS

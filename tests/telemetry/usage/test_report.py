@@ -1,10 +1,49 @@
 """What `gateway usage` prints."""
 
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
 import pytest
 
-from gateway.telemetry.usage.report import as_csv, as_table, dimensions, duration_s
+from gateway.telemetry.usage.report import (
+    COLUMNS,
+    Row,
+    Span,
+    as_csv,
+    as_json,
+    as_table,
+    conditions,
+    day_span,
+    dimensions,
+    duration_s,
+    in_store,
+    merged,
+    moment,
+    money,
+    month_span,
+    total,
+)
+from gateway.telemetry.usage.store import SUMS
 
-ROW = ("k", "openai/gpt-4o", 1234, 2, 1300, 5_000_000, 0, 100, 0, None, 0, 0.25, 1.5)
+BERLIN, HERE = ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
+
+
+def sums(**given: Any) -> dict[str, Any]:
+    return dict.fromkeys(SUMS, 0) | given
+
+
+ROW = Row(
+    ("k", "openai/gpt-4o"),
+    sums(
+        requests=1234, failed=2, prompt=5_000_000, first_tokens=4, first_tokens_s=1.0, cost_nano=7
+    ),
+)
 
 
 def test_times_are_read() -> None:
@@ -14,26 +53,108 @@ def test_times_are_read() -> None:
             duration_s(wrong)
 
 
-def test_unknown_groups_hear_which_there_are() -> None:
-    assert dimensions("key, model") == ["key", "model"]
+def test_a_moment_is_a_date_a_time_or_so_long_ago() -> None:
+    assert moment("2h", HERE, NOW) == NOW - 7200
+    assert moment("2026-11-30", BERLIN, NOW) == NOW - 13 * 3600
+    assert moment("2026-11-30T13:00", BERLIN, NOW) == NOW
+    assert moment("2026-11-30T12:00+00:00", BERLIN, NOW) == NOW
+    for wrong in ("yesterday", "30.11.2026", "2026-13-01", "1y"):
+        with pytest.raises(ValueError, match="expected a time"):
+            moment(wrong, HERE, NOW)
+
+
+def test_days_and_months_begin_where_the_operator_lives() -> None:
+    assert day_span("today", BERLIN, NOW) == Span(NOW - 13 * 3600, NOW + 11 * 3600)
+    assert day_span("2026-11-29", HERE, NOW) == day_span("yesterday", HERE, NOW)
+    assert (
+        day_span("2026-10-25", BERLIN, NOW).until - day_span("2026-10-25", BERLIN, NOW).since
+        == 25 * 3600
+    )  # the end of summer time
+    assert month_span("2026-11", HERE, NOW) == month_span("this", HERE, NOW)
+    assert month_span("last", HERE, NOW).until == month_span("this", HERE, NOW).since
+    assert month_span("2026-12", HERE, NOW).until == datetime(2027, 1, 1, tzinfo=UTC).timestamp()
+    for wrong in ("", "2026", "2026-13", "2026-11-30"):
+        with pytest.raises(ValueError, match="expected a month"):
+            month_span(wrong, HERE, NOW)
+    with pytest.raises(ValueError, match="expected a day"):
+        day_span("2026-11", HERE, NOW)
+
+
+def test_unknown_groups_and_conditions_hear_which_there_are() -> None:
+    assert dimensions("day, key,model,day") == ["day", "key", "model"]
+    assert in_store(["day", "key"]) == (["key"], True)
     with pytest.raises(ValueError, match="'colour'"):
         dimensions("key,colour")
+    assert conditions(["key=a", "room=x=y"]) == {"key": "a", "room": "x=y"}
+    for wrong in ("key", "colour=red"):
+        with pytest.raises(ValueError, match="NAME=VALUE"):
+            conditions([wrong])
 
 
-def test_a_table_shows_what_there_is() -> None:
-    lines = as_table(["key", "model"], [ROW]).splitlines()
+def test_quarters_of_hours_become_days_of_any_time_zone() -> None:
+    quarter = int(datetime(2026, 11, 30, 22, 45, tzinfo=UTC).timestamp()) // 900
+    rows = [
+        ("k", quarter + i, *sums(requests=1, cost_nano=Decimal(10) ** i).values()) for i in range(3)
+    ]
+    by_day = merged(["day", "key"], rows, BERLIN)
+    assert [(row.names, row.sums["cost_nano"]) for row in by_day] == [
+        (("2026-11-30", "k"), 1),
+        (("2026-12-01", "k"), 110),
+    ]
+    (month,) = merged(["month"], [row[1:] for row in rows], HERE)
+    assert month.names == ("2026-11",)
+    assert month.sums["requests"] == 3
+    assert type(month.sums["cost_nano"]) is int
+
+
+def test_the_dearest_come_first_and_nothing_is_a_row_of_zeros() -> None:
+    rows = [("a", *sums(cost_nano=1).values()), ("b", *sums(cost_nano=5).values())]
+    assert [row.names for row in merged(["key"], rows, HERE)] == [("b",), ("a",)]
+    (nothing,) = merged([], [(None,) * len(SUMS)], HERE)
+    assert set(nothing.sums.values()) == {0}
+
+
+def test_money_is_written_to_its_last_digit() -> None:
+    written = [money(nano) for nano in (0, 1, 54_400_000, 2_000_000_000, -1_500_000_000)]
+    assert written == ["0", "0.000000001", "0.0544", "2", "-1.5"]
+
+
+def test_a_table_shows_what_there_is_and_the_total() -> None:
+    other = Row(("k", "\x1b[2Jx\n"), sums(requests=1, cost_nano=3))
+    lines = as_table(["key", "model"], [ROW, other], "EUR").splitlines()
     assert "reasoning" not in lines[0]
+    assert lines[0].endswith("cost EUR")
     assert "1,234" in lines[1]
     assert "5,000,000" in lines[1]
-    assert as_table(["key"], []) == "key\n"
+    assert "\x1b" not in lines[2]
+    assert lines[-1].split() == ["total", "1,235", "2", "5,000,000", "0.25", "0.00000001"]
+    assert len(lines) == 4
+    assert as_table(["key"], [], "EUR") == "nothing was used in that time\n"
 
 
-def test_csv_has_every_column_and_plain_numbers() -> None:
-    head, line = as_csv(["key", "model"], [ROW]).splitlines()
-    assert head.startswith("key,model,requests,failed,")
-    assert line.startswith("k,openai/gpt-4o,1234,2,")
+def test_csv_has_every_column_and_adds_up() -> None:
+    rows = [Row((f"k{i}",), sums(cost_nano=333_333_333, audio_ms=333)) for i in range(3)]
+    read = list(csv.DictReader(io.StringIO(as_csv(["key"], rows, "USD"))))
+    assert list(read[0]) == ["key", *COLUMNS, "currency"]
+    assert money(total(rows).sums["cost_nano"]) == str(sum(Decimal(one["cost"]) for one in read))
+    assert sum(Decimal(one["audio_s"]) for one in read) == Decimal("0.999")
 
 
 def test_a_name_that_a_spreadsheet_would_run_is_text() -> None:
-    _, line = as_csv(["model"], [("=HYPERLINK(1)", 1, -2.5)]).splitlines()
-    assert line == "'=HYPERLINK(1),1,-2.5"
+    _, line = as_csv(["model"], [Row(("=HYPERLINK(1)",), sums())], "USD").splitlines()
+    assert line.startswith("'=HYPERLINK(1),0,")
+
+
+def test_json_has_the_range_the_currency_and_the_total() -> None:
+    rows = [ROW, Row(("k", "other"), sums(requests=1, cost_nano=2))]
+    span = day_span("today", BERLIN, NOW)
+    told = json.loads(as_json(["key", "model"], rows, span, "Europe/Berlin", "EUR"))
+    assert told["since"] == "2026-11-30T00:00:00+01:00"
+    assert told["until"] == "2026-12-01T00:00:00+01:00"
+    assert (told["currency"], told["by"]) == ("EUR", ["key", "model"])
+    assert told["rows"][0]["model"] == "openai/gpt-4o"
+    assert told["rows"][0]["cost"] == "0.000000007"
+    assert told["rows"][0]["first_token_s"] == 0.25
+    assert told["rows"][1]["first_token_s"] is None
+    assert told["total"]["cost"] == "0.000000009"
+    assert told["total"]["requests"] == 1235

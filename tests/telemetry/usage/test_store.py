@@ -13,7 +13,14 @@ from pydantic import SecretStr
 
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.usage.record import COLUMNS, Record, sql_type
-from gateway.telemetry.usage.store import MIGRATIONS, RecordError, Store, StoreError, open_store
+from gateway.telemetry.usage.store import (
+    MIGRATIONS,
+    SUMS,
+    RecordError,
+    Store,
+    StoreError,
+    open_store,
+)
 from tests import services
 from tests.ports import Port
 
@@ -41,22 +48,78 @@ def record(at: float = 100.0, **fields: Any) -> Record:
     return Record(at=at, route="chat", request_id="req_1", **given)
 
 
+def named(rows: list[tuple[Any, ...]], by: int) -> list[dict[str, Any]]:
+    return [dict(zip(SUMS, row[by:], strict=True)) for row in rows]
+
+
 async def test_what_was_written_is_summed_by_what_is_asked(store: Store) -> None:
     await store.write(
         [
-            record(prompt_tokens=10, completion_tokens=2, cost=0.5, first_token_s=0.2),
-            record(prompt_tokens=1, completion_tokens=1, cost=0.25, first_token_s=0.4),
+            record(prompt_tokens=10, completion_tokens=2, cost_nano=5, first_token_s=0.2),
+            record(prompt_tokens=1, completion_tokens=1, cost_nano=2, first_token_s=0.4),
             record(key="other", outcome="upstream_timeout"),
-            record(at=5.0, key="old", cost=99.0),
+            record(at=5.0, key="old", cost_nano=99),
         ]
     )
-    rows = await store.summary(["key", "model"], 50.0)
+    rows = sorted(await store.summary(["key", "model"], 50.0))
     assert [row[:4] for row in rows] == [("k", "m", 2, 0), ("other", "m", 1, 1)]
-    mine = rows[0]
-    assert (mine[5], mine[7]) == (11, 3)
-    assert mine[11] == pytest.approx(0.3)
-    assert mine[12] == pytest.approx(0.75)
+    mine = named(rows, 2)[0]
+    assert (mine["prompt"], mine["completion"], mine["cost_nano"]) == (11, 3, 7)
+    assert mine["first_tokens"] == 2
+    assert mine["first_tokens_s"] == pytest.approx(0.6)
     assert (await store.summary([], 50.0))[0][0] == 3
+    assert (await store.summary([], 0.0, 100.0))[0][0] == 1
+    assert (await store.summary([], 50.0, where={"key": "other"}))[0][0] == 1
+
+
+async def test_parts_of_a_session_are_one_request_and_add_up(store: Store) -> None:
+    await store.write(
+        [
+            record(part=i, outcome=outcome, cost_nano=1, audio_ms=333, at=100.0 + 900 * i)
+            for i, outcome in enumerate(("running", "running", "ok"))
+        ]
+    )
+    (sums,) = named(await store.summary([], 50.0), 0)
+    assert (sums["requests"], sums["failed"]) == (1, 0)
+    assert (sums["cost_nano"], sums["audio_ms"]) == (3, 999)
+    quarters = sorted(await store.summary(["key"], 50.0, quarters=True))
+    assert [row[:3] for row in quarters] == [("k", 0, 1), ("k", 1, 0), ("k", 2, 0)]
+
+
+async def test_records_of_before_money_was_counted_exactly_are_summed_too(store: Store) -> None:
+    await store.write([record(cost=0.5, audio_s=1.5), record(cost_nano=7, audio_ms=1)])
+    (sums,) = named(await store.summary([], 50.0), 0)
+    assert (sums["cost_nano"], sums["audio_ms"]) == (500_000_007, 1501)
+
+
+async def test_money_adds_up_to_the_last_digit(store: Store) -> None:
+    costs = [123_456_789_012_345 + i for i in range(300)]
+    await store.write([record(cost_nano=cost) for cost in costs])
+    (sums,) = named(await store.summary([], 50.0), 0)
+    assert sums["cost_nano"] == sum(costs)
+
+
+async def test_budgets_and_balances_are_charged_with_the_records_or_not_at_all(
+    store: Store,
+) -> None:
+    charges = {"key/k/cost/balance": 5, "key/k/tokens/day/2026-11-30": 2}
+    before = await store.counts()
+    await store.write([record(charges=charges), record(charges={"key/k/cost/balance": 1})])
+    with pytest.raises(RecordError):
+        await store.write([record(charges=charges, prompt_tokens=1 << 63)])
+    await store.charge([record(charges={"key/k/cost/balance": 10})])
+    counts = await store.counts()
+    assert counts["key/k/cost/balance"] - before.get("key/k/cost/balance", 0) == 16
+    assert counts["key/k/tokens/day/2026-11-30"] == 2
+
+
+async def test_counts_of_days_that_are_long_over_are_forgotten(store: Store) -> None:
+    names = ("key/a/cost/balance", "key/a/cost/day/2026-07-30", "key/a/cost/month/2026-07")
+    kept = ("key/a/cost/day/2026-11-01", "key/a/cost/month/2026-11")
+    await store.write([record(charges=dict.fromkeys((*names, *kept), 1))])
+    end_of_year = 1_798_675_200.0  # 2026-12-31
+    await store.forget(end_of_year - 30 * 86400)
+    assert {name for name in await store.counts() if "/a/" in name} == {names[0], *kept}
 
 
 async def test_old_records_are_forgotten(store: Store) -> None:
@@ -110,7 +173,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:{tmp_path}/usage.db"
     found: str = request.getfixturevalue("postgres").url
-    tables = ("parley_usage", "parley_usage_version")
+    tables = ("parley_usage", "parley_usage_version", "parley_counts")
     await spoilt(found, [f"DROP TABLE IF EXISTS {table}" for table in tables])
     return found
 
@@ -167,3 +230,18 @@ async def test_what_no_store_can_hold_is_the_records_fault(
         await store.write([record(), record(**fields)])
     await store.write([record()])
     assert (await store.summary([], 0.0))[0][0] == 1
+
+
+async def test_processes_charge_the_same_balance_at_once(url: str) -> None:
+    stores = [open_store(UsageConfig(url=SecretStr(url))) for _ in range(6)]
+    names = [f"key/c/cost/day/2026-11-{day:02}" for day in range(1, 20)]
+    await asyncio.gather(
+        *(
+            one.write([record(charges=dict.fromkeys(names[:: (-1) ** i], 1))])
+            for i, one in enumerate(stores)
+        )
+    )
+    counts = await stores[0].counts()
+    assert [counts[name] for name in names] == [6] * len(names)
+    for one in stores:
+        await one.close()
