@@ -158,8 +158,8 @@ class UtteranceStream:
         self._transcribing = 0
         self._interim: asyncio.Task[None] | None = None
 
-    async def send(self, frame: Request) -> None:
-        """Take a request; audio is s16le at 16 kHz."""
+    def write(self, frame: Request) -> bool:
+        """Take a request; audio is s16le at 16 kHz. Always ready for the next one."""
         match frame:
             case Audio(pcm):
                 self._waiting.append(pcm)
@@ -167,10 +167,14 @@ class UtteranceStream:
             case Flush() | Finish():
                 self._waiting.append(frame)
             case _:
-                return
+                return True
         if self._waiting_bytes > WAITING_S_MAX * 2 * vad.RATE:
             raise ConnectionError("the voice detector cannot keep up")
         self._go_on()
+        return True
+
+    async def drained(self) -> None:
+        """Nothing is waited for."""
 
     def _go_on(self) -> None:
         """Give the detector the audio that waits, up to the next flush."""

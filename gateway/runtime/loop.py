@@ -4,9 +4,10 @@ many sessions share."""
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
@@ -46,23 +47,26 @@ class Room(asyncio.Event):
 class Inbox(Generic[Event]):
     """Events of one session from all its sources, in order of arrival, for one reader.
 
-    Holds at most `capacity` events of senders that use `put`, which waits while it is full: so a
+    While the reader has nothing to do, an event is handled at once, where it happens (see `serve`).
+    Others wait: at most `capacity` of senders that use `put`, which waits while it is full, so a
     fast client is slowed down, not buffered. `post` never waits; it is for the rare events that a
     source sends once (opened, failed, ended) and for callbacks that bound themselves. Called as a
     function it takes an event at once and returns what to await before the next, if it is full.
     """
 
     __slots__ = (
-        "_capacity", "_events", "_reader", "_rested_at", "_room", "_timer", "_timer_at"
+        "_capacity", "_events", "_handle", "_reader", "_rested_at", "_room", "_timer", "wakes_at"
     )  # fmt: skip
 
     def __init__(self, capacity: int = 64) -> None:
         self._events: deque[Event] = deque()
         self._capacity = capacity
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[None] | None = None  # there while it waits for an event
+        self._handle: Callable[[Event], bool] | None = None
         self._room: Room | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self.wakes_at = math.inf
+        """When the reader is woken at the latest, if it sleeps."""
         self._rested_at = 0.0
 
     def __len__(self) -> int:
@@ -73,27 +77,51 @@ class Inbox(Generic[Event]):
         """Whether `put` would wait."""
         return len(self._events) >= self._capacity
 
+    def serve(self, handle: Callable[[Event], bool]) -> None:
+        """While the reader waits for an event, have `handle` deal with it in the call that brings
+        it; False: the reader has to go on, what comes now waits for it."""
+        self._handle = handle
+
     def post(self, event: Event) -> None:
         """Append `event` at once."""
         self._events.append(event)
-        self._wake()
+        reader = self._reader
+        if reader is None or reader.done():
+            return
+        handle = self._handle
+        if handle is None:
+            reader.set_result(None)
+            return
+        self._reader = None  # busy: what is posted from within comes after this
+        try:
+            while self._events and not reader.done():
+                if not handle(self._events.popleft()):
+                    if not reader.done():
+                        reader.set_result(None)
+                    return
+        except Exception as error:
+            if not reader.done():
+                reader.set_exception(error)  # the reader's fault, not that of who brought the event
+            return
+        self._reader = reader
+        if self._room is not None:
+            self._room.set()
 
     def answer(self, event: Event) -> None:
         """Put `event` before all that waits: the answer to a question that the session has asked
         with an action, which is performed before anything else is looked at."""
         self._events.appendleft(event)
-        self._wake()
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     async def put(self, event: Event) -> None:
         """Append `event`, waiting first while the inbox is full."""
         while len(self._events) >= self._capacity:
             await self.room()
-        self._events.append(event)
-        self._wake()
+        self.post(event)
 
     def __call__(self, event: Event) -> Room | None:
-        self._events.append(event)
-        self._wake()
+        self.post(event)
         return self.room() if len(self._events) >= self._capacity else None
 
     def room(self) -> Room:
@@ -103,10 +131,11 @@ class Inbox(Generic[Event]):
         self._room.clear()
         return self._room
 
-    async def next(self, deadline: float | None, clock: Clock) -> Event | DeadlinePassed:
+    async def next(self, deadline: float | None, clock: Clock) -> Event | DeadlinePassed | None:
         """The next event, or `DEADLINE_PASSED` once `deadline` has passed: it comes first, since a
         busy source must not postpone it for ever. A reader that has not waited for TURN_S lets
-        others have their turn."""
+        others have their turn. None, after a sleep, where there is a handler: it has left something
+        to be done, or the deadline may be another."""
         while True:
             now = clock()
             if deadline is not None and now >= deadline:
@@ -120,28 +149,32 @@ class Inbox(Generic[Event]):
                     self._room.set()
                 return event
             await self._sleep(deadline, clock)
+            if self._handle is not None:
+                return None
 
     async def _sleep(self, deadline: float | None, clock: Clock) -> None:
-        loop = asyncio.get_running_loop()
-        self._reader = loop.create_future()
-        # The timer is kept while it fires no later than wanted: most deadlines only move forward,
-        # and an early wake-up costs less than a timer for every event.
-        if deadline is not None and (self._timer is None or self._timer_at > deadline):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_later(max(0.0, deadline - clock()), self._timer_fired)
-            self._timer_at = deadline
+        self._reader = asyncio.get_running_loop().create_future()
+        if deadline is not None and deadline < self.wakes_at:
+            self.wake_by(deadline, clock)
         try:
             await self._reader
         finally:
             self._reader = None
             self._rested_at = clock()
 
-    def _timer_fired(self) -> None:
-        self._timer = None
-        self._wake()
+    def wake_by(self, deadline: float, clock: Clock) -> None:
+        """Have the reader woken at `deadline`, or when it was to be woken if that is earlier: most
+        deadlines only move forward, and an early wake-up costs less than a timer for each event."""
+        if deadline >= self.wakes_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, deadline - clock()), self._timer_fired)
+        self.wakes_at = deadline
 
-    def _wake(self) -> None:
+    def _timer_fired(self) -> None:
+        self._timer, self.wakes_at = None, math.inf
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
@@ -150,6 +183,7 @@ class Inbox(Generic[Event]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._handle = None
         self._capacity = 1 << 30
         if self._room is not None:
             self._room.set()
@@ -158,51 +192,86 @@ class Inbox(Generic[Event]):
 class Gate(Generic[Event]):
     """A way into an inbox that can be shut: one source is held back, the others are not."""
 
-    __slots__ = ("_inbox", "_open")
+    __slots__ = ("_inbox", "_open", "_shut", "post")
 
     def __init__(self, inbox: Inbox[Event]) -> None:
         self._inbox = inbox
         self._open = asyncio.Event()
         self._open.set()
+        self._shut = False
+        self.post = inbox.post
+        """As the inbox's."""
 
     def shut(self) -> None:
         """Hold the source back."""
         self._open.clear()
+        self._shut = True
 
     def open(self) -> None:
         """Let it go on."""
         self._open.set()
+        self._shut = False
 
     async def put(self, event: Event) -> None:
         """As the inbox's; then waits while the gate is shut."""
         await self._inbox.put(event)
-        if not self._open.is_set():
+        if self._shut:
             await self._open.wait()
 
     @property
     def full(self) -> bool:
         """Whether `put` would wait."""
-        return self._inbox.full or not self._open.is_set()
+        return self._shut or self._inbox.full
 
-    def post(self, event: Event) -> None:
-        """As the inbox's."""
-        self._inbox.post(event)
+
+Performed = Awaitable[bool] | None
+"""What doing an action leads to: None, it is done; or what to await before the next one, which
+answers False if the conversation is over."""
 
 
 async def drive(
     session: Session[Event | DeadlinePassed, Action],
     inbox: Inbox[Event],
-    perform: Callable[[Action], Awaitable[bool]],
+    perform: Callable[[Action], Performed],
     clock: Clock = time.monotonic,
 ) -> None:
-    """Feed `session` with events until `perform` answers False (the conversation is over)."""
+    """Feed `session` with events until an action ends the conversation.
+
+    An event is handled where it happens: a frame of audio is with the provider's socket before the
+    call returns that has read it from the client's. This task runs only for deadlines, and where
+    something has to be awaited.
+    """
+    unfinished: list[tuple[Awaitable[bool], Iterator[Action]]] = []  # at most one
+
+    def handle(event: Event | DeadlinePassed) -> bool:
+        return go_on(iter(session.handle(event, clock())))
+
+    def go_on(actions: Iterator[Action]) -> bool:
+        for action in actions:
+            waits = perform(action)
+            if waits is not None:
+                unfinished.append((waits, actions))
+                return False
+        deadline = session.deadline
+        if deadline is not None and deadline < inbox.wakes_at:
+            inbox.wake_by(deadline, clock)
+        return True
+
+    inbox.serve(handle)
     try:
         while True:
             event = await inbox.next(session.deadline, clock)
-            for action in session.handle(event, clock()):
-                if not await perform(action):
+            if event is not None:
+                handle(event)
+            while unfinished:
+                waits, actions = unfinished.pop()
+                if not await waits:
                     return
+                go_on(actions)
     finally:
+        for waits, _ in unfinished:
+            if isinstance(waits, Coroutine):
+                waits.close()
         inbox.close()
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from gateway.runtime.loop import Gate, Inbox
+from gateway.runtime.loop import Gate, Inbox, Performed
 from gateway.server.websocket import EXTENSION, WebSocketProtocol
 from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import Binary, ClientLeft, Text
@@ -218,6 +218,16 @@ class ClientSocket:
             await self._send({"type": "websocket.send", "text": text})
         except (OSError, RuntimeError):
             self.gone = True
+
+    def say_now(self, text: str) -> Performed:
+        """As `say`, at once if the client reads."""
+        if self.gone or (self._direct is not None and self._direct.send_text(text)):
+            return None
+        return self._say_later(text)
+
+    async def _say_later(self, text: str) -> bool:
+        await self.say(text)
+        return True
 
     async def say_binary(self, data: bytes) -> None:
         """Send one binary message, as `say`."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
-from gateway.runtime.loop import Gate, Inbox, Session, drive
+from gateway.runtime.loop import Gate, Inbox, Performed, Session, drive
 from gateway.server.admission import Admission, RequestContext, request_id
 from gateway.server.asgi import (
     ClientSocket,
@@ -65,8 +65,8 @@ class Conversation(Protocol):
     @property
     def session(self) -> Session[Any, Any]: ...
 
-    async def perform(self, action: Any) -> bool:
-        """Do what the session decided; False: it is over."""
+    def perform(self, action: Any) -> Performed:
+        """Do what the session decided, at once if nothing has to be waited for."""
 
     async def close(self) -> Outcome:
         """Give back what it holds, and say what became of it. Called once, after its tasks have

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -67,6 +68,8 @@ _TEXT, _BINARY, _PING, _PONG = 0x81, 0x82, 0x89, 0x8A  # with the bit that says 
 _MASKED: Final = 0x80
 _CONTROL_BYTES_MAX: Final = 125
 _REQUEST_END: Final = b"\r\n\r\n"
+_TEXT_HEAD_2: Final = struct.Struct("!BBH")
+_TEXT_HEAD_8: Final = struct.Struct("!BBQ")
 
 Sink = Callable[[str | bytes], bool]
 """Takes a message; False: no more before `go_on`."""
@@ -458,6 +461,21 @@ class WebSocketProtocol(asyncio.Protocol):
             self._send_answer(kind, message)
         else:
             raise ClientGoneError
+
+    def send_text(self, text: str) -> bool:
+        """Send a message at once; False, where `send` would wait or raise."""
+        if self._lost or self._conn.state is not State.OPEN or not self._writable.is_set():
+            return False
+        payload = text.encode()
+        size = len(payload)
+        if size < 126:
+            head = bytes((_TEXT, size))
+        elif size < 1 << 16:
+            head = _TEXT_HEAD_2.pack(_TEXT, 126, size)
+        else:
+            head = _TEXT_HEAD_8.pack(_TEXT, 127, size)
+        self._transport.write(head + payload)
+        return True
 
     async def _until_writable(self) -> None:
         if self.blocked_s is None:

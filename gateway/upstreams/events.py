@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.upstreams.errors import Failure
 
@@ -23,15 +24,13 @@ DEADLINE_PASSED = DeadlinePassed()
 # The client's side
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A text message of the client."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(NamedTuple):
     """A binary message of the client."""
 
     data: bytes
@@ -56,8 +55,7 @@ class ResponseHead:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class BodyChunk:
+class BodyChunk(NamedTuple):
     """Bytes of an upstream's HTTP body."""
 
     attempt: int
@@ -71,23 +69,20 @@ class BodyEnd:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class SocketOpened:
+class SocketOpened(NamedTuple):
     """An upstream's WebSocket is open."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class SocketFrame:
+class SocketFrame(NamedTuple):
     """A message on an upstream's WebSocket."""
 
     attempt: int
     data: str | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SocketClosed:
+class SocketClosed(NamedTuple):
     """An upstream's WebSocket was closed by the other side, with its code and reason."""
 
     attempt: int
@@ -95,8 +90,7 @@ class SocketClosed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionFailed:
+class ConnectionFailed(NamedTuple):
     """An upstream could not be reached, or broke off without a close."""
 
     attempt: int

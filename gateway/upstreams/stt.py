@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
@@ -13,8 +13,7 @@ from gateway.upstreams.plan import Attempt
 # -- asked
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
+class Audio(NamedTuple):
     """s16le mono samples at the recogniser's rate."""
 
     pcm: bytes

@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks._ear PORT` speaks Deepgram's protocol at /v1/listen (binary frames) and
 the same at /relayed (whatever frames): after every 20th frame one result. With a second port, a
-relay to it: at /relay each message is passed on as it is, both ways, by aiohttp.
+relay to it: at /relay each message is passed on as it is, both ways, by aiohttp; with a third
+argument `picows`, by that.
 """
 
 from __future__ import annotations
@@ -10,10 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from http import HTTPStatus
 
 import aiohttp
 import uvloop
 from aiohttp import web
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_connect,
+    ws_create_server,
+)
 
 from tests.benchmarks._frames import BINARY, CLOSE, TEXT, Peer, frame, response
 
@@ -95,8 +108,58 @@ async def relay(request: web.Request) -> web.StreamResponse:
     return client
 
 
-async def serve(port: int, upstream: int | None) -> None:
-    if upstream is None:
+class Copy(WSListener):
+    """One side of a relay by picows."""
+
+    def __init__(self) -> None:
+        self.other: WSTransport | None = None
+        self.early: list[bytes] = []
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.disconnect()
+        elif self.other is None:
+            self.early.append(frame.get_payload_as_bytes())
+        else:
+            self.other.send(WSMsgType.TEXT, frame.get_payload_as_bytes())
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self.other is not None:
+            self.other.disconnect()
+
+
+class Front(Copy):
+    """The caller's side."""
+
+    upstream = 0
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.opening = asyncio.create_task(self._open(transport))
+
+    async def _open(self, transport: WSTransport) -> None:
+        url = f"ws://127.0.0.1:{self.upstream}/relayed"
+        self.other, back = await ws_connect(Copy, url, use_aiofastnet=False)
+        assert isinstance(back, Copy)
+        back.other = transport
+        for message in self.early:
+            self.other.send(WSMsgType.TEXT, message)
+
+
+def answered(asked: WSUpgradeRequest) -> Front | WSUpgradeResponseWithListener:
+    """A caller, or somebody who asks whether the relay is there."""
+    if asked.path.startswith(b"/ready"):
+        ready = WSUpgradeResponse.create_error_response(HTTPStatus.NOT_FOUND, b"ok")
+        ready.status = HTTPStatus.OK
+        return WSUpgradeResponseWithListener(ready, None)
+    return Front()
+
+
+async def serve(port: int, upstream: int | None, by: str) -> None:
+    if by == "picows":
+        assert upstream is not None
+        Front.upstream = upstream
+        await ws_create_server(answered, "127.0.0.1", port, backlog=2048, use_aiofastnet=False)
+    elif upstream is None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(Listener, "127.0.0.1", port, backlog=2048)
         assert server.is_serving()
@@ -118,4 +181,4 @@ async def serve(port: int, upstream: int | None) -> None:
 
 if __name__ == "__main__":
     upstream_port = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    uvloop.run(serve(int(sys.argv[1]), upstream_port))
+    uvloop.run(serve(int(sys.argv[1]), upstream_port, "".join(sys.argv[3:])))

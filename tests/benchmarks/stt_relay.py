@@ -1,8 +1,8 @@
 """What a frame of relayed speech costs, and how much later its words come.
 
-Sessions send 50 ms frames in real time to a bare recogniser. The same frames go through a bare
-relay (two sockets, messages copied) in the same run: what it needs is the floor. Gateway and relay
-have a core of their own; callers and recogniser share another.
+Sessions send 50 ms frames in real time to a bare recogniser. The same frames go through two bare
+relays (two sockets, messages copied) in the same run: what the better one needs is the floor.
+Gateway and relays have a core of their own; callers and recogniser share another.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tests.benchmarks.tools import (
 )
 
 KEY, SECRET = "APIbench", "bench-secret-bench-secret-bench-secret"
+GATEWAY = "gateway"
 FRAME_S = 0.05
 SESSIONS = (1, 200, 1000)
 SESSIONS_QUICK = (1, 50, 200)
@@ -137,7 +138,8 @@ def _token() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def _load(port: int, relay: bool, sessions: int, seconds: float, pid: int) -> list[Any]:
+async def _load(port: int, name: str, sessions: int, seconds: float, pid: int) -> list[Any]:
+    relay = name != GATEWAY
     crowd = Crowd()
     before_mb = rss_mb(pid)
     for begin in range(0, sessions, JOIN_AT_ONCE):
@@ -150,7 +152,7 @@ async def _load(port: int, relay: bool, sessions: int, seconds: float, pid: int)
     used, memory_mb = running_s(pid) - before, rss_mb(pid)
     crowd.leave()
     return [
-        "bare relay" if relay else "gateway",
+        name,
         sessions,
         1e6 * used / crowd.frames,
         used / (seconds + SETTLE_S),
@@ -168,7 +170,7 @@ def _config(folder: Path, lines: str) -> Path:
 
 
 def _relay_benchmark(quick: bool) -> None:
-    ear, relay, gateway = free_port(), free_port(), free_port()
+    ear, relay, gateway, quick_relay = (free_port() for _ in range(4))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         config = _config(
             Path(folder),
@@ -181,6 +183,13 @@ def _relay_benchmark(quick: bool) -> None:
         stack.enter_context(process([*run, str(ear)], f"http://127.0.0.1:{ear}/ready", core=0))
         bare = stack.enter_context(
             process([*run, str(relay), str(ear)], f"http://127.0.0.1:{relay}/ready", core=1)
+        )
+        best = stack.enter_context(
+            process(
+                [*run, str(quick_relay), str(ear), "picows"],
+                f"http://127.0.0.1:{quick_relay}/ready",
+                core=1,
+            )
         )
         serve = [
             "gateway",
@@ -201,8 +210,12 @@ def _relay_benchmark(quick: bool) -> None:
         rows = []
         seconds = 4.0 if quick else SECONDS
         for sessions in SESSIONS_QUICK if quick else SESSIONS:
-            for port, pid, is_relay in ((relay, bare.pid, True), (gateway, ours.pid, False)):
-                rows.append(uvloop.run(_load(port, is_relay, sessions, seconds, pid)))
+            for port, pid, name in (
+                (relay, bare.pid, "relay: aiohttp"),
+                (quick_relay, best.pid, "relay: picows"),
+                (gateway, ours.pid, GATEWAY),
+            ):
+                rows.append(uvloop.run(_load(port, name, sessions, seconds, pid)))
     table(
         "/stt: 50 ms frames in real time to a bare recogniser",
         (

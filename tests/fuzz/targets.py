@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from random import Random
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from gateway.upstreams.events import BodyChunk, BodyEnd, ResponseHead
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Modality, find, type_names
 from tests.fuzz import generate
+from tests.fuzz.sessions import BargeinStage, ChatStage, EotStage, Stage, SttStage, TtsStage
 
 Target = Callable[[Random], None]
 """Feeds one conversation, made from this chance; raises if something does not hold."""
@@ -243,12 +245,47 @@ _PROTOCOLS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+def session_target(make: Callable[[Random], Stage]) -> Target:
+    def feed(chance: Random) -> None:
+        make(chance).play()
+
+    return feed
+
+
+def _sessions() -> dict[str, Target]:
+    """Whole sessions of all routes."""
+    found: dict[str, Callable[[Random], Stage]] = {}
+    for name in vendors("stt"):
+        if name != "local":
+            found[f"session/stt/{name}"] = partial(
+                SttStage,
+                adapter=adapter_of(name, "stt"),
+                words=words_of(name),
+                samples=samples_of(name, "stt"),
+            )
+    for name in vendors("chat"):
+        if name != "local":
+            found[f"session/chat/{name}"] = partial(
+                ChatStage,
+                adapter=adapter_of(name, "chat"),
+                words=words_of(name),
+                samples=samples_of(name, "chat"),
+            )
+    for name, stage in (("tts", TtsStage), ("bargein", BargeinStage)):
+        words = generate.words_of(f"gateway.conversations.{name}.protocol")
+        samples = generate.samples_of(f"conversations/{name}/test_protocol.py")
+        found[f"session/{name}"] = partial(stage, words=words, samples=samples)
+    found["session/eot"] = EotStage
+    return {name: session_target(make) for name, make in found.items()}
+
+
 def targets() -> dict[str, Target]:
     """All of them by name."""
     found: dict[str, Target] = {
         f"client/{name}": client_target(f"gateway.conversations.{name}.protocol", read)
         for name, read in _PROTOCOLS.items()
     }
+    found |= _sessions()
     found |= {f"stt/{name}": stt_target(name) for name in vendors("stt")}
     found |= {f"tts/{name}": tts_target(name) for name in vendors("tts") if name != "local"}
     found |= {f"chat/{name}": chat_target(name) for name in vendors("chat") if name != "local"}

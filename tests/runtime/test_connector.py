@@ -6,14 +6,23 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
+from picows import WSMsgType
 
-from gateway.runtime.connector import CONTROLS_MAX, LARGE_BYTES, Connector, UpstreamSocket
+from gateway.runtime.connector import (
+    CONTROLS_MAX,
+    FRAGMENTS_MAX,
+    LARGE_BYTES,
+    TOGETHER_MAX,
+    Connector,
+    UpstreamSocket,
+)
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -23,6 +32,7 @@ from gateway.upstreams.events import (
     ConnectionFailed,
     ResponseHead,
     SocketClosed,
+    SocketEvent,
     SocketFrame,
 )
 
@@ -365,6 +375,190 @@ async def test_a_closed_connector_opens_anew_when_it_is_needed(
     await connector.close()
     await connector.close()
     assert isinstance((await answered(connector, Dial(url)))[-1], BodyEnd)
+
+
+async def test_a_message_in_fragments_is_one_message(connector: Connector, serve: Serve) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        assert request.transport is not None
+        request.transport.write(b"\x01\x03one" + b"\x89\x00" + b"\x80\x03two")
+        request.transport.write(b"\x02\x01\xff" + b"\x80\x01\xfe")
+        await sock.close()
+        return sock
+
+    assert await heard(await opened(connector, Dial(await serve(handler)))) == [
+        SocketFrame(3, "onetwo"),
+        SocketFrame(3, b"\xff\xfe"),
+        SocketClosed(3, 1000, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x81\x01\xff",  # no UTF-8
+        b"\x01\x7e\x02\x58" + b"x" * 600 + b"\x80\x7e\x02\x58" + b"x" * 600,  # 1200 bytes
+        b"\x01\x00" + b"\x00\x00" * FRAGMENTS_MAX,
+    ],
+)
+async def test_what_no_provider_may_send_ends_the_connection(
+    connector: Connector, serve: Serve, sent: bytes
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        assert request.transport is not None
+        request.transport.write(sent)
+        await sock.receive()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)), 1000)
+    (event,) = await heard(sock)
+    await sock.close()
+    assert isinstance(event, ConnectionFailed)
+    assert event.failure.kind is Kind.CONNECTION_LOST
+
+
+async def test_a_provider_that_floods_us_with_messages_has_failed(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        await sock.receive()
+        return sock
+
+    told: list[SocketEvent] = []
+    sock = await opened(connector, Dial(await serve(handler)))
+    listening = asyncio.create_task(sock.listen(3, told.append))
+    await asyncio.sleep(0)
+    empty: Any = SimpleNamespace(msg_type=WSMsgType.TEXT, fin=True, payload_size=0)
+    empty.get_payload_as_utf8_text = str
+    empty.last_in_buffer = False
+    transport: Any = None
+    for _ in range(2 * TOGETHER_MAX):  # of one read
+        sock.on_ws_frame(transport, empty)
+    await asyncio.wait_for(listening, 30)
+    await sock.close()
+    assert told[-1] == ConnectionFailed(3, told[-1].failure)  # type: ignore[union-attr]
+    assert len(told) <= TOGETHER_MAX + 1
+
+
+async def test_while_a_sink_is_full_no_message_is_handed_on_and_none_is_lost(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        for number in range(5):
+            await sock.send_str(str(number))
+        await sock.close()
+        return sock
+
+    room, told = asyncio.Event(), list[Any]()
+
+    def sink(event: SocketEvent) -> Awaitable[object] | None:
+        told.append(event)
+        return None if room.is_set() else room.wait()
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    listening = asyncio.create_task(sock.listen(3, sink))
+    async with asyncio.timeout(5):
+        while not told:
+            await asyncio.sleep(0)
+    assert told == [SocketFrame(3, "0")]
+    room.set()
+    await asyncio.wait_for(listening, 5)
+    assert told == [*(SocketFrame(3, str(n)) for n in range(5)), SocketClosed(3, 1000, "")]
+
+
+async def test_a_fault_of_whoever_listens_is_raised_there(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        await sock.send_str("x")
+        await sock.receive()
+        return sock
+
+    def sink(event: SocketEvent) -> None:
+        raise ArithmeticError
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    with pytest.raises(ArithmeticError):
+        await sock.listen(3, sink)
+    await sock.close()
+
+
+async def test_a_user_in_the_address_becomes_a_header(connector: Connector, serve: Serve) -> None:
+    seen: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.extend((request.headers["authorization"], request.headers["host"]))
+        return web.Response(status=403)
+
+    url = await serve(handler)
+    await connector.websocket(Dial(url.replace("http://", "http://me:p%40ss@")), 5.0)
+    assert seen == ["Basic bWU6cEBzcw==", url.removeprefix("http://")]
+
+
+async def test_an_answer_that_is_no_upgrade_is_a_failure(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.write(b"nonsense\r\n\r\n")
+        request.transport.close()
+        return web.Response()
+
+    failure = await connector.websocket(Dial(await serve(handler)), 5.0)
+    assert isinstance(failure, Failure)
+    assert failure.kind is Kind.PROTOCOL_ERROR
+
+
+async def test_who_hangs_up_during_the_handshake_was_not_reached(
+    connector: Connector, serve: Serve
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    for url in (await serve(handler), f"ws://127.0.0.1:{free_port()}", "ws://"):
+        failure = await connector.websocket(Dial(url), 5.0)
+        assert isinstance(failure, Failure)
+        assert failure.kind is Kind.UNREACHABLE
+        assert "127.0.0.1" not in failure.message
+
+
+async def test_a_proxy_of_the_environment_is_used_unless_it_is_told_not_to_be(
+    connector: Connector, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 407 No\r\n\r\n")
+        writer.close()
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=401)
+
+    url = await serve(handler)
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    refused = await connector.websocket(Dial("ws://provider.invalid/x"), 5.0)
+    assert isinstance(refused, Failure)
+    assert refused.kind is Kind.UNREACHABLE
+    assert asked == [b"CONNECT provider.invalid:80 HTTP/1.1\r\n"]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    direct = await connector.websocket(Dial(url), 5.0)
+    assert isinstance(direct, Failure)
+    assert direct.upstream_status == 401
+    server.close()
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])

@@ -4,6 +4,8 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from gateway.runtime.loop import Clock, Inbox, Reactor, drive
 from gateway.upstreams.events import DEADLINE_PASSED, DeadlinePassed
 
@@ -113,6 +115,98 @@ async def test_an_inbox_takes_an_event_at_once_and_says_when_to_send_the_next() 
     assert not waiting.done()
     assert await inbox.next(None, lambda: 0.0) == 0
     await asyncio.wait_for(waiting, 5)
+
+
+async def at_rest(inbox: Inbox[Any], perform: Any, session: Any = None) -> asyncio.Task[None]:
+    """A conversation that waits for its first event."""
+    driving = asyncio.create_task(drive(session or Echo(), inbox, perform))
+    await asyncio.sleep(0)
+    return driving
+
+
+async def test_while_nothing_is_waited_for_an_event_is_handled_where_it_happens() -> None:
+    inbox, done = Inbox[Any](), list[object]()
+    driving = await at_rest(inbox, done.append)
+    inbox.post("a")
+    assert inbox("b") is None
+    assert done == ["a", "b"]
+    driving.cancel()
+
+
+async def test_what_has_to_be_awaited_holds_back_what_comes_after_it() -> None:
+    inbox, done, free = Inbox[Any](), list[object](), asyncio.Event()
+
+    class Twice(Echo):
+        def handle(self, event: object, now: float) -> list[object]:
+            return [event, f"{event} again"]
+
+    async def later() -> bool:
+        await free.wait()
+        return True
+
+    def perform(action: object) -> Any:
+        done.append(action)
+        return later() if action == "a" else None
+
+    driving = await at_rest(inbox, perform, Twice())
+    inbox.post("a")
+    inbox.post("b")
+    await asyncio.sleep(0)
+    assert done == ["a"]
+    free.set()
+    async with asyncio.timeout(5):
+        while len(done) < 4:
+            await asyncio.sleep(0)
+    assert done == ["a", "a again", "b", "b again"]
+    inbox.post("c")
+    assert done[4:] == ["c", "c again"]
+    driving.cancel()
+
+
+async def test_what_an_action_posts_is_handled_after_the_actions_beside_it() -> None:
+    inbox, done = Inbox[Any](), list[object]()
+
+    def perform(action: object) -> None:
+        if action == "a":
+            inbox.post("b")
+        done.append(action)
+
+    driving = await at_rest(inbox, perform)
+    inbox.post("a")
+    assert done == ["a", "b"]
+    driving.cancel()
+
+
+async def test_a_fault_ends_the_conversation_and_not_whoever_brought_the_event() -> None:
+    class Faulty(Echo):
+        def handle(self, event: object, now: float) -> list[object]:
+            raise ArithmeticError
+
+    inbox: Inbox[Any] = Inbox()
+    driving = await at_rest(inbox, lambda _: None, Faulty())
+    inbox.post("a")
+    with pytest.raises(ArithmeticError):
+        await asyncio.wait_for(driving, 5)
+
+
+async def test_a_deadline_that_an_event_brings_nearer_is_met() -> None:
+    loop = asyncio.get_running_loop()
+    inbox, done = Inbox[Any](), list[object]()
+
+    class Nearer(Echo):
+        def handle(self, event: object, now: float) -> list[object]:
+            actions = super().handle(event, now)
+            if event == "a":
+                self.deadline = loop.time() + 0.01
+            return actions
+
+    driving = await at_rest(inbox, done.append, Nearer(deadline=loop.time() + 600))
+    inbox.post("a")
+    async with asyncio.timeout(5):
+        while len(done) < 2:
+            await asyncio.sleep(0.001)
+    assert done == ["a", DEADLINE_PASSED]
+    driving.cancel()
 
 
 class Shared:

@@ -163,6 +163,28 @@ async def test_fragments_with_a_ping_between_them_keep_their_place(size: int, di
     assert connection.wire.written == b"\x8a\x01?"
 
 
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+async def test_a_message_that_is_sent_at_once_is_the_same_as_one_that_is_awaited(size: int):
+    connection = await Connection().opened()
+    await connection.send({"type": "websocket.send", "text": "x" * size})
+    awaited, connection.wire.written = connection.wire.written, b""
+    assert connection.protocol.send_text("x" * size)
+    assert connection.wire.written == awaited
+
+
+async def test_what_would_have_to_wait_is_not_sent_at_once():
+    connection = await Connection().asked(HANDSHAKE[:-2])
+    assert not connection.protocol.send_text("before the upgrade")
+    connection = await Connection().opened()
+    connection.protocol.pause_writing()
+    assert not connection.protocol.send_text("nobody reads")
+    connection.protocol.resume_writing()
+    await connection.send({"type": "websocket.close"})
+    connection.wire.written = b""
+    assert not connection.protocol.send_text("after the end")
+    assert connection.wire.written == b""
+
+
 @pytest.mark.parametrize(
     ("mistake", "code"),
     [

@@ -26,6 +26,7 @@ from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.loose_tracks import Kept, LooseTracks
 from gateway.engines.interruption.model import Question
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
+from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
@@ -99,18 +100,21 @@ class BargeinConversation:
             floats = eager(floats, self._eagerness)
         self._inbox.post(Answered(question.created_at, floats, run_s))
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         match action:
             case SendToClient(text, verdict):
                 if verdict is not None:
                     self._verdicts[verdict].inc()
-                await self._client.say(text)
+                return self._client.say_now(text)
             case Ask(created_at, window):
                 self._place.ask(Question(self._track, window, created_at))
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return True
+                return self._end(code, reason)
+        return None
+
+    async def _end(self, code: int, reason: str) -> bool:
+        await self._client.close(code, reason)
+        return False
 
     async def close(self) -> Outcome:
         self._place.leave()

@@ -361,6 +361,9 @@ class RecognizerConnection:
         self._encode(pcm, frames)
 
     def _encode(self, pcm: bytes, frames: list[Any]) -> None:
+        if len(pcm) in self._format.as_it_is and not self._format.held:
+            frames.extend(self._recognizer.encode(Audio(pcm)))
+            return
         for piece in self._format.pieces(pcm):
             frames.extend(self._recognizer.encode(Audio(piece)))
 

@@ -57,10 +57,6 @@ class Hedges(Generic[R]):
         """Whether more may be asked."""
         return bool(self._left)
 
-    def earn(self) -> None:
-        """An utterance has its final."""
-        self._budget.earn()
-
     def begin(self, doubted: RecognizerConnection, attempts: Iterable[Attempt]) -> None:
         """These are to be asked, one after the other."""
         self.about = doubted

@@ -55,6 +55,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 import orjson
+import pybase64
 from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
 
 from gateway.conversations.messages import (
@@ -243,7 +244,7 @@ def read_message(text: str) -> bytes | Create | Update | FinalizeSession | Close
         if text.startswith(form) and text.endswith('"}', len(form)):
             try:
                 # whatever is base64 and nothing else needs no parser of JSON
-                return binascii.a2b_base64(text[len(form) : -2], strict_mode=True)
+                return pybase64.b64decode(text[len(form) : -2], validate=True)
             except (binascii.Error, ValueError):
                 break
     message = read(text, _HEARD)

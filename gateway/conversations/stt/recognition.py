@@ -98,6 +98,7 @@ class Recognition:
         self.buffer = context.buffer
         self._connections = connections
         self._handover = handover
+        self._budget = hedges
         self._hedges: Hedges[Connecting | Beside] = Hedges(hedges)
         self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
@@ -187,7 +188,10 @@ class Recognition:
                 state.fail(failure, now)
 
     def _state_of(self, number: int) -> Connected | None:
-        for state in (self._state, self._handover.next, self._handover.old, *self._hedges):
+        in_use = self._state
+        if isinstance(in_use, Connected) and in_use.connection.number == number:
+            return in_use
+        for state in (self._handover.next, self._handover.old, *self._hedges):
             if isinstance(state, Connected) and state.connection.number == number:
                 return state
         return None
@@ -205,8 +209,8 @@ class Recognition:
                 if self._client.closing and _has_words(event):
                     self._silent_by = now + CLOSING_SILENT_S
                 if isinstance(event, FinalTranscript) and event.transcript.text:
-                    self._hedges.earn()
-                if state is self._state and _has_words(event):
+                    self._budget.earn()  # an utterance has its final
+                if self._hedges.about and state is self._state and _has_words(event):
                     self._drop_hedges()
         state = self._state_of(number)
         if state is not None and not self._client.over:

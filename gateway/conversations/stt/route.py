@@ -34,7 +34,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
-from gateway.runtime.loop import Gate, Inbox
+from gateway.runtime.loop import Gate, Inbox, Performed
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
@@ -47,7 +47,7 @@ from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.listing import named_models
-from gateway.upstreams.plan import Attempt, Deployment, names_of
+from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.provider import find
 from gateway.upstreams.stt import LocalModel, LocalTarget
 
@@ -76,7 +76,7 @@ class Client(Protocol):
 
     gone: bool
 
-    async def say(self, text: str) -> None: ...
+    def say_now(self, text: str) -> Performed: ...
 
     async def close(self, code: int, reason: str = "") -> None: ...
 
@@ -324,15 +324,12 @@ class SttConversation:
                     if upstream.socket is not None:
                         upstream.socket.abort()
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         if isinstance(action, Send):  # the commonest by far
-            upstream = self._upstreams.get(action.number)
-            if upstream is not None and upstream.socket is not None:
-                await self._send(action.number, upstream, action.frames)
-            return True
+            return self._send(*action)
+        if isinstance(action, SendToClient):
+            return self._client.say_now(action.text)
         match action:
-            case SendToClient(text):
-                await self._client.say(text)
             case Open(number, dial, timeout_s):
                 upstream = self._upstreams[number] = _Upstream()
                 upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
@@ -343,32 +340,63 @@ class SttConversation:
             case Resume():
                 self._link.gate.open()
             case Linger(seconds):
-                until = time.monotonic() + seconds
-                # a flag is all there is: it happens once a session
-                while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
-                    await asyncio.sleep(LINGER_STEP_S)
+                return self._linger(seconds)
             case Admit(asked, plan, is_new):
-                ahead = self._bill.ahead(plan[0])
-                admitted = await self._purse.enter(asked, plan, count=is_new, ahead=ahead)
-                self._inbox.answer(Admitted(admitted))
+                return self._admit(asked, plan, is_new)
             case Meter():
-                self._inbox.answer(Metered(await self._settle(self._bill.ahead())))
+                return self._meter()
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return True
+                return self._end(code, reason)
+        return None
 
-    async def _send(self, number: int, upstream: _Upstream, frames: list[Any]) -> None:
+    def _send(self, number: int, frames: list[Any]) -> Performed:
+        upstream = self._upstreams.get(number)
+        if upstream is None or (socket := upstream.socket) is None:
+            return None
+        ready = True
+        try:
+            for frame in frames:
+                ready = socket.write(frame)
+        except (OSError, RuntimeError):
+            self._broke_off(number)
+        return None if ready else self._wait(number, upstream)
+
+    async def _wait(self, number: int, upstream: _Upstream) -> bool:
+        """Until the provider reads; `_watch` sees to it that it does not last."""
         assert upstream.socket is not None
         upstream.sending_since = time.monotonic()
         try:
-            for frame in frames:
-                await upstream.socket.send(frame)
-        except (ConnectionError, OSError, RuntimeError):
-            failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
-            self._inbox.post(ConnectionFailed(number, failure))
+            await upstream.socket.drained()
+        except OSError:
+            self._broke_off(number)
         finally:
             upstream.sending_since = None
+        return True
+
+    def _broke_off(self, number: int) -> None:
+        failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
+        self._inbox.post(ConnectionFailed(number, failure))
+
+    async def _linger(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        # a flag is all there is: it happens once a session
+        while not self._client.gone and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(LINGER_STEP_S)
+        return True
+
+    async def _admit(self, asked: str | None, plan: Plan, is_new: bool) -> bool:
+        ahead = self._bill.ahead(plan[0])
+        admitted = await self._purse.enter(asked, plan, count=is_new, ahead=ahead)
+        self._inbox.answer(Admitted(admitted))
+        return True
+
+    async def _meter(self) -> bool:
+        self._inbox.answer(Metered(await self._settle(self._bill.ahead())))
+        return True
+
+    async def _end(self, code: int, reason: str) -> bool:
+        await self._client.close(code, reason)
+        return False
 
     async def _serve(
         self, number: int, upstream: _Upstream, dial: Dial | LocalTarget, timeout_s: float

@@ -165,7 +165,7 @@ class _Listener:
     def client(self) -> _Listener:
         return self
 
-    async def say(self, text: str) -> None:
+    def say_now(self, text: str) -> None:
         """Nothing: what is told is gathered before it comes here."""
 
     async def close(self, code: int, reason: str = "") -> None:
@@ -213,7 +213,8 @@ class TranscriptionConversation:
         if isinstance(action, Linger):
             return True  # the answer is one piece
         if not isinstance(action, SendToClient):
-            if await self._inner.perform(action):
+            waits = self._inner.perform(action)
+            if waits is None or await waits:
                 return True
             return await self._fail("the recogniser ended early")
         told: dict[str, Any] = orjson.loads(action.text)

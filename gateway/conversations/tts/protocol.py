@@ -40,12 +40,12 @@ The gateway
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 import orjson
+import pybase64
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from gateway.conversations.messages import (
@@ -215,13 +215,12 @@ class Encoder:
     """The messages to one client. All carry its `session_id`: the Python client opens its audio
     segment at the first one it sees."""
 
-    __slots__ = ("_audio_tail", "_id", "_tail", "created", "done", "keepalive", "session_closed")
+    __slots__ = ("_id", "_tail", "created", "done", "keepalive", "session_closed")
 
     def __init__(self, session_id: str) -> None:
         self._id = session_id
         tail = f'","session_id":{orjson.dumps(session_id).decode()}}}'
         self._tail = tail
-        self._audio_tail = tail.encode()
         self.created = self._plain("session.created")
         self.done = self._plain("done")
         self.session_closed = self._plain("session.closed")
@@ -233,8 +232,7 @@ class Encoder:
 
     def audio(self, pcm: bytes) -> str:
         """output_audio"""
-        encoded = binascii.b2a_base64(pcm, newline=False)
-        return str(b'{"type":"output_audio","audio":"' + encoded + self._audio_tail, "ascii")
+        return self.encoded_audio(pybase64.b64encode_as_string(pcm))
 
     def encoded_audio(self, encoded: str) -> str:
         """output_audio of samples that are base64 already."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -58,7 +58,7 @@ from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.clip_cache import ClipCache
 from gateway.runtime.connector import Connector
-from gateway.runtime.loop import Inbox, Reactor, Room
+from gateway.runtime.loop import Inbox, Performed, Reactor, Room
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.voice_requests import RequestSynthesis
 from gateway.runtime.voice_worker import Workers
@@ -73,7 +73,7 @@ from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
-from gateway.upstreams.plan import names_of
+from gateway.upstreams.plan import Plan, names_of
 from gateway.upstreams.provider import type_names
 from gateway.upstreams.tts import (
     Audio,
@@ -423,7 +423,7 @@ class Client(Protocol):
     @property
     def gone(self) -> bool: ...
 
-    async def say(self, text: str) -> None: ...
+    def say_now(self, text: str) -> Performed: ...
 
     async def close(self, code: int, reason: str = "") -> None: ...
 
@@ -506,10 +506,13 @@ class TtsConversation:
         for synthesis in syntheses.values():
             synthesis.cancel()
 
-    async def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> Performed:
         match action:
             case SendToClient(text):
-                await self._tell(text)
+                self._bytes_out += len(text)
+                waits = self._client.say_now(text)
+                if waits is not None:
+                    return self._blocked(waits)
             case Say(number, text):
                 if number in self._syntheses:
                     self._syntheses[number].say(text)
@@ -536,20 +539,22 @@ class TtsConversation:
                 if self._route.clips is not None:
                     self._route.clips.put(key, clip)
             case Admit(asked, plan, count, chars):
-                price = self._route.prices.of_attempt(plan[0])
-                cost = 0 if price is None else speech_cost(price, 0.0, chars)
-                ahead = Spent(characters=chars, cost=cost)
-                admitted = await self._purse.enter(asked, plan, count=count, ahead=ahead)
-                self._inbox.answer(Admitted(admitted))
+                return self._admit(asked, plan, count, chars)
             case Tried() | Spoken() | Looked():
                 self._count(action)
                 if isinstance(action, Spoken):
-                    await self._settle()
-                return True  # the client may have gone; what comes with it is counted too
+                    return self._settled()
+                return None  # the client may have gone; what comes with it is counted too
             case Close(code, reason):
-                await self._client.close(code, reason)
-                return False
-        return not (self._client.gone and self.session.deadline is None)
+                return self._end(code, reason)
+        return None if self._goes_on() else self._end()
+
+    def _goes_on(self) -> bool:
+        return not self._client.gone or self.session.deadline is not None
+
+    async def _end(self, code: int = 1000, reason: str = "") -> bool:
+        await self._client.close(code, reason)
+        return False
 
     def _count(self, action: Tried | Spoken | Looked) -> None:
         self._route.count(action)
@@ -574,16 +579,29 @@ class TtsConversation:
         self._cost += sum(one.cost for one in spent)
         await self._purse.settle(spent)
 
+    async def _admit(self, asked: str, plan: Plan, count: bool, chars: int) -> bool:
+        price = self._route.prices.of_attempt(plan[0])
+        cost = 0 if price is None else speech_cost(price, 0.0, chars)
+        ahead = Spent(characters=chars, cost=cost)
+        admitted = await self._purse.enter(asked, plan, count=count, ahead=ahead)
+        self._inbox.answer(Admitted(admitted))
+        return self._goes_on()
+
+    async def _settled(self) -> bool:
+        await self._settle()
+        return True
+
     async def settle(self) -> None:
         """An utterance is counted when it ends."""
 
-    async def _tell(self, text: str) -> None:
+    async def _blocked(self, waits: Awaitable[bool]) -> bool:
+        """The client does not read: wait until it does."""
         began = time.monotonic()
-        await self._client.say(text)
+        await waits
         now = time.monotonic()
         if now - began > BLOCKED_S_MIN:
             self.session.handle(Unblocked(), now)
-        self._bytes_out += len(text)
+        return self._goes_on()
 
     def _look_up(self, key: str) -> None:
         def found(clip: Clip | None) -> None:

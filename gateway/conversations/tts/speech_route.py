@@ -105,7 +105,7 @@ class _Listener:
     def client(self) -> _Listener:
         return self
 
-    async def say(self, text: str) -> None:
+    def say_now(self, text: str) -> None:
         """Nothing: what is told is written as audio before it comes here."""
 
     async def close(self, code: int, reason: str = "") -> None:
@@ -130,7 +130,8 @@ class SpeechConversation:
 
     async def perform(self, action: Action) -> bool:
         if not isinstance(action, SendToClient):
-            if await self._inner.perform(action):
+            waits = self._inner.perform(action)
+            if waits is None or await waits:
                 return True
             return await self._fail("the utterance ended early")
         told: dict[str, Any] = orjson.loads(action.text)

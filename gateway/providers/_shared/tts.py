@@ -6,6 +6,7 @@ import binascii
 from typing import Any, Final
 
 import orjson
+import pybase64
 
 from gateway.providers._shared.audio_format import wav_header
 from gateway.upstreams.bounded_json import loads
@@ -54,9 +55,12 @@ def samples(encoded: Any, strip: bool = True) -> bytes | None:
     if not isinstance(encoded, str):
         return None
     try:
-        pcm = binascii.a2b_base64(encoded)
-    except ValueError:  # no base64 (binascii.Error), or not even ASCII
-        return None
+        pcm = pybase64.b64decode(encoded, validate=True)
+    except ValueError:  # no base64 (binascii.Error), or not as it is written: read leniently
+        try:
+            pcm = binascii.a2b_base64(encoded)
+        except ValueError:  # not even ASCII
+            return None
     # samples may begin like a header by chance
     if not strip or not pcm.startswith(b"RIFF") or pcm[8:12] != b"WAVE":
         return pcm

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+import pybase64
 
 from gateway.providers._shared import options
 from gateway.providers._shared.options import FLAG, TEXT, TEXTS, Table
@@ -149,7 +150,7 @@ class Scribe(SocketRecognizer):
         )
 
     def _chunk(self, pcm: bytes, *, commit: bool = False) -> str:
-        audio = binascii.b2a_base64(pcm, newline=False).decode()
+        audio = pybase64.b64encode_as_string(pcm)
         self._since_commit_s = 0.0 if commit else self._since_commit_s + len(pcm) / 2 / self.rate
         return (
             f'{{"message_type":"input_audio_chunk","audio_base_64":"{audio}",'

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
+import pybase64
 
 from gateway.providers._shared import options
 from gateway.providers._shared.options import TEXTS, Table
@@ -108,7 +108,7 @@ class Live(SocketRecognizer):
     def encode(self, request: Request) -> Sequence[str | bytes]:
         match request:
             case Audio(pcm):
-                data = binascii.b2a_base64(pcm, newline=False).decode()
+                data = pybase64.b64encode_as_string(pcm)
                 return (
                     f'{{"realtimeInput":{{"audio":{{"data":"{data}",'
                     f'"mimeType":"audio/pcm;rate={self.rate}"}}}}}}',

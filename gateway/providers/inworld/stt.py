@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
+import pybase64
 
 from gateway.providers._shared import options
 from gateway.providers._shared.options import FLAG, TEXTS, Table
@@ -121,7 +121,7 @@ class Streaming(SocketRecognizer):
     def encode(self, request: Request) -> Sequence[str | bytes]:
         match request:
             case Audio(pcm):
-                content = binascii.b2a_base64(pcm, newline=False).decode()
+                content = pybase64.b64encode_as_string(pcm)
                 return (f'{{"audioChunk":{{"content":"{content}"}}}}',)
             case Flush():
                 self.flushing = True

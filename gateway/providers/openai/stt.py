@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import orjson
+import pybase64
 
 from gateway.providers._openai.models import is_vendors
 from gateway.providers._openai.stt import OPTIONS as RECORDING_OPTIONS
@@ -154,7 +154,7 @@ class Realtime(SocketRecognizer):
         match request:
             case Audio(pcm):
                 self._appended_s += len(pcm) / 2 / RATE
-                audio = binascii.b2a_base64(pcm, newline=False).decode()
+                audio = pybase64.b64encode_as_string(pcm)
                 return (f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}',)
             case Flush():
                 return self._commit()
@@ -168,7 +168,7 @@ class Realtime(SocketRecognizer):
     def _commit(self) -> Sequence[str]:
         if self._appended_s < COMMIT_S_MIN:
             missing = bytes(2 * round((COMMIT_S_MIN + 0.01 - self._appended_s) * RATE))
-            pad = binascii.b2a_base64(missing, newline=False).decode()
+            pad = pybase64.b64encode_as_string(missing)
             before = [f'{{"type":"input_audio_buffer.append","audio":"{pad}"}}']
         else:
             before = []

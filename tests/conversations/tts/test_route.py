@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class Socket:
 
     async def listen(self, attempt: int, sink: SocketSink) -> None:
         while True:
-            full = sink(replace(await self.said.get(), attempt=attempt))
+            full = sink((await self.said.get())._replace(attempt=attempt))
             if full is not None:
                 await full
 
