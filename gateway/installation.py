@@ -43,7 +43,7 @@ from gateway.server.host import (
 from gateway.server.machine import Machine
 from gateway.server.quota import Quota
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.prices import Prices
+from gateway.telemetry.prices import prices_in
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.adapters import Adapters
@@ -130,7 +130,7 @@ class Installation:
             {key: secret.get_secret_value() for key, secret in config.keys.items()},
             config.server.token_leeway_s,
         )
-        self.prices = Prices(config.prices)
+        self.prices = prices_in(config.usage, config.prices, self.adapters.accounts)
         self.quota = (
             Quota(
                 config.quota,

@@ -107,6 +107,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
             }
         )
     outcome.models = models(config)
+    _prices(config, outcome)
     if live:
         outcome.credentials = asyncio.run(_credentials(config))
     return outcome
@@ -244,9 +245,44 @@ def _engines(config: Config, outcome: Outcome) -> None:
                 outcome.add(name, "note", what)
 
 
+UNPRICED_SHOWN_MAX: Final = 12
+"""Models without a price that are named; of more their number is told."""
+
+
+def _prices(config: Config, outcome: Outcome) -> None:
+    """Models that cost nothing as far as budgets and bills know."""
+    from gateway.routing.catalogue import Catalogue
+    from gateway.telemetry.price_list import AS_OF
+    from gateway.telemetry.prices import prices_in
+
+    accounts = config.accounts()
+    prices = prices_in(config.usage, config.prices, accounts)
+    unpriced = {
+        f"{attempt.provider}:{attempt.model}": None
+        for modality in get_args(Modality)
+        for plan in Catalogue(config.models, accounts, modality).names().values()
+        for attempt in plan
+        # what runs here costs what the machine does
+        if find(accounts[attempt.provider].type).available is None
+        and prices.of_attempt(attempt) is None
+    }
+    if not unpriced:
+        return
+    named = ", ".join(list(unpriced)[:UNPRICED_SHOWN_MAX])
+    more = len(unpriced) - UNPRICED_SHOWN_MAX
+    detail = f"{named}{f' and {more} more' if more > 0 else ''}: no price, so they cost nothing in "
+    detail += f"usage, credits and budgets; give one in `prices` (the shipped list is of {AS_OF}"
+    if config.usage.currency != "USD":
+        detail += ", in USD, and not used with another currency"
+    outcome.add("prices", "note", f"{detail})")
+
+
 async def _stores(config: Config, outcome: Outcome, store_s: float) -> None:
     if config.usage.enabled:
         await _usage(config, outcome, store_s)
+    elif config.quota.keys or config.quota.tenants or config.quota.models:
+        text = "usage.enabled is false: balances and budgets are forgotten at each start"
+        outcome.add("quota", "note", text)
     if config.quota.redis_url is not None:
         await _redis(config, outcome, store_s)
     cache = config.tts.cache

@@ -7,6 +7,7 @@ Secrets are struck out by value, and control characters cannot forge a line.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -22,6 +23,9 @@ from gateway.upstreams.secrets import SECRETS
 
 LINES_MAX: Final = 10_000
 """Lines that wait to be written; further ones are dropped and counted."""
+
+GATHER_S: Final = 0.02
+"""Lines of so long are written at once: to wake a thread for each costs as much as to make it."""
 
 END_S: Final = 2.0
 """At the end of the process: how long waiting lines are written."""
@@ -113,18 +117,23 @@ class BackgroundHandler(logging.Handler):
 
     def _write(self) -> None:
         while True:
-            line = self._lines.get()
-            if isinstance(line, threading.Event):
-                line.set()
-                continue
+            waiting = [self._lines.get()]
+            time.sleep(GATHER_S)
+            with contextlib.suppress(queue.Empty):
+                while len(waiting) < self._lines_max:
+                    waiting.append(self._lines.get_nowait())
+            lines = [line for line in waiting if isinstance(line, str)]
+            if self.dropped > self._told:
+                missing, self._told = self.dropped - self._told, self.dropped
+                lines.append(f"{missing} log lines were dropped: nobody reads them fast enough")
             try:
-                if self.dropped > self._told:
-                    missing, self._told = self.dropped - self._told, self.dropped
-                    line += f"\n{missing} log lines were dropped: nobody reads them fast enough"
-                self.stream.write(line + "\n")
+                self.stream.write("".join(f"{line}\n" for line in lines))
                 self.stream.flush()
             except (OSError, ValueError):  # closed: there is nobody to tell
                 pass
+            for one in waiting:
+                if isinstance(one, threading.Event):
+                    one.set()
 
     def flush(self) -> None:
         """Wait until what waits is written, END_S at most."""

@@ -8,8 +8,11 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.settings.prices import Price
+from gateway.settings.usage import UsageConfig
 from gateway.telemetry.outcome import NANO
+from gateway.telemetry.price_list import SHIPPED
 from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, find
 
 MILLION: Final = 1_000_000
 
@@ -52,11 +55,25 @@ class Prices:
             for beginning, price in self._wild:
                 if name.startswith(beginning):
                     return price
-        vendor = self._types.get(provider, provider)
+        vendor = self._types.get(provider, "")
         for model in (deployment, _DATE.sub("", deployment)):
             if (price := self._shipped.get(f"{vendor}:{model}")) is not None:
                 return price
         return None
+
+
+def prices_in(
+    usage: UsageConfig, table: Mapping[str, Price], accounts: Mapping[str, Account]
+) -> Prices:
+    """The operator's table, and for accounts at a vendor's own address the shipped one."""
+    if not usage.shipped_prices or usage.currency != "USD":
+        return Prices(table)
+    types = {
+        name: account.type
+        for name, account in accounts.items()
+        if account.base_url == find(account.type).base_url
+    }
+    return Prices(table, types, SHIPPED)
 
 
 _DATE: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")

@@ -56,12 +56,11 @@ class ManagedProcess:
     address: str | None = None
 
 
-@runtime_checkable
-class HasProcesses(Protocol):
-    """A chat adapter with processes of its own."""
+class HasProcesses:
+    """Base of a chat adapter with processes of its own, by the names of its models. No protocol:
+    each request asks for it, and to find out whether a class has what one wants is slow."""
 
-    @property
-    def companions(self) -> Mapping[str, ManagedProcess]: ...
+    companions: Mapping[str, ManagedProcess]
 
 
 @runtime_checkable

@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-async def test_text_is_spoken_and_an_unknown_voice_is_named(server: Server):
+async def test_text_is_spoken_and_an_unknown_voice_is_named(server: Server) -> None:
     async with opened(server, "local/kokoro", rate=16000) as client:
         heard = await client.say(SENTENCES[2])
         assert heard.types[-1] == "done"
@@ -46,7 +46,7 @@ async def test_text_is_spoken_and_an_unknown_voice_is_named(server: Server):
     assert "af_heart" in heard.messages[-1]["message"]
 
 
-async def test_what_was_spoken_is_understood(server: Server):
+async def test_what_was_spoken_is_understood(server: Server) -> None:
     weights = fetched("whisper-base") / "models" / "whisper-base"
     async with opened(server, "local/kokoro", rate=16000, voice="af_heart") as client:
         heard = await client.say(*SENTENCES)

@@ -53,7 +53,9 @@ def variables() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def run(arguments: Sequence[str], *, timeout_s: float | None = None) -> subprocess.CompletedProcess:
+def run(
+    arguments: Sequence[str], *, timeout_s: float | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run pytest there, what it writes kept as text."""
     return subprocess.run(
         command(arguments), cwd=ROOT, env=variables(), timeout=timeout_s, check=False, text=True,

@@ -15,14 +15,14 @@ NAMED = sorted({
 
 
 @pytest.mark.parametrize("module", NAMED)
-def test_a_command_that_is_named_can_be_run(module):
+def test_a_command_that_is_named_can_be_run(module: str) -> None:
     place = ROOT / module.replace(".", "/")
     path = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
     assert '__name__ == "__main__"' in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", [*(ROOT / "models").rglob("*.md")], ids=lambda path: path.name)
-def test_files_that_a_document_names_are_there(path):
+def test_files_that_a_document_names_are_there(path: Path) -> None:
     for name in re.findall(
         r"`((?:models/)?[\w/]+\.(?:py|toml))`|\]\(([\w/.]+)\)", path.read_text("utf-8")
     ):

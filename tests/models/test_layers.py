@@ -32,12 +32,12 @@ def stage(module: str) -> str:
     return module if module.count(".") < 3 else module.rpartition(".")[0]
 
 
-def test_no_module_imports_what_imports_it():
+def test_no_module_imports_what_imports_it() -> None:
     order = list(TopologicalSorter(IMPORTS).static_order())
     assert set(order) == MODULES
 
 
-def test_no_stage_imports_what_imports_it():
+def test_no_stage_imports_what_imports_it() -> None:
     stages: dict[str, set[str]] = {}
     for module, others in IMPORTS.items():
         found = stages.setdefault(stage(module), set())
@@ -48,6 +48,6 @@ def test_no_stage_imports_what_imports_it():
     assert not stages["models.interruption.pretrained"] & {f"models.interruption.{s}" for s in here}
 
 
-def test_what_is_published_needs_none_of_these():
+def test_what_is_published_needs_none_of_these() -> None:
     for path in (ROOT / "gateway").rglob("*.py"):
         assert not list(imported(path)), path

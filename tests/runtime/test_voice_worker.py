@@ -82,7 +82,9 @@ async def workers() -> AsyncIterator[Workers]:
     await made.close()
 
 
-async def test_texts_are_spoken_in_order_and_each_end_is_told(workers: Workers, tmp_path: Path):
+async def test_texts_are_spoken_in_order_and_each_end_is_told(
+    workers: Workers, tmp_path: Path
+) -> None:
     ear = Ear()
     speech = workers.begin(Voice(tmp_path), REQUEST, ear)
     speech.say("one")
@@ -96,7 +98,7 @@ async def test_texts_are_spoken_in_order_and_each_end_is_told(workers: Workers, 
 
 async def test_a_text_that_cannot_be_spoken_fails_its_speech_alone(
     workers: Workers, tmp_path: Path
-):
+) -> None:
     voice, first, second = Voice(tmp_path), Ear(), Ear()
     one = workers.begin(voice, REQUEST, first)
     two = workers.begin(voice, REQUEST, second)
@@ -112,7 +114,7 @@ async def test_a_text_that_cannot_be_spoken_fails_its_speech_alone(
 
 async def test_a_worker_that_dies_fails_its_speeches_and_is_started_again(
     workers: Workers, tmp_path: Path
-):
+) -> None:
     voice, first, second = Voice(tmp_path), Ear(), Ear()
     workers.begin(voice, REQUEST, first).say("die")
     await asyncio.wait_for(first.end.wait(), 60)
@@ -127,7 +129,7 @@ async def test_a_worker_that_dies_fails_its_speeches_and_is_started_again(
     assert isinstance(second.heard[-1], Finished)
 
 
-async def test_a_cancelled_speech_is_heard_no_more(workers: Workers, tmp_path: Path):
+async def test_a_cancelled_speech_is_heard_no_more(workers: Workers, tmp_path: Path) -> None:
     voice, first, second = Voice(tmp_path), Ear(), Ear()
     one = workers.begin(voice, REQUEST, first)
     one.say("one")
@@ -139,7 +141,7 @@ async def test_a_cancelled_speech_is_heard_no_more(workers: Workers, tmp_path: P
     assert first.heard == []
 
 
-async def test_a_voice_that_cannot_run_says_why(workers: Workers, tmp_path: Path):
+async def test_a_voice_that_cannot_run_says_why(workers: Workers, tmp_path: Path) -> None:
     voice, ear = Voice(tmp_path), Ear()
     voice.problem = "run `gateway models fetch kokoro`"
     workers.begin(voice, REQUEST, ear).say("one")
@@ -148,7 +150,7 @@ async def test_a_voice_that_cannot_run_says_why(workers: Workers, tmp_path: Path
     assert "models fetch" in failed.failure.message
 
 
-async def test_the_worker_of_a_voice_that_ended_ends(workers: Workers, tmp_path: Path):
+async def test_the_worker_of_a_voice_that_ended_ends(workers: Workers, tmp_path: Path) -> None:
     voice, ear = Voice(tmp_path), Ear()
     speech = workers.begin(voice, REQUEST, ear)
     speech.say("one")

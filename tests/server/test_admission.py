@@ -34,7 +34,7 @@ def scope(client: tuple[str, int] | None, authorization: str | None = None) -> d
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "172.31.9.9", "::ffff:127.0.0.1"])
-def test_a_named_network_needs_no_token(address: str):
+def test_a_named_network_needs_no_token(address: str) -> None:
     visit = a_door().admit(scope((address, 1)), "eot_multi", NETWORKS)
 
     assert isinstance(visit, RequestContext)
@@ -46,7 +46,7 @@ def test_a_named_network_needs_no_token(address: str):
 @pytest.mark.parametrize(
     "client", [("10.0.0.1", 1), ("::2", 1), ("::ffff:10.0.0.1", 1), ("", 1), ("x", 1), None]
 )
-def test_everybody_else_does(client: tuple[str, int] | None):
+def test_everybody_else_does(client: tuple[str, int] | None) -> None:
     refused = a_door().admit(scope(client), "eot_multi", NETWORKS)
 
     assert isinstance(refused, Failure)
@@ -54,7 +54,7 @@ def test_everybody_else_does(client: tuple[str, int] | None):
 
 
 @pytest.mark.parametrize(("forwarded", "enters"), [(b"172.31.1.1", True), (b"10.1.1.1", False)])
-def test_behind_a_trusted_proxy_its_header_says_who_calls(forwarded: bytes, enters: bool):
+def test_behind_a_trusted_proxy_its_header_says_who_calls(forwarded: bytes, enters: bool) -> None:
     call = scope(("127.0.0.1", 1))
     call["headers"].append((b"x-forwarded-for", forwarded))
     visit = a_proxied_door("127.0.0.0/8").admit(call, "eot_multi", NETWORKS)
@@ -65,7 +65,7 @@ def test_behind_a_trusted_proxy_its_header_says_who_calls(forwarded: bytes, ente
             assert visit.address == forwarded.decode()
 
 
-def test_behind_a_proxy_each_caller_has_places_of_its_own():
+def test_behind_a_proxy_each_caller_has_places_of_its_own() -> None:
     networks = [ip_network("127.0.0.0/8")]
     door = Admission(
         Authenticator({"key": "secret"}),
@@ -97,24 +97,24 @@ def test_behind_a_proxy_each_caller_has_places_of_its_own():
     assert enter(b"10.1.1.1").kind is Kind.UNAUTHENTICATED  # type: ignore[union-attr]
 
 
-def test_a_caller_who_writes_that_header_itself_stays_who_it_is():
+def test_a_caller_who_writes_that_header_itself_stays_who_it_is() -> None:
     call = scope(("10.0.0.1", 1))
     call["headers"].append((b"x-forwarded-for", b"127.0.0.1"))
 
     assert isinstance(a_proxied_door("127.0.0.0/8").admit(call, "eot_multi", NETWORKS), Failure)
 
 
-def test_a_route_without_such_networks_asks_everybody():
+def test_a_route_without_such_networks_asks_everybody() -> None:
     assert isinstance(a_door().admit(scope(("127.0.0.1", 1)), "bargein"), Failure)
 
 
-def test_a_wrong_token_is_not_overlooked_for_its_network():
+def test_a_wrong_token_is_not_overlooked_for_its_network() -> None:
     refused = a_door().admit(scope(("127.0.0.1", 1), "Bearer x"), "eot_multi", NETWORKS)
 
     assert isinstance(refused, Failure)
 
 
-def test_who_has_no_token_keeps_nobody_out_who_has_one():
+def test_who_has_no_token_keeps_nobody_out_who_has_one() -> None:
     secret = "s" * 32
     limiter = SessionLimiter(LimitsConfig(sessions=8))
     door = Admission(Authenticator({"key": secret}), limiter, Metrics())
@@ -130,7 +130,7 @@ def test_who_has_no_token_keeps_nobody_out_who_has_one():
         )
 
 
-def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
+def test_the_anonymous_are_bounded_and_turned_away_at_the_end() -> None:
     door = a_door(sessions_per_key=1)
     first = door.admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
     second = door.admit(scope(("127.0.0.1", 2)), "eot_multi", NETWORKS)
@@ -146,7 +146,7 @@ def test_the_anonymous_are_bounded_and_turned_away_at_the_end():
     assert third.kind is Kind.SHUTTING_DOWN
 
 
-def test_a_request_on_a_connection_that_is_open_is_served_to_the_end():
+def test_a_request_on_a_connection_that_is_open_is_served_to_the_end() -> None:
     door = a_door()
     door.listens = False
 
@@ -163,7 +163,7 @@ def test_a_request_on_a_connection_that_is_open_is_served_to_the_end():
 )
 def test_a_request_that_failed_is_not_written_as_a_matter_of_course(
     kind: Kind | None, level: str, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     caplog.set_level("INFO")
     request = a_door().admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
     assert isinstance(request, RequestContext)
@@ -175,7 +175,7 @@ def test_a_request_that_failed_is_not_written_as_a_matter_of_course(
     assert vars(line).get("error") == (None if kind is None else "why")
 
 
-def test_what_breaks_is_ours(caplog: pytest.LogCaptureFixture):
+def test_what_breaks_is_ours(caplog: pytest.LogCaptureFixture) -> None:
     request = a_door().admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
     assert isinstance(request, RequestContext)
     with pytest.raises(ZeroDivisionError), request:
@@ -186,7 +186,7 @@ def test_what_breaks_is_ours(caplog: pytest.LogCaptureFixture):
 
 @pytest.mark.parametrize("header", ["x-livekit-room-id", "x-livekit-job-id", "user-agent"])
 @pytest.mark.parametrize("value", ["RM_\0", "a\nb", "\x1b[2J", "\x9b2J", "a\u2028b"])
-def test_an_identification_with_control_characters_is_refused(header: str, value: str):
+def test_an_identification_with_control_characters_is_refused(header: str, value: str) -> None:
     asked = scope(("127.0.0.1", 1))
     asked["headers"].append((header.encode(), value.encode()))
     refused = a_door().admit(asked, "eot_multi", NETWORKS)
@@ -196,7 +196,7 @@ def test_an_identification_with_control_characters_is_refused(header: str, value
 
 
 @pytest.mark.parametrize("value", ["RM_zoë", "日本語", "x" * 500])
-def test_an_identification_may_be_of_any_script(value: str):
+def test_an_identification_may_be_of_any_script(value: str) -> None:
     asked = scope(("127.0.0.1", 1))
     asked["headers"].append((b"x-livekit-room-id", value.encode()))
     visit = a_door().admit(asked, "eot_multi", NETWORKS)

@@ -46,7 +46,7 @@ async def next_of(inbox: Inbox[Any]) -> Any:
     return await inbox.next(None, lambda: 0.0)
 
 
-async def test_messages_are_in_the_inbox_as_soon_as_they_come():
+async def test_messages_are_in_the_inbox_as_soon_as_they_come() -> None:
     inbox: Inbox[Any] = Inbox(4)
     direct, task = await listening(inbox)
     assert direct.sink("a")
@@ -56,12 +56,12 @@ async def test_messages_are_in_the_inbox_as_soon_as_they_come():
     task.cancel()
 
 
-async def test_a_full_inbox_holds_the_socket_back_and_keeps_the_order():
+async def test_a_full_inbox_holds_the_socket_back_and_keeps_the_order() -> None:
     inbox: Inbox[Any] = Inbox(2)
     direct, task = await listening(inbox)
     assert [direct.sink(text) for text in "abcde"] == [True, True, False, False, False]
     direct.ended.set_result({"type": "websocket.disconnect", "code": 1000})
-    heard = []
+    heard: list[Any] = []
     while not heard or not isinstance(heard[-1], ClientLeft):
         assert direct.went_on == 0 or len(heard) >= 3
         heard.append(await next_of(inbox))
@@ -71,7 +71,7 @@ async def test_a_full_inbox_holds_the_socket_back_and_keeps_the_order():
     await task
 
 
-async def test_messages_that_wait_are_let_go_with_the_conversation():
+async def test_messages_that_wait_are_let_go_with_the_conversation() -> None:
     inbox: Inbox[Any] = Inbox(1)
     direct, task = await listening(inbox)
     assert [direct.sink(text) for text in "ab"] == [True, False]

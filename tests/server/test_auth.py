@@ -60,12 +60,12 @@ def unsigned() -> str:
     return f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims)}."
 
 
-def test_a_clients_token_is_accepted_and_says_who_asks():
+def test_a_clients_token_is_accepted_and_says_who_asks() -> None:
     token = mint("APItwo", KEYS["APItwo"], identity="agent", ttl_s=600, now=NOW)
     assert an_authenticator().authenticate(f"Bearer {token}") == Principal("APItwo", "agent")
 
 
-def test_the_scheme_is_not_case_sensitive():
+def test_the_scheme_is_not_case_sensitive() -> None:
     assert isinstance(an_authenticator().authenticate(f"bearer {a_token()}"), Principal)
 
 
@@ -88,7 +88,9 @@ def test_the_scheme_is_not_case_sensitive():
         (f"Bearer {a_token(nbf=NOW + 11)}", "not valid yet"),
     ],
 )
-def test_who_cannot_show_a_good_token_is_refused_with_401(authorization: str | None, word: str):
+def test_who_cannot_show_a_good_token_is_refused_with_401(
+    authorization: str | None, word: str
+) -> None:
     refused = an_authenticator().authenticate(authorization)
     assert isinstance(refused, Failure)
     assert refused.status == 401
@@ -96,13 +98,13 @@ def test_who_cannot_show_a_good_token_is_refused_with_401(authorization: str | N
 
 
 @pytest.mark.parametrize("grant", [None, {}, {"perform": False}, {"perform": "yes"}, "perform"])
-def test_a_good_token_without_the_grant_is_refused_with_403(grant: object):
+def test_a_good_token_without_the_grant_is_refused_with_403(grant: object) -> None:
     refused = an_authenticator().authenticate(f"Bearer {a_token(inference=grant)}")
     assert isinstance(refused, Failure)
     assert refused.status == 403
 
 
-def test_clocks_may_differ_by_the_leeway():
+def test_clocks_may_differ_by_the_leeway() -> None:
     clock = Clock()
     token = a_token(nbf=NOW + 9, exp=NOW + 10)
     authenticator = an_authenticator(clock)
@@ -111,7 +113,7 @@ def test_clocks_may_differ_by_the_leeway():
     assert isinstance(an_authenticator(clock).authenticate(f"Bearer {token}"), Principal)
 
 
-def test_a_remembered_token_is_refused_once_it_has_expired():
+def test_a_remembered_token_is_refused_once_it_has_expired() -> None:
     clock = Clock()
     authenticator, token = an_authenticator(clock), a_token()
     assert isinstance(authenticator.authenticate(f"Bearer {token}"), Principal)
@@ -126,7 +128,7 @@ def test_a_remembered_token_is_refused_once_it_has_expired():
     "time",
     ["NaN", "Infinity", "-Infinity", "true", '"soon"', "[]", "9" * 310, "-" + "9" * 2000, "1e300"],
 )
-def test_a_time_that_is_none_is_refused_with_words(claim: str, time: str):
+def test_a_time_that_is_none_is_refused_with_words(claim: str, time: str) -> None:
     claims = {"iss": '"APIone"', "exp": str(NOW + 600), "nbf": str(NOW)} | {claim: time}
     said = ", ".join(f'"{name}": {value}' for name, value in claims.items())
     token = signed(f'{{{said}, "inference": {{"perform": true}}}}')
@@ -138,7 +140,7 @@ def test_a_time_that_is_none_is_refused_with_words(claim: str, time: str):
 
 @pytest.mark.parametrize("claim", ["sub", "jti"])
 @pytest.mark.parametrize("value", [5, [], {}, True])
-def test_a_claim_that_is_no_string_is_named(claim: str, value: object):
+def test_a_claim_that_is_no_string_is_named(claim: str, value: object) -> None:
     payload = {"iss": "APIone", "exp": NOW + 600, "inference": {"perform": True}, claim: value}
     refused = an_authenticator().authenticate(f"Bearer {signed(json.dumps(payload))}")
     assert isinstance(refused, Failure)
@@ -146,12 +148,12 @@ def test_a_claim_that_is_no_string_is_named(claim: str, value: object):
     assert refused.message == f"malformed token: claim '{claim}': expected a string"
 
 
-def test_a_token_without_a_subject_is_accepted():
+def test_a_token_without_a_subject_is_accepted() -> None:
     token = a_token(sub=None)
     assert an_authenticator().authenticate(f"Bearer {token}") == Principal("APIone", "")
 
 
-def test_claims_that_are_nested_deep_are_malformed():
+def test_claims_that_are_nested_deep_are_malformed() -> None:
     for payload in ("[" * 1400 + "]" * 1400, '{"a":' + "[" * 1400 + "]" * 1400 + "}"):
         refused = an_authenticator().authenticate(f"Bearer {signed(payload)}")
         assert isinstance(refused, Failure)
@@ -169,20 +171,20 @@ def test_claims_that_are_nested_deep_are_malformed():
         }
     )
 )
-def test_whatever_a_token_claims_it_is_accepted_or_clearly_refused(payload: str):
+def test_whatever_a_token_claims_it_is_accepted_or_clearly_refused(payload: str) -> None:
     caller = an_authenticator().authenticate(f"Bearer {signed(payload)}")
     if isinstance(caller, Failure):
         assert_is_a_clear_refusal(caller)
 
 
 @given(st.text(max_size=60))
-def test_whatever_the_header_holds_is_refused(header: str):
+def test_whatever_the_header_holds_is_refused(header: str) -> None:
     refused = an_authenticator().authenticate(f"Bearer {header}")
     assert isinstance(refused, Failure)
     assert_is_a_clear_refusal(refused)
 
 
-def test_no_more_tokens_are_remembered_than_the_bound():
+def test_no_more_tokens_are_remembered_than_the_bound() -> None:
     authenticator = an_authenticator()
     for i in range(VERIFIED_MAX + 5):
         authenticator.authenticate(f"Bearer {a_token(sub=str(i))}")

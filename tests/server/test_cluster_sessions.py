@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_the_others_hold_is_known_and_given_back(redis: services.Redis):
+async def test_what_the_others_hold_is_known_and_given_back(redis: services.Redis) -> None:
     one, two = Counter(k=2), Counter(k=1, other=5)
     first = ClusterSessionCounts(redis.url, "a", one)
     second = ClusterSessionCounts(redis.url, "a", two)
@@ -45,7 +46,7 @@ async def test_what_the_others_hold_is_known_and_given_back(redis: services.Redi
     await first.close()
 
 
-async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.Redis):
+async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.Redis) -> None:
     first = ClusterSessionCounts(redis.url, "b", Counter())
     dead = ClusterSessionCounts(redis.url, "b", Counter(k=7))
     first.start()
@@ -60,7 +61,7 @@ async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.R
 
 async def test_a_cancellation_that_the_stores_client_loses_still_ends_it(
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     begun = asyncio.Event()
 
     async def beat(self: ClusterSessionCounts) -> None:
@@ -77,7 +78,7 @@ async def test_a_cancellation_that_the_stores_client_loses_still_ends_it(
         await held.close()
 
 
-async def test_without_a_store_each_process_counts_for_itself(tmp_path):
+async def test_without_a_store_each_process_counts_for_itself(tmp_path: Path) -> None:
     with services.redis(tmp_path) as server:
         failures: list[bool] = []
         first = ClusterSessionCounts(server.url, "c", Counter(), lambda: failures.append(True))
@@ -103,11 +104,11 @@ async def test_without_a_store_each_process_counts_for_itself(tmp_path):
         b'{"at": 1, "held": {"k": 1000000000000000000000}}', b'{"at": 1, "held": {"k": 1.5}}',
     ],
 )  # fmt: skip
-def test_an_entry_that_is_none_of_ours_is_not_read(entry: bytes):
+def test_an_entry_that_is_none_of_ours_is_not_read(entry: bytes) -> None:
     assert cluster_sessions._read(entry) is None
 
 
-async def test_what_others_write_there_does_not_end_the_heartbeat(redis: services.Redis):
+async def test_what_others_write_there_does_not_end_the_heartbeat(redis: services.Redis) -> None:
     import redis.asyncio as client
 
     store = client.from_url(redis.url)

@@ -47,14 +47,18 @@ async def look(counters: InMemory | RedisCounters, name: str, window_s: int = 60
     return (await counters.transact([], [claim], force=True)).used[0]
 
 
-async def test_a_claim_is_granted_while_anything_is_left(counters):
+async def test_a_claim_is_granted_while_anything_is_left(
+    counters: InMemory | RedisCounters,
+) -> None:
     claim = Claim("k", 5, 3, 60)
     answers = [await counters.transact([], [claim], force=True) for _ in range(3)]
     assert [(one.taken, one.used[0]) for one in answers] == [(True, 3), (True, 6), (False, 6)]
     assert 0 < answers[-1].left_s[0] <= 60
 
 
-async def test_a_refused_call_takes_nothing_of_its_other_claims(counters):
+async def test_a_refused_call_takes_nothing_of_its_other_claims(
+    counters: InMemory | RedisCounters,
+) -> None:
     await counters.transact([Add("empty", 7, 60)], [], force=True)
     claims = [Claim("full", 9, 1, 60, True), Claim("empty", 7, 1, 60)]
     answer = await counters.transact([], claims, force=True)
@@ -63,7 +67,7 @@ async def test_a_refused_call_takes_nothing_of_its_other_claims(counters):
     assert await look(counters, "full") == 0
 
 
-async def test_what_is_only_looked_at_refuses_nobody(counters):
+async def test_what_is_only_looked_at_refuses_nobody(counters: InMemory | RedisCounters) -> None:
     await counters.transact([Add("empty", 7, 60)], [], force=True)
     claims = [Claim("k", 9, 1, 60), Claim("empty", 7, 0, 60, binding=False)]
     answer = await counters.transact([], claims, force=True)
@@ -71,7 +75,9 @@ async def test_what_is_only_looked_at_refuses_nobody(counters):
     assert list(answer.used) == [1, 7]
 
 
-async def test_what_is_given_back_is_there_again_but_nothing_becomes_less_than_nothing(counters):
+async def test_what_is_given_back_is_there_again_but_nothing_becomes_less_than_nothing(
+    counters: InMemory | RedisCounters,
+) -> None:
     await counters.transact([Add("k", 10, 60)], [], force=True)
     await counters.transact([Add("k", -4, 60)], [], force=True)
     assert await look(counters, "k") == 6
@@ -79,7 +85,9 @@ async def test_what_is_given_back_is_there_again_but_nothing_becomes_less_than_n
     assert await look(counters, "k") == 0
 
 
-async def test_nothing_is_counted_before_what_was_used_earlier_is_known(counters):
+async def test_nothing_is_counted_before_what_was_used_earlier_is_known(
+    counters: InMemory | RedisCounters,
+) -> None:
     claim = Claim("k", 100, 1, 0)
     answer = await counters.transact([Add("k", 5, 0)], [claim], force=False)
     assert (answer.taken, answer.filled) == (False, False)
@@ -91,7 +99,7 @@ async def test_nothing_is_counted_before_what_was_used_earlier_is_known(counters
     assert await look(counters, "k", 0) == 71
 
 
-async def test_money_is_counted_exactly(counters):
+async def test_money_is_counted_exactly(counters: InMemory | RedisCounters) -> None:
     one = 123_456_789_012_345
     for _ in range(3):
         await counters.transact([Add("k", one, 0)], [], force=True)
@@ -127,7 +135,9 @@ async def test_a_window_begins_anew_and_its_count_is_let_go() -> None:
     assert list(counters._fixed) == ["kept"]
 
 
-async def test_a_redis_whose_clock_was_set_back_holds_nobody_for_a_day(redis) -> None:
+async def test_a_redis_whose_clock_was_set_back_holds_nobody_for_a_day(
+    redis: services.Redis,
+) -> None:
     counters = RedisCounters(redis.url, "clock", 5.0)
     await counters.transact([Add("k", 9, 86400)], [], force=True)  # kept far too long
     answer = await counters.transact([], [Claim("k", 9, 1, 60)], force=True)

@@ -38,7 +38,7 @@ class Door:
     """Admission with what it counts in reach."""
 
     def __init__(self, **limits: float) -> None:
-        self.limits = LimitsConfig(**limits)  # type: ignore[arg-type]
+        self.limits = LimitsConfig(**limits)
         self.metrics = Metrics()
         self.limiter = SessionLimiter(self.limits)
         self.admission = Admission(Authenticator({"key": SECRET}), self.limiter, self.metrics)
@@ -184,7 +184,7 @@ def text(said: str) -> dict[str, Any]:
     return {"type": "websocket.receive", "text": said}
 
 
-async def test_a_session_is_driven_from_its_upgrade_to_its_end():
+async def test_a_session_is_driven_from_its_upgrade_to_its_end() -> None:
     door, route, peer = Door(), Sockets(), Peer(CONNECT, text("a"), text("end"))
     await SocketHost(route, door.admission, door.limits)(
         scope("websocket"), peer.receive, peer.send
@@ -195,7 +195,7 @@ async def test_a_session_is_driven_from_its_upgrade_to_its_end():
     assert door.limiter.open == 0
 
 
-async def test_what_a_route_refuses_is_told_before_the_upgrade():
+async def test_what_a_route_refuses_is_told_before_the_upgrade() -> None:
     door, route, peer = Door(), Sockets(FULL), Peer(CONNECT)
     await SocketHost(route, door.admission, door.limits)(
         scope("websocket"), peer.receive, peer.send
@@ -205,7 +205,7 @@ async def test_what_a_route_refuses_is_told_before_the_upgrade():
     assert door.outcomes() == {"upstream_overloaded": 1}
 
 
-async def test_a_client_that_goes_before_the_upgrade_has_left():
+async def test_a_client_that_goes_before_the_upgrade_has_left() -> None:
     door, route, peer = Door(), Sockets(), Peer(LEFT)
     await SocketHost(route, door.admission, door.limits)(
         scope("websocket"), peer.receive, peer.send
@@ -216,7 +216,7 @@ async def test_a_client_that_goes_before_the_upgrade_has_left():
 
 
 @pytest.mark.parametrize(("code", "outcome"), [(1000, "ok"), (1005, "ok"), (1006, "left")])
-async def test_a_connection_that_was_cut_did_not_end_well(code: int, outcome: str):
+async def test_a_connection_that_was_cut_did_not_end_well(code: int, outcome: str) -> None:
     door, peer = Door(), Peer(CONNECT, {"type": "websocket.disconnect", "code": code})
     await SocketHost(Sockets(), door.admission, door.limits)(
         scope("websocket"), peer.receive, peer.send
@@ -227,7 +227,7 @@ async def test_a_connection_that_was_cut_did_not_end_well(code: int, outcome: st
 @pytest.mark.parametrize(("ends", "outcome"), [(DRAINED, "ok"), (TOO_LONG, "session_too_long")])
 async def test_a_socket_whose_time_has_come_is_closed_and_its_session_told(
     ends: Ending, outcome: str
-):
+) -> None:
     door, route, peer, sockets = Door(session_s_max=90), Calm(), Peer(CONNECT), OpenSockets()
     host = SocketHost(route, door.admission, door.limits, sockets)
     task = asyncio.create_task(host(scope("websocket"), peer.receive, peer.send))
@@ -252,7 +252,7 @@ async def test_a_socket_whose_time_has_come_is_closed_and_its_session_told(
     assert not len(sockets)
 
 
-async def test_a_session_that_breaks_gives_back_what_it_shares_and_is_ours():
+async def test_a_session_that_breaks_gives_back_what_it_shares_and_is_ours() -> None:
     door, route, peer = Door(), Sockets(), Peer(CONNECT, text("break"))
     with pytest.raises(ValueError):
         await SocketHost(route, door.admission, door.limits)(
@@ -265,7 +265,7 @@ async def test_a_session_that_breaks_gives_back_what_it_shares_and_is_ours():
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_a_session_that_is_cancelled_ends_once(kind: str):
+async def test_a_session_that_is_cancelled_ends_once(kind: str) -> None:
     door = Door()
     route: Any = Sockets() if kind == "websocket" else Replies()
     host = (SocketHost if kind == "websocket" else ReplyHost)(route, door.admission, door.limits)
@@ -286,14 +286,14 @@ async def test_a_session_that_is_cancelled_ends_once(kind: str):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_client_that_leaves_ends_the_answer():
+async def test_a_client_that_leaves_ends_the_answer() -> None:
     door, route, peer = Door(), Replies(), Peer(BODY, {"type": "http.disconnect"})
     await ReplyHost(route, door.admission, door.limits)(scope("http"), peer.receive, peer.send)
     assert route.made[0].events == [ClientLeft()]
     assert route.made[0].closed == 1
 
 
-async def test_a_client_that_does_not_read_its_answer_is_let_go():
+async def test_a_client_that_does_not_read_its_answer_is_let_go() -> None:
     peer = Peer()
     peer.reads.clear()
     link: ReplyLink[Any] = ReplyLink(peer.receive, peer.send, 4, blocked_s=0.01)
@@ -336,7 +336,7 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 )
 async def test_a_body_is_read_within_its_bounds(
     said: list[dict[str, Any]], status: int | None, outcome: str
-):
+) -> None:
     door = Door(body_timeout_s=0.01)
     peer = Peer(*said)
     host = BodyHost(Lengths(), door.admission, door.limits)
@@ -349,7 +349,7 @@ async def test_a_body_is_read_within_its_bounds(
         assert json.loads(peer.sent[1]["body"])["error"]["code"] == "idle"
 
 
-async def test_who_is_not_admitted_is_not_read():
+async def test_who_is_not_admitted_is_not_read() -> None:
     door = Door()
     peer = Peer()
     nobody = {**scope("http"), "headers": []}
@@ -357,7 +357,7 @@ async def test_who_is_not_admitted_is_not_read():
     assert peer.sent[0]["status"] == 401
 
 
-async def test_an_inbox_whose_gate_is_shut_takes_from_the_other_sources():
+async def test_an_inbox_whose_gate_is_shut_takes_from_the_other_sources() -> None:
     link: SocketLink[Any] = SocketLink(None, 4)  # type: ignore[arg-type]
     link.gate.shut()
     assert link.gate.full

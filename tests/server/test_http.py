@@ -197,15 +197,15 @@ async def test_a_piece_is_written_when_it_is_sent_and_its_end_ends_the_request()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for piece in (b"a", b"bc"):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            told.append(connection.wire.written.rpartition(b"\r\n\r\n")[2])
+            told.append(talk.wire.written.rpartition(b"\r\n\r\n")[2])
         await send({"type": "http.response.body"})
         told.append(await receive())
 
-    connection = Connection(app)
-    answers = await connection.read(GET)
+    talk = Connection(app)
+    answers = await talk.read(GET)
     assert told == [b"1\r\na\r\n", b"1\r\na\r\n2\r\nbc\r\n", {"type": "http.disconnect"}]
     assert answers.endswith(b"\r\n2\r\nbc\r\n0\r\n\r\n")
-    connection.end()
+    talk.end()
 
 
 async def test_the_application_waits_while_the_client_does_not_read() -> None:
@@ -214,18 +214,18 @@ async def test_the_application_waits_while_the_client_does_not_read() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal sent
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        connection.protocol.pause_writing()
+        talk.protocol.pause_writing()
         while sent < 3:
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
             sent += 1
 
-    connection = Connection(app)
-    await connection.read(GET)
+    talk = Connection(app)
+    await talk.read(GET)
     assert sent == 0
-    connection.protocol.resume_writing()
+    talk.protocol.resume_writing()
     await settled()
     assert sent == 3
-    connection.end()
+    talk.end()
 
 
 async def test_a_client_that_leaves_ends_what_waits_for_it(connection: Connection) -> None:

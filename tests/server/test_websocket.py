@@ -96,6 +96,7 @@ class Connection:
         config = uvicorn.Config(
             self.app,
             interface="asgi3",
+            ws="none",
             ws_max_size=BYTES_MAX,
             ws_ping_interval=ping_interval_s,
             log_config=None,
@@ -128,30 +129,49 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+def taking(got: list[Any], most: int | None = None) -> Callable[[str | bytes], bool]:
+    """Takes messages; after `most` it has enough."""
+
+    def take(message: str | bytes) -> bool:
+        got.append(message)
+        return most is None or len(got) < most
+
+    return take
+
+
 def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
-SAID = ["", "a", "ä" * 60, "b" * 125, "c" * 126, "d" * 70_000, b"", b"\x00\xff" * 300]
+SAID: list[str | bytes] = [
+    "",
+    "a",
+    "ä" * 60,
+    "b" * 125,
+    "c" * 126,
+    "d" * 70_000,
+    b"",
+    b"\x00\xff" * 300,
+]
 STREAM = b"".join(
     frame(TEXT, one.encode()) if isinstance(one, str) else frame(BINARY, one) for one in SAID
 )
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7, 127, 4096, len(STREAM)])
-async def test_messages_are_the_same_wherever_the_stream_is_cut(size: int):
+async def test_messages_are_the_same_wherever_the_stream_is_cut(size: int) -> None:
     connection = await Connection().opened()
     assert await connection.read(*pieces(STREAM, size)) == SAID
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 @pytest.mark.parametrize("direct", [False, True])
-async def test_fragments_with_a_ping_between_them_keep_their_place(size: int, direct: bool):
+async def test_fragments_with_a_ping_between_them_keep_their_place(size: int, direct: bool) -> None:
     got: list[Any] = []
 
     async def pour(connection: Connection) -> None:
         if direct:
-            connection.scope["extensions"][EXTENSION].pour(lambda m: got.append(m) or True)
+            connection.scope["extensions"][EXTENSION].pour(taking(got))
         else:
             connection.told = got
 
@@ -164,7 +184,7 @@ async def test_fragments_with_a_ping_between_them_keep_their_place(size: int, di
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
-async def test_a_message_that_is_sent_at_once_is_the_same_as_one_that_is_awaited(size: int):
+async def test_a_message_that_is_sent_at_once_is_the_same_as_one_that_is_awaited(size: int) -> None:
     connection = await Connection().opened()
     await connection.send({"type": "websocket.send", "text": "x" * size})
     awaited, connection.wire.written = connection.wire.written, b""
@@ -172,7 +192,7 @@ async def test_a_message_that_is_sent_at_once_is_the_same_as_one_that_is_awaited
     assert connection.wire.written == awaited
 
 
-async def test_what_would_have_to_wait_is_not_sent_at_once():
+async def test_what_would_have_to_wait_is_not_sent_at_once() -> None:
     connection = await Connection().asked(HANDSHAKE[:-2])
     assert not connection.protocol.send_text("before the upgrade")
     connection = await Connection().opened()
@@ -202,7 +222,9 @@ async def test_what_would_have_to_wait_is_not_sent_at_once():
     ],
 )
 @pytest.mark.parametrize("size", [1000, 1 << 20])
-async def test_a_mistake_ends_the_connection_with_its_code(mistake: bytes, code: int, size: int):
+async def test_a_mistake_ends_the_connection_with_its_code(
+    mistake: bytes, code: int, size: int
+) -> None:
     connection = await Connection().opened()
     told = await connection.read(*pieces(frame(TEXT, b"before") + mistake, size))
     assert told == ["before", code]
@@ -211,14 +233,14 @@ async def test_a_mistake_ends_the_connection_with_its_code(mistake: bytes, code:
     assert connection.wire.closed
 
 
-async def test_what_follows_a_close_is_not_heard():
+async def test_what_follows_a_close_is_not_heard() -> None:
     connection = await Connection().opened()
     told = await connection.read(frame(CLOSE, b"\x03\xe8") + frame(TEXT, b"late"))
     assert told == [1000]
     assert connection.wire.written == b"\x88\x02\x03\xe8"
 
 
-async def test_the_answer_to_our_close_ends_the_connection():
+async def test_the_answer_to_our_close_ends_the_connection() -> None:
     async def close(connection: Connection) -> None:
         await connection.send({"type": "websocket.close", "code": 1008})
 
@@ -230,10 +252,10 @@ async def test_the_answer_to_our_close_ends_the_connection():
     assert connection.told == [1008]
 
 
-async def test_what_came_before_the_handshake_was_answered_is_heard_in_order():
+async def test_what_came_before_the_handshake_was_answered_is_heard_in_order() -> None:
     connection = Connection()
     config = uvicorn.Config(
-        connection.app, interface="asgi3", ws_ping_interval=None, log_config=None
+        connection.app, interface="asgi3", ws="none", ws_ping_interval=None, log_config=None
     )
     config.load()
     protocol, wire = WebSocketProtocol(config, ServerState(), {}), Wire()
@@ -247,7 +269,7 @@ async def test_what_came_before_the_handshake_was_answered_is_heard_in_order():
     assert connection.told == ["early", "later"]
 
 
-async def test_an_application_that_does_not_read_stops_the_socket():
+async def test_an_application_that_does_not_read_stops_the_socket() -> None:
     reads = asyncio.Event()
 
     async def wait(connection: Connection) -> None:
@@ -264,11 +286,11 @@ async def test_an_application_that_does_not_read_stops_the_socket():
     assert len(connection.told) == WAITING_MAX
 
 
-async def test_a_sink_that_has_enough_stops_the_socket_until_it_says():
+async def test_a_sink_that_has_enough_stops_the_socket_until_it_says() -> None:
     got: list[Any] = []
 
     async def pour(connection: Connection) -> None:
-        connection.scope["extensions"][EXTENSION].pour(lambda m: got.append(m) or len(got) < 2)
+        connection.scope["extensions"][EXTENSION].pour(taking(got, 2))
 
     connection = await Connection(pour).opened()
     await connection.read(frame(TEXT, b"1"))
@@ -280,7 +302,7 @@ async def test_a_sink_that_has_enough_stops_the_socket_until_it_says():
     assert connection.wire.reading
 
 
-async def test_a_flood_of_pings_is_answered_a_few_in_each_turn_of_the_loop():
+async def test_a_flood_of_pings_is_answered_a_few_in_each_turn_of_the_loop() -> None:
     connection = await Connection().opened()
     flood = frame(PING, b"") * (3 * FRAMES_PER_TURN) + frame(TEXT, b"after")
     connection.protocol.data_received(flood)
@@ -296,17 +318,17 @@ async def test_a_flood_of_pings_is_answered_a_few_in_each_turn_of_the_loop():
     assert connection.wire.reading
 
 
-async def test_what_comes_while_frames_wait_for_their_turn_keeps_its_place():
+async def test_what_comes_while_frames_wait_for_their_turn_keeps_its_place() -> None:
     connection = await Connection().opened()
     connection.protocol.data_received(frame(PING, b"") * (2 * FRAMES_PER_TURN) + frame(TEXT, b"1"))
     assert await connection.read(frame(TEXT, b"2")) == ["1", "2"]
 
 
-async def test_frames_wait_while_a_sink_has_enough():
+async def test_frames_wait_while_a_sink_has_enough() -> None:
     got: list[Any] = []
 
     async def pour(connection: Connection) -> None:
-        connection.scope["extensions"][EXTENSION].pour(lambda m: got.append(m) or False)
+        connection.scope["extensions"][EXTENSION].pour(taking(got, 0))
 
     connection = await Connection(pour).opened()
     await connection.read(frame(TEXT, b"x") * (FRAMES_PER_TURN + 1))
@@ -316,14 +338,14 @@ async def test_frames_wait_while_a_sink_has_enough():
     assert len(got) == FRAMES_PER_TURN + 1
 
 
-async def test_a_message_in_endless_fragments_ends_the_connection():
+async def test_a_message_in_endless_fragments_ends_the_connection() -> None:
     connection = await Connection().opened()
     begun = frame(0x01, b"") + frame(MORE, b"") * (FRAGMENTS_MAX - 2)
     assert await connection.read(begun) == []
     assert await connection.read(frame(MORE, b"")) == [1009]
 
 
-async def test_a_client_that_does_not_read_gets_no_pongs():
+async def test_a_client_that_does_not_read_gets_no_pongs() -> None:
     connection = await Connection().opened()
     connection.protocol.pause_writing()
     await connection.read(frame(PING, b"?") * 3 + frame(TEXT, b"still heard"))
@@ -343,7 +365,9 @@ async def test_a_client_that_does_not_read_gets_no_pongs():
         (b"Transfer-Encoding: chunked\r\n", 400),
     ],
 )
-async def test_a_handshake_that_cannot_be_read_is_answered_and_closed(headers: bytes, status: int):
+async def test_a_handshake_that_cannot_be_read_is_answered_and_closed(
+    headers: bytes, status: int
+) -> None:
     connection = Connection()
     await connection.asked(HANDSHAKE[:-2] + headers + b"\r\n")
     assert connection.wire.written.startswith(b"HTTP/1.1 %d " % status)
@@ -351,7 +375,7 @@ async def test_a_handshake_that_cannot_be_read_is_answered_and_closed(headers: b
     assert not connection.server.tasks
 
 
-async def test_an_application_may_deny_the_upgrade_with_an_answer_of_its_own():
+async def test_an_application_may_deny_the_upgrade_with_an_answer_of_its_own() -> None:
     connection = Connection()
 
     async def deny(scope: Any, receive: Any, send: Any) -> None:
@@ -370,7 +394,7 @@ async def test_an_application_may_deny_the_upgrade_with_an_answer_of_its_own():
     assert connection.wire.closed
 
 
-async def test_an_application_that_ends_without_an_answer_has_failed():
+async def test_an_application_that_ends_without_an_answer_has_failed() -> None:
     connection = Connection()
 
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -382,7 +406,7 @@ async def test_an_application_that_ends_without_an_answer_has_failed():
     assert connection.wire.closed
 
 
-async def test_pings_are_sent_without_waiting_for_pongs():
+async def test_pings_are_sent_without_waiting_for_pongs() -> None:
     connection = await Connection().opened(ping_interval_s=1e-4)
     async with asyncio.timeout(5):
         while connection.wire.written.count(b"\x89\x00") < 3:
@@ -391,7 +415,7 @@ async def test_pings_are_sent_without_waiting_for_pongs():
     connection.protocol.connection_lost(None)
 
 
-async def test_a_connection_that_was_cut_is_told_from_one_that_was_closed():
+async def test_a_connection_that_was_cut_is_told_from_one_that_was_closed() -> None:
     connection = await Connection().opened()
     connection.protocol.connection_lost(None)
     await settled()
@@ -404,7 +428,7 @@ async def test_a_connection_that_was_cut_is_told_from_one_that_was_closed():
     assert await connection.read(frame(CLOSE, b"")) == [1005]
 
 
-async def test_who_waits_to_send_is_let_go_when_the_connection_is_lost():
+async def test_who_waits_to_send_is_let_go_when_the_connection_is_lost() -> None:
     connection = await Connection().opened()
     connection.protocol.pause_writing()
     sending = asyncio.create_task(connection.send({"type": "websocket.send", "text": "x"}))
@@ -415,7 +439,7 @@ async def test_who_waits_to_send_is_let_go_when_the_connection_is_lost():
         await sending
 
 
-async def test_a_client_that_does_not_read_is_cut_off_by_the_send_that_waits():
+async def test_a_client_that_does_not_read_is_cut_off_by_the_send_that_waits() -> None:
     connection = await Connection().opened()
     connection.wire.lost = lambda: connection.protocol.connection_lost(None)
     connection.protocol.blocked_s = 0.0
@@ -429,7 +453,7 @@ async def test_a_client_that_does_not_read_is_cut_off_by_the_send_that_waits():
     assert connection.told == [1006]
 
 
-async def test_a_send_that_waits_fails_when_the_client_closes():
+async def test_a_send_that_waits_fails_when_the_client_closes() -> None:
     connection = await Connection().opened()
     connection.protocol.pause_writing()
     sending = asyncio.create_task(connection.send({"type": "websocket.send", "text": "x"}))
@@ -440,7 +464,7 @@ async def test_a_send_that_waits_fails_when_the_client_closes():
 
 
 @pytest.mark.parametrize("reason", ["ä" * 100, "x" * 200, "€" * 41 + "€"])
-async def test_a_long_reason_is_cut_between_characters(reason: str):
+async def test_a_long_reason_is_cut_between_characters(reason: str) -> None:
     async def close(connection: Connection) -> None:
         await connection.send({"type": "websocket.close", "code": 1008, "reason": reason})
 
@@ -453,7 +477,7 @@ async def test_a_long_reason_is_cut_between_characters(reason: str):
     assert len(sent) - 2 > 120
 
 
-async def test_the_end_of_the_server_closes_with_1012():
+async def test_the_end_of_the_server_closes_with_1012() -> None:
     connection = await Connection().opened()
     connection.protocol.shutdown()
     await settled()

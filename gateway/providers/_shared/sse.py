@@ -74,6 +74,14 @@ class SseParser:
     def blocks(self, data: bytes) -> bytes:
         """The bytes of all events that are whole now, lines ending with LF, each event with a
         blank line behind it. Raises SseOverflowError."""
+        if (
+            data.endswith(b"\n\n")
+            and b"\r" not in data
+            and self._begun
+            and not self._tail
+            and not self._cr
+        ):  # nearly all pieces
+            return data
         if not self._begun:
             data = bytes(self._tail) + data
             self._tail.clear()

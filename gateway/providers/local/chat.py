@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gateway.providers._openai.dialect import MAX_TOKENS, OPENAI_ONLY, Dialect, OpenAIChat
 from gateway.providers.local.settings import LocalSettings
-from gateway.upstreams.chat import ChatRequest, ManagedProcess, Reader
+from gateway.upstreams.chat import ChatRequest, HasProcesses, ManagedProcess, Reader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
@@ -55,13 +55,13 @@ def models_of(settings: LocalSettings) -> dict[str, Path]:
     return found | settings.llm
 
 
-class LocalChat(OpenAIChat):
+class LocalChat(OpenAIChat, HasProcesses):
     """llama.cpp's server, wherever its process says that it listens."""
 
     def __init__(self, account: Account[LocalSettings]) -> None:
         super().__init__(account, _DIALECT)
         settings = account.settings
-        self.companions: Mapping[str, ManagedProcess] = {
+        self.companions = {
             name: ManagedProcess(
                 name=name,
                 command=(sys.executable, "-m", "gateway.providers.local.llm_server"),

@@ -36,7 +36,7 @@ REQUEST: dict[str, Any] = {
 }
 
 
-def test_a_request_keeps_what_is_not_known():
+def test_a_request_keeps_what_is_not_known() -> None:
     request = read_request(b'{"model": "m", "messages": [{}], "stream": true, "new_thing": 1}')
     assert isinstance(request, ChatRequest)
     assert request.stream
@@ -59,7 +59,7 @@ def test_a_request_keeps_what_is_not_known():
         (b'{"model": "m", "messages": [{}], "stream": "yes"}', "stream"),
     ],
 )
-def test_a_bad_request_hears_which_field_and_what_was_expected(body: bytes, named: str):
+def test_a_bad_request_hears_which_field_and_what_was_expected(body: bytes, named: str) -> None:
     failure = read_request(body)
     assert isinstance(failure, Failure)
     assert failure.status == 400
@@ -76,14 +76,14 @@ def test_a_bad_request_hears_which_field_and_what_was_expected(body: bytes, name
         ({"messages": [{}], "tools": [{}] * (TOOLS_MAX + 1)}, "tools"),
     ],
 )
-def test_more_than_can_be_looked_at_quickly_is_refused(fields: dict[str, Any], place: str):
+def test_more_than_can_be_looked_at_quickly_is_refused(fields: dict[str, Any], place: str) -> None:
     failure = read_request(json.dumps({"model": "m", **fields}).encode())
     assert isinstance(failure, Failure)
     assert (failure.status, failure.param) == (400, place)
     assert "at most" in failure.message or f"1 to {MESSAGES_MAX}" in failure.message
 
 
-def test_json_inside_of_strings_is_bounded_over_all_messages():
+def test_json_inside_of_strings_is_bounded_over_all_messages() -> None:
     arguments = json.dumps({"a": [{}] * 9000})
     call = {"id": "c", "function": {"name": "f", "arguments": arguments}}
     message = {"role": "assistant", "tool_calls": [call]}
@@ -97,7 +97,7 @@ def test_json_inside_of_strings_is_bounded_over_all_messages():
 
 
 @given(anything(REQUEST))
-def test_whatever_comes_is_a_request_that_can_be_written_or_a_clear_refusal(text: str):
+def test_whatever_comes_is_a_request_that_can_be_written_or_a_clear_refusal(text: str) -> None:
     request = read_request(text.encode("utf-8", "surrogatepass"))
     if isinstance(request, Failure):
         assert_is_a_clear_refusal(request)
@@ -117,7 +117,7 @@ def refused(**changes: Any) -> Failure:
     return failure
 
 
-def test_the_clients_list_of_models_is_not_for_the_provider():
+def test_the_clients_list_of_models_is_not_for_the_provider() -> None:
     request = read()
     assert isinstance(request, ChatRequest)
     assert request.fallbacks == (FallbackModel("groq/x", {"seed": 1}), FallbackModel("xai/y"))
@@ -143,20 +143,20 @@ def test_the_clients_list_of_models_is_not_for_the_provider():
         ({"fallbacks": ["a"] * FALLBACKS_MAX}, "fallback"),
     ],
 )
-def test_a_bad_field_is_named(changes: dict[str, Any], param: str):
+def test_a_bad_field_is_named(changes: dict[str, Any], param: str) -> None:
     failure = refused(**changes)
     assert failure.param == param
     assert failure.message.startswith(f"{param}: expected ")
 
 
-def test_a_whole_number_that_would_become_another_is_refused():
+def test_a_whole_number_that_would_become_another_is_refused() -> None:
     failure = refused(seed=1 << 70)
     assert failure.message == "seed: expected a number of at most 64 bits"
     read(seed=(1 << 63) - 1, temperature=0.5)
 
 
 @pytest.mark.parametrize("name", ["model", "messages", "stream", "n", "models", "callback"])
-def test_a_fallbacks_parameters_do_not_replace_what_was_asked(name: str):
+def test_a_fallbacks_parameters_do_not_replace_what_was_asked(name: str) -> None:
     failure = refused(fallback=[{"model": "a/b", "extra": {name: None}}])
     assert failure.param == f"fallback.0.extra.{name}"
 
@@ -172,7 +172,9 @@ def test_a_fallbacks_parameters_do_not_replace_what_was_asked(name: str):
         (["x", None, {"content": ["x"], "tool_calls": ["x", {"function": 5}]}], set()),
     ],
 )
-def test_what_only_some_providers_understand_is_noticed(messages: list[Any], marks: set[str]):
+def test_what_only_some_providers_understand_is_noticed(
+    messages: list[Any], marks: set[str]
+) -> None:
     request = read(messages=messages)
     assert isinstance(request, ChatRequest)
     assert request.marks == marks
@@ -193,10 +195,10 @@ def test_what_only_some_providers_understand_is_noticed(messages: list[Any], mar
         {"messages": [{"tool_calls": [{"function": {"arguments": "[" * 2000 + "]" * 2000}}]}]},
     ],
 )
-def test_what_is_nested_too_deep_to_be_written_is_refused(changes: dict[str, Any]):
+def test_what_is_nested_too_deep_to_be_written_is_refused(changes: dict[str, Any]) -> None:
     assert f"{JSON_DEPTH_MAX} levels" in refused(**changes).message
 
 
-def test_arguments_that_are_no_json_are_left_to_the_provider():
+def test_arguments_that_are_no_json_are_left_to_the_provider() -> None:
     calls = [{"function": {"arguments": "{" * 600}}]
     assert isinstance(read(messages=[{"tool_calls": calls}]), ChatRequest)

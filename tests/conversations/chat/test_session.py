@@ -33,7 +33,14 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter, Limits
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.chat import ChatConfig, HedgeConfig
-from gateway.upstreams.chat import ChatRequest, ChatUpstream, ManagedProcess, Reader, ReaderUpdate
+from gateway.upstreams.chat import (
+    ChatRequest,
+    ChatUpstream,
+    HasProcesses,
+    ManagedProcess,
+    Reader,
+    ReaderUpdate,
+)
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import (
@@ -830,7 +837,7 @@ def test_an_adapter_that_raises_is_its_providers_failure(at: str) -> None:
     assert "http://zeus" in opened[-1].dial.url
 
 
-class LocalModel(OpenAIChat):
+class LocalModel(OpenAIChat, HasProcesses):
     """A model in a process of its own."""
 
     def __init__(self) -> None:

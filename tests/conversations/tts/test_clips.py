@@ -38,7 +38,7 @@ def call(clips: dict[str, Clip], model: str = "acme/one", **more: object) -> Con
     return Conversation(model, clips=clips, **more)  # type: ignore[arg-type]
 
 
-def test_a_text_has_the_same_key_only_in_the_same_voice_rate_and_options():
+def test_a_text_has_the_same_key_only_in_the_same_voice_rate_and_options() -> None:
     key = clip_key(STYLE, 24000, "Hello. ")
     assert clip_key(STYLE, 24000, "Hello.") == key
     others = [
@@ -66,14 +66,14 @@ def recorded(marks: bool) -> Synthesis:
     return synthesis
 
 
-def test_a_recording_is_cut_where_the_sentences_end():
+def test_a_recording_is_cut_where_the_sentences_end() -> None:
     assert list(clips_of(recorded(marks=True), 8000)) == [
         ("One. ", Clip(bytes(2 * 8000), (Timed("One.", 0.1, 0.9),))),
         ("Two. ", Clip(bytes(2 * 8000), (Timed("Two.", 0.25, 0.75),))),
     ]
 
 
-def test_nothing_is_cut_where_the_ends_are_not_known_or_nothing_was_recorded():
+def test_nothing_is_cut_where_the_ends_are_not_known_or_nothing_was_recorded() -> None:
     assert list(clips_of(recorded(marks=False), 8000)) == []
     unrecorded = recorded(marks=True)
     unrecorded.recording = None
@@ -83,12 +83,12 @@ def test_nothing_is_cut_where_the_ends_are_not_known_or_nothing_was_recorded():
 # The session
 
 
-def test_without_a_cache_the_first_text_goes_to_its_provider_at_once():
+def test_without_a_cache_the_first_text_goes_to_its_provider_at_once() -> None:
     plain = Conversation()
     assert [type(a).__name__ for a in plain.text("Hello. ")] == ["Begin", "Say"]
 
 
-def test_a_greeting_is_said_again_at_once_without_a_provider():
+def test_a_greeting_is_said_again_at_once_without_a_provider() -> None:
     clips: dict[str, Clip] = {}
     first = call(clips)
     first.text("Hello. ")
@@ -105,7 +105,7 @@ def test_a_greeting_is_said_again_at_once_without_a_provider():
     assert (spoken.provider, spoken.first_audio_s) == ("cache", 0.0)
 
 
-def test_sentences_of_one_synthesis_are_kept_apart_by_their_words():
+def test_sentences_of_one_synthesis_are_kept_apart_by_their_words() -> None:
     clips: dict[str, Clip] = {}
     first = call(clips)
     first.text("One. ")
@@ -120,7 +120,7 @@ def test_sentences_of_one_synthesis_are_kept_apart_by_their_words():
     assert audio_of(actions) == tone(0.5)
 
 
-def test_a_known_sentence_is_followed_by_an_unknown_one():
+def test_a_known_sentence_is_followed_by_an_unknown_one() -> None:
     clips: dict[str, Clip] = {}
     first = call(clips, "marked/one")
     first.text("One. ")
@@ -136,7 +136,7 @@ def test_a_known_sentence_is_followed_by_an_unknown_one():
 
 
 @pytest.mark.parametrize("provider_fails", [True, False])
-def test_what_another_voice_said_is_not_kept(provider_fails: bool):
+def test_what_another_voice_said_is_not_kept(provider_fails: bool) -> None:
     clips: dict[str, Clip] = {}
     first = call(clips, fallback=["zeus/two"])
     first.text("Hello. ")
@@ -148,7 +148,7 @@ def test_what_another_voice_said_is_not_kept(provider_fails: bool):
     assert bool(upstream(again.text("Hello. "))) is provider_fails
 
 
-def test_a_text_that_is_too_long_for_the_cache_is_neither_looked_up_nor_kept():
+def test_a_text_that_is_too_long_for_the_cache_is_neither_looked_up_nor_kept() -> None:
     again = call({}, cache={"enabled": True, "text_chars": 5})
     again.text("Hello. ")
     again.flush()
@@ -162,7 +162,7 @@ def slow(**config: object) -> Conversation:
     return Conversation(cache={"enabled": True}, **config)  # type: ignore[arg-type]
 
 
-def test_what_comes_while_the_cache_is_asked_waits_for_its_answer():
+def test_what_comes_while_the_cache_is_asked_waits_for_its_answer() -> None:
     again = slow()
     (asked,) = again.text("One. ")
     assert isinstance(asked, LookUp)
@@ -173,7 +173,7 @@ def test_what_comes_while_the_cache_is_asked_waits_for_its_answer():
     assert [a for a in again.log if isinstance(a, LookUp)] == [asked]
 
 
-def test_a_cache_that_does_not_answer_in_time_is_not_waited_for():
+def test_a_cache_that_does_not_answer_in_time_is_not_waited_for() -> None:
     again = slow()
     (asked,) = again.text("One. ")
     assert isinstance(asked, LookUp)

@@ -89,14 +89,16 @@ class Pool:
             self.handle(TextFinished(context))
 
 
-def test_the_vendors_are_those_with_sockets():
+def test_the_vendors_are_those_with_sockets() -> None:
     assert {"cartesia", "deepgram", "elevenlabs", "fishaudio", "inworld", "rime", "xai"} <= set(
         VENDORS
     )
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_the_caller_who_finds_a_dead_socket_is_served_on_a_fresh_one_and_the_next_at_once(vendor):
+def test_the_caller_who_finds_a_dead_socket_is_served_on_a_fresh_one_and_the_next_at_once(
+    vendor: str,
+) -> None:
     pool = Pool(VENDORS[vendor])
     pool.keep(3)
     kept = list(pool.opened)
@@ -119,14 +121,16 @@ def test_the_caller_who_finds_a_dead_socket_is_served_on_a_fresh_one_and_the_nex
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_kept_sockets_are_pinged(vendor):
+def test_kept_sockets_are_pinged(vendor: str) -> None:
     every_s = VENDORS[vendor].dial(REQUEST).ping_interval_s
     assert every_s is not None
     assert every_s < 60
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_a_writer_who_is_slow_does_not_make_a_socket_dead_that_waits_for_the_end(vendor):
+def test_a_writer_who_is_slow_does_not_make_a_socket_dead_that_waits_for_the_end(
+    vendor: str,
+) -> None:
     voice = VENDORS[vendor]
     pool = Pool(voice)
     pool.keep(1)
@@ -135,7 +139,7 @@ def test_a_writer_who_is_slow_does_not_make_a_socket_dead_that_waits_for_the_end
     assert pool.retried == ([] if voice.traits.waits_for_finish else ["u1"])
 
 
-def test_a_socket_without_pings_is_not_used_after_its_path_may_have_been_forgotten():
+def test_a_socket_without_pings_is_not_used_after_its_path_may_have_been_forgotten() -> None:
     pool = Pool(Voice(idle_s=900.0))
     pool.keep(1)
     pool.now = NAT_S + 1.0
@@ -144,7 +148,7 @@ def test_a_socket_without_pings_is_not_used_after_its_path_may_have_been_forgott
     assert pool.sent == {2: ["u1:begin", "u1:One sentence. ", "u1:finish"]}
 
 
-def test_a_socket_without_pings_that_has_just_spoken_is_used_again():
+def test_a_socket_without_pings_that_has_just_spoken_is_used_again() -> None:
     pool = Pool(Voice(idle_s=900.0))
     pool.speak("u1")
     pool.now = 200.0
@@ -154,7 +158,7 @@ def test_a_socket_without_pings_that_has_just_spoken_is_used_again():
     assert pool.opened == [1]
 
 
-def test_one_sign_of_life_is_enough():
+def test_one_sign_of_life_is_enough() -> None:
     pool = Pool(Voice())
     pool.keep(2)
     pool.speak("u1")
@@ -166,7 +170,7 @@ def test_one_sign_of_life_is_enough():
     assert pool.closed == []
 
 
-def test_a_provider_that_was_slow_lately_has_twice_that_time():
+def test_a_provider_that_was_slow_lately_has_twice_that_time() -> None:
     pool = Pool(Voice())
     pool.speak("u1")
     pool.now = 3.0
@@ -179,7 +183,7 @@ def test_a_provider_that_was_slow_lately_has_twice_that_time():
     assert pool.retried == ["u2"]
 
 
-def test_a_socket_that_has_shown_life_since_is_not_closed_with_the_dead_one():
+def test_a_socket_that_has_shown_life_since_is_not_closed_with_the_dead_one() -> None:
     pool = Pool(Voice())
     pool.keep(3)
     pool.wait(10.0)
@@ -194,7 +198,7 @@ def test_a_socket_that_has_shown_life_since_is_not_closed_with_the_dead_one():
     assert len(pool.closed) == 2
 
 
-def test_a_session_that_gives_up_a_silent_kept_socket_makes_its_neighbours_doubtful_too():
+def test_a_session_that_gives_up_a_silent_kept_socket_makes_its_neighbours_doubtful_too() -> None:
     pool = Pool(Voice())
     pool.keep(3)
     pool.wait(10.0)
@@ -204,7 +208,7 @@ def test_a_session_that_gives_up_a_silent_kept_socket_makes_its_neighbours_doubt
     assert sorted(pool.closed) == [1, 2, 3]
 
 
-def test_a_slow_fresh_socket_is_not_taken_for_dead():
+def test_a_slow_fresh_socket_is_not_taken_for_dead() -> None:
     pool = Pool(Voice())
     pool.speak("u1")
     pool.wait(60.0)

@@ -11,6 +11,7 @@ from gateway.conversations.tts.actions import (
     Close,
     Say,
     SendToClient,
+    Spoke,
     Spoken,
     Tried,
 )
@@ -20,7 +21,7 @@ from gateway.settings.tts import TtsConfig
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ClientLeft, Text
 from gateway.upstreams.tts import Audio, Failed, Finished
-from tests.conversations.tts.test_session import TRAITS, Spoke, plan_of, tone
+from tests.conversations.tts.test_session import TRAITS, plan_of, tone
 
 USED_UP = Failure(Kind.QUOTA, "the quota of this API key is used up: 10 characters a day")
 

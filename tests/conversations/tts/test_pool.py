@@ -85,11 +85,12 @@ class Voice:
 
     def decode(self, frame: str | bytes) -> Sequence[tuple[str | None, SynthesisEvent]]:
         context, _, what = str(frame).partition(":")
-        heard: SynthesisEvent = {
+        known: dict[str, SynthesisEvent] = {
             "done": Finished(),
             "released": Released(),
             "failed": Failed(BROKEN),
-        }.get(what) or Audio(what.encode())
+        }
+        heard = known.get(what) or Audio(what.encode())
         return ((context or None, heard),)
 
     def closed(self, code: int, reason: str) -> Failure:
@@ -163,7 +164,7 @@ class Pool:
 # What is said
 
 
-def test_what_is_said_before_the_socket_is_open_is_sent_in_order():
+def test_what_is_said_before_the_socket_is_open_is_sent_in_order() -> None:
     pool = Pool()
     pool.handle(SynthesisWanted("u", "acme", pool.voice, REQUEST))
     pool.handle(TextSaid("u", "one"))
@@ -172,14 +173,14 @@ def test_what_is_said_before_the_socket_is_open_is_sent_in_order():
     assert pool.open(1) == [SendFrames(1, ["u:begin", "u:one", "u:finish"])]
 
 
-def test_what_is_said_on_an_open_socket_is_sent_at_once():
+def test_what_is_said_on_an_open_socket_is_sent_at_once() -> None:
     pool = Pool()
     context = pool.want()
     assert pool.handle(TextSaid(context, "one")) == [SendFrames(1, (f"{context}:one",))]
     assert pool.handle(TextFinished(context)) == [SendFrames(1, (f"{context}:finish",))]
 
 
-def test_what_is_said_after_the_end_goes_nowhere():
+def test_what_is_said_after_the_end_goes_nowhere() -> None:
     pool = Pool()
     context = pool.want()
     pool.done(1, context)
@@ -188,7 +189,7 @@ def test_what_is_said_after_the_end_goes_nowhere():
     assert pool.cancel(context) == []
 
 
-def test_a_late_event_of_a_socket_that_is_gone_is_ignored():
+def test_a_late_event_of_a_socket_that_is_gone_is_ignored() -> None:
     pool = Pool()
     pool.want()
     pool.handle(ConnectionFailed(1, BROKEN))
@@ -204,7 +205,7 @@ def test_a_late_event_of_a_socket_that_is_gone_is_ignored():
 # Placement
 
 
-def test_a_reserved_socket_is_open_before_it_is_needed_and_then_used():
+def test_a_reserved_socket_is_open_before_it_is_needed_and_then_used() -> None:
     pool = Pool()
     pool.reserve()
     assert len(pool.opened) == 1
@@ -212,14 +213,14 @@ def test_a_reserved_socket_is_open_before_it_is_needed_and_then_used():
     assert len(pool.opened) == 1
 
 
-def test_as_many_sockets_are_kept_ready_as_sessions_wait_within_the_bound():
+def test_as_many_sockets_are_kept_ready_as_sessions_wait_within_the_bound() -> None:
     pool = Pool(spare_max=2)
     for number in range(5):
         pool.reserve(number)
     assert len(pool.opened) == 2
 
 
-def test_a_reservation_that_was_released_keeps_no_socket_ready():
+def test_a_reservation_that_was_released_keeps_no_socket_ready() -> None:
     pool = Pool()
     pool.reserve(1)
     pool.handle(ReservationReleased(1))
@@ -228,7 +229,7 @@ def test_a_reservation_that_was_released_keeps_no_socket_ready():
     assert len(pool.reserve(3)) == 1
 
 
-def test_a_session_that_tries_many_voices_leaves_few_sockets_behind():
+def test_a_session_that_tries_many_voices_leaves_few_sockets_behind() -> None:
     pool = Pool()
     kept = pool.reserve(1, replace(REQUEST, voice="of another session"))
     assert len(kept) == 1
@@ -241,7 +242,7 @@ def test_a_session_that_tries_many_voices_leaves_few_sockets_behind():
     assert pool.core.sockets == UNRESERVED_MAX + 1
 
 
-def test_the_sockets_of_a_voice_that_ended_are_closed_after_their_last_word():
+def test_the_sockets_of_a_voice_that_ended_are_closed_after_their_last_word() -> None:
     pool = Pool()
     busy, idle = pool.want(), pool.want()
     pool.done(2, idle)
@@ -256,7 +257,7 @@ def test_the_sockets_of_a_voice_that_ended_are_closed_after_their_last_word():
     assert pool.core.sockets == 0
 
 
-def test_a_socket_serves_one_synthesis_after_the_other():
+def test_a_socket_serves_one_synthesis_after_the_other() -> None:
     pool = Pool()
     for _ in range(3):
         context = pool.want()
@@ -266,7 +267,7 @@ def test_a_socket_serves_one_synthesis_after_the_other():
     assert len(pool.opened) == 1
 
 
-def test_the_socket_that_has_shown_life_last_is_used_first():
+def test_the_socket_that_has_shown_life_last_is_used_first() -> None:
     pool = Pool()
     first, second = pool.want(), pool.want()
     pool.now = 1.0
@@ -277,14 +278,14 @@ def test_the_socket_that_has_shown_life_last_is_used_first():
     assert pool.sent[1][-1] == f"{third}:begin"
 
 
-def test_what_the_url_fixes_has_a_socket_of_its_own():
+def test_what_the_url_fixes_has_a_socket_of_its_own() -> None:
     pool = Pool()
     pool.want()
     pool.want(BOB)
     assert [dial.url for dial in pool.opened] == ["wss://voice/ann", "wss://voice/bob"]
 
 
-def test_syntheses_at_the_same_time_share_a_socket_only_when_they_must():
+def test_syntheses_at_the_same_time_share_a_socket_only_when_they_must() -> None:
     pool = Pool(Voice(contexts=2, lines_max=2))
     contexts = [pool.want() for _ in range(5)]
     assert len(pool.opened) == 2
@@ -296,7 +297,7 @@ def test_syntheses_at_the_same_time_share_a_socket_only_when_they_must():
     assert [pool.audio(context) for context in contexts[:4]] == [b"0", b"1", b"2", b"3"]
 
 
-def test_an_idle_socket_of_another_voice_makes_room():
+def test_an_idle_socket_of_another_voice_makes_room() -> None:
     pool = Pool(Voice(lines_max=1))
     pool.done(1, pool.want())
     pool.want(BOB)
@@ -304,7 +305,7 @@ def test_an_idle_socket_of_another_voice_makes_room():
     assert len(pool.opened) == 2
 
 
-def test_a_socket_for_one_synthesis_is_closed_after_it():
+def test_a_socket_for_one_synthesis_is_closed_after_it() -> None:
     pool = Pool(Voice(reusable=False))
     pool.done(1, pool.want())
     assert pool.closed == [1]
@@ -312,7 +313,7 @@ def test_a_socket_for_one_synthesis_is_closed_after_it():
     assert len(pool.opened) == 2
 
 
-def test_a_socket_for_one_synthesis_that_was_cancelled_unsent_serves_the_next():
+def test_a_socket_for_one_synthesis_that_was_cancelled_unsent_serves_the_next() -> None:
     pool = Pool(Voice(reusable=False))
     pool.handle(SynthesisWanted("gone", "acme", pool.voice, REQUEST))
     pool.cancel("gone")
@@ -324,7 +325,7 @@ def test_a_socket_for_one_synthesis_that_was_cancelled_unsent_serves_the_next():
 # Ages
 
 
-def test_an_idle_socket_is_closed_in_time_and_one_in_use_is_not():
+def test_an_idle_socket_is_closed_in_time_and_one_in_use_is_not() -> None:
     pool = Pool(Voice(idle_s=60.0))
     context = pool.want()
     assert pool.core.deadline is None
@@ -340,7 +341,7 @@ def test_an_idle_socket_is_closed_in_time_and_one_in_use_is_not():
     assert pool.core.sockets == 0
 
 
-def test_a_socket_past_its_life_takes_no_more_and_is_closed_after_its_last():
+def test_a_socket_past_its_life_takes_no_more_and_is_closed_after_its_last() -> None:
     pool = Pool(Voice(life_s=100.0, idle_s=1000.0, contexts=2, lines_max=2))
     context = pool.want()
     pool.now = 100.0
@@ -350,7 +351,7 @@ def test_a_socket_past_its_life_takes_no_more_and_is_closed_after_its_last():
     assert pool.closed == [1]
 
 
-def test_many_short_uses_leave_one_timer():
+def test_many_short_uses_leave_one_timer() -> None:
     pool = Pool(Voice(idle_s=60.0))
     for i in range(1000):
         pool.now = float(i)
@@ -362,7 +363,7 @@ def test_many_short_uses_leave_one_timer():
 # Cancelling
 
 
-def test_a_cancelled_synthesis_is_told_at_once_and_its_late_words_are_dropped():
+def test_a_cancelled_synthesis_is_told_at_once_and_its_late_words_are_dropped() -> None:
     pool = Pool()
     context = pool.want()
     pool.cancel(context)
@@ -373,7 +374,7 @@ def test_a_cancelled_synthesis_is_told_at_once_and_its_late_words_are_dropped():
     assert len(pool.opened) == 1
 
 
-def test_a_socket_without_names_is_used_again_only_once_the_cancellation_is_confirmed():
+def test_a_socket_without_names_is_used_again_only_once_the_cancellation_is_confirmed() -> None:
     pool = Pool(Voice(cancel=CancelMode.ACKNOWLEDGED))
     first = pool.want()
     pool.cancel(first)
@@ -387,14 +388,14 @@ def test_a_socket_without_names_is_used_again_only_once_the_cancellation_is_conf
     assert pool.audio(third) == b"mine"
 
 
-def test_a_cancellation_that_is_not_confirmed_in_time_costs_the_socket():
+def test_a_cancellation_that_is_not_confirmed_in_time_costs_the_socket() -> None:
     pool = Pool(Voice(cancel=CancelMode.ACKNOWLEDGED))
     pool.cancel(pool.want())
     assert pool.wait() == [CloseSocket(1)]
     assert pool.now == pytest.approx(RELEASE_S)
 
 
-def test_on_a_shared_socket_it_costs_a_place_for_a_while():
+def test_on_a_shared_socket_it_costs_a_place_for_a_while() -> None:
     pool = Pool(Voice(cancel=CancelMode.ACKNOWLEDGED, contexts=2, lines_max=1))
     first, second = pool.want(), pool.want()
     pool.cancel(first)
@@ -407,13 +408,13 @@ def test_on_a_shared_socket_it_costs_a_place_for_a_while():
     assert pool.audio(fourth) == pool.audio(second) == b"pcm"
 
 
-def test_where_nothing_else_stops_a_synthesis_its_socket_is_closed():
+def test_where_nothing_else_stops_a_synthesis_its_socket_is_closed() -> None:
     pool = Pool(Voice(cancel=CancelMode.CLOSE))
     assert pool.cancel(pool.want()) == [CloseSocket(1)]
     assert pool.core.sockets == 0
 
 
-def test_a_socket_that_is_still_being_opened_goes_on_to_serve_another():
+def test_a_socket_that_is_still_being_opened_goes_on_to_serve_another() -> None:
     pool = Pool(Voice(cancel=CancelMode.CLOSE))
     pool.handle(SynthesisWanted("gone", "acme", pool.voice, REQUEST))
     pool.handle(TextSaid("gone", "one"))
@@ -423,7 +424,7 @@ def test_a_socket_that_is_still_being_opened_goes_on_to_serve_another():
     assert pool.open(1) == [SendFrames(1, [f"{context}:begin"])]
 
 
-def test_a_cancellation_before_the_opening_leaves_the_others_on_that_socket_alone():
+def test_a_cancellation_before_the_opening_leaves_the_others_on_that_socket_alone() -> None:
     pool = Pool(Voice(contexts=2, lines_max=1))
     for context in ("a", "b"):
         pool.handle(SynthesisWanted(context, "acme", pool.voice, REQUEST))
@@ -433,14 +434,14 @@ def test_a_cancellation_before_the_opening_leaves_the_others_on_that_socket_alon
     assert pool.sent[1] == ["b:begin", "b:one"]
 
 
-def test_a_socket_that_let_a_synthesis_time_out_is_closed():
+def test_a_socket_that_let_a_synthesis_time_out_is_closed() -> None:
     pool = Pool()
     assert pool.cancel(pool.want(), suspect=True) == [CloseSocket(1)]
     pool.want()
     assert len(pool.opened) == 2
 
 
-def test_a_shared_one_takes_no_more_and_is_closed_after_its_last():
+def test_a_shared_one_takes_no_more_and_is_closed_after_its_last() -> None:
     pool = Pool(Voice(contexts=2, lines_max=2))
     first, second, third = pool.want(), pool.want(), pool.want()
     assert len(pool.opened) == 2
@@ -455,7 +456,7 @@ def test_a_shared_one_takes_no_more_and_is_closed_after_its_last():
     assert pool.closed == [1]
 
 
-def test_a_socket_on_which_nothing_was_heard_before_a_cancellation_is_the_last_choice():
+def test_a_socket_on_which_nothing_was_heard_before_a_cancellation_is_the_last_choice() -> None:
     pool = Pool()
     first, second = pool.want(), pool.want()
     pool.now = 1.0
@@ -470,7 +471,7 @@ def test_a_socket_on_which_nothing_was_heard_before_a_cancellation_is_the_last_c
 # Failures
 
 
-def test_a_socket_that_died_unnoticed_is_replaced_and_the_listener_hears_of_it():
+def test_a_socket_that_died_unnoticed_is_replaced_and_the_listener_hears_of_it() -> None:
     pool = Pool()
     pool.done(1, pool.want())
     second = pool.want()
@@ -481,7 +482,7 @@ def test_a_socket_that_died_unnoticed_is_replaced_and_the_listener_hears_of_it()
     assert pool.sent[2] == [f"{second}:begin", f"{second}:one"]
 
 
-def test_it_is_said_again_on_a_fresh_socket_even_where_another_is_idle():
+def test_it_is_said_again_on_a_fresh_socket_even_where_another_is_idle() -> None:
     pool = Pool()
     first, second = pool.want(), pool.want()
     pool.done(1, first)
@@ -491,7 +492,7 @@ def test_it_is_said_again_on_a_fresh_socket_even_where_another_is_idle():
     assert len(pool.opened) == 3
 
 
-def test_a_synthesis_is_said_again_only_once():
+def test_a_synthesis_is_said_again_only_once() -> None:
     pool = Pool(Voice(contexts=2, lines_max=2))
     for number, context in ((1, pool.want()), (2, pool.want())):
         pool.done(number, context)
@@ -503,14 +504,14 @@ def test_a_synthesis_is_said_again_only_once():
     assert pool.heard[third] == [Retried(BROKEN), Failed(BROKEN)]
 
 
-def test_a_fresh_socket_that_breaks_fails_its_synthesis():
+def test_a_fresh_socket_that_breaks_fails_its_synthesis() -> None:
     pool = Pool()
     context = pool.want()
     pool.handle(SocketClosed(1, 1011, "no"))
     assert pool.heard[context] == [Failed(BROKEN)]
 
 
-def test_a_socket_that_breaks_in_the_middle_fails_its_syntheses():
+def test_a_socket_that_breaks_in_the_middle_fails_its_syntheses() -> None:
     pool = Pool()
     pool.done(1, pool.want())
     context = pool.want()
@@ -520,7 +521,7 @@ def test_a_socket_that_breaks_in_the_middle_fails_its_syntheses():
     assert pool.core.sockets == 0
 
 
-def test_a_failure_of_one_synthesis_closes_a_socket_that_was_its_own():
+def test_a_failure_of_one_synthesis_closes_a_socket_that_was_its_own() -> None:
     pool = Pool()
     context = pool.want()
     pool.frame(1, f"{context}:failed")
@@ -528,13 +529,13 @@ def test_a_failure_of_one_synthesis_closes_a_socket_that_was_its_own():
     assert pool.closed == [1]
 
 
-def test_a_failure_of_one_synthesis_leaves_a_shared_socket_open():
+def test_a_failure_of_one_synthesis_leaves_a_shared_socket_open() -> None:
     pool = Pool(Voice(contexts=2))
     pool.frame(1, f"{pool.want()}:failed")
     assert pool.closed == []
 
 
-def test_a_failure_without_a_name_is_everybodys_on_that_socket():
+def test_a_failure_without_a_name_is_everybodys_on_that_socket() -> None:
     pool = Pool(Voice(contexts=2, lines_max=1))
     contexts = [pool.want(), pool.want()]
     pool.frame(1, ":failed")
@@ -542,13 +543,13 @@ def test_a_failure_without_a_name_is_everybodys_on_that_socket():
     assert pool.closed == [1]
 
 
-def test_a_frame_without_a_name_on_an_idle_socket_means_nothing():
+def test_a_frame_without_a_name_on_an_idle_socket_means_nothing() -> None:
     pool = Pool()
     pool.done(1, pool.want())
     assert pool.frame(1, ":pcm") == []
 
 
-def test_a_socket_that_goes_on_while_nobody_uses_it_is_closed():
+def test_a_socket_that_goes_on_while_nobody_uses_it_is_closed() -> None:
     pool = Pool(Voice(contexts=2))
     for _ in range(2):  # what comes while it is used does not count
         pool.done(1, pool.want())
@@ -561,7 +562,7 @@ def test_a_socket_that_goes_on_while_nobody_uses_it_is_closed():
     assert pool.closed == [1]
 
 
-def test_a_provider_that_is_not_there_fails_the_synthesis_and_is_not_dialled_ahead():
+def test_a_provider_that_is_not_there_fails_the_synthesis_and_is_not_dialled_ahead() -> None:
     pool = Pool()
     failure = Failure(Kind.UNREACHABLE, "not there")
     pool.handle(SynthesisWanted("u", "acme", pool.voice, REQUEST))
@@ -572,7 +573,7 @@ def test_a_provider_that_is_not_there_fails_the_synthesis_and_is_not_dialled_ahe
     assert len(pool.reserve(2)) == 1
 
 
-def test_a_path_that_is_not_there_is_told_as_what_it_is():
+def test_a_path_that_is_not_there_is_told_as_what_it_is() -> None:
     pool = Pool()
     pool.handle(SynthesisWanted("u", "acme", pool.voice, REQUEST))
     pool.handle(ConnectionFailed(1, Failure(Kind.UPSTREAM_NOT_FOUND, "refused with 404")))
@@ -584,7 +585,7 @@ def test_a_path_that_is_not_there_is_told_as_what_it_is():
 # Back-pressure
 
 
-def test_a_socket_for_one_synthesis_is_read_no_further_while_its_listener_has_enough():
+def test_a_socket_for_one_synthesis_is_read_no_further_while_its_listener_has_enough() -> None:
     pool = Pool()
     context = pool.want()
     assert pool.handle(ReceiverFull(context)) == [PauseReading(1)]
@@ -592,20 +593,20 @@ def test_a_socket_for_one_synthesis_is_read_no_further_while_its_listener_has_en
     assert pool.handle(ReceiverReady(context)) == []
 
 
-def test_a_socket_that_serves_others_waits_for_nobody():
+def test_a_socket_that_serves_others_waits_for_nobody() -> None:
     pool = Pool(Voice(contexts=2, lines_max=1))
     first, _ = pool.want(), pool.want()
     assert pool.handle(ReceiverFull(first)) == []
 
 
-def test_reading_goes_on_when_another_synthesis_joins():
+def test_reading_goes_on_when_another_synthesis_joins() -> None:
     pool = Pool(Voice(contexts=2, lines_max=1))
     pool.handle(ReceiverFull(pool.want()))
     actions = pool.handle(SynthesisWanted("second", "acme", pool.voice, REQUEST))
     assert actions[-1] == ResumeReading(1)
 
 
-def test_reading_goes_on_when_the_slow_one_is_cancelled():
+def test_reading_goes_on_when_the_slow_one_is_cancelled() -> None:
     pool = Pool(Voice(cancel=CancelMode.ACKNOWLEDGED))
     context = pool.want()
     pool.handle(ReceiverFull(context))

@@ -45,7 +45,7 @@ TEXT: dict[str, Any] = {
     anything(CREATE, TEXT, {"type": "session.flush"}, {"type": "session.close"}),
     st.sampled_from([None, "acme/one", "a\0"]),
 )
-def test_whatever_comes_is_a_message_or_a_clear_refusal(text: str, default: str | None):
+def test_whatever_comes_is_a_message_or_a_clear_refusal(text: str, default: str | None) -> None:
     message = read_message(text, default)
     if isinstance(message, Failure):
         assert_is_a_clear_refusal(message)
@@ -60,21 +60,21 @@ def read(message: dict[str, Any], default: str | None = None) -> Any:
     return read_message(json.dumps(message), default)
 
 
-def test_a_create_says_how_texts_shall_be_spoken():
+def test_a_create_says_how_texts_shall_be_spoken() -> None:
     create = read(CREATE)
     assert create.sample_rate == 24_000
     assert create.style == Style("cartesia/sonic-3", "anna", "en", {"speed": 1.1})
     assert create.fallback == (Style("rime/coda", "ben"),)
 
 
-def test_the_model_may_stand_in_the_url_alone():
+def test_the_model_may_stand_in_the_url_alone() -> None:
     assert read({"type": "session.create"}, "acme/one").style == Style("acme/one")
     assert read({"type": "session.create", "model": ""}, "acme/one").style == Style("acme/one")
     assert read({"type": "session.create"}).param == "model"
     assert read({"type": "session.create"}, "acme/one\0").param == "model"
 
 
-def test_a_model_in_the_url_is_a_name():
+def test_a_model_in_the_url_is_a_name() -> None:
     assert read_model({"model": "acme/one"}, "acme/two") == "acme/one"
     assert read_model({"model": ""}, "acme/two") == "acme/two"
     assert read_model({}, None) is None
@@ -83,7 +83,7 @@ def test_a_model_in_the_url_is_a_name():
     assert failure.param == "model"
 
 
-def test_a_text_says_only_what_differs():
+def test_a_text_says_only_what_differs() -> None:
     text = read({"type": "input_transcript", "transcript": "Hi. "})
     assert (text.text, text.model, text.voice, text.language, text.extra) == (
         "Hi. ",
@@ -98,11 +98,11 @@ def test_a_text_says_only_what_differs():
 
 
 @pytest.mark.parametrize("fallback", [None, {}, [], {"models": None}, {"models": []}])
-def test_there_may_be_no_fallback(fallback: Any):
+def test_there_may_be_no_fallback(fallback: Any) -> None:
     assert read(CREATE | {"fallback": fallback}).fallback == ()
 
 
-def test_a_text_that_is_too_long_is_too_large():
+def test_a_text_that_is_too_long_is_too_large() -> None:
     failure = read(TEXT | {"transcript": "x" * (TEXT_CHARS_MAX + 1)})
     assert failure.status == 413
     assert failure.message == (
@@ -128,7 +128,7 @@ def test_a_text_that_is_too_long_is_too_large():
         (TEXT | {"extra": []}, "extra"),
     ],
 )
-def test_a_bad_message_names_the_field(message: dict[str, Any], param: str):
+def test_a_bad_message_names_the_field(message: dict[str, Any], param: str) -> None:
     failure = read(message)
     assert isinstance(failure, Failure)
     assert failure.param == param

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Client:
         self._incoming.put_nowait({"type": "websocket.connect"})
         self.task = asyncio.create_task(host(scope, self._incoming.get, self._send))
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
         await self.reads.wait()
         self._outgoing.put_nowait(dict(message))
 
@@ -192,7 +192,9 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
         await one.route.close()
 
 
-async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_text(make: Make):
+async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_text(
+    make: Make,
+) -> None:
     setup = make()
     client = await setup.client()
     for _ in range(2):
@@ -207,7 +209,7 @@ async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_te
     assert setup.tried("ok") == 2
 
 
-async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make):
+async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make) -> None:
     setup = make()
     client = await setup.client()
     client.text("Hello. ")
@@ -219,7 +221,7 @@ async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make):
     assert not socket.closed.is_set()
 
 
-async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make):
+async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make) -> None:
     setup = make()
     client = await setup.client()
     client.text("Hello. ")
@@ -240,7 +242,7 @@ async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make):
     assert await client.audio() == PCM * count
 
 
-async def test_a_dead_socket_is_replaced_and_the_try_is_counted(make: Make):
+async def test_a_dead_socket_is_replaced_and_the_try_is_counted(make: Make) -> None:
     setup = make()
     client = await setup.client()
     client.text("Hello. ")
@@ -267,7 +269,7 @@ async def test_a_dead_socket_is_replaced_and_the_try_is_counted(make: Make):
     assert setup.tried("ok") == 2
 
 
-async def test_a_text_in_the_cache_needs_no_provider(make: Make, tmp_path: Path):
+async def test_a_text_in_the_cache_needs_no_provider(make: Make, tmp_path: Path) -> None:
     setup = make(f'{{cache: {{enabled: true, directory: "{tmp_path / "clips"}"}}}}')
     for number in range(2):
         client = await setup.client()
@@ -282,7 +284,7 @@ async def test_a_text_in_the_cache_needs_no_provider(make: Make, tmp_path: Path)
     assert setup.tried("ok") == 1
 
 
-async def test_without_a_token_there_is_no_session(make: Make):
+async def test_without_a_token_there_is_no_session(make: Make) -> None:
     setup = make()
     sent: list[dict[str, Any]] = []
 

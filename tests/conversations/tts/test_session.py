@@ -186,7 +186,7 @@ def words(*entries: tuple[str, float, float]) -> Words:
     return Words(tuple(Timed(*entry) for entry in entries))
 
 
-def test_a_connection_is_opened_upstream_before_there_is_text():
+def test_a_connection_is_opened_upstream_before_there_is_text() -> None:
     call = Conversation()
     assert types(call.created) == ["session.created"]
     (prepared,) = [a for a in call.created if isinstance(a, Prepare)]
@@ -195,7 +195,7 @@ def test_a_connection_is_opened_upstream_before_there_is_text():
     assert prepared.request.sample_rate == RATE
 
 
-def test_the_first_sentence_is_spoken_while_the_next_is_written():
+def test_the_first_sentence_is_spoken_while_the_next_is_written() -> None:
     call = Conversation()
     begin, say = upstream(call.text("One. "))
     assert isinstance(begin, Begin)
@@ -206,7 +206,7 @@ def test_the_first_sentence_is_spoken_while_the_next_is_written():
     assert types(call.hear(1, Audio(tone(0.05)), Finished())) == ["output_audio", "done"]
 
 
-def test_every_message_of_an_utterance_carries_the_session_id():
+def test_every_message_of_an_utterance_carries_the_session_id() -> None:
     call = Conversation()
     call.text("One. ")
     call.hear(1, words(("One.", 0, 0.02)), Audio(tone(0.3)))
@@ -215,7 +215,7 @@ def test_every_message_of_an_utterance_carries_the_session_id():
     assert {m["session_id"] for m in told(call.log)} == {"s1"}
 
 
-def test_many_utterances_follow_each_other_on_one_connection():
+def test_many_utterances_follow_each_other_on_one_connection() -> None:
     call = Conversation()
     for number in (1, 2, 3):
         assert upstream(call.text("Again. "))[0] == Begin(
@@ -227,7 +227,7 @@ def test_many_utterances_follow_each_other_on_one_connection():
         assert types(call.hear(number, Audio(tone(0.1)), Finished()))[-1] == "done"
 
 
-def test_it_may_end_between_two_utterances():
+def test_it_may_end_between_two_utterances() -> None:
     call = Conversation()
     assert call.session.may_end(call.now)
     call.text("Hello there, my friend.")
@@ -236,13 +236,13 @@ def test_it_may_end_between_two_utterances():
     assert not call.session.may_end(call.now)
 
 
-def test_an_utterance_without_text_is_done_at_once():
+def test_an_utterance_without_text_is_done_at_once() -> None:
     call = Conversation()
     assert types(call.flush()) == ["done"]
     assert types(call.flush()) == ["done"]
 
 
-def test_text_without_a_letter_gives_a_little_silence_and_no_request():
+def test_text_without_a_letter_gives_a_little_silence_and_no_request() -> None:
     call = Conversation()
     assert upstream(call.text("... !? ")) == []
     flushed = call.flush()
@@ -251,7 +251,7 @@ def test_text_without_a_letter_gives_a_little_silence_and_no_request():
     assert upstream(call.log) == []
 
 
-def test_audio_is_cut_into_even_messages_of_at_most_100_ms():
+def test_audio_is_cut_into_even_messages_of_at_most_100_ms() -> None:
     call = Conversation()
     call.text("One. ")
     sent = [base64.b64decode(m["audio"]) for m in told(call.hear(1, Audio(tone(0.25))))]
@@ -259,7 +259,7 @@ def test_audio_is_cut_into_even_messages_of_at_most_100_ms():
     assert [len(one) for one in sent] == [4000, 4000, 4000]
 
 
-def test_what_is_passed_on_unchanged_is_not_encoded_again_and_what_is_changed_is():
+def test_what_is_passed_on_unchanged_is_not_encoded_again_and_what_is_changed_is() -> None:
     pcm = tone(0.05)
     text = base64.b64encode(pcm).decode()
     call = Conversation()
@@ -277,7 +277,7 @@ def test_what_is_passed_on_unchanged_is_not_encoded_again_and_what_is_changed_is
     assert "another rate" not in str(slow.hear(1, Audio(tone(1.0, 8000), "another rate")))
 
 
-def test_samples_torn_by_the_provider_are_made_whole():
+def test_samples_torn_by_the_provider_are_made_whole() -> None:
     call = Conversation()
     call.text("One. ")
     pcm = tone(0.2)
@@ -287,7 +287,7 @@ def test_samples_torn_by_the_provider_are_made_whole():
     assert audio_of(actions) == pcm
 
 
-def test_another_rate_is_resampled_without_a_seam_and_without_losing_its_end():
+def test_another_rate_is_resampled_without_a_seam_and_without_losing_its_end() -> None:
     call = Conversation("low/one")
     call.text("One. ")
     call.flush()
@@ -302,7 +302,7 @@ def test_another_rate_is_resampled_without_a_seam_and_without_losing_its_end():
     assert np.abs(got[2000:-2000] - expected[2000:-2000]).max() < 200
 
 
-def test_done_comes_after_all_audio_and_nothing_comes_after_done():
+def test_done_comes_after_all_audio_and_nothing_comes_after_done() -> None:
     call = Conversation()
     call.text("One. ")
     call.flush()
@@ -311,7 +311,7 @@ def test_done_comes_after_all_audio_and_nothing_comes_after_done():
     assert call.hear(1, Audio(tone(0.1)), words(("late", 0, 1))) == []
 
 
-def test_words_are_sent_with_the_audio_they_belong_to():
+def test_words_are_sent_with_the_audio_they_belong_to() -> None:
     call = Conversation()
     call.text("One two. ")
     assert told(call.hear(1, words(("One", 0.0, 0.2), ("two.", 0.3, 0.5)))) == []
@@ -321,14 +321,14 @@ def test_words_are_sent_with_the_audio_they_belong_to():
     assert second[-1]["words"] == [{"word": "two. ", "start": 0.3, "end": 0.5}]
 
 
-def test_the_clients_of_cartesia_get_words_without_a_space_from_any_provider():
+def test_the_clients_of_cartesia_get_words_without_a_space_from_any_provider() -> None:
     call = Conversation("cartesia/sonic-3")
     call.text("One. ")
     call.hear(1, words(("One.", 0.0, 0.2)))
     assert told(call.hear(1, Audio(tone(0.1))))[-1]["words"][0]["word"] == "One."
 
 
-def test_timings_that_begin_again_are_put_on_the_utterances_clock():
+def test_timings_that_begin_again_are_put_on_the_utterances_clock() -> None:
     call = Conversation("again/one")
     call.text("One. Two. ")
     call.hear(1, words(("One.", 0.0, 0.9)), Audio(tone(1.0)))
@@ -337,7 +337,7 @@ def test_timings_that_begin_again_are_put_on_the_utterances_clock():
     assert timed[1] == {"word": "Two. ", "start": 1.0, "end": 1.4}
 
 
-def test_a_restart_told_by_the_provider_begins_at_the_audio_so_far():
+def test_a_restart_told_by_the_provider_begins_at_the_audio_so_far() -> None:
     call = Conversation("again/one")
     call.text("One. Two. ")
     call.hear(1, Chars((Timed("O", 0.0, 0.9),)), Audio(tone(1.0)), Restart())
@@ -345,7 +345,7 @@ def test_a_restart_told_by_the_provider_begins_at_the_audio_so_far():
     assert [c["start"] for m in told(call.log) for c in m.get("chars", [])] == [0.0, 1.1]
 
 
-def test_a_slow_writer_does_not_make_the_client_give_up():
+def test_a_slow_writer_does_not_make_the_client_give_up() -> None:
     call = Conversation()
     call.text("One. ")
     call.hear(1, words(("One.", 0.0, 0.4)), Audio(tone(0.5)))
@@ -357,7 +357,7 @@ def test_a_slow_writer_does_not_make_the_client_give_up():
     assert upstream(call.text("Two. ")) == [Say(1, "Two. ")]
 
 
-def test_no_keepalive_is_sent_between_utterances():
+def test_no_keepalive_is_sent_between_utterances() -> None:
     call = Conversation()
     call.text("One. ")
     call.flush()
@@ -365,7 +365,7 @@ def test_no_keepalive_is_sent_between_utterances():
     assert call.session.deadline == pytest.approx(600.0)
 
 
-def test_generation_config_wins_over_session_create():
+def test_generation_config_wins_over_session_create() -> None:
     call = Conversation()
     begin = upstream(
         call.text(
@@ -380,7 +380,7 @@ def test_generation_config_wins_over_session_create():
     assert begin.request.options == {"speed": 1.2}
 
 
-def test_a_voice_that_changes_inside_an_utterance_waits_for_the_one_before():
+def test_a_voice_that_changes_inside_an_utterance_waits_for_the_one_before() -> None:
     call = Conversation()
     call.text("One. ")
     assert upstream(call.text("Two. ", generation_config={"voice": "bob"})) == [Finish(1)]
@@ -392,7 +392,7 @@ def test_a_voice_that_changes_inside_an_utterance_waits_for_the_one_before():
     assert types(call.hear(2, Audio(tone(0.2)), Finished()))[-1] == "done"
 
 
-def test_text_that_comes_before_done_belongs_to_the_next_utterance():
+def test_text_that_comes_before_done_belongs_to_the_next_utterance() -> None:
     call = Conversation()
     call.text("One. ")
     call.flush()
@@ -404,7 +404,7 @@ def test_text_that_comes_before_done_belongs_to_the_next_utterance():
     assert types(call.hear(2, Audio(tone(0.1)), Finished())) == ["output_audio", "done"]
 
 
-def test_a_flood_of_flushes_is_answered_one_by_one_or_refused():
+def test_a_flood_of_flushes_is_answered_one_by_one_or_refused() -> None:
     call = Conversation()
     call.text("One. ")
     for _ in range(257):
@@ -418,7 +418,7 @@ def test_a_flood_of_flushes_is_answered_one_by_one_or_refused():
     assert CancelSynthesis(2) in call.log
 
 
-def test_long_texts_are_cut_for_the_provider_and_lose_nothing():
+def test_long_texts_are_cut_for_the_provider_and_lose_nothing() -> None:
     call = Conversation("marked/one")
     text = "A sentence that is far too long for one message, you see. "
     parts = [a.text for a in upstream(call.text(text)) if isinstance(a, Say)]
@@ -429,7 +429,7 @@ def test_long_texts_are_cut_for_the_provider_and_lose_nothing():
 # Failover
 
 
-def test_a_provider_that_fails_before_audio_gives_all_text_to_the_next():
+def test_a_provider_that_fails_before_audio_gives_all_text_to_the_next() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
     call.text("Two. ")
@@ -442,7 +442,7 @@ def test_a_provider_that_fails_before_audio_gives_all_text_to_the_next():
     assert upstream(call.flush()) == [Finish(2)]
 
 
-def test_a_silent_provider_is_left_for_the_next_in_time():
+def test_a_silent_provider_is_left_for_the_next_in_time() -> None:
     call = Conversation(fallback=["zeus/two"], first_audio_timeout_s=1.0)
     call.text("One. ")
     actions = call.wait()
@@ -450,7 +450,7 @@ def test_a_silent_provider_is_left_for_the_next_in_time():
     assert [type(a) for a in upstream(actions)] == [CancelSynthesis, Begin, Say]
 
 
-def test_the_last_provider_is_given_more_time_and_the_client_is_kept():
+def test_the_last_provider_is_given_more_time_and_the_client_is_kept() -> None:
     call = Conversation(first_audio_timeout_s=1.0, last_audio_timeout_s=20.0)
     call.text("One. ")
     call.flush()
@@ -460,7 +460,7 @@ def test_the_last_provider_is_given_more_time_and_the_client_is_kept():
     assert told(actions)[-1]["code"] == 504
 
 
-def test_after_audio_the_next_goes_on_with_the_first_sentence_not_fully_spoken():
+def test_after_audio_the_next_goes_on_with_the_first_sentence_not_fully_spoken() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One two. ")
     call.text("Three four. ")
@@ -476,7 +476,7 @@ def test_after_audio_the_next_goes_on_with_the_first_sentence_not_fully_spoken()
     assert rest == [Say(2, "Three four. "), Say(2, "Five. "), Finish(2)]
 
 
-def test_timings_after_a_seam_stay_on_the_utterances_clock_and_never_go_back():
+def test_timings_after_a_seam_stay_on_the_utterances_clock_and_never_go_back() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One two. ")
     call.text("Three four. ")
@@ -496,7 +496,7 @@ def test_timings_after_a_seam_stay_on_the_utterances_clock_and_never_go_back():
     assert types(call.log)[-1] == "done"
 
 
-def test_a_provider_that_marks_its_texts_is_resumed_exactly():
+def test_a_provider_that_marks_its_texts_is_resumed_exactly() -> None:
     call = Conversation("marked/one", fallback=["zeus/two"])
     call.text("One. ")
     call.text("Two. ")
@@ -505,7 +505,7 @@ def test_a_provider_that_marks_its_texts_is_resumed_exactly():
     assert upstream(call.hear(1, Failed(BROKEN)))[1:] == [Say(2, "Two. "), Finish(2)]
 
 
-def test_without_timings_a_pause_near_the_expected_end_tells_a_sentence_from_the_next():
+def test_without_timings_a_pause_near_the_expected_end_tells_a_sentence_from_the_next() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("This sentence takes about two seconds. ")
     call.text("And so does the one that comes next. ")
@@ -516,7 +516,7 @@ def test_without_timings_a_pause_near_the_expected_end_tells_a_sentence_from_the
     )
 
 
-def test_without_timings_a_sentence_in_doubt_is_said_again():
+def test_without_timings_a_sentence_in_doubt_is_said_again() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("This sentence takes about two seconds. ")
     call.flush()
@@ -526,7 +526,7 @@ def test_without_timings_a_sentence_in_doubt_is_said_again():
     )
 
 
-def test_numbers_that_the_provider_spells_out_are_no_evidence():
+def test_numbers_that_the_provider_spells_out_are_no_evidence() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("It is 21. ")
     call.text("Go on. ")
@@ -539,7 +539,7 @@ def test_numbers_that_the_provider_spells_out_are_no_evidence():
     assert upstream(call.hear(1, Failed(BROKEN)))[1] == Say(2, "It is 21. ")
 
 
-def test_a_provider_that_breaks_off_after_the_last_word_has_done_its_work():
+def test_a_provider_that_breaks_off_after_the_last_word_has_done_its_work() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
     call.flush()
@@ -549,7 +549,7 @@ def test_a_provider_that_breaks_off_after_the_last_word_has_done_its_work():
     assert types(actions)[-1] == "done"
 
 
-def test_a_voice_that_is_cut_off_glides_to_silence():
+def test_a_voice_that_is_cut_off_glides_to_silence() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("A sentence. ")
     pcm = tone(0.2)[:-24]
@@ -561,7 +561,7 @@ def test_a_voice_that_is_cut_off_glides_to_silence():
     assert steps.max() < 300
 
 
-def test_the_voice_that_takes_over_is_as_loud_as_the_one_before():
+def test_the_voice_that_takes_over_is_as_loud_as_the_one_before() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One two three. ")
     call.flush()
@@ -577,7 +577,7 @@ def test_the_voice_that_takes_over_is_as_loud_as_the_one_before():
     assert np.abs(samples).max() == pytest.approx(4000, rel=0.02)
 
 
-def test_a_hole_in_the_middle_is_filled_before_the_listener_notices():
+def test_a_hole_in_the_middle_is_filled_before_the_listener_notices() -> None:
     call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
     call.text("One two three. ")
     call.flush()
@@ -587,7 +587,7 @@ def test_a_hole_in_the_middle_is_filled_before_the_listener_notices():
     assert [type(a) for a in upstream(actions)] == [CancelSynthesis, Begin, Say, Finish]
 
 
-def test_a_hole_while_the_listener_has_audio_left_is_waited_for_longer():
+def test_a_hole_while_the_listener_has_audio_left_is_waited_for_longer() -> None:
     call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
     call.text("One two three. ")
     call.flush()
@@ -596,7 +596,7 @@ def test_a_hole_while_the_listener_has_audio_left_is_waited_for_longer():
     assert call.now == pytest.approx(5.0)
 
 
-def test_a_provider_far_ahead_of_the_listener_is_not_left_before_he_has_nearly_heard_it():
+def test_a_provider_far_ahead_of_the_listener_is_not_left_before_he_has_nearly_heard_it() -> None:
     call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
     call.text("One two three. ")
     call.flush()
@@ -605,7 +605,7 @@ def test_a_provider_far_ahead_of_the_listener_is_not_left_before_he_has_nearly_h
     assert call.now == pytest.approx(19.0)
 
 
-def test_however_far_ahead_it_is_its_silence_has_a_bound():
+def test_however_far_ahead_it_is_its_silence_has_a_bound() -> None:
     call = Conversation(fallback=["zeus/two"], last_audio_timeout_s=25.0)
     call.text("One two three. ")
     call.flush()
@@ -614,7 +614,7 @@ def test_however_far_ahead_it_is_its_silence_has_a_bound():
     assert call.now == pytest.approx(25.0)
 
 
-def test_what_is_still_to_be_played_counts_from_after_a_gap_and_not_from_the_first_audio():
+def test_what_is_still_to_be_played_counts_from_after_a_gap_and_not_from_the_first_audio() -> None:
     call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
     call.text("One two three. ")
     call.flush()
@@ -624,7 +624,7 @@ def test_what_is_still_to_be_played_counts_from_after_a_gap_and_not_from_the_fir
     assert call.now == pytest.approx(1.5 + 6.0 - 1.0)
 
 
-def test_speakable_text_without_audio_is_a_failure_of_the_provider():
+def test_speakable_text_without_audio_is_a_failure_of_the_provider() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
     call.flush()
@@ -632,7 +632,7 @@ def test_speakable_text_without_audio_is_a_failure_of_the_provider():
     assert types(call.hear(2, Finished()))[-1] == "error"
 
 
-def test_a_refused_key_skips_all_tries_at_that_provider():
+def test_a_refused_key_skips_all_tries_at_that_provider() -> None:
     call = Conversation(fallback=["acme/two", "zeus/two"])
     call.text("One. ")
     failure = Failure(Kind.UPSTREAM_AUTH, "bad key")
@@ -641,7 +641,7 @@ def test_a_refused_key_skips_all_tries_at_that_provider():
     assert begin.provider == "zeus"
 
 
-def test_a_voice_that_one_vendor_does_not_know_is_no_fault_of_the_next():
+def test_a_voice_that_one_vendor_does_not_know_is_no_fault_of_the_next() -> None:
     call = Conversation(fallback=["acme/two", "zeus/two"])
     call.text("One. ")
     failure = Failure(Kind.UPSTREAM_REFUSED, "voice: there is no 'ann'", param="voice")
@@ -653,7 +653,7 @@ def test_a_voice_that_one_vendor_does_not_know_is_no_fault_of_the_next():
     assert asked == ["acme", "zeus"]
 
 
-def test_when_all_have_failed_the_client_hears_the_last_reason_and_is_let_go():
+def test_when_all_have_failed_the_client_hears_the_last_reason_and_is_let_go() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
     call.hear(1, Failed(BROKEN))
@@ -665,7 +665,7 @@ def test_when_all_have_failed_the_client_hears_the_last_reason_and_is_let_go():
     assert call.session.deadline is None
 
 
-def test_a_resting_provider_is_not_asked_first():
+def test_a_resting_provider_is_not_asked_first() -> None:
     call = Conversation(fallback=["zeus/two"])
     for _ in range(3):
         call.health.failed(Attempt("acme", "one"), BROKEN, 0.0)
@@ -674,7 +674,7 @@ def test_a_resting_provider_is_not_asked_first():
     assert begin.provider == "zeus"
 
 
-def test_a_context_is_finished_before_the_provider_forgets_it():
+def test_a_context_is_finished_before_the_provider_forgets_it() -> None:
     call = Conversation("brief/one")
     call.text("One. ")
     call.hear(1, words(("One.", 0.0, 0.4)), Audio(tone(0.5)))
@@ -688,7 +688,7 @@ def test_a_context_is_finished_before_the_provider_forgets_it():
     assert [w["start"] for m in told(call.log) for w in m.get("words", [])] == [0.0, 0.6]
 
 
-def test_text_that_comes_while_a_context_ends_is_spoken_by_the_next():
+def test_text_that_comes_while_a_context_ends_is_spoken_by_the_next() -> None:
     call = Conversation("brief/one")
     call.text("One. ")
     call.hear(1, words(("One.", 0.0, 0.4)), Audio(tone(0.5)))
@@ -698,7 +698,7 @@ def test_text_that_comes_while_a_context_ends_is_spoken_by_the_next():
     assert [type(a) for a in upstream(call.hear(1, Finished()))] == [Begin, Say, Finish]
 
 
-def test_a_hole_of_the_only_provider_is_waited_for():
+def test_a_hole_of_the_only_provider_is_waited_for() -> None:
     call = Conversation(hole_timeout_s=2.0, last_audio_timeout_s=20.0)
     call.text("One two three. ")
     call.flush()
@@ -707,7 +707,7 @@ def test_a_hole_of_the_only_provider_is_waited_for():
     assert call.now == pytest.approx(20.0)
 
 
-def test_a_voice_that_the_client_changes_is_left_as_loud_as_it_is():
+def test_a_voice_that_the_client_changes_is_left_as_loud_as_it_is() -> None:
     call = Conversation()
     call.text("One. ")
     call.text("Two. ", generation_config={"voice": "bob"})
@@ -716,7 +716,7 @@ def test_a_voice_that_the_client_changes_is_left_as_loud_as_it_is():
     assert audio_of(call.hear(2, Audio(tone(0.1)))) == tone(0.1)
 
 
-def test_a_connection_is_ready_again_after_an_utterance():
+def test_a_connection_is_ready_again_after_an_utterance() -> None:
     call = Conversation()
     call.text("One. ", generation_config={"voice": "bob"})
     call.flush()
@@ -727,7 +727,7 @@ def test_a_connection_is_ready_again_after_an_utterance():
 # Hedging
 
 
-def test_a_hedge_asks_the_next_provider_and_the_first_to_speak_is_heard():
+def test_a_hedge_asks_the_next_provider_and_the_first_to_speak_is_heard() -> None:
     call = Conversation(fallback=["zeus/two"], hedge_after_s=0.5)
     call.text("One. ")
     call.flush()
@@ -739,14 +739,14 @@ def test_a_hedge_asks_the_next_provider_and_the_first_to_speak_is_heard():
     assert types(call.hear(2, Finished()))[-1] == "done"
 
 
-def test_the_first_provider_can_still_win_against_its_hedge():
+def test_the_first_provider_can_still_win_against_its_hedge() -> None:
     call = Conversation(fallback=["zeus/two"], hedge_after_s=0.5)
     call.text("One. ")
     call.wait()
     assert upstream(call.hear(1, Audio(tone(0.2)))) == [CancelSynthesis(2)]
 
 
-def test_a_hedge_takes_over_when_the_first_fails():
+def test_a_hedge_takes_over_when_the_first_fails() -> None:
     call = Conversation(fallback=["zeus/two"], hedge_after_s=0.5)
     call.text("One. ")
     call.wait()
@@ -756,7 +756,7 @@ def test_a_hedge_takes_over_when_the_first_fails():
     assert types(call.hear(2, Audio(tone(0.2)), Finished()))[-1] == "done"
 
 
-def test_a_hedge_that_fails_leaves_the_first_alone():
+def test_a_hedge_that_fails_leaves_the_first_alone() -> None:
     call = Conversation(fallback=["zeus/two"], hedge_after_s=0.5)
     call.text("One. ")
     call.wait()
@@ -765,7 +765,7 @@ def test_a_hedge_that_fails_leaves_the_first_alone():
     assert types(call.hear(1, Audio(tone(0.2)), Finished()))[-1] == "done"
 
 
-def test_no_more_is_hedged_than_the_budget_of_all_sessions_allows():
+def test_no_more_is_hedged_than_the_budget_of_all_sessions_allows() -> None:
     call = Conversation(
         fallback=["zeus/two"], hedge={"enabled": True, "after_s": 0.5, "share_max": 0.1}
     )
@@ -781,7 +781,7 @@ def test_no_more_is_hedged_than_the_budget_of_all_sessions_allows():
     assert begun == [1, 0, 0]
 
 
-def test_without_a_time_of_its_own_a_hedge_waits_as_long_as_recent_answers_took():
+def test_without_a_time_of_its_own_a_hedge_waits_as_long_as_recent_answers_took() -> None:
     call = Conversation(fallback=["zeus/two"], hedge={"enabled": True})
     asked = Attempt("acme", "one", {}, "ann")
     for _ in range(20):
@@ -791,7 +791,7 @@ def test_without_a_time_of_its_own_a_hedge_waits_as_long_as_recent_answers_took(
     assert call.now == pytest.approx(0.7)
 
 
-def test_the_time_to_the_first_audio_is_kept_for_later_hedges():
+def test_the_time_to_the_first_audio_is_kept_for_later_hedges() -> None:
     call = Conversation(hedge={"enabled": True})
     for number in range(1, 21):
         call.text("One. ")
@@ -801,7 +801,7 @@ def test_the_time_to_the_first_audio_is_kept_for_later_hedges():
     assert call.health.ttft_p95_s(Attempt("acme", "one")) == pytest.approx(0.2)
 
 
-def test_a_hedge_that_fails_is_followed_by_another():
+def test_a_hedge_that_fails_is_followed_by_another() -> None:
     call = Conversation(fallback=["zeus/two", "low/x"], hedge_after_s=0.5)
     call.text("One. ")
     call.wait()
@@ -810,7 +810,7 @@ def test_a_hedge_that_fails_is_followed_by_another():
     assert call.now == pytest.approx(0.5)
 
 
-def test_who_lost_against_its_hedge_is_asked_again_after_all_others():
+def test_who_lost_against_its_hedge_is_asked_again_after_all_others() -> None:
     call = Conversation(fallback=["zeus/two", "low/x"], hedge_after_s=0.5)
     call.text("One two three. ")
     call.flush()
@@ -823,7 +823,7 @@ def test_who_lost_against_its_hedge_is_asked_again_after_all_others():
 # Rounds
 
 
-def test_who_failed_for_a_passing_reason_is_asked_again_after_a_pause():
+def test_who_failed_for_a_passing_reason_is_asked_again_after_a_pause() -> None:
     call = Conversation(fallback=["zeus/two"], rounds=2)
     call.text("One. ")
     call.hear(1, Failed(BROKEN))
@@ -838,7 +838,7 @@ def test_who_failed_for_a_passing_reason_is_asked_again_after_a_pause():
     assert types(call.hear(3, Audio(tone(0.2)), Finished()))[-1] == "done"
 
 
-def test_by_default_the_only_provider_is_asked_once_more():
+def test_by_default_the_only_provider_is_asked_once_more() -> None:
     call = Conversation(rounds=TtsConfig().rounds)
     call.text("One. ")
     assert types(call.hear(1, Failed(BROKEN))) == []
@@ -846,14 +846,14 @@ def test_by_default_the_only_provider_is_asked_once_more():
     assert types(call.hear(2, Failed(BROKEN))) == ["error"]
 
 
-def test_what_failed_for_good_is_not_asked_again():
+def test_what_failed_for_good_is_not_asked_again() -> None:
     call = Conversation(rounds=3)
     call.text("One. ")
     refused = Failure(Kind.UPSTREAM_REFUSED, "voice: there is no 'ann'")
     assert types(call.hear(1, Failed(refused))) == ["error"]
 
 
-def test_the_last_of_the_last_round_is_given_more_time():
+def test_the_last_of_the_last_round_is_given_more_time() -> None:
     call = Conversation(
         fallback=["zeus/two"], rounds=2, first_audio_timeout_s=1.0, last_audio_timeout_s=20.0
     )
@@ -872,13 +872,13 @@ def test_the_last_of_the_last_round_is_given_more_time():
 # Connections
 
 
-def test_a_connection_whose_provider_was_silent_serves_nobody_else():
+def test_a_connection_whose_provider_was_silent_serves_nobody_else() -> None:
     call = Conversation(fallback=["zeus/two"], first_audio_timeout_s=1.0)
     call.text("One. ")
     assert upstream(call.wait())[0] == CancelSynthesis(1, suspect=True)
 
 
-def test_a_dead_connection_that_was_replaced_counts_as_a_try():
+def test_a_dead_connection_that_was_replaced_counts_as_a_try() -> None:
     call = Conversation()
     call.text("One. ")
     assert call.hear(1, Retried(BROKEN)) == [Tried("acme", "one", replace(BROKEN, provider="acme"))]
@@ -887,7 +887,7 @@ def test_a_dead_connection_that_was_replaced_counts_as_a_try():
     assert [one.failure for one in call.log if isinstance(one, Tried)][-1] is None
 
 
-def test_it_says_nothing_about_the_provider_unless_the_new_one_fails_as_well():
+def test_it_says_nothing_about_the_provider_unless_the_new_one_fails_as_well() -> None:
     for fails, rests in ((False, False), (True, True)):
         call = Conversation(fallback=["zeus/two"])
         asked = Attempt("acme", "one", {}, "ann")
@@ -902,7 +902,7 @@ def test_it_says_nothing_about_the_provider_unless_the_new_one_fails_as_well():
         assert call.health.resting(asked, call.now) is rests
 
 
-def test_a_client_that_read_slowly_is_not_taken_for_a_silent_provider():
+def test_a_client_that_read_slowly_is_not_taken_for_a_silent_provider() -> None:
     call = Conversation(fallback=["zeus/two"], hole_timeout_s=2.0)
     call.text("One two three. ")
     call.flush()
@@ -917,7 +917,7 @@ def test_a_client_that_read_slowly_is_not_taken_for_a_silent_provider():
 # Ends
 
 
-def test_an_utterance_that_is_interrupted_counts_as_far_as_it_came():
+def test_an_utterance_that_is_interrupted_counts_as_far_as_it_came() -> None:
     call = Conversation()
     call.text("One two three. ")
     call.hear(1, Audio(tone(0.5)), after_s=0.25)
@@ -930,7 +930,7 @@ def test_an_utterance_that_is_interrupted_counts_as_far_as_it_came():
     ]
 
 
-def test_what_is_under_way_when_a_connection_goes_without_a_word_is_counted_once():
+def test_what_is_under_way_when_a_connection_goes_without_a_word_is_counted_once() -> None:
     call = Conversation()
     call.text("One. ")
     call.hear(1, Audio(tone(0.5)))
@@ -938,7 +938,7 @@ def test_what_is_under_way_when_a_connection_goes_without_a_word_is_counted_once
     assert call.session.settle() == []
 
 
-def test_the_hedge_that_lost_is_a_try_too():
+def test_the_hedge_that_lost_is_a_try_too() -> None:
     call = Conversation(fallback=["zeus/two"], hedge={"enabled": True, "after_s": 0.5})
     call.text("One. ")
     call.wait_until(Begin)
@@ -950,14 +950,14 @@ def test_the_hedge_that_lost_is_a_try_too():
     assert won == Tried("zeus", "two", began=0.5, first_audio_s=0.25, hedge=True)
 
 
-def test_a_client_that_leaves_has_its_speech_cancelled():
+def test_a_client_that_leaves_has_its_speech_cancelled() -> None:
     call = Conversation()
     call.text("One. ")
     assert upstream(call.handle(ClientLeft())) == [CancelSynthesis(1)]
     assert call.hear(1, Audio(tone(0.1))) == []
 
 
-def test_what_was_asked_and_delivered_of_an_interrupted_utterance_is_counted():
+def test_what_was_asked_and_delivered_of_an_interrupted_utterance_is_counted() -> None:
     call = Conversation()
     call.text("One two three. ")
     call.hear(1, Audio(tone(0.5)))
@@ -966,7 +966,7 @@ def test_what_was_asked_and_delivered_of_an_interrupted_utterance_is_counted():
     assert spoken.audio_s > 0.3
 
 
-def test_a_close_in_the_middle_is_acknowledged():
+def test_a_close_in_the_middle_is_acknowledged() -> None:
     call = Conversation()
     call.text("One. ")
     actions = call.say({"type": "session.close"})
@@ -995,7 +995,7 @@ def test_a_close_in_the_middle_is_acknowledged():
         ),
     ],
 )
-def test_a_bad_message_gets_a_clear_error_and_the_end(message: str, words_of_it: str):
+def test_a_bad_message_gets_a_clear_error_and_the_end(message: str, words_of_it: str) -> None:
     call = Conversation()
     actions = call.handle(Text(message))
     (error,) = told(actions)
@@ -1017,7 +1017,7 @@ def test_a_bad_message_gets_a_clear_error_and_the_end(message: str, words_of_it:
         ({"extra": []}, "extra"),
     ],
 )
-def test_a_bad_session_create_names_its_field(change: dict[str, Any], words_of_it: str):
+def test_a_bad_session_create_names_its_field(change: dict[str, Any], words_of_it: str) -> None:
     session = TtsSession("s1", plan_of, TRAITS, Breaker(), TtsConfig(), None, 600.0, 0.0)
     create = {"type": "session.create", "sample_rate": "24000", "model": "acme/one"} | change
     (error,) = told(session.handle(Text(json.dumps(create)), 0.0))
@@ -1026,18 +1026,18 @@ def test_a_bad_session_create_names_its_field(change: dict[str, Any], words_of_i
     assert words_of_it in error["message"]
 
 
-def test_text_before_session_create_is_refused():
+def test_text_before_session_create_is_refused() -> None:
     session = TtsSession("s1", plan_of, TRAITS, Breaker(), TtsConfig(), None, 600.0, 0.0)
     event = Text('{"type": "input_transcript", "transcript": "x"}')
     assert "session.create first" in told(session.handle(event, 0.0))[0]["message"]
 
 
-def test_a_binary_message_is_refused():
+def test_a_binary_message_is_refused() -> None:
     call = Conversation()
     assert "binary" in told(call.handle(Binary(b"\0")))[0]["message"]
 
 
-def test_an_utterance_without_end_is_refused():
+def test_an_utterance_without_end_is_refused() -> None:
     call = Conversation()
     for _ in range(6):
         call.text("x" * 20_000)
@@ -1045,13 +1045,13 @@ def test_an_utterance_without_end_is_refused():
     assert CancelSynthesis(1) in call.log
 
 
-def test_an_idle_connection_is_closed_at_last():
+def test_an_idle_connection_is_closed_at_last() -> None:
     call = Conversation()
     assert call.wait() == [Close(1001, "idle")]
     assert call.now == pytest.approx(600.0)
 
 
-def test_what_happened_is_reported_for_metrics():
+def test_what_happened_is_reported_for_metrics() -> None:
     call = Conversation(fallback=["zeus/two"])
     call.text("One. ")
     call.hear(1, Failed(BROKEN), after_s=0.1)

@@ -29,7 +29,7 @@ def tone(seconds: float, amplitude: float = 8000, rate: int = RATE) -> bytes:
     return (np.sin(2 * np.pi * 220 * t) * amplitude).astype(np.int16).tobytes()
 
 
-def test_torn_samples_are_made_whole():
+def test_torn_samples_are_made_whole() -> None:
     one = synthesis()
     pcm = tone(0.01)
     parts = [one.samples(part) for part in (pcm[:3], pcm[3:4], pcm[4:11], pcm[11:])]
@@ -37,19 +37,19 @@ def test_torn_samples_are_made_whole():
     assert b"".join(parts) == pcm
 
 
-def test_another_rate_is_resampled_and_its_end_comes_with_the_rest():
+def test_another_rate_is_resampled_and_its_end_comes_with_the_rest() -> None:
     one = synthesis(rates=(8000,))
     pcm = one.samples(tone(0.5, rate=8000)) + one.rest()
     assert len(pcm) == 2 * RATE // 2
 
 
-def test_a_rate_that_the_provider_tells_is_believed():
+def test_a_rate_that_the_provider_tells_is_believed() -> None:
     one = synthesis()
     one.rate(8000)
     assert len(one.samples(tone(0.5, rate=8000)) + one.rest()) == 2 * RATE // 2
 
 
-def test_audio_is_held_back_until_its_loudness_is_known_and_then_matched():
+def test_audio_is_held_back_until_its_loudness_is_known_and_then_matched() -> None:
     reference = synthesis(match_db=-20.0)
     loud = tone(MATCH_S + 0.1)
     assert reference.samples(loud[:2000]) == b""
@@ -60,21 +60,21 @@ def test_audio_is_held_back_until_its_loudness_is_known_and_then_matched():
     assert after < before
 
 
-def test_a_short_synthesis_is_matched_at_its_end():
+def test_a_short_synthesis_is_matched_at_its_end() -> None:
     one = synthesis(match_db=-20.0)
     pcm = tone(0.1)
     assert one.samples(pcm) == b""
     assert len(one.rest()) == len(pcm)
 
 
-def test_no_gain_is_larger_than_voices_differ():
+def test_no_gain_is_larger_than_voices_differ() -> None:
     one = synthesis(match_db=-90.0)
     pcm = one.samples(tone(MATCH_S + 0.1))
     loudest = np.abs(np.frombuffer(pcm, np.int16)).max()
     assert loudest == pytest.approx(8000 / 10 ** (GAIN_DB_MAX / 20), rel=0.02)
 
 
-def test_what_is_recorded_is_bounded():
+def test_what_is_recorded_is_bounded() -> None:
     one = synthesis()
     one.recording = bytearray()
     one.record(bytes(RECORDING_BYTES_MAX))
@@ -87,7 +87,7 @@ def test_what_is_recorded_is_bounded():
     assert one.spoken_words == []
 
 
-def test_timings_are_due_with_their_audio_or_all_at_the_end():
+def test_timings_are_due_with_their_audio_or_all_at_the_end() -> None:
     one = synthesis()
     one.progress.said("One two. ", 1)
     one.timings(Words((Timed("One", 0.0, 0.2), Timed("two.", 0.3, 0.5))))

@@ -19,7 +19,7 @@ def segment(breaker: Breaker | None = None) -> Segment:
     return Segment(Style("x"), plan, Failover(plan, policy, breaker or Breaker(), 0.0))
 
 
-def test_a_text_is_unsaid_until_a_synthesis_was_given_it():
+def test_a_text_is_unsaid_until_a_synthesis_was_given_it() -> None:
     one = segment()
     assert not one.unsaid
     one.texts.append("One. ")
@@ -28,7 +28,7 @@ def test_a_text_is_unsaid_until_a_synthesis_was_given_it():
     assert not one.unsaid
 
 
-def test_a_segment_waits_for_the_cache_or_for_a_pause():
+def test_a_segment_waits_for_the_cache_or_for_a_pause() -> None:
     one = segment()
     assert one.waits_until is None
     one.retry_at = 2.0
@@ -37,7 +37,7 @@ def test_a_segment_waits_for_the_cache_or_for_a_pause():
     assert one.waits_until == 1.0
 
 
-def test_who_served_is_asked_first_for_the_next_text_and_the_others_come_after():
+def test_who_served_is_asked_first_for_the_next_text_and_the_others_come_after() -> None:
     one = segment()
     one.failover.next(0.0)
     one.failover.failed(A, BROKEN, 0.0)
@@ -46,7 +46,7 @@ def test_who_served_is_asked_first_for_the_next_text_and_the_others_come_after()
     assert [one.failover.next(1.0) for _ in range(3)] == [B, A, C]
 
 
-def test_a_segment_that_begins_anew_goes_by_its_whole_plan():
+def test_a_segment_that_begins_anew_goes_by_its_whole_plan() -> None:
     one = segment()
     for attempt in (A, B, C):
         one.failover.next(0.0)
@@ -56,7 +56,7 @@ def test_a_segment_that_begins_anew_goes_by_its_whole_plan():
     assert one.failover.next(0.0) == A
 
 
-def test_success_is_told_to_the_breaker():
+def test_success_is_told_to_the_breaker() -> None:
     breaker = Breaker()
     for _ in range(3):
         breaker.failed(B, BROKEN, 0.0)

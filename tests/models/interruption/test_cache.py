@@ -21,7 +21,9 @@ def recordings(folder: Path) -> Path:
     return folder
 
 
-def test_recordings_are_looked_for_in_the_cache_unless_a_folder_is_named(tmp_path, monkeypatch):
+def test_recordings_are_looked_for_in_the_cache_unless_a_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PARLEY_CACHE", str(tmp_path))
     monkeypatch.delenv("PARLEY_AUDIO", raising=False)
     kept = recordings(tmp_path / "audio")
@@ -34,7 +36,9 @@ def test_recordings_are_looked_for_in_the_cache_unless_a_folder_is_named(tmp_pat
     assert chosen("--audio", str(given)) == given
 
 
-def test_without_recordings_the_error_says_what_is_expected_where(tmp_path, monkeypatch, capsys):
+def test_without_recordings_the_error_says_what_is_expected_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PARLEY_AUDIO", str(tmp_path))
 
     with pytest.raises(SystemExit):

@@ -7,6 +7,7 @@ import json
 import sys
 import tomllib
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -34,7 +35,7 @@ def changed(table: str, name: str, **told: Any) -> dict[str, Any]:
     return tables
 
 
-def test_steps_come_after_what_they_need():
+def test_steps_come_after_what_they_need() -> None:
     made = Recipe(SMALL)
     assert [step.name for step in made.order] == ["s", "a", "b", "export"]
 
@@ -55,13 +56,15 @@ def test_steps_come_after_what_they_need():
         ({**SMALL, "sums": {}}, "unknown tables: ['sums']"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused_by_the_step_that_is_wrong(tables, said):
+def test_a_recipe_that_makes_no_sense_is_refused_by_the_step_that_is_wrong(
+    tables: dict[str, Any], said: str
+) -> None:
     with pytest.raises(RecipeError) as error:
         Recipe(tables)
     assert said in str(error.value)
 
 
-def test_the_recipe_is_that_of_the_published_file():
+def test_the_recipe_is_that_of_the_published_file() -> None:
     export = recipe.load().export
     assert hashlib.sha256(PUBLISHED.read_bytes()).hexdigest() == export.sha256
     card = {one.key: one.value for one in onnx.load(PUBLISHED).metadata_props}
@@ -71,12 +74,12 @@ def test_the_recipe_is_that_of_the_published_file():
     assert json.loads(card["shape"])["pair"] == list(export.pair or ())
 
 
-def test_every_field_of_a_training_is_one_of_its_options():
+def test_every_field_of_a_training_is_one_of_its_options() -> None:
     told = Train.model_fields.keys() - Train.not_flags
     assert told <= {one.name for one in fields(Options)}
 
 
-def test_every_training_of_the_recipe_is_understood_by_the_command():
+def test_every_training_of_the_recipe_is_understood_by_the_command() -> None:
     for step in recipe.load().order:
         if isinstance(step, Train):
             asked = options(step.command()[3:])
@@ -86,7 +89,9 @@ def test_every_training_of_the_recipe_is_understood_by_the_command():
                     assert getattr(asked, name) == value, f"{step.name}: {name}"
 
 
-def test_every_command_of_the_recipe_has_its_flags(monkeypatch, capsys):
+def test_every_command_of_the_recipe_has_its_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     helps: dict[str, str] = {}
     for step in recipe.load().order:
         _, _, name, *words = step.command()
@@ -104,7 +109,9 @@ def test_every_command_of_the_recipe_has_its_flags(monkeypatch, capsys):
             assert flag in helps[name], f"{step.name}: {name} has no {flag}"
 
 
-def test_what_is_shown_names_each_step_its_parents_and_its_command(monkeypatch, capsys):
+def test_what_is_shown_names_each_step_its_parents_and_its_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["recipe", "show"])
     recipe.main()
     shown = capsys.readouterr().out
@@ -114,7 +121,7 @@ def test_what_is_shown_names_each_step_its_parents_and_its_command(monkeypatch, 
     assert "# unknown: which half" in shown
 
 
-def test_a_file_that_is_no_recipe_is_named(tmp_path, monkeypatch):
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "other.toml"
     path.write_text("[runs.a]\nepochs = \n")
     monkeypatch.setattr(sys, "argv", ["recipe", "check", "--recipe", str(path)])

@@ -14,7 +14,7 @@ def recording(samples: Samples, *, whole: bool = True) -> Recording:
     return Recording("test", "en", "somebody", samples, whole)
 
 
-def test_speech_is_found_with_short_gaps_as_part_of_it():
+def test_speech_is_found_with_short_gaps_as_part_of_it() -> None:
     speech, silence = [0.9], [0.1]
     probabilities = silence * 5 + speech * 10 + silence * 4 + speech * 3 + silence * 8 + speech * 9
 
@@ -23,7 +23,7 @@ def test_speech_is_found_with_short_gaps_as_part_of_it():
 
 def test_a_pause_is_a_hold_and_the_end_an_end_only_where_the_sentence_is_whole(
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     probabilities = np.array([0.1] * 10 + [0.9] * 20 + [0.1] * 10 + [0.9] * 20 + [0.1] * 10)
     monkeypatch.setattr(pauses, "speech_probabilities", lambda samples: probabilities)
     samples = np.ones(70 * VAD_FRAME, np.int16)
@@ -38,7 +38,7 @@ def test_a_pause_is_a_hold_and_the_end_an_end_only_where_the_sentence_is_whole(
     assert [p.kind for p in cut] == ["hold"]
 
 
-def test_the_model_hears_the_pause_so_far_and_room_tone_where_the_recording_stops():
+def test_the_model_hears_the_pause_so_far_and_room_tone_where_the_recording_stops() -> None:
     samples = np.arange(SAMPLE_RATE, dtype=np.int16)
     tone = np.full(VAD_FRAME, 7, np.int16)
     pause = Pause(recording(samples), "end", SAMPLE_RATE - 1600, np.inf, tone)
@@ -51,7 +51,7 @@ def test_the_model_hears_the_pause_so_far_and_room_tone_where_the_recording_stop
     assert set(heard[24000:]) == {7}
 
 
-def test_room_tone_is_the_quietest_place_without_speech():
+def test_room_tone_is_the_quietest_place_without_speech() -> None:
     samples = np.concatenate(
         [np.full(n * VAD_FRAME, level, np.int16) for n, level in ((6, 50), (6, 3), (6, 1))]
     )
@@ -60,7 +60,7 @@ def test_room_tone_is_the_quietest_place_without_speech():
     assert set(pauses.room_tone(samples, probabilities)) == {3}
 
 
-def test_meetings_have_holds_and_ends_where_one_person_is_heard():
+def test_meetings_have_holds_and_ends_where_one_person_is_heard() -> None:
     segments = [
         Segment("ann", 0.0, 2.0),
         Segment("ann", 2.5, 4.0),  # a hold of 0.5 s before

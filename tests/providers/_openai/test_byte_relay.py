@@ -4,6 +4,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.providers._openai.byte_relay import StreamRelay, WholeRelay
 from gateway.providers._shared.sse import EVENT_BYTES_MAX
@@ -46,6 +48,38 @@ def test_bytes_come_out_as_they_went_in_however_they_were_cut() -> None:
         assert any(h.content for h in heard)
         assert [h.usage for h in heard if h.usage] == [Usage(9, 2, cached=4, reasoning=1)]
         assert any(h.finished for h in heard)
+
+
+ODD = (
+    event({"reasoning_content": "hm"}),
+    event({"content": ' "error" [DONE] "usage":{'}),
+    event(None),
+    event({"content": "x"}, usage={"prompt_tokens": 3}),
+    b'data: {"choices":\ndata: [{"index":0,"delta":{"content":"y"}}]}\n\n',
+    b": waiting\n\n",
+    b"\n",
+    b'event: error\ndata: {"message": "no"}\n\n',
+    b'data: {"error": {"message": "no"}}\n\n',
+    FINISH,
+    DONE,
+)
+
+
+@given(st.lists(st.sampled_from((ROLE, HELLO, HELLO, HELLO, *ODD)), max_size=12))
+def test_events_in_one_piece_are_heard_as_they_are_one_by_one(events: list[bytes]) -> None:
+    def told(pieces: list[bytes]) -> tuple[object, ...]:
+        relay = StreamRelay()
+        forward, usage, failure = b"", None, None
+        for piece in pieces:
+            heard = relay.feed(piece)
+            forward += heard.forward
+            usage = heard.usage or usage
+            failure = heard.failure
+            if failure is not None or heard.finished:
+                break
+        return forward, usage, failure
+
+    assert told([b"".join(events)]) == told(events)
 
 
 def test_a_role_is_no_content_and_text_is() -> None:

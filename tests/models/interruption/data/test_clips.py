@@ -1,4 +1,5 @@
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ def write(folder: Path, name: str, sound: np.ndarray) -> None:
     soundfile.write(path, sound, RATE, subtype="PCM_16")
 
 
-def manifest(folder: Path, rows: list[tuple[str, ...]]) -> None:
+def manifest(folder: Path, rows: Sequence[tuple[str, ...]]) -> None:
     (folder / "train").mkdir(parents=True, exist_ok=True)
     with (folder / "train" / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -28,7 +29,7 @@ def manifest(folder: Path, rows: list[tuple[str, ...]]) -> None:
 
 
 @pytest.fixture
-def folders(tmp_path) -> tuple[Path, Path]:
+def folders(tmp_path: Path) -> tuple[Path, Path]:
     """The audio folder with one sentence, and more: one sentence, one noise, one interview."""
     audio, more = tmp_path / "audio", tmp_path / "more"
     tone = 0.3 * np.sin(np.arange(8 * RATE) * 0.1)
@@ -53,7 +54,9 @@ def folders(tmp_path) -> tuple[Path, Path]:
     return audio, more
 
 
-def test_more_recordings_stand_beside_those_of_the_audio_folder(folders, tmp_path):
+def test_more_recordings_stand_beside_those_of_the_audio_folder(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     audio, more = folders
     clips = Clips(audio, tmp_path / "none", Side.TRAIN, more=more)
     assert [clip.name for clip in clips.by_kind["speech_more"]] == ["speech_more/b"]
@@ -63,7 +66,9 @@ def test_more_recordings_stand_beside_those_of_the_audio_folder(folders, tmp_pat
     assert set(without.by_kind) <= {"speech_libri"}
 
 
-def test_of_single_words_some_listen_and_the_rest_call(folders, tmp_path):
+def test_of_single_words_some_listen_and_the_rest_call(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     audio, more = folders
     rows = []
     for word in ("stop", "seven", "right", "wow"):
@@ -79,7 +84,9 @@ def test_of_single_words_some_listen_and_the_rest_call(folders, tmp_path):
     assert "speech_words" not in clips.by_kind
 
 
-def test_an_interview_gives_turns_and_quieter_backchannels(folders, tmp_path):
+def test_an_interview_gives_turns_and_quieter_backchannels(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     audio, more = folders
     clips = Clips(audio, tmp_path / "none", Side.TRAIN, more=more)
     (turn,), (short,) = clips.by_kind["interview_turn"], clips.by_kind["interview_backchannel"]
@@ -91,7 +98,7 @@ def test_an_interview_gives_turns_and_quieter_backchannels(folders, tmp_path):
     assert len(short.samples) == pytest.approx((0.25 + 0.5 + 0.12) * RATE, abs=2)
 
 
-def test_an_interview_is_on_one_side(folders, tmp_path):
+def test_an_interview_is_on_one_side(folders: tuple[Path, Path], tmp_path: Path) -> None:
     audio, more = folders
     clips = Clips(audio, tmp_path / "none", Side.EVAL, more=more)
     assert not clips.by_kind["interview_turn"]

@@ -2,6 +2,7 @@ import csv
 import io
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +27,12 @@ def recording(seconds: float, rate: int = RATE) -> bytes:
 def loud(sound: np.ndarray) -> np.ndarray:
     """In Silero's place: a 32 ms frame is speech where it is loud."""
     frames = sound[: len(sound) // 512 * 512].reshape(-1, 512)
-    return (np.abs(frames).max(axis=1) > 0.1).astype(np.float32)
+    spoken: np.ndarray = np.abs(frames).max(axis=1) > 0.1
+    return spoken.astype(np.float32)
 
 
 @pytest.fixture
-def source(tmp_path, monkeypatch) -> Source:
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """A public repository with one long, one known, one silent and one foreign file."""
     work = tmp_path / "work"
     (work / "wav" / "7").mkdir(parents=True)
@@ -55,7 +57,7 @@ def source(tmp_path, monkeypatch) -> Source:
     return made
 
 
-def run(tmp_path, monkeypatch) -> list[dict[str, str]]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     monkeypatch.setattr(sys, "argv", [
         "collect", "--repositories", str(tmp_path / "clones"), "--audio", str(tmp_path / "audio"),
     ])  # fmt: skip
@@ -64,7 +66,9 @@ def run(tmp_path, monkeypatch) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_recordings_come_out_as_the_audio_folder_has_them(source, tmp_path, monkeypatch):
+def test_recordings_come_out_as_the_audio_folder_has_them(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = run(tmp_path, monkeypatch)
     assert [row["path"] for row in rows] == [
         "train/speech_more/someone_long-0.flac", "train/speech_more/someone_long-1.flac",
@@ -81,30 +85,34 @@ def test_recordings_come_out_as_the_audio_folder_has_them(source, tmp_path, monk
     assert splits.side(rows[0]) is splits.side(rows[1]), "one person, one side"
 
 
-def test_a_second_run_keeps_what_is_there(source, tmp_path, monkeypatch):
+def test_a_second_run_keeps_what_is_there(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = run(tmp_path, monkeypatch)
     monkeypatch.setattr(collect, "decoded", None)  # nothing is read again
     assert run(tmp_path, monkeypatch) == first
 
 
-def test_a_missing_clone_is_named(source, tmp_path, monkeypatch):
+def test_a_missing_clone_is_named(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "clones" / "someone+speech").rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match="someone/speech"):
         run(tmp_path, monkeypatch)
 
 
-def test_people_with_many_files_give_some_from_all_over():
+def test_people_with_many_files_give_some_from_all_over() -> None:
     assert spread([f"{i}" for i in range(100)], 4) == ["0", "25", "50", "75"]
     assert spread(["a", "b"], 4) == ["a", "b"]
 
 
-def test_only_files_of_the_pattern_are_taken():
+def test_only_files_of_the_pattern_are_taken() -> None:
     source = Source("a/b", "", "", "speech_more", r"(?P<speaker>\w)/(?P<text>\w+)\.wav", "x_", 1)
     found = list(chosen(source, ["1/yes.wav", "1/no.wav", "2/no.wav", "2/no.txt"], {"2/no.wav"}))
     assert found == [("1/yes.wav", "x_1", "yes")]
 
 
-def test_a_recording_is_cut_into_pieces_and_a_short_rest_is_left():
+def test_a_recording_is_cut_into_pieces_and_a_short_rest_is_left() -> None:
     sound = np.ones(14 * RATE, np.float32)
     lengths = [len(part) / RATE for part in parts(sound, 0.0)]
     assert lengths == [6.6, 6.6], "the last 0.8 s are no piece of their own"
@@ -112,14 +120,14 @@ def test_a_recording_is_cut_into_pieces_and_a_short_rest_is_left():
     assert len(list(parts(sound[:RATE], 0.0))) == 1
 
 
-def test_digital_silence_parts_two_recordings():
+def test_digital_silence_parts_two_recordings() -> None:
     sound = np.ones(7 * RATE, np.float32)
     sound[3 * RATE : 3 * RATE + 4000] = 0
     assert [len(part) / RATE for part in parts(sound, 0.0)] == [3.0, 3.75]
     assert [len(part) / RATE for part in parts(sound, 3.5)] == [3.5]
 
 
-def test_what_is_decoded_is_mono_at_16_khz():
+def test_what_is_decoded_is_mono_at_16_khz() -> None:
     file = io.BytesIO()
     soundfile.write(file, np.zeros((4410, 2)), 44_100, format="WAV")
     sound, native = decoded(file.getvalue())
@@ -127,7 +135,9 @@ def test_what_is_decoded_is_mono_at_16_khz():
     assert sound.shape == (1600,)
 
 
-def test_where_the_folder_is_the_word_it_is_in_the_name_too(source, tmp_path, monkeypatch):
+def test_where_the_folder_is_the_word_it_is_in_the_name_too(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = replace(source, pattern=r"(?P<text>wav)/(?P<speaker>\d+)/\w+\.wav", texts=())
     monkeypatch.setattr(collect, "SOURCES", (words,))
     rows = run(tmp_path, monkeypatch)

@@ -27,7 +27,7 @@ def ami(stem: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", ["speech_libri", "speech_words"])
-def test_all_recordings_of_one_person_are_on_one_side(folder):
+def test_all_recordings_of_one_person_are_on_one_side(folder: str) -> None:
     sides: dict[str, set[Side]] = {}
     for person in range(100):
         for number in range(3):
@@ -39,7 +39,7 @@ def test_all_recordings_of_one_person_are_on_one_side(folder):
     assert 10 <= held_out <= 40, "about a quarter of the people"
 
 
-def test_recordings_whose_person_is_unknown_go_together_where_they_may_share_one():
+def test_recordings_whose_person_is_unknown_go_together_where_they_may_share_one() -> None:
     for folder, stems, text in (
         ("short_calls", ("amelia-en-1", "amelia-en-2"), "amelia/en"),
         ("noise", ("babycry_phone7_1", "babycry_phone7_2"), ""),
@@ -49,7 +49,7 @@ def test_recordings_whose_person_is_unknown_go_together_where_they_may_share_one
         assert len({splits.group(row) for row in rows}) == 1, stems
 
 
-def test_no_ami_speaker_is_in_two_groups():
+def test_no_ami_speaker_is_in_two_groups() -> None:
     groups: dict[str, set[int]] = {}
     for stem, speakers in AMI_SPEAKERS.items():
         for speaker in speakers.split():
@@ -58,14 +58,14 @@ def test_no_ami_speaker_is_in_two_groups():
     assert all(len(found) == 1 for found in groups.values())
 
 
-def test_every_fold_holds_out_one_ami_group_and_all_folds_together_hold_out_each_once():
+def test_every_fold_holds_out_one_ami_group_and_all_folds_together_hold_out_each_once() -> None:
     stems = [stem for group in splits.AMI_GROUPS for stem in group]
     for stem in stems:
         folds = [f for f in range(splits.AMI_FOLDS) if splits.side(ami(stem), f) is Side.EVAL]
         assert folds == [splits.ami_group(stem)]
 
 
-def test_the_published_split_does_not_move():
+def test_the_published_split_does_not_move() -> None:
     assert splits.side(ami("tst00")) is Side.EVAL
     assert splits.side(ami("trn00")) is Side.TRAIN
     assert splits.side_of_group("speech_libri/libri_103") is Side.TRAIN
@@ -73,6 +73,6 @@ def test_the_published_split_does_not_move():
     assert splits.voice_side("af_heart") is Side.TRAIN
 
 
-def test_an_unknown_ami_recording_is_refused():
+def test_an_unknown_ami_recording_is_refused() -> None:
     with pytest.raises(ValueError, match="no AMI recording"):
         splits.side(ami("nowhere"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.interruption.evaluate import compare
+from models.interruption.evaluate import compare, scoring
 from models.interruption.evaluate.compare import auc_apart, costs, differing
 
 PUBLISHED = Path(compare.__file__).parents[1] / "interruption.onnx"
@@ -30,7 +30,7 @@ def tables() -> compare.Tables:
     }
 
 
-def test_each_decision_that_differs_is_counted_where_it_is():
+def test_each_decision_that_differs_is_counted_where_it_is() -> None:
     one, other = tables(), tables()
     decided = one["interview"]["decisions"]["1.0"]
     decided["interruption"]["rate"][0] = 106 / 120
@@ -42,7 +42,7 @@ def test_each_decision_that_differs_is_counted_where_it_is():
     assert list(differing(other, tables())) == []
 
 
-def test_the_farthest_auc_is_named_with_its_table_and_time():
+def test_the_farthest_auc_is_named_with_its_table_and_time() -> None:
     one, other = tables(), tables()
     one["interview"]["ranking"]["1.2"]["auc"][0] += 0.004
     one["ami"]["ranking"]["0.6"]["auc"][0] -= 0.02
@@ -51,7 +51,7 @@ def test_the_farthest_auc_is_named_with_its_table_and_time():
     assert where == "ami, 0.6 s"
 
 
-def test_evaluations_of_other_trials_are_not_compared():
+def test_evaluations_of_other_trials_are_not_compared() -> None:
     fewer = copy.deepcopy(tables())
     fewer["interview"]["decisions"]["1.0"]["backchannel"]["n"] = 43
     with pytest.raises(ValueError, match=r"interview: trials .*44.* against .*43"):
@@ -62,16 +62,20 @@ def test_evaluations_of_other_trials_are_not_compared():
         list(differing(tables(), lacking))
 
 
-def test_each_file_has_a_line_with_the_least_and_the_median(monkeypatch):
+def test_each_file_has_a_line_with_the_least_and_the_median(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told = iter([{"100 ms step": ms} for ms in (3.0, 9.0, 1.0, 7.0, 2.0, 8.0)])
-    monkeypatch.setattr(compare.scoring, "milliseconds", lambda model: next(told))
+    monkeypatch.setattr(scoring, "milliseconds", lambda model: next(told))
     assert costs([PUBLISHED, PUBLISHED], rounds=3) == [
         f"{PUBLISHED}: 100 ms step 1.00, 2.00 ms",
         f"{PUBLISHED}: 100 ms step 7.00, 8.00 ms",
     ]
 
 
-def test_the_command_reads_what_the_evaluation_wrote(tmp_path, monkeypatch, capsys):
+def test_the_command_reads_what_the_evaluation_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = tables()
     one["interview"]["decisions"]["0.5"]["interruption"]["rate"][0] = 61 / 120
     for name, figures in (("one", one), ("other", tables())):

@@ -23,7 +23,8 @@ other.wav,0,backchannel,1.0,1.4,
 
 def loud_is_an_interruption(samples: np.ndarray, _before_s: float) -> np.ndarray:
     """Stands for the model: one frame's mean magnitude against -40 dBFS."""
-    return (np.abs(samples.reshape(-1, 400).astype(float)).mean(axis=1) > 300).astype(float)
+    heard: np.ndarray = np.abs(samples.reshape(-1, 400).astype(float)).mean(axis=1) > 300
+    return heard.astype(float)
 
 
 def conversation() -> np.ndarray:
@@ -36,7 +37,7 @@ def conversation() -> np.ndarray:
     return samples.astype(np.int16)
 
 
-def test_events_are_read_by_file_and_channel(tmp_path: Path):
+def test_events_are_read_by_file_and_channel(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_text(TEXT)
 
@@ -54,7 +55,7 @@ def test_events_are_read_by_file_and_channel(tmp_path: Path):
         ("audio,channel,label,onset_s,end_s\na.wav,0,laugh,1,2\n", "line 2: label 'laugh'"),
     ],
 )
-def test_a_wrong_table_says_what_is_wrong(tmp_path: Path, text: str, message: str):
+def test_a_wrong_table_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "events.csv"
     path.write_text(text)
 
@@ -66,20 +67,22 @@ def test_a_wrong_table_says_what_is_wrong(tmp_path: Path, text: str, message: st
     ("at_s", "hit"),
     [(9.7, False), (9.76, True), (10.0, True), (13.0, True), (13.05, False)],
 )
-def test_a_hit_lies_from_a_quarter_second_before_to_three_seconds_after(at_s: float, hit: bool):
+def test_a_hit_lies_from_a_quarter_second_before_to_three_seconds_after(
+    at_s: float, hit: bool
+) -> None:
     (verdict,) = verdicts([Event("interruption", 10.0, 11.0, "a")], [at_s])
 
     assert verdict.detected is hit
 
 
-def test_a_false_alarm_lies_inside_a_backchannel():
+def test_a_false_alarm_lies_inside_a_backchannel() -> None:
     event = Event("backchannel", 10.0, 10.5, "a")
 
     assert verdicts([event], [10.4])[0].detected
     assert not verdicts([event], [10.6])[0].detected
 
 
-def test_the_delay_is_taken_when_the_answer_comes():
+def test_the_delay_is_taken_when_the_answer_comes() -> None:
     spans = [(2.0, 3.5), (5.0, 5.3), (6.5, 7.5)]
 
     found = detections(conversation(), spans, loud_is_an_interruption, threshold=0.5)
@@ -92,13 +95,13 @@ def test_the_delay_is_taken_when_the_answer_comes():
     assert not quiet.detected
 
 
-def test_an_onset_near_the_start_of_the_recording_has_a_shorter_window():
+def test_an_onset_near_the_start_of_the_recording_has_a_shorter_window() -> None:
     samples = conversation()[round(1.6 * 16_000) :]
 
     assert detections(samples, [(0.4, 1.9)], loud_is_an_interruption, 0.5) == pytest.approx([0.5])
 
 
-def test_the_table_counts_what_hits_nothing():
+def test_the_table_counts_what_hits_nothing() -> None:
     found = verdicts(
         [
             Event("interruption", 2.0, 3.5, "a"),
@@ -115,7 +118,7 @@ def test_the_table_counts_what_hits_nothing():
     assert "Precision 0.50 at a base rate of 0.67. 1 detections outside" in text
 
 
-def test_a_whole_csv_is_scored_with_a_vad_and_a_model(tmp_path: Path):
+def test_a_whole_csv_is_scored_with_a_vad_and_a_model(tmp_path: Path) -> None:
     import soundfile
 
     from models.interruption.evaluate import scoring
@@ -123,7 +126,8 @@ def test_a_whole_csv_is_scored_with_a_vad_and_a_model(tmp_path: Path):
 
     def hears_every_loud_frame(samples: np.ndarray) -> np.ndarray:
         frames = samples[: len(samples) // 512 * 512].reshape(-1, 512)
-        return (np.abs(frames).mean(axis=1) > 0.001).astype(float)
+        heard: np.ndarray = np.abs(frames).mean(axis=1) > 0.001
+        return heard.astype(float)
 
     both = np.stack([np.zeros(8 * 16_000, np.int16), conversation()], axis=1)
     soundfile.write(tmp_path / "call.wav", both, 16_000)

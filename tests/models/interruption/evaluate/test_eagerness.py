@@ -23,14 +23,14 @@ def courses() -> list[tuple[Trial, np.ndarray]]:
     ]
 
 
-def test_as_it_is_one_turn_is_found_and_nobody_cut():
+def test_as_it_is_one_turn_is_found_and_nobody_cut() -> None:
     by_1_s, median, cut, other, cheap, dear = row(courses(), 0.0)
     assert (by_1_s, round(median), cut) == (0.5, 500, 0.0)
     assert np.isnan(other)
     assert cheap == dear == (0.5 + NOT_FOUND_S) / 2
 
 
-def test_eager_enough_finds_both_and_cuts_the_listener():
+def test_eager_enough_finds_both_and_cuts_the_listener() -> None:
     by_1_s, _, cut, _, cheap, dear = row(courses(), 1.0)
     assert (by_1_s, cut) == (1.0, 1.0)
     assert np.isclose(cheap, 0.5 + 1.0)

@@ -2,11 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from models.interruption.evaluate import evaluate, trials
+from models.interruption.evaluate.scoring import Model, Scored
 from models.interruption.evaluate.trials import TURN, Trial
 
 RATE = 16_000
@@ -27,10 +29,10 @@ def strength(samples: np.ndarray, hz: float) -> float:
 
 
 @pytest.fixture
-def found(monkeypatch) -> dict[str, list[evaluate.Scored]]:
+def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Scored]]:
     voice = np.round(3000 * np.sin(2 * np.pi * 300 * SECONDS)).astype(np.int16)
 
-    def kept(make, *depends_on):
+    def kept(make: object, *depends_on: str) -> list[Trial]:
         table = {"ami": "ami", "recorded": "recorded", "interviews": "interview"}
         if depends_on[0] not in table:
             return []
@@ -44,11 +46,14 @@ def found(monkeypatch) -> dict[str, list[evaluate.Scored]]:
         audio=Path(), voices=None, per_source=1, made=1, quick=False, no_baselines=True,
         baselines_everywhere=False, threshold=None,
     )  # fmt: skip
-    return evaluate.tables(arguments, Deaf(), {None: Deaf()})
+    deaf = cast(Model, Deaf())
+    return evaluate.tables(arguments, deaf, {None: deaf})
 
 
 @pytest.mark.parametrize("kind", BEDS_HZ)
-def test_a_row_of_one_kind_of_noise_holds_every_call_in_that_noise_alone(found, kind: str):
+def test_a_row_of_one_kind_of_noise_holds_every_call_in_that_noise_alone(
+    found: dict[str, list[Scored]], kind: str
+) -> None:
     rows = found[f"interview, {kind} 10 dB"]
 
     assert [row.trial.name for row in rows] == [f"name {n}" for n in range(4)]
@@ -58,7 +63,9 @@ def test_a_row_of_one_kind_of_noise_holds_every_call_in_that_noise_alone(found, 
         assert max(heard.values()) < 0.001
 
 
-def test_the_mean_over_kinds_of_noise_draws_among_them(found):
+def test_the_mean_over_kinds_of_noise_draws_among_them(
+    found: dict[str, list[Scored]],
+) -> None:
     kinds = {
         max(BEDS_HZ, key=lambda kind: strength(row.trial.samples, BEDS_HZ[kind]))
         for db in evaluate.NOISE_DB
@@ -68,7 +75,9 @@ def test_the_mean_over_kinds_of_noise_draws_among_them(found):
     assert kinds == set(BEDS_HZ)
 
 
-def test_calls_without_noise_stand_beside_those_with_it(found):
+def test_calls_without_noise_stand_beside_those_with_it(
+    found: dict[str, list[Scored]],
+) -> None:
     (clean, *_) = found["interview"]
 
     assert max(strength(clean.trial.samples, hz) for hz in BEDS_HZ.values()) < 0.001

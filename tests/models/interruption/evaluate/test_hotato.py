@@ -1,6 +1,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ def scenario(name: str, yields: bool, segments: list[list[float]]) -> str:
 
 
 @pytest.fixture
-def clones(tmp_path, monkeypatch):
+def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with a backchannel, a turn, and scenarios of another meeting and another folder."""
     work = tmp_path / "work"
     for folder in ("corpus/real/scenarios", "corpus/real/audio", "corpus/made/scenarios"):
@@ -33,13 +34,15 @@ def clones(tmp_path, monkeypatch):
         (work / f"corpus/real/audio/{name}.example.wav").write_bytes(name.encode())
     for other in ("corpus/made/scenarios/x", "corpus/real/scenarios/ami-es2002a-bc-1"):
         (work / f"{other}.json").write_text(scenario("x", True, [[3.0, 4.0]]))
-    folder = tmp_path / "clones" / "attenlabs+hotato"
-    commit = committed(work, folder)
+    clone = tmp_path / "clones" / "attenlabs+hotato"
+    commit = committed(work, clone)
     monkeypatch.setattr(hotato, "SOURCE", replace(hotato.SOURCE, commit=commit))
-    return folder.parent
+    return clone.parent
 
 
-def test_the_first_words_at_the_onset_are_the_event(clones, tmp_path, monkeypatch):
+def test_the_first_words_at_the_onset_are_the_event(
+    clones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["hotato", "--repositories", str(clones), "--out", str(out)])
     hotato.main()
@@ -53,6 +56,6 @@ def test_the_first_words_at_the_onset_are_the_event(clones, tmp_path, monkeypatc
     ]  # fmt: skip
 
 
-def test_a_scenario_without_words_at_its_onset_is_an_error():
+def test_a_scenario_without_words_at_its_onset_is_an_error() -> None:
     with pytest.raises(ValueError, match="nobody speaks at its onset"):
         hotato.event(json.loads(scenario("x", True, [[4.0, 5.0]])))

@@ -16,7 +16,7 @@ def scored(kind: str, source: str, level: float, decided_s: float | None) -> Sco
     return Scored(trial, np.full(120, level), decided_s, pair)
 
 
-def test_a_table_tells_counts_and_baselines():
+def test_a_table_tells_counts_and_baselines() -> None:
     items = [
         scored("interruption", "a", 0.9, 0.1),
         scored("interruption", "b", 0.8, 0.3),
@@ -33,7 +33,7 @@ def test_a_table_tells_counts_and_baselines():
     assert "median 200 ms" in text
 
 
-def test_the_short_table_weighs_noises_by_their_number():
+def test_the_short_table_weighs_noises_by_their_number() -> None:
     items = [
         scored("interruption", "a", 0.9, 0.1),
         scored("backchannel", "a", 0.2, None),
@@ -47,7 +47,7 @@ def test_the_short_table_weighs_noises_by_their_number():
     assert row.endswith("| 0.00 (0.00-0.79) | 0.25 | 100 |")
 
 
-def test_the_card_keeps_what_stands_around_the_results(tmp_path: Path):
+def test_the_card_keeps_what_stands_around_the_results(tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     card.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
 
@@ -57,7 +57,7 @@ def test_the_card_keeps_what_stands_around_the_results(tmp_path: Path):
     assert card.read_text() == f"before\n{report.BEGIN}\n\nnewer\n{report.END}\nafter\n"
 
 
-def test_a_card_without_a_place_for_results_is_refused(tmp_path: Path):
+def test_a_card_without_a_place_for_results_is_refused(tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     card.write_text("nothing")
 

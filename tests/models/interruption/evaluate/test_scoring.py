@@ -35,35 +35,35 @@ def trial(kind: str, source: str = "someone") -> Trial:
     return Trial("table", kind, source, "group", np.zeros(48_000, np.int16), "name")
 
 
-def test_a_decision_comes_with_the_answer_that_holds_its_second_frame():
+def test_a_decision_comes_with_the_answer_that_holds_its_second_frame() -> None:
     assert decided_after_s(course((0.225, 2, 0.9)), 0.5, 2) == pytest.approx(0.3)
     assert decided_after_s(course((0.25, 2, 0.9)), 0.5, 2) == pytest.approx(0.3)
     assert decided_after_s(course((0.275, 2, 0.9)), 0.5, 2) == pytest.approx(0.4)
 
 
-def test_one_frame_is_no_decision():
+def test_one_frame_is_no_decision() -> None:
     assert decided_after_s(course((0.5, 0.525, 0.9)), 0.5, 2) is None
 
 
-def test_a_decision_from_before_the_onset_is_told_by_the_first_answer():
+def test_a_decision_from_before_the_onset_is_told_by_the_first_answer() -> None:
     assert decided_after_s(course((-0.5, -0.4, 0.9)), 0.5, 2) == pytest.approx(0.1)
 
 
-def test_the_decision_score_is_the_highest_threshold_that_would_have_fired():
+def test_the_decision_score_is_the_highest_threshold_that_would_have_fired() -> None:
     frames = course((0.1, 0.2, 0.6), (0.4, 0.425, 0.9), (0.7, 0.8, 0.8))
 
     assert decision_score(frames, 0.6) == pytest.approx(0.6)
     assert decision_score(frames, 1.0) == pytest.approx(0.8)
 
 
-def test_auc_counts_ties_half():
+def test_auc_counts_ties_half() -> None:
     positive = np.array([True, True, False, False])
 
     assert auc(np.array([0.9, 0.5, 0.5, 0.1]), positive, EACH[:, :4]) == pytest.approx(0.875)
     assert auc(np.ones(4), positive, EACH[:, :4]) == pytest.approx(0.5)
 
 
-def test_average_precision_of_a_perfect_and_of_a_blind_score():
+def test_average_precision_of_a_perfect_and_of_a_blind_score() -> None:
     positive = np.array([True, False, False, False])
 
     scores = np.array([0.9, 0.3, 0.2, 0.1])
@@ -72,7 +72,7 @@ def test_average_precision_of_a_perfect_and_of_a_blind_score():
     assert average_precision(np.ones(4), positive, EACH[:, :4]) == pytest.approx(0.25)
 
 
-def test_a_weight_of_two_is_the_trial_twice():
+def test_a_weight_of_two_is_the_trial_twice() -> None:
     rng = np.random.default_rng(8)
     positive, scores = rng.random(30) < 0.5, np.round(rng.random(30), 1)
     weights = rng.integers(0, 3, (1, 30)).astype(float)
@@ -85,10 +85,10 @@ def test_a_weight_of_two_is_the_trial_twice():
         )
 
 
-def test_figures_equal_those_of_scikit_learn():
+def test_figures_equal_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(4)
     positive = rng.random(200) < 0.4
-    scores = np.round(rng.random(200) + 0.4 * positive, 1)
+    scores = np.round(rng.random(200) + 0.4 * positive, 1).astype(np.float64)
 
     assert auc(scores, positive, EACH) == pytest.approx(metrics.roc_auc_score(positive, scores))
     assert average_precision(scores, positive, EACH) == pytest.approx(
@@ -96,7 +96,7 @@ def test_figures_equal_those_of_scikit_learn():
     )
 
 
-def test_the_interval_is_wider_when_the_same_source_gives_many_clips():
+def test_the_interval_is_wider_when_the_same_source_gives_many_clips() -> None:
     hits = np.array([0, 1] * 20, float)
     _, low, high = interval([str(i) for i in range(40)], lambda weights: mean(hits, weights))
     grouped = np.repeat([0.0, 1.0], 20)
@@ -107,19 +107,19 @@ def test_the_interval_is_wider_when_the_same_source_gives_many_clips():
     assert high_grouped - low_grouped > high - low > 0
 
 
-def test_all_of_a_few_is_not_certainty():
+def test_all_of_a_few_is_not_certainty() -> None:
     value, low, high = rate([True] * 5, list("abcde"))
 
     assert (value, high) == (1, 1)
     assert low < 0.6
 
 
-def test_precision_falls_with_the_base_rate():
+def test_precision_falls_with_the_base_rate() -> None:
     assert precision_at(0.5, 1.0, 0.1) == pytest.approx(1 / 1.1)
     assert precision_at(0.1, 1.0, 0.1) == pytest.approx(0.1 / 0.19)
 
 
-def test_brier_and_bins_of_a_calibrated_score():
+def test_brier_and_bins_of_a_calibrated_score() -> None:
     probabilities = np.array([0.25, 0.25, 0.25, 0.25, 0.95])
     positive = np.array([True, False, False, False, True])
 
@@ -129,7 +129,7 @@ def test_brier_and_bins_of_a_calibrated_score():
     assert bins == [(0.25, 0.25, 4), (0.95, 1.0, 1)]
 
 
-def test_the_operating_point_keeps_to_the_allowed_false_alarms():
+def test_the_operating_point_keeps_to_the_allowed_false_alarms() -> None:
     times = (0.1, 0.2)
     scores = np.array([[0.1, 0.9], [0.7, 0.6], [0.3, 0.2], [0.5, 0.1]])
     positive = np.array([True, True, False, False])
@@ -140,7 +140,7 @@ def test_the_operating_point_keeps_to_the_allowed_false_alarms():
     assert point.median_delay_s == pytest.approx(0.15)
 
 
-def test_a_summary_tells_each_kind_apart():
+def test_a_summary_tells_each_kind_apart() -> None:
     items = [
         Scored(trial("interruption", "a"), course((0.2, 2, 0.9)), 0.3),
         Scored(trial("interruption", "b"), course((0.7, 2, 0.8)), 0.8),

@@ -1,6 +1,7 @@
 """How trials are cut, labelled and sent over lines."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ from models.interruption.evaluate.trials import (
 RATE = 16_000
 
 
-def segment(start: float, end: float, speaker: str = "A", label: str = "turn", text: str = ""):
+def segment(
+    start: float, end: float, speaker: str = "A", label: str = "turn", text: str = ""
+) -> Segment:
     return Segment(speaker, start, end, label, text, str(start))
 
 
@@ -34,7 +37,7 @@ def tone(seconds: float, hz: float = 440, level: float = 0.1) -> np.ndarray:
     return level * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)
 
 
-def test_a_window_holds_one_second_before_and_two_after_the_onset():
+def test_a_window_holds_one_second_before_and_two_after_the_onset() -> None:
     window = window_around(np.ones(RATE), 0.05, np.full(400, 0.001))
 
     assert len(window) == 3 * RATE
@@ -54,17 +57,17 @@ def test_a_window_holds_one_second_before_and_two_after_the_onset():
         ("other_short", "Yeah. But I think.", TURN),
     ],
 )
-def test_what_an_annotated_segment_counts_as(label: str, text: str, kind: str | None):
+def test_what_an_annotated_segment_counts_as(label: str, text: str, kind: str | None) -> None:
     assert ami_kind("trn00", segment(1, 2, label=label, text=text)) == kind
 
 
-def test_words_of_agreement_alone_are_a_backchannel():
+def test_words_of_agreement_alone_are_a_backchannel() -> None:
     assert only_backchannel_words("Okay. Yeah, okay.")
     assert not only_backchannel_words("Okay, what now?")
     assert not only_backchannel_words("")
 
 
-def test_a_turn_is_cut_where_another_voice_begins():
+def test_a_turn_is_cut_where_another_voice_begins() -> None:
     mine = segment(10, 14)
 
     assert free_until(mine, 10, [mine]) == 14
@@ -73,7 +76,7 @@ def test_a_turn_is_cut_where_another_voice_begins():
     assert free_until(mine, 10, [mine, segment(8, 10.5, "B")]) == 10
 
 
-def test_the_tone_of_a_room_is_taken_where_nobody_is_annotated():
+def test_the_tone_of_a_room_is_taken_where_nobody_is_annotated() -> None:
     samples = np.concatenate([tone(2, level=0.0001), tone(1, level=0.01), tone(1, level=0.001)])
 
     found = quiet_tone(samples, [segment(0, 2.05)])
@@ -81,7 +84,7 @@ def test_the_tone_of_a_room_is_taken_where_nobody_is_annotated():
     assert np.abs(found).max() == pytest.approx(0.001, rel=0.05)
 
 
-def test_the_telephone_keeps_speech_and_drops_what_it_cannot_carry():
+def test_the_telephone_keeps_speech_and_drops_what_it_cannot_carry() -> None:
     low, high = tone(1, 1000), tone(1, 6000)
 
     assert channels.speech_level(channels.through_mu_law(low)) == pytest.approx(0.0707, rel=0.05)
@@ -89,7 +92,7 @@ def test_the_telephone_keeps_speech_and_drops_what_it_cannot_carry():
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 10.0])
-def test_noise_is_laid_under_at_the_asked_level(snr_db: float):
+def test_noise_is_laid_under_at_the_asked_level(snr_db: float) -> None:
     quiet = np.concatenate([np.zeros(RATE), tone(1, level=0.1), np.zeros(RATE)])
     clip = Trial("t", TURN, "s", "g", channels.as_int16(quiet), "n")
     bed = {"hiss": np.random.default_rng(2).standard_normal(RATE)}
@@ -100,7 +103,7 @@ def test_noise_is_laid_under_at_the_asked_level(snr_db: float):
     assert np.std(heard[:RATE]) == pytest.approx(expected, rel=0.05)
 
 
-def test_a_line_changes_the_sound_and_nothing_else():
+def test_a_line_changes_the_sound_and_nothing_else() -> None:
     clip = Trial("ami", TURN, "s", "g", channels.as_int16(tone(3)), "n")
 
     heard = over_telephone(clip)
@@ -109,7 +112,7 @@ def test_a_line_changes_the_sound_and_nothing_else():
     assert heard.samples.shape == clip.samples.shape
 
 
-def test_one_channel_makes_all_levels_alike():
+def test_one_channel_makes_all_levels_alike() -> None:
     rng = np.random.default_rng(1)
     channel = channels.Channel(np.ones(1), 4, 40, 100, 7000, -26, opus=False)
 
@@ -119,12 +122,17 @@ def test_one_channel_makes_all_levels_alike():
     assert channels.speech_level(loud) == pytest.approx(channels.speech_level(faint), rel=0.05)
 
 
-def test_single_words_of_held_out_people_are_commands_or_listening(tmp_path, monkeypatch):
+def test_single_words_of_held_out_people_are_commands_or_listening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trials, "read", lambda path: tone(1))
     asked: list[float] = []
-    monkeypatch.setattr(
-        trials, "found_onset", lambda _, around_s, *__: asked.append(around_s) or 0.1
-    )
+
+    def onset(_: object, around_s: float, *__: object) -> float:
+        asked.append(around_s)
+        return 0.1
+
+    monkeypatch.setattr(trials, "found_onset", onset)
     lines, speakers = ["path,label,speaker,onset_s,text"], [f"sc_{n}" for n in range(40)]
     for word in ("stop", "seven", "right", "yes"):
         lines += [
@@ -147,7 +155,9 @@ def test_single_words_of_held_out_people_are_commands_or_listening(tmp_path, mon
     assert list(words(tmp_path / "nothing", 2)) == []
 
 
-def test_short_made_utterances_are_judged_apart_and_those_of_training_not_at_all(tmp_path):
+def test_short_made_utterances_are_judged_apart_and_those_of_training_not_at_all(
+    tmp_path: Path,
+) -> None:
     for number, side in ((1, "eval"), (2, "train"), (900_001, "eval"), (900_002, "train")):
         (tmp_path / f"{number:06d}.json").write_text(json.dumps({"side": side}))
     for short, expected in ((False, ["000001"]), (True, ["900001"])):

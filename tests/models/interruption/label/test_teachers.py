@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,21 +17,32 @@ def clip(name: str, seconds: float) -> Clip:
     return Clip(name, "speech_libri", "speech_libri/libri_1", samples, 0.3, seconds, 0.3)
 
 
-def test_silero_is_asked_once_for_a_clip_and_remembered_in_a_file(tmp_path, monkeypatch):
+def test_silero_is_asked_once_for_a_clip_and_remembered_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clips = [clip("speech_libri/1", 2.0), clip("speech_libri/2", 1.25)]
     teachers.ask_silero(clips, tmp_path / SPEECH)
     monkeypatch.setattr(teachers, "speech_of", None)  # asking again would fail
     teachers.ask_silero(clips, tmp_path / SPEECH)
     known = Teachers(tmp_path)
     for one in clips:
-        times, heard = known.speech(one)
+        speech = known.speech(one)
+        assert speech is not None
+        times, heard = speech
         assert len(times) == len(heard) == len(one.samples) // 512
         assert times[0] == pytest.approx(0.032)
 
 
-def test_smart_turn_is_asked_from_the_onset_and_once_inside_a_recorded_sentence(monkeypatch):
+def test_smart_turn_is_asked_from_the_onset_and_once_inside_a_recorded_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(teachers, "turn_complete", lambda sound: asked.append(len(sound)) or 0.5)
+
+    def complete(sound: np.ndarray) -> float:
+        asked.append(len(sound))
+        return 0.5
+
+    monkeypatch.setattr(teachers, "turn_complete", complete)
     found = teachers.answers(clip("speech_libri/1", 2.0))
     assert found.shape == (2, 2, 6)
     assert found[:, 0, 0].tolist() == pytest.approx(teachers.starts(clip("speech_libri/1", 2.0)))

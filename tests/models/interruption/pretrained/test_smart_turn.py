@@ -9,7 +9,7 @@ import numpy as np
 from models.interruption.pretrained import smart_turn
 
 
-def test_log_mel_features_equal_the_reference_implementation():
+def test_log_mel_features_equal_the_reference_implementation() -> None:
     spec = importlib.util.find_spec("pipecat")
     assert spec
     assert spec.submodule_search_locations
@@ -28,7 +28,7 @@ def test_log_mel_features_equal_the_reference_implementation():
     np.testing.assert_allclose(smart_turn.whisper_log_mel(short), wanted, atol=2e-5)
 
 
-def test_features_of_silence_are_finite_and_shaped_for_the_model():
+def test_features_of_silence_are_finite_and_shaped_for_the_model() -> None:
     features = smart_turn.whisper_log_mel(np.zeros(1600, np.float32))
 
     assert features.shape == (80, 800)

@@ -1,5 +1,7 @@
 """A tiny set of scenes to train on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ SCENES = len(GROUPS)
 
 
 @pytest.fixture
-def shards(tmp_path) -> Shards:
+def shards(tmp_path: Path) -> Shards:
     rng = np.random.default_rng(0)
     np.savez(
         tmp_path / "train-000.npz",

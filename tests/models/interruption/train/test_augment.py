@@ -12,11 +12,12 @@ from models.interruption.train.augment import (
     overheard,
     steady_noises,
 )
+from models.interruption.train.shards import Shards
 
 SCENES = 3
 
 
-def test_what_is_overheard_never_makes_a_scene_quieter_and_stays_below_it():
+def test_what_is_overheard_never_makes_a_scene_quieter_and_stays_below_it() -> None:
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(60, FRAMES, features.SIZE, generator=draw)
     y = overheard(x, draw)
@@ -27,7 +28,7 @@ def test_what_is_overheard_never_makes_a_scene_quieter_and_stays_below_it():
     assert (y.mean(dim=2).quantile(0.95, dim=1) - loudest).max() < 1.0
 
 
-def test_company_fills_the_pauses_of_a_sixth_of_all_with_the_others_of_the_batch():
+def test_company_fills_the_pauses_of_a_sixth_of_all_with_the_others_of_the_batch() -> None:
     draw = torch.Generator().manual_seed(2)
     x = torch.full((120, FRAMES, features.SIZE), -2.0)
     for i in range(120):
@@ -42,7 +43,7 @@ def test_company_fills_the_pauses_of_a_sixth_of_all_with_the_others_of_the_batch
     assert float(y.max()) < 1.5
 
 
-def test_steady_noise_fills_the_pauses_of_a_third_of_all_and_never_drowns_the_loudest():
+def test_steady_noise_fills_the_pauses_of_a_third_of_all_and_never_drowns_the_loudest() -> None:
     hisses = steady_noises(8, seed=1)
     assert hisses.shape[1] >= 1.15 * FRAMES, "as long as the slowest scene"
     assert torch.isfinite(hisses).all()
@@ -58,7 +59,7 @@ def test_steady_noise_fills_the_pauses_of_a_third_of_all_and_never_drowns_the_lo
     assert -30 < float(below_db[with_noise].min()) < float(below_db[with_noise].max()) < -2
 
 
-def test_who_listens_later_hears_the_rest(shards):
+def test_who_listens_later_hears_the_rest(shards: Shards) -> None:
     batch = shards.batch(np.arange(SCENES))
     heard = later(batch, torch.Generator().manual_seed(0))
     frames = heard["x"].shape[1]
@@ -67,7 +68,7 @@ def test_who_listens_later_hears_the_rest(shards):
                for k, v in heard.items())  # fmt: skip
 
 
-def test_a_hurried_scene_keeps_sounds_and_labels_together(shards):
+def test_a_hurried_scene_keeps_sounds_and_labels_together(shards: Shards) -> None:
     batch = shards.batch(np.arange(SCENES))
     batch["label"][:, :60], batch["x"][:, :60] = 0, -1.0
     batch["x"][:, 60:] = 1.0
@@ -80,7 +81,7 @@ def test_a_hurried_scene_keeps_sounds_and_labels_together(shards):
         assert (loud != (heard["label"] > 0)).sum(dim=1).max() <= 1
 
 
-def test_another_throat_moves_a_tone_and_leaves_the_two_looks_alike():
+def test_another_throat_moves_a_tone_and_leaves_the_two_looks_alike() -> None:
     x = torch.zeros(50, 3, features.SIZE)
     x[:, :, 20] = x[:, :, 20 + features.BANDS] = 1.0
     y = others(x, torch.Generator().manual_seed(0))

@@ -1,8 +1,10 @@
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from models.interruption.cache import cache_folder
 from models.interruption.train import blend
 from models.interruption.train.network import Network, Shape
 
@@ -11,10 +13,10 @@ SHAPE = Shape(width=8, memory=8, dilations=(1,), pair=(1.0, 0.5, 0.0))
 
 @pytest.mark.parametrize(("epochs", "ending"), [(2, 0.75), (0, 1.0)])
 def test_a_mean_of_all_weights_but_for_heads_that_a_resumed_network_has_not(
-    tmp_path, monkeypatch, epochs, ending
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, ending: float
+) -> None:
     monkeypatch.setenv("PARLEY_CACHE", str(tmp_path))
-    runs = blend.cache_folder() / "runs"
+    runs = cache_folder() / "runs"
     for name, value, taken in (("first", 0.0, epochs), ("second", 1.0, 1)):
         network = Network(SHAPE)
         with torch.no_grad():

@@ -4,16 +4,19 @@ import torch
 
 from models.interruption.train.losses import loss_of
 from models.interruption.train.network import Network, Shape
+from models.interruption.train.shards import Shards
 
 SCENES = 3
 
 
 def network(seed: int) -> Network:
     torch.manual_seed(seed)
-    return Network(Shape(width=16, dilations=(1,), memory=8)).eval()
+    made = Network(Shape(width=16, dilations=(1,), memory=8))
+    made.eval()
+    return made
 
 
-def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
+def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards: Shards) -> None:
     shards.ask([(network(1), None)], ending=0.0)
     batch = shards.batch(np.arange(SCENES))
     opinion = torch.logit(batch["opinion"])
@@ -27,8 +30,8 @@ def test_who_agrees_with_the_teachers_pays_less_whatever_the_labels_say(shards):
 
 @pytest.mark.parametrize("label_alone", ["voice_backchannel", "word_call", "cough", "echo"])
 def test_of_words_alone_and_of_what_is_no_caller_the_label_is_asked_and_no_teacher(
-    shards, label_alone
-):
+    shards: Shards, label_alone: str
+) -> None:
     shards.fields["kinds"] = np.array(["voice_floor", "speech_libri", label_alone])
     shards.ask([(network(1), None)], ending=0.0)
     batch = shards.batch(np.arange(SCENES))

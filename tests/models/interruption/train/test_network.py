@@ -1,4 +1,6 @@
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -25,7 +27,9 @@ METADATA = {"interface": "bargein/1"}
 @pytest.fixture(scope="module")
 def network() -> Network:
     torch.manual_seed(3)
-    return Network(Shape(width=16, dilations=(1, 4), memory=8, pair=(3.0, 0.6, -2.0))).eval()
+    network = Network(Shape(width=16, dilations=(1, 4), memory=8, pair=(3.0, 0.6, -2.0)))
+    network.eval()
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -35,30 +39,35 @@ def noise() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def session(network, tmp_path_factory) -> onnxruntime.InferenceSession:
+def session(
+    network: Network, tmp_path_factory: pytest.TempPathFactory
+) -> onnxruntime.InferenceSession:
     path = tmp_path_factory.mktemp("exported") / "one.onnx"
     export(network, METADATA, path)
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def by_file(session, audio: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_file(
+    session: onnxruntime.InferenceSession, audio: np.ndarray, state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     found = session.run(["probabilities", "next_state"], {"audio": audio, "state": state})
     return found[0], found[1]
 
 
-def blank(session, batch: int = 1) -> np.ndarray:
+def blank(session: onnxruntime.InferenceSession, batch: int = 1) -> np.ndarray:
     return np.zeros((batch, session.get_inputs()[1].shape[1]), np.float32)
 
 
 def by_network(network: Network, audio: np.ndarray) -> np.ndarray:
     heard = torch.from_numpy(np.stack([features.of(one) for one in audio]))
     with torch.no_grad():
-        return torch.sigmoid(network(heard)["floor"]).numpy()
+        probabilities: np.ndarray = torch.sigmoid(network(heard)["floor"]).numpy()
+    return probabilities
 
 
 def test_the_exported_file_says_what_the_network_says_of_what_it_was_trained_with(
-    network, session, noise
-):
+    network: Network, session: onnxruntime.InferenceSession, noise: np.ndarray
+) -> None:
     quieter = (noise[::-1] // 8).astype(np.int16)
     both = np.stack([noise, quieter])
     found, _ = by_file(session, both, blank(session, 2))
@@ -66,7 +75,9 @@ def test_the_exported_file_says_what_the_network_says_of_what_it_was_trained_wit
     assert np.abs(found - by_network(network, both)).max() < 1e-4
 
 
-def test_pieces_with_a_state_give_what_the_whole_gives(session, noise):
+def test_pieces_with_a_state_give_what_the_whole_gives(
+    session: onnxruntime.InferenceSession, noise: np.ndarray
+) -> None:
     whole, last = by_file(session, noise[None], blank(session))
     state, pieces, at = blank(session), [], 0
     for frames in (1, 4, 4, 2, 40, 1, 8, 60):
@@ -78,8 +89,8 @@ def test_pieces_with_a_state_give_what_the_whole_gives(session, noise):
 
 
 def test_in_whole_numbers_it_says_nearly_the_same_and_the_same_in_any_pieces(
-    network, session, noise, tmp_path
-):
+    network: Network, session: onnxruntime.InferenceSession, noise: np.ndarray, tmp_path: Path
+) -> None:
     inputs = inputs_of(network, torch.from_numpy(features.of(noise)[None]))
     export(network, METADATA, tmp_path / "whole.onnx", inputs)
     whole = onnxruntime.InferenceSession(str(tmp_path / "whole.onnx"))
@@ -101,7 +112,7 @@ def test_in_whole_numbers_it_says_nearly_the_same_and_the_same_in_any_pieces(
     assert stored["convolutions.0.weight"].dtype == np.float32
 
 
-def test_taps_side_by_side_give_what_the_convolution_gives(network):
+def test_taps_side_by_side_give_what_the_convolution_gives(network: Network) -> None:
     for block in network.blocks:
         x = torch.randn(2, 16, 30)
         weight = block.conv.weight.permute(2, 1, 0).flatten(0, 1)
@@ -109,7 +120,7 @@ def test_taps_side_by_side_give_what_the_convolution_gives(network):
         assert torch.allclose(product.transpose(1, 2), block(x), atol=1e-5)
 
 
-def test_what_goes_into_a_block_is_measured_over_all_scenes(network):
+def test_what_goes_into_a_block_is_measured_over_all_scenes(network: Network) -> None:
     x = torch.randn(300, 20, features.SIZE)
     x[0] *= 5  # the loudest comes first
     inputs = inputs_of(network, x)
@@ -121,7 +132,7 @@ def test_what_goes_into_a_block_is_measured_over_all_scenes(network):
     assert torch.allclose(inputs[0].moments, (taps.T @ taps / len(taps)).double(), rtol=1e-3)
 
 
-def test_rounding_makes_up_for_itself_where_inputs_go_together():
+def test_rounding_makes_up_for_itself_where_inputs_go_together() -> None:
     torch.manual_seed(6)
     x = torch.randn(4000, 8) @ torch.randn(8, 48) + 0.1 * torch.randn(4000, 48)
     weight = torch.randn(48, 16)
@@ -141,7 +152,9 @@ def test_rounding_makes_up_for_itself_where_inputs_go_together():
 
 
 @pytest.fixture
-def command(network, tmp_path, monkeypatch):
+def command(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Callable[[], None]]:
     """Runs `export --int8 set` on the network, in a cache of its own."""
     monkeypatch.setenv("PARLEY_CACHE", str(tmp_path))
     (tmp_path / "interruption" / "set").mkdir(parents=True)
@@ -161,7 +174,9 @@ def command(network, tmp_path, monkeypatch):
     return tmp_path, run
 
 
-def test_ranges_come_from_the_first_shard_of_the_set(command, network):
+def test_ranges_come_from_the_first_shard_of_the_set(
+    command: tuple[Path, Callable[[], None]], network: Network
+) -> None:
     root, run = command
     shards = torch.randn(2, 3, 20, features.SIZE).half().numpy()
     for number, x in enumerate(shards):
@@ -173,7 +188,9 @@ def test_ranges_come_from_the_first_shard_of_the_set(command, network):
     assert step.item() == pytest.approx(first.peak / 255)
 
 
-def test_a_set_without_shards_is_refused_by_name(command, capsys):
+def test_a_set_without_shards_is_refused_by_name(
+    command: tuple[Path, Callable[[], None]], capsys: pytest.CaptureFixture[str]
+) -> None:
     root, run = command
     with pytest.raises(SystemExit):
         run()
@@ -182,13 +199,15 @@ def test_a_set_without_shards_is_refused_by_name(command, capsys):
     assert not (root / "out.onnx").exists()
 
 
-def test_the_same_weights_give_the_same_bytes(network, tmp_path):
+def test_the_same_weights_give_the_same_bytes(network: Network, tmp_path: Path) -> None:
     for name in ("one.onnx", "two.onnx"):
         export(network, METADATA, tmp_path / name)
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
-def test_a_wider_network_starts_from_what_the_smaller_one_says(network, noise):
+def test_a_wider_network_starts_from_what_the_smaller_one_says(
+    network: Network, noise: np.ndarray
+) -> None:
     larger = Network(Shape(width=24, dilations=(1, 4), memory=20, pair=(3.0, 0.6, -2.0)))
     larger.load_state_dict(widened(network.state_dict(), larger))
     x = torch.from_numpy(features.of(noise))[None]
@@ -202,13 +221,13 @@ def test_a_wider_network_starts_from_what_the_smaller_one_says(network, noise):
         widened(larger.state_dict(), network)
 
 
-def test_a_second_of_speech_is_worth_what_the_pair_says(network):
+def test_a_second_of_speech_is_worth_what_the_pair_says(network: Network) -> None:
     logits = network.said(torch.full((1, 80), 20.0))
     assert float(logits[0, 39]) == pytest.approx(3.0 * 1.0, abs=1e-3)
     assert float(logits[0, 79]) == pytest.approx(3.0 * 1.5, abs=1e-3)  # and never more
 
 
-def test_without_dropout_training_hears_all_and_with_it_not(noise):
+def test_without_dropout_training_hears_all_and_with_it_not(noise: np.ndarray) -> None:
     torch.manual_seed(4)
     network = Network(Shape(width=16, dilations=(1, 4), memory=8))
     network.norms.eval()  # a normalisation changes with each batch it is trained on

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -11,10 +13,13 @@ from models.interruption.train.resume import measure, restored
 def said(network: Network, noise: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         logits = network(torch.from_numpy(features.of(noise))[None])["floor"]
-    return torch.sigmoid(logits).numpy()
+    probabilities: np.ndarray = torch.sigmoid(logits).numpy()
+    return probabilities
 
 
-def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_on(tmp_path):
+def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_on(
+    tmp_path: Path,
+) -> None:
     torch.manual_seed(4)
     published = Network(Shape(width=16, dilations=(1, 3), memory=8, pair=(3.0, 0.6, -2.0))).eval()
     for norm in published.norms:  # as after some training
@@ -33,7 +38,7 @@ def test_a_network_made_from_an_exported_file_says_the_same_and_can_be_trained_o
     assert not torch.allclose(heard, torch.ones_like(heard))
 
 
-def test_a_file_in_whole_numbers_is_read_to_half_a_step(tmp_path):
+def test_a_file_in_whole_numbers_is_read_to_half_a_step(tmp_path: Path) -> None:
     torch.manual_seed(5)
     published = Network(Shape(width=16, dilations=(1, 3), memory=8)).eval()
     inputs = [Inputs(4.0, torch.eye(3 * 16).double())] * 2

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +15,12 @@ SCENES = len(GROUPS)
 
 def network(seed: int) -> Network:
     torch.manual_seed(seed)
-    return Network(Shape(width=16, dilations=(1,), memory=8)).eval()
+    made = Network(Shape(width=16, dilations=(1,), memory=8))
+    made.eval()
+    return made
 
 
-def test_the_opinion_is_the_mean_of_logits_less_what_is_complete(shards):
+def test_the_opinion_is_the_mean_of_logits_less_what_is_complete(shards: Shards) -> None:
     shards.fields["ending"][0, 7] = 0.5  # as smart-turn says: 0 as a logit
     teachers = [network(1), network(2)]
     shards.ask([(one, None) for one in teachers], ending=0.5)
@@ -30,8 +35,8 @@ def test_the_opinion_is_the_mean_of_logits_less_what_is_complete(shards):
 
 
 def test_a_teacher_without_some_people_is_asked_about_these_and_about_what_is_nobodys(
-    shards, tmp_path
-):
+    shards: Shards, tmp_path: Path
+) -> None:
     folds = [fold_of(group, 2) for group in GROUPS]
     assert folds == [0, 1, -1]
     teachers = {fold: network(fold + 1) for fold in (0, 1)}
@@ -50,19 +55,26 @@ def test_a_teacher_without_some_people_is_asked_about_these_and_about_what_is_no
         shards.ask([(teachers[0], (0, 2))], ending=0.0)
 
 
-def test_a_set_that_does_not_say_whose_voices_it_holds_cannot_leave_anyone_out(shards, tmp_path):
+def test_a_set_that_does_not_say_whose_voices_it_holds_cannot_leave_anyone_out(
+    shards: Shards, tmp_path: Path
+) -> None:
     (tmp_path / "old").mkdir()
-    kept = {name: values for name, values in shards.fields.items() if name != "groups"}
+    kept: dict[str, Any] = {
+        name: values for name, values in shards.fields.items() if name != "groups"
+    }
     np.savez(tmp_path / "old" / "train-000.npz", **kept)
     assert set(Shards([tmp_path / "old"], Side.TRAIN).fields["groups"]) == {""}
     with pytest.raises(ValueError, match="whose voices"):
         Shards([tmp_path / "old"], Side.TRAIN, left_out=(0, 2))
 
 
-def test_a_teacher_hears_the_scene_before_its_channel_where_that_was_kept(shards, tmp_path):
+def test_a_teacher_hears_the_scene_before_its_channel_where_that_was_kept(
+    shards: Shards, tmp_path: Path
+) -> None:
     (tmp_path / "kept").mkdir()
     clean = np.random.default_rng(1).standard_normal(shards.fields["x"].shape).astype(np.float16)
-    np.savez(tmp_path / "kept" / "train-000.npz", clean=clean, **shards.fields)
+    kept: dict[str, Any] = {**shards.fields, "clean": clean}
+    np.savez(tmp_path / "kept" / "train-000.npz", **kept)
     both = Shards([tmp_path, tmp_path / "kept"], Side.TRAIN)
     both.ask([(network(1), None)], ending=0.0)
     batch = both.batch(np.arange(2 * SCENES))

@@ -1,4 +1,7 @@
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,24 +17,35 @@ TINY = "--data set --held-out set --run one --width 16 --memory 8 --dilations 1 
 
 
 @pytest.fixture
-def tiny_set(shards: Shards, tmp_path) -> None:
+def tiny_set(shards: Shards, tmp_path: Path) -> None:
     """66 scenes for training, one batch of 64 and two more, and as many held-out ones."""
-    grown = {name: np.concatenate([one] * 22) for name, one in shards.fields.items()}
+    grown: dict[str, Any] = {
+        name: np.concatenate([one] * 22) for name, one in shards.fields.items()
+    }
     (tmp_path / "set").mkdir()
     for side in (Side.TRAIN, Side.EVAL):
         np.savez(tmp_path / "set" / f"{side}-000.npz", **grown)
 
 
+def telling(name: str, real: Callable[..., Any], heard: list[object]) -> Callable[..., Any]:
+    """`real`, which says in `heard` that it was called."""
+
+    def told(*arguments: Any) -> Any:
+        heard.append(name)
+        return real(*arguments)
+
+    return told
+
+
 def test_a_training_hears_noise_company_and_the_asked_share_of_dropout(
-    tiny_set, tmp_path, monkeypatch
-):
+    tiny_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[object] = []
     for name in ("hissed", "in_company"):
-        real = getattr(augment, name)
-        monkeypatch.setattr(augment, name, lambda *a, n=name, r=real: heard.append(n) or r(*a))
+        monkeypatch.setattr(augment, name, telling(name, getattr(augment, name), heard))
     forward = Network.forward
 
-    def noted(self, x, bend=1.0, dropout=0.1):
+    def noted(self: Network, x: Any, bend: float = 1.0, dropout: float = 0.1) -> Any:
         heard.append((bend, dropout) if self.training else "asked")
         return forward(self, x, bend, dropout)
 
@@ -45,7 +59,9 @@ def test_a_training_hears_noise_company_and_the_asked_share_of_dropout(
     assert (tmp_path / "runs" / "one" / "best.pt").exists()
 
 
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tiny_set, tmp_path, monkeypatch):
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
+    tiny_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(train, "figures", lambda *_: {})
     for run, stops in (("whole", (None,)), ("parted", (1, None))):
         for stop_after in stops:
@@ -63,7 +79,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tiny_set, tmp
         assert torch.equal(weight, parted["weights"][name]), name
 
 
-def test_a_training_goes_on_in_the_shape_it_came_from():
+def test_a_training_goes_on_in_the_shape_it_came_from() -> None:
     saved = {"shape": Shape(16, (1, 3), 8, pair=(4.0, 0.0, 0.0)).as_dict()}
     assert Options().shape(saved) == Shape(16, (1, 3), 8, pair=(4.0, 0.0, 0.0))
     assert Options().shape(None) == Shape(pair=(2.0, 0.6, -1.0))
@@ -71,7 +87,7 @@ def test_a_training_goes_on_in_the_shape_it_came_from():
     assert asked.shape(saved) == Shape(24, (1, 2), 8, pair=(8.0, 0.0, 0.0))
 
 
-def test_every_option_is_a_flag_and_what_is_not_given_is_as_usual():
+def test_every_option_is_a_flag_and_what_is_not_given_is_as_usual() -> None:
     assert options([]) == Options()
     asked = options("--data a b --pair 4 1.2 -1 --left-out 1 4 --taught-by x y --small".split())
     assert asked == Options(
@@ -80,7 +96,7 @@ def test_every_option_is_a_flag_and_what_is_not_given_is_as_usual():
     assert {one.name for one in fields(Options)} >= {"from_run", "stop_after", "seed"}
 
 
-def test_a_fold_that_does_not_exist_cannot_be_left_out(capsys):
+def test_a_fold_that_does_not_exist_cannot_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         options(["--left-out", "4", "4"])
     assert "no fold 4 of 4" in capsys.readouterr().err
