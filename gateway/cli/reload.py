@@ -44,10 +44,11 @@ def run(args: argparse.Namespace) -> int:
         with opener.open(request, timeout=ANSWER_S) as answer:
             told = json.load(answer)
     except urllib.error.HTTPError as error:
-        if error.code != 422:
-            print(f"{url} answers with status {error.code}", file=sys.stderr)
-            return EXIT_NO_SERVER
-        told = json.load(error)
+        with error:
+            if error.code != 422:
+                print(f"{url} answers with status {error.code}", file=sys.stderr)
+                return EXIT_NO_SERVER
+            told = json.load(error)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         print(f"no server answers at {url}: {reason}", file=sys.stderr)
