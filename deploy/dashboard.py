@@ -229,6 +229,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
         ),
         Panel(
+            "Standbys of recognisers",
+            (
+                _rate(
+                    "parley_stt_standby_seconds_total",
+                    "provider, model",
+                    "$here",
+                    "{{provider}} {{model}}",
+                ),
+            ),
+            "short",
+            stack=True,
+            meaning="Second recognisers that are kept connected, on average; counted when their "
+            "sessions end.",
+        ),
+        Panel(
             "Tries",
             (
                 _rate(

@@ -96,6 +96,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
     _bargein(config, outcome)
     _eot(config, outcome)
     asyncio.run(_stores(config, outcome, store_s))
+    _standby(config, outcome)
     _engines(config, outcome)
     for name, account in config.accounts().items():
         outcome.providers.append(
@@ -193,6 +194,33 @@ def _host(option: str, host: str, outcome: Outcome) -> None:
             probe.bind((address[0], 0))
     except OSError as error:
         outcome.add(option, "failed", f"cannot listen on {host!r}: {error.strerror}")
+
+
+def _standby(config: Config, outcome: Outcome) -> None:
+    """Whom `stt.standby` keeps connected, for whom, and what keeps the line alive."""
+    from gateway.routing.catalogue import Catalogue
+    from gateway.upstreams.errors import Failure
+
+    standby, accounts = config.stt.standby, config.accounts()
+    if standby.model is None:
+        return
+    plan = Catalogue(config.models, accounts, "stt").plan(standby.model)
+    if isinstance(plan, Failure) or not plan:
+        outcome.add("stt.standby", "note", f"none is kept: nothing serves {standby.model}")
+        return
+    offer = find(accounts[plan[0].provider].type).stt
+    assert offer is not None
+    traits = offer.adapter(accounts[plan[0].provider]).recognizer(plan[0], 16_000).traits
+    if traits.keepalive_s is None:
+        kept = "nothing keeps its line alive: it is opened anew when the provider closes it"
+    elif traits.keepalive_by == "silence":
+        kept = f"kept alive by silence every {traits.keepalive_s:g} s, which is audio"
+    else:
+        kept = f"kept alive by a message every {traits.keepalive_s:g} s"
+    chosen = [*standby.keys, *standby.models]
+    whom = f"sessions of {', '.join(chosen)}" if chosen else "every session"
+    at_most = f"at most {standby.connections_max} at once in a process"
+    outcome.add("stt.standby", "ok", f"{standby.model} for {whom}, {at_most}; {kept}")
 
 
 def _bargein(config: Config, outcome: Outcome) -> None:

@@ -134,6 +134,15 @@ def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
             yield from names.needed(("stt", "auto", language, str(i)), model, "stt")
     for i, model in enumerate(named.stt.fallback):
         yield from names.needed(("stt", "fallback", str(i)), model, "stt")
+    standby = named.stt.standby
+    if standby.model is not None:
+        yield from names.needed(("stt", "standby", "model"), standby.model, "stt")
+    for i, key in enumerate(standby.keys):
+        if named.keys is not None and key not in named.keys:
+            yield _no_key(("stt", "standby", "keys", str(i)), key, named.keys)
+    for i, model in enumerate(standby.models):
+        if model != "auto":
+            yield from names.needed(("stt", "standby", "models", str(i)), model, "stt")
     if named.default_voice is not None:
         yield from names.needed(("tts", "default_model"), named.default_voice, "tts")
     for language in named.turn_languages:
@@ -152,7 +161,7 @@ def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
     for key, allowance in named.quota.keys.items():
         place: Place = ("quota", "keys", key)
         if named.keys is not None and key != _WILD and key not in named.keys:
-            yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+            yield _no_key(place, key, named.keys)
         for i, model in enumerate(allowance.allowed_models or ()):
             yield from names.matter((*place, "allowed_models", str(i)), model)
         for model in allowance.models:
@@ -166,6 +175,10 @@ def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
                 )
     for model in named.quota.models:
         yield from names.matter(("quota", "models", model), model)
+
+
+def _no_key(place: Place, key: str, keys: Iterable[str]) -> Mistake:
+    return Mistake(place, f"no such API key is configured{suggestion(key, keys)}")
 
 
 def _residency(named: Named, names: _Names) -> Iterator[Mistake]:

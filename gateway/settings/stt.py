@@ -17,6 +17,23 @@ class SttHedgeConfig(Section):
     """Hedges per utterance on average that turn out not to be needed."""
 
 
+class SttStandbyConfig(Section):
+    """A second recogniser that is kept connected and silent beside the first, for callers who pay
+    for it: where the first fails or falls silent, it serves without a connect. A provider bills it
+    by its own rules: some bill every open connection, and all the silence that keeps a line alive.
+    Whom it is kept for: sessions with one of `keys` or `models`; with neither, every session."""
+
+    model: str | None = None
+    """The recogniser, `provider/model`; it hears what the session's would, in the same language.
+    Default: none is kept."""
+    keys: list[str] = Field(default_factory=list)
+    """API keys whose sessions have one."""
+    models: list[str] = Field(default_factory=list)
+    """Models, as clients name them, whose sessions have one."""
+    connections_max: int = Field(100, ge=1, le=100_000)
+    """Standbys of all sessions of a process together; further sessions go without."""
+
+
 class SttConfig(Section):
     """Which recogniser serves whom, and when the next one takes over."""
 
@@ -38,6 +55,7 @@ class SttConfig(Section):
     stall_s: float = Field(5.0, ge=1, le=60)
     """So much speech goes in and nothing comes out: the provider has stalled."""
     hedge: SttHedgeConfig = SttHedgeConfig()
+    standby: SttStandbyConfig = SttStandbyConfig()
     overdue_s: float | None = Field(None, ge=0.5, le=60)
     """A final that has not come so long after speech ended is overdue. Default: the provider's."""
     finalize_s: float = Field(1.0, ge=0.1, le=10)

@@ -107,10 +107,16 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.stt_standby = Counter(
+            "parley_stt_standby_seconds",
+            "Time that second recognisers were kept connected and silent (stt.standby).",
+            ["provider", "model"],
+            registry=registry,
+        )
         self.attempts = Counter(
             "parley_upstream_attempts",
             "Tries at a provider; outcome: ok, lost (a hedge or its rival spoke first), left (the "
-            "client went away) or a kind of error.",
+            "client went away), standby (kept connected, never needed) or a kind of error.",
             ["route", "provider", "outcome"],
             registry=registry,
         )
@@ -263,7 +269,7 @@ def count(metrics: Metrics, ended: Ended) -> None:
         metrics.attempts.labels(route, one.provider, one.word).inc()
         if one.hedge:
             metrics.hedges.labels(one.provider, "lost" if one.lost else "won").inc()
-        if one.failure is not None and i + 1 < len(outcome.tries):
+        if one.failure is not None and not one.standby and i + 1 < len(outcome.tries):
             metrics.fallbacks.labels(route, one.provider).inc()
     if outcome.bytes_out:
         metrics.bytes.labels(route, "out").inc(outcome.bytes_out)
@@ -271,6 +277,8 @@ def count(metrics: Metrics, ended: Ended) -> None:
         metrics.audio_seconds.labels(route, "in").inc(outcome.speech.audio_s)
     for took in outcome.latencies:
         metrics.stt_latency.labels(took.kind, took.provider, took.model).observe(took.seconds)
+    for kept in outcome.standbys:
+        metrics.stt_standby.labels(kept.provider, kept.model).inc(kept.seconds)
     if outcome.provider is None:
         return
     if outcome.first_s is not None:

@@ -23,7 +23,11 @@ DEPLOYMENT_CHARS_MAX: Final = 128
 FAILURES_CHARS_MAX: Final = 500
 """The list of failures in a line of the log is cut here; a long /stt session has hundreds."""
 
+LATENCIES: Final = ("first_word", "final")
+"""Kinds of `SttLatency`."""
+
 LOST, LEFT, OK, RUNNING = "lost", "left", "ok", "running"
+STANDBY = "standby"
 
 
 @dataclass(slots=True)
@@ -31,8 +35,8 @@ class Try:
     """What became of one attempt at a deployment. `began`, `ended`: the session's clock.
 
     `failure` is None while it runs and if it succeeded. `asked`: it did not only wait for its turn
-    (chat alone). `hedge`: it was made beside another;
-    `lost`: the other one spoke first; `left`: the client left while it ran; `rests`: with its
+    (chat alone). `hedge`: it was made beside another; `lost`: the other one spoke first; `standby`:
+    it was kept connected and never needed; `left`: the client left while it ran; `rests`: with its
     failure the deployment began to rest. `first_s`: until it was connected or first said something.
     """
 
@@ -43,6 +47,7 @@ class Try:
     failure: Failure | None = None
     hedge: bool = False
     lost: bool = False
+    standby: bool = False
     left: bool = False
     rests: bool = False
     first_s: float | None = None
@@ -51,9 +56,11 @@ class Try:
 
     @property
     def word(self) -> str:
-        """A kind of failure, "lost", "left" or "ok"."""
+        """A kind of failure, "standby", "lost", "left" or "ok"."""
         if self.failure is not None:
             return self.failure.kind.value
+        if self.standby:
+            return STANDBY
         return LOST if self.lost else LEFT if self.left else OK
 
 
@@ -83,6 +90,15 @@ class SttLatency:
     its `final`. `model` is a label (bounded)."""
 
     kind: str
+    provider: str
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyTime:
+    """How long a recogniser was kept connected and silent. `model` is a label (bounded)."""
+
     provider: str
     model: str
     seconds: float
@@ -150,6 +166,7 @@ class Outcome:
     running: bool = False
     counts: Counts | None = None
     latencies: tuple[SttLatency, ...] = ()
+    standbys: tuple[StandbyTime, ...] = ()
 
     @property
     def word(self) -> str:
@@ -159,6 +176,16 @@ class Outcome:
         if self.failure is not None:
             return self.failure.kind.value
         return LEFT if self.left else OK
+
+    def latency_s(self, kind: str) -> float | None:
+        """The mean of the session's latencies of this kind; None: there are none."""
+        seconds = [one.seconds for one in self.latencies if one.kind == kind]
+        return sum(seconds) / len(seconds) if seconds else None
+
+    @property
+    def standby_s(self) -> float:
+        """How long recognisers were kept connected and silent."""
+        return sum(one.seconds for one in self.standbys)
 
     @property
     def hedges(self) -> int:
@@ -236,6 +263,10 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if outcome.first_s is not None:
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
+    for kind in LATENCIES:
+        if (seconds := outcome.latency_s(kind)) is not None:
+            found[f"{kind}_s"] = round(seconds, 4)
+    found["standby_s"] = round(outcome.standby_s, 1) or None
     if (usage := outcome.usage) is not None:
         found["prompt_tokens"] = usage.prompt
         found["cached_tokens"] = usage.cached

@@ -62,6 +62,27 @@ def test_warnings_do_not_make_it_unready(checked: Any) -> None:
     assert "(line 3)" in shown
 
 
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ("deepgram/nova-3", "kept alive by a message every 4 s"),
+        ("cartesia/ink-whisper", "kept alive by silence every 60 s, which is audio"),
+        ("assemblyai/universal-streaming", "nothing keeps its line alive"),
+        ("speechmatics/enhanced", "none is kept: nothing serves speechmatics/enhanced"),
+    ],
+)
+def test_a_standby_is_told_with_what_keeps_it_alive(checked: Any, model: str, kept: str) -> None:
+    providers = "".join(
+        f"  {name}: {{api_key: key-of-{name}}}\n" for name in ("deepgram", "cartesia", "assemblyai")
+    )
+    code, shown = checked(
+        f"providers:\n{providers}stt: {{standby: {{model: {model}, keys: [APIx]}}}}\n"
+    )
+    assert code == 0
+    (line,) = [line for line in shown.splitlines() if line.startswith("stt.standby")]
+    assert kept in line
+
+
 def test_wrong_configurations_exit_with_two_also_as_json(checked: Any) -> None:
     code, shown = checked("servr: {}")
     assert code == 2

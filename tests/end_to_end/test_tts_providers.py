@@ -185,7 +185,7 @@ async def test_a_rate_that_the_provider_lacks_is_resampled(setup: Setup, name: s
 @pytest.mark.parametrize(
     ("name", "extra", "expected"),
     [
-        ("deepgram", {"mip_opt_out": True}, {"mip_opt_out": "true"}),
+        ("deepgram", {"speed": 1.2}, {"speed": "1.2"}),
         ("elevenlabs", {"apply_text_normalization": "off"}, {"apply_text_normalization": "off"}),
         ("rime", {"speed_alpha": 1.2}, {"speedAlpha": "1.2"}),
         ("xai", {"speed": 1.1}, {"speed": "1.1"}),

@@ -53,7 +53,11 @@ class Nova(Connection):
         self._idle = loop.call_later(IDLE_S, lambda: loop.create_task(self._idled()))
 
     async def _idled(self) -> None:
-        await self.close(1011, "Deepgram did not receive audio data. NET-0001")
+        await self.close(
+            1011,
+            "Deepgram did not receive audio data or a text message within the timeout window. "
+            "See https://dpgr.am/net0001",
+        )
 
     async def binary(self, data: bytes) -> None:
         self._reset_idle()

@@ -124,6 +124,17 @@ def test_an_alias_of_a_name_that_only_a_pattern_has_leads_nowhere() -> None:
     assert line.startswith("models.fast.0: nothing serves 'a/llama'")
 
 
+def test_a_standbys_names_have_to_lead_somewhere() -> None:
+    standby = {"model": "cartesia/sonic-3", "keys": ["B"], "models": ["auto", "nobodys/ear"]}
+    stt = SttConfig.model_validate({"standby": standby})
+    lines = told(named(ALL, stt=stt, keys=["A"]))
+    assert [line.partition(":")[0] for line in lines] == [
+        "stt.standby.model",
+        "stt.standby.keys.0",
+        "stt.standby.models.1",
+    ]
+
+
 def test_what_demands_a_region_that_nobody_is_in_is_a_mistake() -> None:
     here = {"openai": {"region": "eu"}, "deepgram": {}, "cartesia": {}}
     demands = ResidencyConfig.model_validate(

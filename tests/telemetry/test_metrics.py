@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import __version__
 from gateway.telemetry.metrics import BatchMetrics, Metrics, count
-from gateway.telemetry.outcome import Ended, Outcome, SttLatency
+from gateway.telemetry.outcome import Ended, Outcome, StandbyTime, SttLatency, Try
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -40,6 +40,20 @@ def test_what_recognisers_take_is_counted_with_the_session() -> None:
 
     labels = {"kind": "final", "provider": "deepgram", "model": "nova-3"}
     assert value(metrics.registry, "parley_stt_latency_seconds_count", **labels) == 1
+
+
+def test_the_time_of_a_standby_is_counted_and_one_that_was_not_needed_is_a_try_of_its_own() -> None:
+    metrics = Metrics()
+    outcome = Outcome(
+        tries=(Try("deepgram", "nova-3", 0.0), Try("cartesia", "ink-2", 0.1, standby=True)),
+        standbys=(StandbyTime("cartesia", "ink-2", 60.0),),
+    )
+    count(metrics, Ended(0.0, "stt", "key", "id", 1.0, outcome))
+
+    labels = {"provider": "cartesia", "model": "ink-2"}
+    assert value(metrics.registry, "parley_stt_standby_seconds_total", **labels) == 60.0
+    tries = {"route": "stt", "provider": "cartesia", "outcome": "standby"}
+    assert value(metrics.registry, "parley_upstream_attempts_total", **tries) == 1
 
 
 def test_the_version_is_a_label() -> None:

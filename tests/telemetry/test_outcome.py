@@ -16,6 +16,7 @@ from gateway.telemetry.outcome import (
     Outcome,
     SpeechUsage,
     SttCounts,
+    SttLatency,
     Try,
     TtsCounts,
     log_fields,
@@ -101,6 +102,11 @@ def test_the_line_of_a_reply_names_who_served_and_who_failed_and_why() -> None:
                 tries=(Try("a", "x", 0.0, failure=REFUSED), Try("b", "y", 1.0)),
                 speech=SpeechUsage(1.234),
                 counts=SttCounts(finals=3, failovers=0),
+                latencies=(
+                    SttLatency("final", "a", "x", 0.2),
+                    SttLatency("final", "b", "y", 0.4),
+                    SttLatency("first_word", "b", "y", 0.9),
+                ),
             ),
             {
                 "session_id": "s",
@@ -110,6 +116,8 @@ def test_the_line_of_a_reply_names_who_served_and_who_failed_and_why() -> None:
                 "finals": 3,
                 "failures": "a:upstream_auth@0",
                 "audio_s": 1.23,
+                "first_word_s": 0.9,
+                "final_s": 0.3,
                 "error": "no",
             },
         ),

@@ -38,13 +38,21 @@ class RecognizerConnections:
         self._used: dict[Deployment, Used] = {}
 
     def open(
-        self, attempt: Attempt, rate: int, timeout_s: float, now: float, *, hedge: bool = False
+        self,
+        attempt: Attempt,
+        rate: int,
+        timeout_s: float,
+        now: float,
+        *,
+        hedge: bool = False,
+        standby: bool = False,
     ) -> tuple[RecognizerConnection, Open]:
-        """A new connection, for audio at `rate`; `hedge`: beside a doubted one."""
+        """A new connection, for audio at `rate`; `hedge`: beside a doubted one; `standby`: to be
+        kept silent."""
         self._number += 1
         recognizer = self._upstreams[attempt.provider].recognizer(attempt, rate)
         connection = RecognizerConnection(self._number, attempt, recognizer, rate, now)
-        one = Try(attempt.provider, attempt.model, now, hedge=hedge)
+        one = Try(attempt.provider, attempt.model, now, hedge=hedge, standby=standby)
         if len(self._report.tries) < TRIES_MAX:
             self._report.tries.append(one)
         self._open[connection.number] = connection, one
@@ -56,6 +64,11 @@ class RecognizerConnections:
         self._open[connection.number][1].ready = now
         self._breaker.worked(connection.attempt)
 
+    def put_to_use(self, connection: RecognizerConnection, *, hedge: bool) -> None:
+        """It was a standby, and serves now, or is asked beside a doubted one."""
+        one = self._open[connection.number][1]
+        one.standby, one.hedge = False, hedge
+
     def failed(
         self, connection: RecognizerConnection, failure: Failure, now: float, *, lost: bool = False
     ) -> list[Drop]:
@@ -66,7 +79,7 @@ class RecognizerConnections:
         return self.drop(connection)
 
     def lost(self, connection: RecognizerConnection) -> list[Drop]:
-        """It was opened as a hedge and is not needed."""
+        """It was opened as a hedge or a standby, and is not needed."""
         if (entry := self._open.get(connection.number)) is not None:
             entry[1].lost = True
         return self.drop(connection)

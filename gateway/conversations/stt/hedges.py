@@ -74,10 +74,6 @@ class Hedges(Generic[R]):
         """It runs from now on."""
         self._running.append(state)
 
-    def replace(self, state: R, by: R) -> None:
-        """It has become another state."""
-        self._running[self._running.index(state)] = by
-
     def remove(self, state: R) -> None:
         """It runs no more."""
         self._running.remove(state)

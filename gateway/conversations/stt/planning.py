@@ -90,6 +90,20 @@ class SttPlanner:
             )
         return _unique(plan)[:ATTEMPTS_MAX]
 
+    def standby(self, asked: Asked, key: str) -> Plan:
+        """Whom to keep connected beside the recogniser in use, for a caller with this key."""
+        config = self.config.standby
+        if config.model is None:
+            return ()
+        name = asked.model or "auto"
+        chosen = {name, split_language(name)[0]} & set(config.models)
+        if (config.keys or config.models) and key not in config.keys and not chosen:
+            return ()
+        same = _vendor(config.model) == _vendor(asked.model)
+        extra = asked.extra if same else _translatable(asked.extra)
+        plan = self._some((config.model,), extra, asked.language)
+        return tuple(one for one in plan if one.stand_in is None)
+
     def _automatic(self, language: str | None) -> Iterable[str]:
         auto = self.config.auto
         for key in (language, (language or "").split("-")[0], "default"):

@@ -17,6 +17,7 @@ from gateway.conversations.stt.connections import RecognizerConnections
 from gateway.conversations.stt.context import Context
 from gateway.conversations.stt.handover import Handover
 from gateway.conversations.stt.hedges import STEP_S, Hedges
+from gateway.conversations.stt.standby import WarmStandby
 from gateway.conversations.stt.states import (
     OPEN_DOUBT_S,
     Asleep,
@@ -91,6 +92,7 @@ class Recognition:
         connections: RecognizerConnections,
         handover: Handover[Connecting | Standby, Replaced],
         hedges: HedgeBudget,
+        standby: WarmStandby[Connecting | Standby],
     ) -> None:
         self.context = context
         self._client = context.client
@@ -100,6 +102,7 @@ class Recognition:
         self._handover = handover
         self._budget = hedges
         self._hedges: Hedges[Connecting | Beside] = Hedges(hedges)
+        self._warm = standby
         self._close_by = self._silent_by = 0.0
         self._state: State = Asleep(self)
         self.hear: Callable[[float], list[Action]] = self._state.hear
@@ -141,10 +144,14 @@ class Recognition:
         """The language of transcripts whose provider names none."""
         self.context.transcripts.set_language(language)
 
-    def update(self, plan: Plan, now: float, *, moved: bool) -> None:
-        """The client wants other settings; `moved`: another model."""
+    def update(self, plan: Plan, standby: Plan, now: float, *, moved: bool) -> None:
+        """The client wants other settings; `moved`: another model. `standby`: whom to keep
+        connected beside."""
         self._drop_hedges()
+        if self._warm.go_by(standby):
+            self._drop_warm(now)
         self._state.update(plan, now, moved=moved)
+        self._keep_warm(now)
 
     @property
     def heard_s(self) -> float:
@@ -163,12 +170,14 @@ class Recognition:
             return self.context.nothing_said
         return self._is_calm(connection, now)
 
-    def let_go(self) -> list[Action]:
+    def let_go(self, now: float) -> list[Action]:
         """The session is over: what is to be done for its connections."""
+        self._drop_warm(now)
         report = self._client.report
         report.audio_s = self.buffer.end_s
         report.finals = self.context.transcripts.finals
-        return [*self._connections.drop_all()]
+        report.standby_s = self._warm.seconds
+        return [*self.context.take_actions(), *self._connections.drop_all()]
 
     # -- what comes on connections
 
@@ -191,7 +200,8 @@ class Recognition:
         in_use = self._state
         if isinstance(in_use, Connected) and in_use.connection.number == number:
             return in_use
-        for state in (self._handover.next, self._handover.old, *self._hedges):
+        others = (self._handover.next, self._handover.old, self._warm.state)
+        for state in (*others, *self._hedges):
             if isinstance(state, Connected) and state.connection.number == number:
                 return state
         return None
@@ -252,7 +262,13 @@ class Recognition:
         connection = state.connection
         self._connections.ready(connection, now)
         if state in self._hedges:
-            self._race(state, now)
+            state.leave()
+            self._hedges.remove(state)
+            self._race(connection, now)
+            return
+        if state is self._warm.state:
+            state.leave()
+            self._warm_ready(connection, now)
             return
         if state is not self._state:
             state.leave()
@@ -264,6 +280,7 @@ class Recognition:
         if self._hedges.about is connection:  # it was only slow to open
             self._drop_hedges()
         self._replay(connection, now)
+        self._keep_warm(now)
 
     def _replay(self, connection: RecognizerConnection, now: float) -> None:
         """The connection hears all audio that is kept, then the user's."""
@@ -298,6 +315,10 @@ class Recognition:
         failure = replace(failure, provider=connection.attempt.provider)
         hedge = state in self._hedges
         self.context.out.extend(self._connections.failed(connection, failure, now, lost=hedge))
+        if state is self._warm.state:
+            self._warm.take(now).leave()
+            self._warm_again(now)
+            return
         if state is self._state:
             self._client.report.failovers += 1
             self._fall_back(connection, failure, now)
@@ -325,6 +346,9 @@ class Recognition:
             self._take_over(hedge, now)
             return
         self._drop_hedges()
+        if self._warm.is_ready:
+            self._fall_back_to_warm(connection, failure, now)
+            return
         if self._handover.next is not None:
             self._take_next(now)
             return
@@ -394,7 +418,9 @@ class Recognition:
         doubted = self._state.connection
         if doubted is None:
             return
-        if (attempt := self._hedges.next()) is not None:
+        if self._warm.is_ready:
+            self._race(self._take_warm(now, hedge=True), now)
+        elif (attempt := self._hedges.next()) is not None:
             connection, opening = self._connections.open(
                 attempt, self.buffer.rate, self.context.timeout_s, now, hedge=True
             )
@@ -425,26 +451,25 @@ class Recognition:
         more = self._hedges.has_more
         self.context.timers.set("hedge", at if more else None, self._open_hedge)
 
-    def _race(self, state: Connecting, now: float) -> None:
+    def _race(self, connection: RecognizerConnection, now: float) -> None:
         """A hedge takes audio: it has a step to tell words before the next is asked."""
-        connection = state.connection
-        state.leave()
         if isinstance(self._state, Connecting):  # the one in use does not even open
-            self._hedges.remove(state)
             self._win(connection, SLOW, now)
             self._replay(connection, now)
             self._closing_goes_on(now)
             return
-        beside = Beside(self, connection)
-        self._hedges.replace(state, beside)
         connection.skip_silence()
         told_until = self.context.transcripts.told_until
+        late = self._is_long_told(connection)
+        step_s = STEP_S
         if told_until is not None:
-            if self._is_long_told(connection):
+            if late:
                 connection.start_at(self.buffer.quiet_place(told_until - OVERLAP_S))
-            self._step_at(now + STEP_S + min(TOLD_S_MAX, self._told_s(connection, told_until)))
-        else:
-            self._step_at(now + STEP_S)
+            step_s += min(TOLD_S_MAX, self._told_s(connection, told_until))
+        beside = Beside(self, connection, begins_late=late)
+        self._hedges.add(beside)
+        self._choose_hearer()
+        self._step_at(now + step_s)
         beside.enter(now)
 
     def spoke(self, state: Beside, event: RecognizerEvent, now: float) -> None:
@@ -455,9 +480,7 @@ class Recognition:
         state.leave()
         self._hedges.remove(state)
         self._win(connection, SILENT, now)
-        if self._is_long_told(connection):  # it was not sent what is known
-            self._client.tell(self.context.transcripts.settle_told())
-        self._serve(connection, now)
+        self._serve_beside(state, now)
         self._closing_goes_on(now)
         if (serving := self._state_of(connection.number)) is not None and not self._client.over:
             serving.heard(event, now)
@@ -501,13 +524,18 @@ class Recognition:
         if isinstance(state, Beside):
             self._take_place(state.connection)
             state.leave()
-            self._serve(state.connection, now)
+            self._serve_beside(state, now)
         else:
             self._handover.withdraw()
             self._state.leave()
             self._state = state
             self._choose_hearer()
         self._closing_goes_on(now)
+
+    def _serve_beside(self, state: Beside, now: float) -> None:
+        if state.begins_late:
+            self._client.tell(self.context.transcripts.settle_told())
+        self._serve(state.connection, now)
 
     def _take_place(self, connection: RecognizerConnection) -> None:
         self._handover.withdraw()
@@ -531,6 +559,67 @@ class Recognition:
                 if attempt not in self._failover.left:
                     self._failover.later(attempt)
         self.context.timers.clear("hedge")
+
+    # -- a standby: connected and silent
+
+    def _keep_warm(self, now: float) -> None:
+        """Open a standby, if the session wants one and has none."""
+        in_use = self._state.connection
+        if self._warm.state is not None or in_use is None or self._client.closing:
+            return
+        if (attempt := self._warm.wanted(in_use.attempt, now)) is None:
+            self._warm_again(now)
+            return
+        connection, opening = self._connections.open(
+            attempt, self.buffer.rate, self.context.timeout_s, now, standby=True
+        )
+        self.context.out.append(opening)
+        state = Connecting(self, connection)
+        self._warm.became(state, now)
+        state.enter(now)
+
+    def _warm_again(self, now: float) -> None:
+        self.context.timers.set("standby", self._warm.again_at(now), self._keep_warm)
+
+    def _warm_ready(self, connection: RecognizerConnection, now: float) -> None:
+        standby = Standby(self, connection)
+        self._warm.became(standby, now)
+        standby.enter(now)
+        self.context.timers.set("standby", self._warm.ages_at(), self._renew_warm)
+        if isinstance(self._state, Waiting):
+            self._replay(self._take_warm(now), now)
+
+    def _renew_warm(self, now: float) -> None:
+        self._drop_warm(now)
+        self._keep_warm(now)
+
+    def _take_warm(self, now: float, *, hedge: bool = False) -> RecognizerConnection:
+        """It serves, or is asked beside the one in use; another is opened after a while."""
+        state = self._warm.take(now)
+        state.leave()
+        self._connections.put_to_use(state.connection, hedge=hedge)
+        state.connection.activity.became_ready(now)
+        self._warm_again(now)
+        return state.connection
+
+    def _fall_back_to_warm(
+        self, connection: RecognizerConnection, failure: Failure, now: float
+    ) -> None:
+        """The connection in use has failed, and the standby serves at once."""
+        self._failover.failed(connection.attempt, failure, now, opened=False)
+        if self._handover.plan:  # the client's update need not wait for a calm moment any more
+            self._failover.replan(self._handover.plan, now)
+        self._drop_next()
+        self._handover.withdraw()
+        self._replay(self._take_warm(now), now)
+        self._closing_goes_on(now)
+
+    def _drop_warm(self, now: float) -> None:
+        if self._warm.state is not None:
+            state = self._warm.take(now)
+            state.leave()
+            self.context.out.extend(self._connections.lost(state.connection))
+        self.context.timers.clear("standby")
 
     def _may_sleep(self, now: float) -> bool:
         """Whether no connection is needed before the user is heard again."""
@@ -568,9 +657,10 @@ class Recognition:
         self.failed(state, Failure(Kind.TIMEOUT, "the last transcripts did not come"), now)
 
     def _nobody_answers(self, now: float) -> None:
-        """The session's end is waited for, and there is no connection that could tell more."""
-        state = self._state
-        if not (isinstance(state, Connected) and state.is_ready):
+        """The session's end is waited for, and nobody has told words for long. One that takes audio
+        and tells none before its finals still may."""
+        connection = self._state.connection
+        if connection is None or connection.ready_at is None or connection.doubt_s < float("inf"):
             self.context.close_well()
 
     def _limit_closing(self, now: float) -> None:
@@ -594,11 +684,15 @@ class Recognition:
 
     def replace(self, by: float, now: float, plan: Plan = ()) -> None:
         """Hand over in a calm moment, at the latest at `by`; to the session's plan if to none."""
-        if plan and (dropped := self._handover.drop_next()) is not None:
-            dropped.leave()
-            self.context.out.extend(self._connections.drop(dropped.connection))
+        if plan:
+            self._drop_next()
         self._handover.wish(now, by, plan)
         self._hand_over(now)
+
+    def _drop_next(self) -> None:
+        if (dropped := self._handover.drop_next()) is not None:
+            dropped.leave()
+            self.context.out.extend(self._connections.drop(dropped.connection))
 
     def watch(self, now: float) -> None:
         """Set the timers that are the session's: the next step of a handover, and the end of a

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Deployment
 
 
 @dataclass(slots=True)
 class Try:
     """One connection; `failure` is None while it runs and if it ended well. `hedge`: it was opened
-    beside a doubted one; `lost`: that one spoke first, or none did."""
+    beside a doubted one; `standby`: it was kept silent; `lost`: it was not needed."""
 
     provider: str
     model: str
@@ -20,6 +21,7 @@ class Try:
     ready: float | None = None
     failure: Failure | None = None
     hedge: bool = False
+    standby: bool = False
     lost: bool = False
 
 
@@ -46,6 +48,7 @@ class Report:
 
     tries: list[Try] = field(default_factory=list)
     audio_s: float = 0.0
+    standby_s: dict[Deployment, float] = field(default_factory=dict)
     latencies: deque[Latency] = field(default_factory=lambda: deque(maxlen=LATENCIES_MAX))
     finals: int = 0
     failovers: int = 0

@@ -29,6 +29,7 @@ from gateway.conversations.stt.connections import Used
 from gateway.conversations.stt.planning import SttPlanner, asked_name
 from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
 from gateway.conversations.stt.session import METER_S, Event, SttSession
+from gateway.conversations.stt.standby import Places
 from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -40,7 +41,7 @@ from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
 from gateway.server.quota import Purse, Spent
 from gateway.settings.stt import SttConfig
-from gateway.telemetry.outcome import Outcome, SpeechUsage, SttCounts, SttLatency, Try
+from gateway.telemetry.outcome import Outcome, SpeechUsage, StandbyTime, SttCounts, SttLatency, Try
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
@@ -121,6 +122,7 @@ class SttRoute:
         self._config = config
         self._breaker = breaker
         self._hedges = HedgeBudget(config.hedge.share_max, HEDGES_SAVED)
+        self._places = Places(config.standby.connections_max)
         self.local_models: set[LocalModel] = set()
         """Models of this machine that were asked for here."""
         self._upstreams = adapters.stt
@@ -199,6 +201,8 @@ class SttRoute:
             session_id,
             time.monotonic(),
             hedges=self._hedges,
+            standbys=lambda asked: self._planner.standby(asked, request.caller.key),
+            places=self._places,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
             charged=request.purse.limited,
         )
@@ -436,6 +440,9 @@ class SttConversation:
         if failure is not None:
             self._inbox.post(Metered(failure))
 
+    def _label(self, provider: str, model: str) -> str:
+        return model if (provider, model) in self._route.known else "other"
+
     async def close(self) -> Outcome:
         await self._settle()
         return self.outcome()
@@ -443,16 +450,18 @@ class SttConversation:
     def outcome(self) -> Outcome:
         report = self.session.report
         stand_in = None
-        if report.model is not None and report.tries:
+        served = [one for one in report.tries if not one.standby]
+        if report.model is not None and served:
             asked, _ = split_language(report.model)
-            stand_in = self._route.catalogue.stand_in_name(asked, report.tries[-1].provider)
+            stand_in = self._route.catalogue.stand_in_name(asked, served[-1].provider)
         return Outcome(
             failure=report.failure,
             left=report.left,
             session_id=self._id,
             model=stand_in or report.model,
             asked=report.model if stand_in else None,
-            provider=",".join(dict.fromkeys(one.provider for one in report.tries)) or None,
+            provider=",".join(dict.fromkeys(one.provider for one in served)) or None,
+            deployment=",".join(dict.fromkeys(one.model for one in served)) or None,
             tries=tuple(
                 Try(
                     one.provider,
@@ -461,6 +470,7 @@ class SttConversation:
                     failure=one.failure,
                     hedge=one.hedge,
                     lost=one.lost,
+                    standby=one.standby,
                     first_s=None if one.ready is None else one.ready - one.began,
                 )
                 for one in report.tries
@@ -473,11 +483,15 @@ class SttConversation:
                 self._interims.count or None,
                 round(self._interims.audio_s, 2) or None,
             ),
+            standbys=tuple(
+                StandbyTime(provider, self._label(provider, model), seconds)
+                for (provider, model), seconds in report.standby_s.items()
+            ),
             latencies=tuple(
                 SttLatency(
                     one.kind,
                     one.provider,
-                    one.model if (one.provider, one.model) in self._route.known else "other",
+                    self._label(one.provider, one.model),
                     one.seconds,
                 )
                 for one in report.latencies

@@ -27,6 +27,8 @@ from gateway.conversations.stt.recognition import Recognition
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.report import Report
 from gateway.conversations.stt.stall_detector import StallDetector
+from gateway.conversations.stt.standby import Places, WarmStandby
+from gateway.conversations.stt.states import Connecting, Standby
 from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.conversations.timers import Timers
 from gateway.routing.breaker import Breaker
@@ -40,6 +42,14 @@ from gateway.upstreams.stt import SttUpstream
 
 Planner = Callable[[Asked], Plan | Failure]
 """What a client asks for -> the attempts, in order; see `planning`."""
+
+Standbys = Callable[[Asked], Plan]
+"""What a client asks for -> whom to keep connected beside the recogniser in use, if anybody."""
+
+
+def _none(_: Asked) -> Plan:
+    return ()
+
 
 CREATE_S: Final = 30.0
 """Longest wait for session.create."""
@@ -67,8 +77,8 @@ Event = Text | Binary | ClientLeft | SocketEvent | Admitted | Metered
 class SttSession:
     """Events in, actions out.
 
-    `hedges`: the budget that all sessions of the process share. `charged`: there are limits to what
-    its key may use. `ends_itself`: the client sends no
+    `hedges`, `places`: the budget of hedges and of standbys that all sessions of the process
+    share. `charged`: there are limits to what its key may use. `ends_itself`: the client sends no
     session.close, but waits after its last finalize for the server to end the session.
     """
 
@@ -82,10 +92,14 @@ class SttSession:
         now: float,
         *,
         hedges: HedgeBudget | None = None,
+        standbys: Standbys = _none,
+        places: Places | None = None,
         ends_itself: bool = False,
         charged: bool = False,
     ) -> None:
         self.report = Report()
+        self._standbys = standbys
+        self._standby: WarmStandby[Connecting | Standby] = WarmStandby(places or Places(1), breaker)
         self._config = config
         self._planner = planner
         self._breaker = breaker
@@ -152,15 +166,15 @@ class SttSession:
             self._refuse("binary message: audio is sent as input_audio", None)
         elif self._recognition is not None:
             self._recognition.happened(event, now)
-        return self._take_actions()
+        return self._take_actions(now)
 
-    def _take_actions(self) -> list[Action]:
+    def _take_actions(self, now: float) -> list[Action]:
         actions = self._out.copy()
         self._out.clear()
         if self._client.over:
             self._timers.clear_all()
             if self._recognition is not None:
-                return [*self._recognition.let_go(), *actions]
+                return [*self._recognition.let_go(now), *actions]
         return actions
 
     # -- the client
@@ -169,13 +183,13 @@ class SttSession:
         """20 times a second: see `Live.hear` for the usual way."""
         if self._recognition is None:
             self._refuse("audio before session.create", "type")
-            return self._take_actions()
+            return self._take_actions(now)
         if self._client.closing:
             return []  # after session.close: nobody asked for it
         wrong = protocol.check_audio(pcm, self._rate)
         if wrong is not None:
             self._client.refuse(wrong)
-            return self._take_actions()
+            return self._take_actions(now)
         if not pcm:
             return []
         client = self._client
@@ -269,7 +283,10 @@ class SttSession:
             out=self._out,
             timeout_s=min(config.open_timeout_s, create.timeout_s or TIMEOUT_S_MAX),
         )
-        return Recognition(context, self._connections, Handover(self._breaker), self._hedges)
+        self._standby.go_by(self._standbys(create.asked))
+        return Recognition(
+            context, self._connections, Handover(self._breaker), self._hedges, self._standby
+        )
 
     def _close(self, now: float) -> None:
         if self._client.closing:
@@ -303,7 +320,7 @@ class SttSession:
             return
         self._asked = changed
         recognition.set_language(_known_language(changed.language))
-        recognition.update(plan, now, moved=moved)
+        recognition.update(plan, self._standbys(changed), now, moved=moved)
 
     def _end_used_up(self, now: float) -> None:
         """Its key has nothing left: the session ends between two utterances."""

@@ -41,7 +41,7 @@ PATIENT_S: Final = 4.0
 """A recogniser that usually takes longer than this tells whole utterances, and is not doubted: a
 silent one could not be told from a patient one."""
 
-DOUBT_S: Final = 1.5
+DOUBT_S: Final = 1.8
 """The same for a recogniser that has not been measured so far."""
 
 TELLS_INTERIMS_S: Final = 12.0
@@ -57,6 +57,10 @@ REPLAY_DOUBT_S: Final = 0.75
 REPLAY_DOUBT_SHARE: Final = 0.1
 """Speech that is sent faster than it was spoken should bring words within this time, and this share
 of the speech's own time."""
+
+VERDICT_S: Final = 2.5
+"""Time that a hedge has from its first audio to its first word, at least. One that usually takes
+longer has as long as before doubt."""
 
 VOICE_WINDOW_S: Final = 3.0
 """The latest audio that is searched for a voice before a recogniser is doubted."""
@@ -159,6 +163,11 @@ class StallDetector:
         """The speech so far is no reason for doubt, or was looked into."""
         connection.activity.not_doubted(now)
         self.watch_doubt(connection)
+
+    def verdict_s(self, connection: RecognizerConnection) -> float:
+        """How long a hedge may take to its first word."""
+        usual_s = self._breaker.ttft_p95_s(connection.attempt) or 0.0
+        return max(VERDICT_S, min(DOUBT_TIMES * usual_s, DOUBT_S_MAX) + REPLAY_DOUBT_S)
 
     def doubted_in_vain(self) -> None:
         """Nobody who was asked beside it found words either."""

@@ -61,9 +61,6 @@ waits meanwhile."""
 NORMAL_CLOSURE: Final = frozenset({1000, 1001, 1005})
 """WebSocket close codes of a provider that ends as it was asked to."""
 
-VERDICT_S: Final = 2.0
-"""Time that a hedge has from its first audio to its first word."""
-
 OPEN_DOUBT_S: Final = 1.5
 """A connection that takes no audio after this time is doubted. Usual ones take 0.1 to 0.6 s."""
 
@@ -371,11 +368,18 @@ class Standby(Connected):
 
 class Beside(Connected):
     """A hedge: gets the open utterance once more and what follows, beside the connection in use,
-    until one of them tells words."""
+    until one of them tells words. `begins_late`: it was not sent the words that are known."""
+
+    def __init__(
+        self, owner: Owner, connection: RecognizerConnection, *, begins_late: bool = False
+    ) -> None:
+        super().__init__(owner, connection)
+        self.begins_late = begins_late
 
     def enter(self, now: float) -> None:
         self.keep_alive()
-        self.set_timer("verdict", now + VERDICT_S, self._verdict)
+        verdict_s = self.context.stalls.verdict_s(self.connection)
+        self.set_timer("verdict", now + verdict_s, self._verdict)
         self.send_audio(now)
 
     def heard(self, event: RecognizerEvent, now: float) -> None:

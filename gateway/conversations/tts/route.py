@@ -494,6 +494,7 @@ class TtsConversation:
             model=stand_in or self._model,
             asked=self._model if stand_in else None,
             provider=self._provider,
+            deployment=self._tries[-1].model if self._tries else None,
             tries=tuple(self._tries),
             first_s=self._first_audio_s,
             speech=SpeechUsage(self._audio_s, self._characters),

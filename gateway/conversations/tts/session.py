@@ -539,7 +539,13 @@ class TtsSession:
                 pass
 
     def _audio(self, synthesis: Synthesis, audio: Audio, now: float) -> None:
-        if not audio.pcm:
+        pcm = synthesis.unwrapped(audio.pcm)
+        if isinstance(pcm, str):
+            self._out.append(CancelSynthesis(synthesis.number))
+            why = f"the provider answered with {pcm} instead of samples of 16 bits"
+            self._failed(synthesis, Failure(Kind.PROTOCOL_ERROR, why), now)
+            return
+        if not pcm:
             return
         if synthesis.first_audio_s is None:
             synthesis.first_audio_s = now - synthesis.began
@@ -547,7 +553,7 @@ class TtsSession:
         synthesis.heard_at = now
         if self._hedge is not None:
             self._win(synthesis)
-        pcm = synthesis.samples(audio.pcm)
+        pcm = synthesis.samples(pcm)
         unchanged = pcm is audio.pcm
         self._send_of(synthesis, pcm, now, audio.encoded if unchanged else None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.audio.chunks import SAMPLE_BYTES, Whole
+from gateway.audio.container import is_wav, other_format, wav_header
 from gateway.audio.envelope import Envelope, gained
 from gateway.audio.resample import Resampler
 from gateway.conversations.tts.alignment import Alignment
@@ -23,6 +24,9 @@ measurement is no more exact."""
 
 RECORDING_BYTES_MAX: Final = 6 << 20
 """A longer synthesis (about two minutes) is not recorded for the cache."""
+
+WAV_HEADER_BYTES: Final = 44
+"""Of the usual header, for one that cannot be read to its end."""
 
 GAIN_DB_MAX: Final = 9.0
 """Voices differ by less; a larger difference is a wrong measurement."""
@@ -96,6 +100,21 @@ class Synthesis:
         if rate_in != self._rate_in:
             self._rate_in = rate_in
             self._resampler = None
+
+    def unwrapped(self, data: bytes) -> bytes | str:
+        """Samples as the provider sent them: a WAV header on them is taken off, and its rate
+        believed. A text: they are something else, which would be noise."""
+        if self.first_audio_s is None and (name := other_format(data)) is not None:
+            return name
+        if not is_wav(data):  # some put a header on every message
+            return data
+        header = wav_header(data)
+        if isinstance(header, str):
+            return header
+        if header is None:
+            return data[WAV_HEADER_BYTES:]
+        self.rate(header.rate)
+        return data[header.begins :]
 
     def samples(self, pcm: bytes) -> bytes:
         """Whole samples at the utterance's rate, ready to be sent."""

@@ -113,7 +113,7 @@ class SpeechReader:
             return ()
         match event:
             case {"type": "speech.audio.delta"}:
-                pcm = samples(event.get("audio") or event.get("delta"), strip=False)
+                pcm = samples(event.get("audio") or event.get("delta"))
                 if pcm is None:
                     return (Failed(Failure(Kind.PROTOCOL_ERROR, "unreadable audio")),)
                 return self._audio.feed(pcm)

@@ -18,47 +18,25 @@ from typing import Final
 import numpy as np
 
 from gateway.audio.chunks import SAMPLE_BYTES
+from gateway.audio.container import (
+    RATE_MAX,
+    RATE_MIN,
+    SNIFF_BYTES,
+    is_wav,
+    other_format,
+    wav_header,
+)
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.tts import Audio, Failed, Rate, SynthesisEvent
-
-SNIFF_BYTES: Final = 12
-"""Enough for the longest magic number (RIFF, size, WAVE); a quarter of a millisecond of audio."""
 
 WAV_HEADER_BYTES_MAX: Final = 64 << 10
 """A header is mostly 44 bytes; one with long comments is still found."""
 
-RATE_MIN: Final = 4_000
-RATE_MAX: Final = 192_000
-"""No voice has another rate; a number outside is a broken header, Hz."""
-
 JUDGED_SAMPLES: Final = 512
 """Samples (after leading silence) from which a byte order is judged: 20 to 60 ms."""
 
-_UNKNOWN_SIZES: Final = (0, 0x7FFF0000)
-"""A data chunk of no bytes, or of more than these, was written by a server that streams."""
-
-_WAVE_PCM: Final = 1
-_WAVE_EXTENSIBLE: Final = 0xFFFE
-
 _CHUNKS_AFTER_DATA: Final = (b"LIST", b"id3 ", b"ID3 ", b"cue ", b"fact", b"bext", b"JUNK", b"iXML")
 """What may follow the samples in a WAV."""
-
-_MAGIC: Final[Mapping[bytes, str]] = {
-    b"ID3": "mp3",
-    b"OggS": "Ogg",
-    b"fLaC": "FLAC",
-    b"\x1aE\xdf\xa3": "WebM",
-    b"FORM": "AIFF",
-    b".snd": "AU",
-    b"#!AMR": "AMR",
-    b"caff": "CAF",
-    b"RIFX": "big-endian WAV",
-    b'{"': "JSON",
-    b"<!DOCTYPE": "HTML",
-    b"<!doctype": "HTML",
-    b"<html": "HTML",
-    b"<?xml": "XML",
-}
 
 _RAW_TYPE: Final = re.compile(r"pcm$|pcm16|raw|l16$|s16|linear16|wav|octet-stream|^$")
 """Content types under which samples are expected, also those that a WAV comes under."""
@@ -69,36 +47,6 @@ _BITS: Final = ("bits", "bitdepth", "bit_depth", "bit-depth", "bits_per_sample")
 _FORMATS: Final = ("encoding", "format", "codec", "codecs")
 _OTHER_SAMPLES: Final = re.compile(r"f32|f64|float|law|pcmu|pcma|u8|s8|24|32|opus|mp3|aac")
 _ORDERS: Final = ("endian", "endianness", "byte-order", "byteorder", "format")
-
-
-def other_format(start: bytes) -> str | None:
-    """The name of the format whose file begins like this; None for a WAV and for raw samples."""
-    for magic, name in _MAGIC.items():
-        if start.startswith(magic):
-            return name
-    if start[4:8] == b"ftyp":
-        return "MP4"
-    if start.startswith((b"RIFF", b"RF64")):
-        return None if start[8:12] in (b"WAVE", b"") else "a RIFF file that is no WAV"
-    return _frame(start)
-
-
-def _frame(start: bytes) -> str | None:
-    """MPEG audio without a file around it: the header of a frame, all of whose fields are valid.
-    As samples it would be a jump to exactly one of a few loud values."""
-    if len(start) < 4 or start[0] != 0xFF:
-        return None
-    second, third = start[1], start[2]
-    if second & 0xF6 == 0xF0:  # ADTS
-        return "AAC" if third >> 2 & 0xF < 13 else None
-    valid = (
-        second & 0xE0 == 0xE0
-        and second >> 3 & 3 != 1  # version
-        and second >> 1 & 3 == 1  # layer III
-        and third >> 4 not in (0, 15)  # bit rate
-        and third >> 2 & 3 != 3  # sample rate
-    )
-    return "mp3" if valid else None
 
 
 def _refusal(what: str) -> Failure:
@@ -215,7 +163,7 @@ class AudioReader:
         if len(self._held) < SNIFF_BYTES and not (last and self._held):
             refused = self._declared.refused
             return self._refuse(refused) if last and refused is not None else ()
-        if self._held.startswith((b"RIFF", b"RF64")) and self._held[8:12] == b"WAVE":
+        if is_wav(self._held):
             self._state = _State.HEADER
             return ()
         if (name := other_format(self._held)) is not None:
@@ -234,8 +182,8 @@ class AudioReader:
             if len(self._held) > WAV_HEADER_BYTES_MAX:
                 return self._refuse(Failure(Kind.PROTOCOL_ERROR, "a WAV header without an end"))
             return ()
-        if isinstance(header, Failure):
-            return self._refuse(header)
+        if isinstance(header, str):
+            return self._refuse(_refusal(header))
         self._held = self._held[header.begins :]
         self._left = header.size
         self._state = _State.DATA
@@ -300,38 +248,3 @@ def _rougher(pcm: bytes, one: str, other: str) -> bool:
         return float(np.abs(np.diff(np.frombuffer(pcm, order).astype(np.int32))).sum())
 
     return jumps(one) > jumps(other)
-
-
-@dataclass(frozen=True, slots=True)
-class WavHeader:
-    """`begins`: where the samples do; `size`: their bytes, None where the server did not know."""
-
-    rate: int
-    begins: int
-    size: int | None = None
-
-
-def wav_header(data: bytes) -> WavHeader | Failure | None:
-    """The header of a WAV; None if it is not whole yet, Failure if it is no mono of 16 bits."""
-    at, rate = 12, None
-    while len(data) >= at + 8:
-        name, size = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
-        if name == b"data":
-            if rate is None:
-                return Failure(Kind.PROTOCOL_ERROR, "a WAV without a format")
-            known = _UNKNOWN_SIZES[0] < size < _UNKNOWN_SIZES[1]
-            return WavHeader(rate, at + 8, size if known else None)
-        if name == b"fmt " and len(data) >= at + 8 + size and size >= 16:
-            code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
-            if code == _WAVE_EXTENSIBLE and size >= 26:
-                code = struct.unpack_from("<H", data, at + 32)[0]  # of its sub-format
-            if code not in (_WAVE_PCM, _WAVE_EXTENSIBLE) or channels != 1 or bits != 16:
-                return Failure(
-                    Kind.PROTOCOL_ERROR,
-                    f"the provider's WAV has {channels} channels of {bits} bits, format {code}; "
-                    "expected mono of 16 bits",
-                )
-            if not RATE_MIN <= rate <= RATE_MAX:
-                return Failure(Kind.PROTOCOL_ERROR, f"the provider's WAV has a rate of {rate} Hz")
-        at += 8 + size + size % 2
-    return None

@@ -8,7 +8,6 @@ from typing import Any, Final
 import orjson
 import pybase64
 
-from gateway.providers._shared.audio_format import wav_header
 from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import Failure, Kind, kind_of_status, presentable
 from gateway.upstreams.tts import Audio
@@ -49,29 +48,21 @@ def read_object(frame: str | bytes) -> dict[str, Any] | Failure:
     return message
 
 
-def samples(encoded: Any, strip: bool = True) -> bytes | None:
-    """Base64 of audio; None if it is none. With `strip`, a WAV header on it is taken off; None too
-    if that says that the samples are not mono of 16 bits."""
+def samples(encoded: Any) -> bytes | None:
+    """Base64 of audio; None if it is none."""
     if not isinstance(encoded, str):
         return None
     try:
-        pcm = pybase64.b64decode(encoded, validate=True)
+        return pybase64.b64decode(encoded, validate=True)
     except ValueError:  # no base64 (binascii.Error), or not as it is written: read leniently
         try:
-            pcm = binascii.a2b_base64(encoded)
+            return binascii.a2b_base64(encoded)
         except ValueError:  # not even ASCII
             return None
-    # samples may begin like a header by chance
-    if not strip or not pcm.startswith(b"RIFF") or pcm[8:12] != b"WAVE":
-        return pcm
-    header = wav_header(pcm)
-    if isinstance(header, Failure):
-        return None
-    return pcm[44 if header is None else header.begins :]
 
 
 def encoded_audio(encoded: Any) -> Audio | None:
-    """Audio in base64, see `samples`; with its text if that stands for these bytes alone."""
+    """Audio in base64; with its text if that stands for these bytes alone."""
     pcm = samples(encoded)
     if pcm is None:
         return None

@@ -23,6 +23,7 @@ from gateway.providers._shared.stt import (
     said,
     text_of,
 )
+from gateway.providers.deepgram.closes import code_of
 from gateway.providers.deepgram.settings import DeepgramSettings, private
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind
@@ -168,7 +169,7 @@ def _is_deepgrams(base_url: str) -> bool:
 def _failure_of_close(code: int, reason: str) -> Failure:
     if code == 1008:
         return Failure(Kind.UPSTREAM_REFUSED, said(reason), upstream_status=code)
-    if code == 1011 and "NET-0001" in reason:  # it heard nothing of us for 10 s
+    if code == 1011 and code_of(reason) == "NET-0001":  # it heard nothing of us for 10 s
         return Failure(Kind.SESSION_LIMIT, said(reason), upstream_status=code)
     return failure_of_close(code, reason)
 

@@ -19,6 +19,7 @@ from gateway.providers._shared.tts import (
     read_object,
 )
 from gateway.providers._shared.voice_options import VOICES
+from gateway.providers.deepgram.closes import code_of
 from gateway.providers.deepgram.settings import DeepgramSettings, private
 from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
@@ -135,7 +136,7 @@ class DeepgramDialogue:
                 return ()
 
     def closed(self, code: int, reason: str) -> Failure:
-        if "DATA-0001" in reason:
+        if code_of(reason) == "DATA-0001":
             return Failure(Kind.RATE_LIMITED, presentable(reason), upstream_status=code)
         if code in (1003, 1009):
             return Failure(Kind.UPSTREAM_REFUSED, presentable(reason), upstream_status=code)

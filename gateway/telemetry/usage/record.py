@@ -28,8 +28,10 @@ class Record:
     `deployment` is the provider's own name of the model. `attempts` counts every try, `hedges`
     those made beside another. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of
     `completion_tokens`. `first_token_s` is the time to the first content; of /tts, to the first
-    audio of the first utterance that no cache spoke. `estimated` says that some tokens
-    were not told by the provider. What a route does not have is 0 or empty.
+    audio of the first utterance that no cache spoke. `first_word_s` and `final_s` are means over a
+    session of /stt: seconds of speech to the first word of an utterance, and from the end of speech
+    to its final. `standby_s` is the time that second recognisers were kept silent. `estimated` says
+    that some tokens were not told by the provider. What a route does not have is 0 or empty.
     """
 
     at: float
@@ -61,6 +63,9 @@ class Record:
     tenant: str = ""
     cost_nano: int = 0
     audio_ms: int = 0
+    first_word_s: float | None = None
+    final_s: float | None = None
+    standby_s: float = 0.0
     charges: Mapping[str, int] = field(default_factory=dict)
     """No column: what it adds to the counts of days, months and balances."""
 
@@ -94,6 +99,7 @@ def part_of(whole: Record, before: Record | None, charges: Mapping[str, int]) ->
         cost_nano=cost,
         audio_s=audio_ms / 1000,
         audio_ms=audio_ms,
+        standby_s=whole.standby_s - before.standby_s,
         charges=charges,
     )
 
@@ -132,14 +138,21 @@ def record_of(ended: Ended) -> Record:
         reasoning_tokens=min(usage.reasoning, TOKENS_MAX),
         audio_s=audio_ms / 1000,
         characters=speech.characters,
-        first_token_s=None if outcome.first_s is None else round(outcome.first_s, 4),
+        first_token_s=_seconds(outcome.first_s),
         cost=cost_nano / NANO,
         estimated=outcome.estimated,
         identity=_text(ended.identity),
         tenant=_text(ended.tenant),
         cost_nano=cost_nano,
         audio_ms=audio_ms,
+        first_word_s=None if outcome.running else _seconds(outcome.latency_s("first_word")),
+        final_s=None if outcome.running else _seconds(outcome.latency_s("final")),
+        standby_s=round(outcome.standby_s, 2),
     )
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
 
 
 def _text(text: str | None) -> str:

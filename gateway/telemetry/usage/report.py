@@ -30,9 +30,22 @@ COLUMNS: Final = (
     "audio_s",
     "characters",
     "first_token_s",
+    "first_word_s",
+    "final_s",
+    "standby_s",
     "cost",
 )
 """What is shown of each group."""
+
+_MEANS: Final = {
+    "first_token_s": ("first_tokens", "first_tokens_s"),
+    "first_word_s": ("first_words", "first_words_s"),
+    "final_s": ("finals", "finals_s"),
+}
+"""Columns that are a mean: of how many, and their sum."""
+
+_SECONDS: Final = ("first_tokens_s", "first_words_s", "finals_s", "standby_s")
+"""Sums that are no whole numbers."""
 
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 _UNIT_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -60,9 +73,9 @@ class Row:
             return money(sums["cost_nano"])
         if column == "audio_s":
             return sums["audio_ms"] / 1000
-        if column == "first_token_s":
-            count = sums["first_tokens"]
-            return round(sums["first_tokens_s"] / count, 4) if count else None
+        if column in _MEANS:
+            count, total_s = (sums[name] for name in _MEANS[column])
+            return round(total_s / count, 4) if count else None
         return sums[column]
 
 
@@ -182,7 +195,7 @@ def total(rows: Iterable[Row]) -> Row:
 
 def _number(name: str, value: Any) -> Any:
     """PostgreSQL's sums are decimals, and that of nothing is null."""
-    if name == "first_tokens_s":
+    if name in _SECONDS:
         return float(value or 0.0)
     return int(value or 0)
 

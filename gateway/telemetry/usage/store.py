@@ -28,6 +28,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "reasoning_tokens audio_s characters first_token_s cost estimated".split()
     ),
     ("part", "identity", "tenant", "cost_nano", "audio_ms"),
+    ("first_word_s", "final_s", "standby_s"),
 )
 """The versions of the table, in order: the columns that each adds. A new field of `Record` is a new
 version. Tables from before versions were counted are version 0 and have some of the first."""
@@ -100,6 +101,11 @@ SUMS: Final = {
     "characters": "sum(characters)",
     "first_tokens": "count(first_token_s)",
     "first_tokens_s": "sum(first_token_s)",
+    "first_words": "count(first_word_s)",
+    "first_words_s": "sum(first_word_s)",
+    "finals": "count(final_s)",
+    "finals_s": "sum(final_s)",
+    "standby_s": "sum(standby_s)",
     "cost_nano": _exact("cost_nano", "cost", 1_000_000_000),
 }
 """What is summed for each group, in SQL that both stores understand."""

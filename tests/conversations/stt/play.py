@@ -24,6 +24,7 @@ from gateway.conversations.stt.actions import (
 )
 from gateway.conversations.stt.protocol import Asked
 from gateway.conversations.stt.session import SttSession
+from gateway.conversations.stt.standby import Places
 from gateway.routing.breaker import Breaker
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
@@ -162,6 +163,8 @@ class Play:
         ends_itself: bool = False,
         charged: bool = False,
         hedges: HedgeBudget | None = None,
+        standby: Plan = (),
+        places: Places | None = None,
         **create: Any,
     ) -> None:
         self.admits: list[Admit] = []
@@ -182,6 +185,8 @@ class Play:
             "stt_1",
             self.now,
             hedges=hedges,
+            standbys=lambda asked: tuple(replace(one, language=asked.language) for one in standby),
+            places=places,
             ends_itself=ends_itself,
             charged=charged,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.conversations.stt.hedges import HEDGES_MAX, STEP_S
-from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MIN, PATIENT_S
-from gateway.conversations.stt.states import OPEN_DOUBT_S, VERDICT_S
+from gateway.conversations.stt.recognition import CLOSING_SILENT_S
+from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MIN, PATIENT_S, VERDICT_S
+from gateway.conversations.stt.states import OPEN_DOUBT_S
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Kind
@@ -160,7 +161,7 @@ def test_what_a_deployment_usually_takes_is_measured() -> None:
 
     assert usual_s is not None
     assert 0.9 < usual_s < 1.3
-    play.talk(DOUBT_S + 0.1)  # less than twice of it
+    play.talk(1.4)  # less than it takes for doubt
     assert play.providers == ["acme"]
 
 
@@ -235,6 +236,21 @@ def test_when_the_first_breaks_off_the_race_goes_on() -> None:
     play.hear(interim("hello", 0.0, 0.5), number=2)
 
     assert sorted(play.dropped) == [1, 3]
+
+
+def test_what_a_second_one_was_not_told_again_is_a_final_when_it_takes_over() -> None:
+    play = Play(traits=SLOW, hedges=HedgeBudget(0.25, 5.0)).started()
+    play.talk(4.0)
+    play.hear(interim("one two three four", 0.0, 4.0), number=1)
+    before = len(play.opened)  # it was silent for 4 s
+    play.talk(DOUBT_S + 0.6)
+    second = play.opened[before].number
+    play.accept(second)  # it hears the end of the utterance alone
+    play.close_upstream(number=1)
+
+    assert play.finals() == ["one two three"]
+    play.hear(final("four five", 0.3, 2.0), number=second)
+    assert play.finals() == ["one two three", "four five"]
 
 
 def test_no_more_are_asked_than_a_race_has_places() -> None:
@@ -317,3 +333,18 @@ def test_retries_end_although_hedges_take_the_place_of_what_fails() -> None:
     assert play.ended is not None
     assert len(play.opened) == 2 * (1 + HEDGES_MAX)
     assert play.types()[-1] == "error"
+
+
+def test_a_session_in_which_everybody_is_silent_at_the_end_is_closed_in_time() -> None:
+    play = Play(traits=Capabilities(replay_rate=1.25), hedges=HedgeBudget(1.0, 10.0)).started()
+    play.talk(14.0)
+    play.say({"type": "session.close"})
+    closed_at = play.now
+    while play.ended is None:
+        for one in play.opened:
+            if one.number not in play.dropped:
+                play.accept(one.number)
+        play.wait(0.25)
+
+    assert play.now - closed_at <= CLOSING_SILENT_S + 0.25
+    assert play.types()[-1] == "session.closed"

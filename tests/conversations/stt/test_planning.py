@@ -194,3 +194,29 @@ def test_auto_warns_where_nothing_speaks_the_language() -> None:
 
     assert places(one(Asked(None, "de"))) == ["aai"]
     assert warned == ["de"]
+
+
+def standby(asked: Asked, key: str = "A", **whom: list[str]) -> list[str]:
+    chosen = planner(standby={"model": "assemblyai/universal-streaming", **whom})
+    return places(chosen.standby(asked, key))
+
+
+def test_a_standby_is_for_those_keys_or_models_that_are_named_or_for_everybody() -> None:
+    asked = Asked("deepgram/nova-3:en")
+    assert standby(asked) == ["aai"]
+    assert standby(asked, keys=["A"]) == ["aai"]
+    assert standby(asked, keys=["B"]) == []
+    assert standby(asked, models=["deepgram/nova-3"]) == ["aai"]
+    assert standby(asked, keys=["B"], models=["deepgram/nova-3"]) == ["aai"]
+    assert standby(Asked(None), models=["auto"]) == ["aai"]
+    assert standby(Asked(None), models=["deepgram/nova-3"]) == []
+    assert planner().standby(asked, "A") == ()
+
+
+def test_a_standby_hears_the_sessions_language_and_of_its_options_what_it_understands() -> None:
+    chosen = planner(standby={"model": "assemblyai/universal-streaming"})
+    asked = Asked("deepgram/nova-3", language="de", extra={"keyterm": ["x"], "punctuate": True})
+    (attempt,) = chosen.standby(asked, "A")
+    assert attempt.language == "de"
+    assert attempt.options["keyterms_prompt"] == ["x"]
+    assert "punctuate" not in attempt.options

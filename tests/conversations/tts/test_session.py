@@ -724,6 +724,16 @@ def test_a_connection_is_ready_again_after_an_utterance() -> None:
     assert prepared.request.voice == "bob"
 
 
+def test_compressed_audio_is_never_played_and_the_next_voice_speaks() -> None:
+    call = Conversation(fallback=["zeus/two"])
+    call.text("One. ")
+    call.flush()
+    actions = call.hear(1, Audio(b"ID3\x04" + bytes(400)))
+    assert "output_audio" not in types(actions)
+    assert upstream(actions)[0] == CancelSynthesis(1)
+    assert types(call.hear(2, Audio(tone(0.2)), Finished()))[-1] == "done"
+
+
 # Hedging
 
 

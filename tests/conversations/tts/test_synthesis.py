@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,12 @@ def synthesis(
 ) -> Synthesis:
     traits = Capabilities(rates=rates, text_chars_max=400)
     return Synthesis(1, Attempt("acme", "one"), traits, 0, rate, 0.0, match_db)
+
+
+def wav(pcm: bytes, rate: int, channels: int = 1) -> bytes:
+    form = struct.pack("<HHIIHH", 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
+    head = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<I", len(form)) + form
+    return head + b"data" + struct.pack("<I", len(pcm)) + pcm
 
 
 def tone(seconds: float, amplitude: float = 8000, rate: int = RATE) -> bytes:
@@ -94,3 +102,28 @@ def test_timings_are_due_with_their_audio_or_all_at_the_end() -> None:
     one.sent = RATE // 10
     assert [word.text for word in one.due()[0]] == ["One"]
     assert [word.text for word in one.due(True)[0]] == ["two."]
+
+
+def test_a_wav_header_is_taken_off_every_message_and_its_rate_believed() -> None:
+    one, pcm = synthesis(), tone(0.5, rate=8000)
+    half = len(pcm) // 2
+    heard = b""
+    for part in (pcm[:half], pcm[half:]):
+        unwrapped = one.unwrapped(wav(part, 8000))
+        assert isinstance(unwrapped, bytes)
+        heard += one.samples(unwrapped)
+    assert len(heard + one.rest()) == 2 * RATE // 2
+
+
+def test_a_header_that_does_not_end_is_taken_off_by_its_usual_length() -> None:
+    assert synthesis().unwrapped(b"RIFF" + bytes(4) + b"WAVE" + bytes(32) + b"\1\2") == b"\1\2"
+
+
+def test_another_format_is_named_at_the_beginning_alone() -> None:
+    one = synthesis()
+    assert one.unwrapped(b"OggS\0\2" + bytes(20)) == "Ogg"
+    assert one.unwrapped(wav(bytes(8), RATE, channels=2)) == (
+        "a WAV of 2 channels of 16 bits, format 1"
+    )
+    one.first_audio_s = 0.1
+    assert one.unwrapped(b"OggS\0\2" + bytes(20)) == b"OggS\0\2" + bytes(20)

@@ -308,6 +308,12 @@ def test_flux_changes_thresholds_terms_and_hints_on_the_open_connection() -> Non
     [
         (1008, "DATA-0000", Kind.UPSTREAM_REFUSED),
         (1011, "NET-0001: no audio", Kind.SESSION_LIMIT),
+        (
+            1011,
+            "Deepgram did not receive audio data or a text message within the timeout window. "
+            "See https://dpgr.am/net0001",
+            Kind.SESSION_LIMIT,
+        ),
         (1011, "NET-0000", Kind.CONNECTION_LOST),
         (1006, "", Kind.CONNECTION_LOST),
     ],

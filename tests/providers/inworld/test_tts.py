@@ -98,14 +98,6 @@ def test_characters() -> None:
     assert chars == Chars((Timed("H", 0.0, 0.1),))
 
 
-def test_a_wav_header_is_taken_off() -> None:
-    import base64
-
-    audio = base64.b64encode(b"RIFF" + bytes(4) + b"WAVE" + bytes(32) + b"\1\0").decode()
-    ((_, heard),) = VOICE.dialogue().decode(result({"audioChunk": {"audioContent": audio}}))
-    assert heard == Audio(b"\1\0")
-
-
 def test_the_end_of_a_generation_is_not_the_end() -> None:
     assert VOICE.dialogue().decode(result({"flushCompleted": {}})) == ()
     ((_, heard),) = VOICE.dialogue().decode(result({"contextClosed": {}}))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.telemetry.outcome import ClientIds, Ended, Outcome, SpeechUsage, Try
+from gateway.telemetry.outcome import ClientIds, Ended, Outcome, SpeechUsage, SttLatency, Try
 from gateway.telemetry.usage.record import (
     COLUMNS,
     TOKENS_MAX,
@@ -72,7 +72,14 @@ def test_a_misspelt_field_is_refused() -> None:
 
 def test_every_column_has_a_type_and_only_an_unknown_time_may_be_empty() -> None:
     nullable = [column for column in COLUMNS if "NOT NULL" not in sql_type(column)]
-    assert nullable == ["first_token_s"]
+    assert nullable == ["first_token_s", "first_word_s", "final_s"]
+
+
+def test_what_a_recogniser_took_is_the_mean_of_the_session() -> None:
+    took = tuple(SttLatency("final", "deepgram", "nova-3", seconds) for seconds in (0.2, 0.4))
+    made = record_of(ended(Outcome(latencies=took)))
+    assert made.final_s == pytest.approx(0.3)
+    assert made.first_word_s is None
 
 
 def test_parts_of_a_session_add_up_to_it_whatever_is_rounded() -> None:
