@@ -25,6 +25,7 @@ from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
 from gateway.installation import PATHS, Installation, Process, prepare
@@ -78,8 +79,12 @@ class Gateway:
         self.connector = Connector()
         self.engines = UtteranceEngines(self.connector)
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
+        self.voices = VoiceKeeper() if config.bargein.own_voice else None
+        if machine is not None and self.voices is not None:
+            machine.on_voice = self.voices.hear
+            self.voices.on_marks = machine.voice
         self.bargein_window = BargeinWindowRoute(
-            self.bargein_engine, metrics, config.limits.message_bytes
+            self.bargein_engine, metrics, config.limits.message_bytes, self.voices
         )
         self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
         self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
@@ -96,6 +101,7 @@ class Gateway:
             self.eot_multi,
             self.usage,
             machine,
+            self.voices,
         )
         self.installation = Installation(config, self._process)
         self._before: set[Installation] = set()
@@ -222,6 +228,8 @@ class Gateway:
 
     async def close(self) -> None:
         self.bargein_engine.close()
+        if self.voices is not None:
+            self.voices.close()
         self.engines.close()
         self.eot_engine.close()
         self.eot_multi.close()

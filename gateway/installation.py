@@ -24,6 +24,7 @@ from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
 from gateway.routing.catalogue import Catalogue
@@ -82,6 +83,7 @@ class Process:
     eot_multi: EotMultiRoute
     usage: UsageLog
     machine: Machine | None = None
+    voices: VoiceKeeper | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -177,6 +179,7 @@ class Installation:
             metrics,
             limits.session_idle_s,
             None if before is None else before.tts,
+            process.voices,
         )
         self.stt = SttRoute(
             config.stt,
@@ -212,7 +215,9 @@ class Installation:
             ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
-            ("WEBSOCKET", "/bargein"): socket(BargeinRoute(process.bargein, metrics, idle_s)),
+            ("WEBSOCKET", "/bargein"): socket(
+                BargeinRoute(process.bargein, metrics, idle_s, process.voices)
+            ),
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
             ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s)),

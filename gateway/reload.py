@@ -27,6 +27,7 @@ NEEDS_RESTART: Final = (
     "bargein.model",
     "bargein.threads",
     "bargein.batch",
+    "bargein.own_voice",
     "eot",
     "quota.redis_url",
     "quota.prefix",

@@ -14,6 +14,8 @@ from gateway.engines.types import Floats, FrameModelCard, ModelError, Samples
 
 onnxruntime.set_default_logger_severity(3)  # its warnings are for those who build models
 
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
@@ -24,13 +26,23 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The model in the file `path`, run by at most `threads` threads. Raises ModelError."""
+def has_cuda() -> bool:
+    """Whether this ONNX Runtime is one for NVIDIA's GPUs (the package onnxruntime-gpu)."""
+    return _CUDA in onnxruntime.get_available_providers()
+
+
+def open_session(path: Path, threads: int, device: str = "cpu") -> onnxruntime.InferenceSession:
+    """The model in the file `path`, run by at most `threads` threads, or on a GPU: `device` is cpu,
+    cuda, or auto for a GPU where there is one. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file")
+    if device == "cuda" and not has_cuda():
+        raise ModelError("device: cuda needs the package onnxruntime-gpu in place of onnxruntime")
+    on_gpu = device != "cpu" and has_cuda()
     try:
+        # one that finds no GPU gives way to the next
         return onnxruntime.InferenceSession(
-            str(path), _options(threads), providers=["CPUExecutionProvider"]
+            str(path), _options(threads), providers=[_CUDA, _CPU] if on_gpu else [_CPU]
         )
     except Exception as error:  # onnxruntime's own errors share no base class
         raise ModelError(f"{path}: not a model that ONNX Runtime can load: {error}") from None
@@ -47,9 +59,7 @@ def open_faster_session(path: Path, threads: int) -> onnxruntime.InferenceSessio
     if rewritten is not None:
         # a file with weights beside it cannot be loaded from bytes
         with contextlib.suppress(Exception):
-            return onnxruntime.InferenceSession(
-                rewritten, _options(threads), providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(rewritten, _options(threads), providers=[_CPU])
     return open_session(path, threads)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from gateway.audio.pcm import BYTES_PER_SAMPLE, floats
 from gateway.upstreams.stt import Transcript, Word
 
@@ -100,18 +102,36 @@ def installed() -> bool:
     return find_spec("faster_whisper") is not None
 
 
-def load(path: str, device: str, compute_type: str, threads: int) -> None:
+def load(path: str, device: str, compute_type: str | None, threads: int) -> None:
     """Start of the worker: load the model at `path` (a folder, or a hub's name)."""
     global _model
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers itself
     if hasattr(os, "nice"):
         os.nice(NICE)
-    from faster_whisper import WhisperModel
-
     try:
-        _model = WhisperModel(path, device=device, compute_type=compute_type, cpu_threads=threads)
+        _model = _loaded(path, device, compute_type, threads)
     except Exception as error:  # whatever the library raises: the first utterance is told
         _model = WhisperError(str(error)[:300])
+
+
+def _loaded(path: str, device: str, compute_type: str | None, threads: int) -> Any:
+    """The model; `auto` is a GPU if there is one on which it really runs: that libraries are
+    missing shows only then."""
+    import ctranslate2
+    from faster_whisper import WhisperModel
+
+    if device == "cuda" or (device == "auto" and ctranslate2.get_cuda_device_count()):
+        try:
+            model = WhisperModel(path, device="cuda", compute_type=compute_type or "float16")
+            list(model.transcribe(np.zeros(RATE, np.float32), language="en")[0])
+        except (RuntimeError, ValueError):
+            if device == "cuda":
+                raise
+        else:
+            return model
+    return WhisperModel(
+        path, device="cpu", compute_type=compute_type or "int8", cpu_threads=threads
+    )
 
 
 def ready() -> None:

@@ -1,4 +1,5 @@
-"""What the worker processes of one machine share: quota counters, open sessions, breaker verdicts.
+"""What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
+and what the agents of all calls say (see engines/interruption/voice_keeper.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
@@ -7,11 +8,13 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "fill", "args": [{name: [used, window]}]}  -> {"ok": null}
     {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
+    {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import os
@@ -37,6 +40,13 @@ ANSWER_S: Final = 0.25
 
 HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
+
+
+TOLD: Final = frozenset({"rest", "voice"})
+"""What is passed on to all other workers."""
+
+UNREAD_BYTES_MAX: Final = 1 << 20
+"""A worker that reads so slowly is told no more of what agents say."""
 
 
 class MachineError(CountersError):
@@ -100,10 +110,12 @@ class MachineState:
                 if other != number:
                     others.update(held)
             return {"ok": others}
-        if what == "rest":
-            told = orjson.dumps({"rest": args}) + b"\n"
+        if what in TOLD:
+            told = orjson.dumps({what: args}) + b"\n"
             for other, writer in self._writers.items():
-                if other != number:
+                if other != number and (
+                    what == "rest" or writer.transport.get_write_buffer_size() < UNREAD_BYTES_MAX
+                ):
                     writer.write(told)
             return {"ok": None}
         if what == "transact":
@@ -131,6 +143,9 @@ class Machine:
         self.on_rest: Callable[[str, str, float], None] | None = None
         """Called with provider, model and seconds when a deployment rests at another worker; 0
         seconds: it works again."""
+        self.on_voice: Callable[[str, float, bytes], None] | None = None
+        """Called with what an agent said at another worker; see `voice`."""
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def elsewhere(self, key: str) -> int:
         """Sessions of `key` at the other workers."""
@@ -143,6 +158,7 @@ class Machine:
     async def start(self, held: Mapping[str, int]) -> None:
         """Connect, and begin to tell of the sessions `held` here. A supervisor that is slow is not
         waited for longer than for an answer."""
+        self._loop = asyncio.get_running_loop()
         self._tasks = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._beat(held)),
@@ -162,6 +178,17 @@ class Machine:
         """Tell the other workers, without waiting."""
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("rest", [provider, model, seconds])
+
+    def voice(self, call: str, begins_at: float, marks: bytes) -> None:
+        """Tell the other workers what an agent says, from any thread and without waiting; times
+        are those of `time.monotonic`, which all processes of a machine share."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._tell_voice, call, begins_at, marks)
+
+    def _tell_voice(self, call: str, begins_at: float, marks: bytes) -> None:
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("voice", [call, begins_at, base64.b64encode(marks).decode()])
 
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
@@ -217,6 +244,10 @@ class Machine:
         if "rest" in told:
             if self.on_rest is not None:
                 self.on_rest(*told["rest"])
+        elif "voice" in told:
+            if self.on_voice is not None:
+                call, begins_at, marks = told["voice"]
+                self.on_voice(call, begins_at, base64.b64decode(marks))
         elif self._waiting:
             answer = self._waiting.popleft()
             if not answer.done():

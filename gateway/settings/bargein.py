@@ -30,6 +30,10 @@ class BargeinConfig(Section):
     recordings."""
     eagerness_by_key: dict[str, Eagerness] = Field(default_factory=dict)
     """API key -> its own `eagerness`."""
+    own_voice: bool = True
+    """Know the agent's own voice again where it comes back from a caller's loudspeaker, by what
+    /tts sends for the same job or room: 16 bytes are kept for each 25 ms, of the last 30 s, in
+    memory, and no sound can be made of them. Processes that share a port share them too."""
     threads: int = Field(1, ge=1, le=64)
     """Threads of ONNX Runtime for one batch."""
     batch: int = Field(32, ge=1, le=1024)

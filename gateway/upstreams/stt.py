@@ -272,12 +272,13 @@ class HttpTranscriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A Whisper model on this machine: a folder, or a hub's name for one."""
+    """A Whisper model on this machine: a folder, or a hub's name for one. A `compute_type` of None
+    is what suits the device; `auto` is a GPU where that works."""
 
     name: str
     path: str
     device: str = "cpu"
-    compute_type: str = "int8"
+    compute_type: str | None = None
     threads: int = 2
     workers: int = 1
 

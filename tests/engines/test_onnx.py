@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.engines.onnx import FrameModel
+from gateway.engines import onnx
+from gateway.engines.onnx import FrameModel, open_session
 from gateway.engines.types import ModelError
 from tests.fakes import frame_model
 
@@ -56,3 +57,13 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a model")
     with pytest.raises(ModelError, match="not a model"):
         FrameModel(tmp_path / "x.onnx", interface="bargein/1")
+
+
+def test_a_gpu_that_is_not_there_is_an_error_unless_it_may_be_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "has_cuda", lambda: False)
+    path = frame_model.write(tmp_path / "m.onnx")
+    assert open_session(path, 1, "auto").get_providers() == ["CPUExecutionProvider"]
+    with pytest.raises(ModelError, match="onnxruntime-gpu"):
+        open_session(path, 1, "cuda")

@@ -198,3 +198,43 @@ def test_a_short_or_doubtful_utterance_is_in_the_sessions_language() -> None:
     assert not believed(0.99, 1.0)
     assert not believed(0.6, 10.0)
     assert believed(0.9, 3.0)
+
+
+@pytest.mark.skipif(not whisper.installed(), reason="the extra `local` is not installed")
+@pytest.mark.parametrize(
+    ("device", "gpus", "runs", "loaded"),
+    [
+        ("cpu", 1, True, [("cpu", "int8")]),
+        ("auto", 0, True, [("cpu", "int8")]),
+        ("auto", 1, True, [("cuda", "float16")]),
+        ("auto", 1, False, [("cuda", "float16"), ("cpu", "int8")]),
+        ("cuda", 1, False, [("cuda", "float16")]),
+    ],
+)
+def test_auto_is_a_gpu_on_which_the_model_really_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    gpus: int,
+    runs: bool,
+    loaded: list[tuple[str, str]],
+) -> None:
+    tried = []
+
+    class Loaded(Model):
+        def __init__(self, path: str, device: str, compute_type: str, **more: int) -> None:
+            super().__init__()
+            tried.append((device, compute_type))
+
+        def transcribe(self, audio: Any, **asked: Any) -> tuple[list[Segment], Info]:
+            if not runs:
+                raise RuntimeError("libcudnn is not found")
+            return super().transcribe(audio, **asked)
+
+    monkeypatch.setattr("faster_whisper.WhisperModel", Loaded)
+    monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: gpus)
+    if device == "cuda" and not runs:
+        with pytest.raises(RuntimeError):
+            whisper._loaded("m", device, None, 1)
+    else:
+        whisper._loaded("m", device, None, 1)
+    assert tried == loaded

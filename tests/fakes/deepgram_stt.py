@@ -1,4 +1,8 @@
-"""A fake of Deepgram's /v1/listen and /v2/listen, on loopback."""
+"""A fake of Deepgram's /v1/listen and /v2/listen, on loopback.
+
+With the fault `foreign` /v1/listen is as WhisperLiveKit has it (whisperlivekit/deepgram_compat.py):
+Metadata comes first, nothing is said of silence, and a Finalize ends the session.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +49,8 @@ class Nova(Connection):
 
     async def opened(self) -> None:
         self._reset_idle()
+        if "foreign" in self.faults:
+            await self.say({"type": "Metadata", "duration": 0, "models": ["whisper"]})
 
     def _reset_idle(self) -> None:
         if self._idle is not None:
@@ -65,6 +71,8 @@ class Nova(Connection):
             await self._close_stream()
             return
         await self.audio(data)
+        if "foreign" in self.faults:
+            return
         if self.ear.time >= self._next_empty and not self.utterance:
             self._next_empty = self.ear.time + 1.0
             await self._results([], is_final=True, speech_final=False)
@@ -79,6 +87,10 @@ class Nova(Connection):
             case "KeepAlive":
                 pass
             case "Finalize":
+                if "foreign" in self.faults:
+                    await self.say({"type": "Error", "description": "the audio has ended"})
+                    await self.close(4400)
+                    return
                 if "no-flush" in self.faults:
                     return
                 for word in self.ear.settle():

@@ -150,3 +150,15 @@ async def test_a_breaker_hears_of_rests_and_recoveries_at_another_worker(workers
     await until(lambda: there.resting(attempt, 1.0))
     here.worked(attempt)
     await until(lambda: not there.resting(attempt, 1.0))
+
+
+async def test_what_an_agent_says_is_told_to_the_other_workers(workers: Workers) -> None:
+    one, other, _ = workers
+    told: list[tuple[str, float, bytes]] = []
+    other.on_voice = lambda *voice: told.append(voice)
+    one.on_voice = lambda *voice: pytest.fail("it knows")
+
+    await asyncio.to_thread(one.voice, "key\njob", 12.5, bytes(range(32)))
+    await until(lambda: bool(told))
+
+    assert told == [("key\njob", 12.5, bytes(range(32)))]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,8 @@ from gateway.engines.interruption.decision import eager, first_detection
 from gateway.engines.interruption.engine import BargeinEngine
 from gateway.engines.interruption.loose_tracks import Kept, LooseTracks
 from gateway.engines.interruption.model import Question
+from gateway.engines.interruption.own_voice import Voice
+from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
 from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id
@@ -45,6 +48,11 @@ def _verdicts(metrics: Metrics) -> dict[str, Counter]:
     return {name: metrics.detections.labels(name) for name in ("interruption", "none", "stale")}
 
 
+def _voice_of(voices: VoiceKeeper | None, call: str) -> Callable[[], Voice | None] | None:
+    """What the agent of that call says, if anybody keeps it and the caller names its call."""
+    return partial(voices.of, call) if voices is not None and call else None
+
+
 class BargeinRoute:
     """The WebSocket route. One for each process."""
 
@@ -52,8 +60,16 @@ class BargeinRoute:
     events_max: Final = EVENTS_MAX
     blocked_s: Final = BLOCKED_S
 
-    def __init__(self, engine: BargeinEngine, metrics: Metrics, idle_s: float) -> None:
+    def __init__(
+        self,
+        engine: BargeinEngine,
+        metrics: Metrics,
+        idle_s: float,
+        voices: VoiceKeeper | None = None,
+    ) -> None:
+        """`voices`: what the agents of the same calls say."""
         self._engine = engine
+        self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._idle_s = idle_s
 
@@ -68,7 +84,13 @@ class BargeinRoute:
         )
         eagerness = self._engine.eagerness_of(request.caller.key)
         return BargeinConversation(
-            session_id, session, self._engine, eagerness, self._verdicts, link
+            session_id,
+            session,
+            self._engine,
+            eagerness,
+            self._verdicts,
+            link,
+            _voice_of(self._voices, request.call),
         )
 
 
@@ -83,6 +105,7 @@ class BargeinConversation:
         eagerness: float,
         verdicts: Mapping[str, Counter],
         link: SocketLink[Event],
+        voice: Callable[[], Voice | None] | None,
     ) -> None:
         self.session = session
         self._client = link.client
@@ -90,7 +113,7 @@ class BargeinConversation:
         self._id = session_id
         self._eagerness = eagerness
         self._verdicts = verdicts
-        self._track = engine.model.track()
+        self._track = engine.model.track(voice)
         self._place = engine.batcher.place(self._answered)
         self._frame_s = engine.card.frame_samples / engine.card.sample_rate
 
@@ -107,7 +130,7 @@ class BargeinConversation:
                     self._verdicts[verdict].inc()
                 return self._client.say_now(text)
             case Ask(created_at, window):
-                self._place.ask(Question(self._track, window, created_at))
+                self._place.ask(Question(self._track, window, created_at, time.monotonic()))
             case Close(code, reason):
                 return self._end(code, reason)
         return None
@@ -136,8 +159,15 @@ class BargeinWindowRoute:
     name: Final = "bargein"
     anonymous: Final = ()
 
-    def __init__(self, engine: BargeinEngine, metrics: Metrics, body_bytes_max: int) -> None:
+    def __init__(
+        self,
+        engine: BargeinEngine,
+        metrics: Metrics,
+        body_bytes_max: int,
+        voices: VoiceKeeper | None = None,
+    ) -> None:
         self._engine = engine
+        self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._tracks = LooseTracks()
         self.body_bytes_max = body_bytes_max
@@ -153,9 +183,12 @@ class BargeinWindowRoute:
         # who says of no call which one it is shares an address's, and is known by its sound
         who = request.call or f"{request.caller.key}\n{request.address}"
         kept = self._tracks.take(who, body, time.monotonic())
-        track = self._engine.model.track() if kept is None else kept.track
+        if kept is None:
+            track = self._engine.model.track(_voice_of(self._voices, request.call))
+        else:
+            track = kept.track
         before = track.frames_run
-        answer = await self._ask(Question(track, body))
+        answer = await self._ask(Question(track, body, heard_at=time.monotonic()))
         floats = run_s = None
         if answer is not None:  # else the track may be in use still
             floats, timing = answer

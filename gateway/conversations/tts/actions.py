@@ -46,6 +46,17 @@ class SendToClient:
 
 
 @dataclass(frozen=True, slots=True)
+class Sounded:
+    """What a SendToClient just before lets the caller hear: s16le samples of `rate`, no sooner than
+    at `plays_at`, on the session's clock. `begins`: they are an utterance's first."""
+
+    pcm: bytes
+    rate: int
+    plays_at: float
+    begins: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """A synthesis like this is to be expected: have a connection open."""
 
@@ -176,6 +187,7 @@ class Admitted:
 
 Action = (
     SendToClient
+    | Sounded
     | Admit
     | Prepare
     | Begin

@@ -25,6 +25,7 @@ from gateway.conversations.tts.actions import (
     Prepare,
     Say,
     SendToClient,
+    Sounded,
     Spoke,
     Spoken,
     Tried,
@@ -53,6 +54,7 @@ from gateway.conversations.tts.pool import (
 )
 from gateway.conversations.tts.protocol import Style, read_model
 from gateway.conversations.tts.session import CACHE, TtsSession
+from gateway.engines.interruption.voice_keeper import Mouth, VoiceKeeper
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
@@ -267,7 +269,10 @@ class TtsRoute:
         metrics: Metrics,
         idle_s: float,
         before: TtsRoute | None = None,
+        voices: VoiceKeeper | None = None,
     ) -> None:
+        """`voices`: where what agents say is kept, to be known again on /bargein."""
+        self._kept = voices
         self.prices = prices
         self._config = config
         self._connector = connector
@@ -347,6 +352,7 @@ class TtsRoute:
         catalogue = self.catalogue.for_request(*who_and_where(request))
         if isinstance(catalogue, Failure):
             return catalogue
+        mouth = self._kept.mouth(request.call) if self._kept is not None and request.call else None
         session_id = new_id("tts")
         session = TtsSession(
             session_id,
@@ -359,8 +365,9 @@ class TtsRoute:
             time.monotonic(),
             self._hedges,
             charged=request.purse.limited,
+            tells_sound=mouth is not None,
         )
-        return TtsConversation(self, session, session_id, model, link, request.purse)
+        return TtsConversation(self, session, session_id, model, link, request.purse, mouth)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -451,7 +458,9 @@ class TtsConversation:
         model: str | None,
         link: ClientLink,
         purse: Purse,
+        mouth: Mouth | None = None,
     ) -> None:
+        self._mouth = mouth
         self._purse = purse
         self._spent: list[Spent] = []
         self._cost = 0
@@ -514,6 +523,9 @@ class TtsConversation:
                 waits = self._client.say_now(text)
                 if waits is not None:
                     return self._blocked(waits)
+            case Sounded(pcm, rate, plays_at, begins):
+                if self._mouth is not None:
+                    self._mouth.say(pcm, rate, plays_at, begins=begins)
             case Say(number, text):
                 if number in self._syntheses:
                     self._syntheses[number].say(text)

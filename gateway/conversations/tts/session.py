@@ -31,6 +31,7 @@ from gateway.conversations.tts.actions import (
     Prepare,
     Say,
     SendToClient,
+    Sounded,
     Spoke,
     Spoken,
     Tried,
@@ -150,9 +151,12 @@ class TtsSession:
         hedges: HedgeBudget | None = None,
         *,
         charged: bool = False,
+        tells_sound: bool = False,
     ) -> None:
-        """`charged`: there are limits to what its key may use."""
+        """`charged`: there are limits to what its key may use. `tells_sound`: samples are told
+        beside the messages that carry them (`Sounded`)."""
         self._charged = charged
+        self._tells_sound = tells_sound
         self._waiting: tuple[Style, str] | None = None  # for Admitted
         self._encoder = Encoder(session_id)
         self._planning = planning
@@ -607,8 +611,11 @@ class TtsSession:
         else:
             for chunk in chunks(pcm, bytes_max):
                 self._tell(self._encoder.audio(chunk), now, len(chunk) // SAMPLE_BYTES / rate)
+        plays_at = max(utterance.plays_until, now)
+        if self._tells_sound:
+            self._out.append(Sounded(pcm, rate, plays_at, utterance.clock == 0))
         utterance.clock += samples
-        utterance.plays_until = max(utterance.plays_until, now) + length_s
+        utterance.plays_until = plays_at + length_s
         utterance.last_sample = int.from_bytes(pcm[-SAMPLE_BYTES:], "little", signed=True)
 
     def _align(self, synthesis: Synthesis, now: float, *, everything: bool = False) -> None:

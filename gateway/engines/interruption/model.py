@@ -9,13 +9,15 @@ the end of its first window: the client's steps are whole frames, its windows' s
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from gateway.engines.interruption.own_voice import Comparison, Voice
 from gateway.engines.onnx import FrameModel
-from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, Samples
 
 INTERFACE: Final = "bargein/1"
 """Metadata `interface` of a model that can be served here."""
@@ -36,6 +38,7 @@ class Track:
     """
 
     __slots__ = (
+        "_comparison",
         "_frame_bytes",
         "_frames_max",
         "_rest",
@@ -44,10 +47,14 @@ class Track:
         "frames_run",
         "probabilities",
         "state",
+        "voice",
     )
 
-    def __init__(self, model: FrameModel) -> None:
+    def __init__(self, model: FrameModel, voice: Callable[[], Voice | None] | None = None) -> None:
+        """`voice` tells what the agent has said of late in the same call."""
         card = model.card
+        self.voice = voice
+        self._comparison: Comparison | None = None
         self._frame_bytes = 2 * card.frame_samples
         self._frames_max = int(INTERRUPTION_WINDOW_S_MAX * card.sample_rate) // card.frame_samples
         self._window = b""
@@ -75,6 +82,7 @@ class Track:
         self._window = window
         self._rest = b""
         self.state = blank_state
+        self._comparison = None
         self.probabilities = np.empty(0, np.float32)
         return window[len(window) % self._frame_bytes :]
 
@@ -100,9 +108,17 @@ class Track:
             end = overlap - 1  # it only looked alike there
         return 0
 
-    def extend(self, probabilities: Floats, state: Floats) -> None:
-        """Append what the model said of the fresh samples."""
+    def extend(
+        self, probabilities: Floats, state: Floats, samples: Samples, heard_at: float
+    ) -> None:
+        """Append what the model said of the fresh samples, which end at `heard_at`, less what of
+        them is the agent's own voice."""
         self.state = state
+        voice = self.voice() if self.voice is not None else None
+        if voice is not None:
+            if self._comparison is None:
+                self._comparison = Comparison()
+            probabilities = self._comparison.judged(probabilities, samples, voice, heard_at)
         self.frames_run += probabilities.size
         self.probabilities = np.concatenate((self.probabilities, probabilities))[
             -self._frames_max :
@@ -119,11 +135,13 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A session's newest window (s16le), its track, and the client's key for it."""
+    """A session's newest window (s16le), its track, the client's key for it, and when it came (on
+    the clock of `time.monotonic`)."""
 
     track: Track
     window: bytes
     created_at: int = 0
+    heard_at: float = 0.0
 
 
 class BargeinModel:
@@ -134,25 +152,24 @@ class BargeinModel:
         self._blank = model.blank_state()
         self.card = model.card
 
-    def track(self) -> Track:
-        """A new session's track."""
-        return Track(self._model)
+    def track(self, voice: Callable[[], Voice | None] | None = None) -> Track:
+        """A new session's track; `voice` tells what the agent has said of late in its call."""
+        return Track(self._model, voice)
 
     def run(self, questions: list[Question]) -> list[Floats]:
         """The probabilities of each question's window, float32 [frames]."""
-        by_length: dict[int, list[tuple[Track, bytes]]] = defaultdict(list)
+        by_length: dict[int, list[tuple[Question, bytes]]] = defaultdict(list)
         for question in questions:
             track = question.track
             prepare = track.fresh if self._model.carries_state else track.restart
             samples = prepare(question.window, self._blank)
             if samples:
-                by_length[len(samples)].append((track, samples))
+                by_length[len(samples)].append((question, samples))
         for same_length in by_length.values():
             audio = np.frombuffer(b"".join(samples for _, samples in same_length), np.int16)
-            states = np.stack([track.state for track, _ in same_length])
-            probabilities, next_states = self._model.run(
-                audio.reshape(len(same_length), -1), states
-            )
-            for i, (track, _) in enumerate(same_length):
-                track.extend(probabilities[i], next_states[i])
+            audio = audio.reshape(len(same_length), -1)
+            states = np.stack([question.track.state for question, _ in same_length])
+            probabilities, next_states = self._model.run(audio, states)
+            for i, (question, _) in enumerate(same_length):
+                question.track.extend(probabilities[i], next_states[i], audio[i], question.heard_at)
         return [question.track.answer() for question in questions]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,13 @@ def models_of(settings: LocalSettings) -> dict[str, Path]:
     return found | settings.llm
 
 
+def half_of_the_cores() -> int:
+    """Threads of a language model beside a recogniser and a voice."""
+    can_say = hasattr(os, "sched_getaffinity")  # Linux: what a container may use
+    cores = len(os.sched_getaffinity(0)) if can_say else os.cpu_count() or 2
+    return max(1, cores // 2)
+
+
 class LocalChat(OpenAIChat, HasProcesses):
     """llama.cpp's server, wherever its process says that it listens."""
 
@@ -69,7 +77,8 @@ class LocalChat(OpenAIChat, HasProcesses):
                     {
                         "model": str(path),
                         "alias": f"local/{name}",
-                        "threads": settings.llm_threads,
+                        "threads": settings.llm_threads or half_of_the_cores(),
+                        "on_gpu": settings.device != "cpu",
                         "context_tokens": settings.llm_context_tokens,
                         "parallel": settings.llm_parallel,
                     }

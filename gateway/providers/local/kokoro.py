@@ -82,8 +82,8 @@ _TAG: Final = re.compile(r"<[^<>]{1,200}>")
 class Speaker:
     """Text in, samples out."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
-        self._session = open_session(folder / "kokoro.onnx", threads)
+    def __init__(self, folder: Path, threads: int, device: str = "cpu") -> None:
+        self._session = open_session(folder / "kokoro.onnx", threads, device)
         self._styles = {
             path.stem: np.fromfile(path, np.float32).reshape(STYLE_ROWS, 1, STYLE_SIZE)
             for path in sorted(folder.glob("*.bin"))
@@ -275,10 +275,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     os.nice(10)  # relays come first
     out, sys.stdout = sys.stdout.buffer, sys.stderr
-    serve(Speaker(options.model, options.threads), sys.stdin.buffer, out)
+    speaker = Speaker(options.model, options.threads, options.device)
+    serve(speaker, sys.stdin.buffer, out)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gateway.engines.onnx import has_cuda
 from gateway.engines.whisper import installed
 from gateway.providers.local.chat import can_chat
 from gateway.providers.local.settings import LocalSettings
@@ -38,6 +39,8 @@ def _lacks(settings: LocalSettings) -> Iterator[tuple[str, str]]:
         yield ("voice_folder" if settings.voice_folder else ""), f"local/kokoro: {lack}"
     elif settings.voice_folder and not (settings.voice_folder / "kokoro.onnx").is_file():
         yield "voice_folder", f"there is no kokoro.onnx in {settings.voice_folder}"
+    elif settings.device == "cuda" and not has_cuda():
+        yield "device", "local/kokoro on a GPU needs onnxruntime-gpu in place of onnxruntime"
     if settings.llm and not can_chat():
         yield "llm", f"needs xllamacpp ({how_to_install('local-llm')})"
     for name, file in settings.llm.items():

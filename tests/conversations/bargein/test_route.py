@@ -136,15 +136,15 @@ async def test_after_a_late_answer_a_caller_is_heard_anew(
     assert any(answer["probabilities"])
 
 
-async def test_a_key_has_its_own_eagerness(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_has_its_own_eagerness(
+    engine: BargeinEngine, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(route, "ANSWER_S_MAX", 60.0)
     answers = []
     for config in (BargeinConfig(), BargeinConfig(eagerness=-4, eagerness_by_key={"key": 2})):
-        engine = BargeinEngine(config, Metrics())
-        answers.append(
-            await asked(BargeinWindowRoute(engine, Metrics(), 1 << 20), sound()[:36_000])
-        )
-        engine.close()
+        engine.decide_by(config)
+        windows = BargeinWindowRoute(engine, Metrics(), 1 << 20)
+        answers.append(await asked(windows, sound()[:36_000]))
     usual, eager = (np.array(answer["probabilities"]) for answer in answers)
 
     odds = usual / (1 - usual) * np.exp(2)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.config import load
-from gateway.conversations.tts.route import EVENTS_MAX, TtsRoute
+from gateway.conversations.tts.route import EVENTS_MAX, PREPARATIONS_MAX, TtsRoute
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import SocketSink
@@ -25,6 +25,7 @@ from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketEvent, SocketFrame
+from gateway.upstreams.tts import SpeechRequest
 
 SECRET = "s" * 32
 PCM = bytes(range(256)) * 9
@@ -207,6 +208,27 @@ async def test_utterances_are_spoken_over_one_socket_that_was_open_before_the_te
         socket.done(context)
         assert await client.audio() == PCM
     assert setup.tried("ok") == 2
+
+
+async def test_a_session_that_names_many_voices_is_connected_ahead_for_a_few(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = make()
+    voices: list[str | None] = []
+    reserve = setup.route.reserve
+
+    def noted(provider: str, request: SpeechRequest) -> Callable[[], None] | None:
+        voices.append(request.voice)
+        return reserve(provider, request)
+
+    monkeypatch.setattr(setup.route, "reserve", noted)
+    client = await setup.client()
+    for i in range(3 * PREPARATIONS_MAX):
+        for _ in range(2):  # the same once more is no other voice
+            create = {"model": "both", "sample_rate": "24000", "voice": f"v{i}"}
+            client.say({"type": "session.create", **create})
+            assert (await client.next())["type"] == "session.created"
+    assert len(set(voices)) == PREPARATIONS_MAX
 
 
 async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make) -> None:

@@ -23,6 +23,7 @@ from gateway.conversations.tts.actions import (
     Prepare,
     Say,
     SendToClient,
+    Sounded,
     Spoke,
     Spoken,
     Tried,
@@ -83,6 +84,7 @@ class Conversation:
         fallback: Sequence[str] = (),
         rate: int = RATE,
         clips: dict[str, Clip] | None = None,
+        tells_sound: bool = False,
         **config: Any,
     ) -> None:
         config = {"rounds": 1, "cache": {"enabled": clips is not None}} | config
@@ -91,7 +93,15 @@ class Conversation:
         self.rate = rate
         self.health = Breaker()
         self.session = TtsSession(
-            "s1", plan_of, TRAITS, self.health, TtsConfig(**config), None, 600.0, 0.0
+            "s1",
+            plan_of,
+            TRAITS,
+            self.health,
+            TtsConfig(**config),
+            None,
+            600.0,
+            0.0,
+            tells_sound=tells_sound,
         )
         self.log: list[Action] = []
         create: dict[str, Any] = {
@@ -1077,3 +1087,33 @@ def test_what_happened_is_reported_for_metrics() -> None:
     assert spoken.provider == "zeus"
     assert spoken.first_audio_s == pytest.approx(0.3)
     assert spoken.audio_s == pytest.approx(0.5)
+
+
+def sounded(actions: Sequence[Action]) -> list[Sounded]:
+    return [action for action in actions if isinstance(action, Sounded)]
+
+
+def test_samples_are_told_with_the_earliest_moment_at_which_they_are_played() -> None:
+    call = Conversation(tells_sound=True)
+    call.text("One. ")
+    call.flush()
+
+    first = sounded(call.hear(1, Audio(tone(1.0)), after_s=1.0))
+    second = sounded(call.hear(1, Audio(tone(0.5)), after_s=0.1))
+    third = sounded(call.hear(1, Audio(tone(0.5)), after_s=5.0))
+    call.hear(1, Finished())
+    call.text("Two. ")
+    fourth = sounded(call.hear(2, Audio(tone(0.5)), after_s=0.1))
+
+    told = (*first, *second, *third, *fourth)
+    assert [one.plays_at for one in told] == pytest.approx([1.0, 2.0, 6.1, 6.2])
+    assert [one.begins for one in told] == [True, False, False, True]
+    assert first[0].pcm == tone(1.0)
+    assert first[0].rate == RATE
+
+
+def test_samples_are_told_to_nobody_who_does_not_keep_them() -> None:
+    call = Conversation()
+    call.text("One. ")
+
+    assert sounded(call.hear(1, Audio(tone(1.0)))) == []

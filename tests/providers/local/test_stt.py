@@ -29,7 +29,16 @@ def target(model: str, language: str | None = None, **options: object) -> LocalT
 def test_a_model_of_the_operators_is_used_as_it_is_set() -> None:
     mine = target("mine")
     assert mine.refused is None
-    assert mine.transcriber == LocalModel("mine", "/models/mine", "cuda", "int8", 4, 1)
+    assert mine.transcriber == LocalModel("mine", "/models/mine", "cuda", None, 4, 1)
+
+
+def test_one_option_says_where_all_engines_run() -> None:
+    settings = LocalSettings(whisper={"mine": "/models/mine"}, device="auto")
+    upstream = LocalStt(Account("local", "local", "local://", settings=settings))
+    dialled = upstream.recognizer(Attempt("local", "mine"), 16_000).dial()
+    assert isinstance(dialled, LocalTarget)
+    assert isinstance(dialled.transcriber, LocalModel)
+    assert dialled.transcriber.device == "auto"
 
 
 def test_a_client_cannot_make_this_machine_fetch_what_it_names() -> None:

@@ -28,7 +28,10 @@ def test_it_is_a_program_of_ours_with_the_operators_folder_and_threads() -> None
         "/voices",
         "--threads",
         "3",
+        "--device",
+        "cpu",
     )
+    assert voice(device="auto").command()[-2:] == ("--device", "auto")
 
 
 def test_without_a_folder_it_speaks_with_what_was_fetched(
