@@ -554,6 +554,13 @@ class Purse:
         """Whether anything is limited for this caller."""
         return self._quota.limits(self._key, self._route)
 
+    def permitted(self, plan: Plan) -> Plan:
+        """Those attempts of a plan that its key may ask at all."""
+        quota, key = self._quota, self._key
+        if not quota.chooses(key):
+            return plan
+        return tuple(one for one in plan if any(quota.may_ask(key, name) for name in names_of(one)))
+
     async def look(self, model: str | None = None) -> Failure | None:
         """Why this caller would be refused whatever it asked for (or for `model`), if it would.
         Nothing is counted."""
@@ -582,9 +589,7 @@ class Purse:
         if quota.chooses(key):
             if asked is not None and not quota.may_ask(key, asked):
                 return _forbidden(asked)
-            plan = tuple(
-                one for one in plan if any(quota.may_ask(key, name) for name in names_of(one))
-            )
+            plan = self.permitted(plan)
             if not plan:
                 return _forbidden(asked)
         limits = self._limits(asked)

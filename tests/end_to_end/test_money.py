@@ -238,3 +238,24 @@ async def test_a_voice_is_refused_before_an_utterance_and_models_by_name(
                 one for one in await converse(server, bytes(3200), model="ear") if "code" in one
             ]
             assert told[0]["code"] == 403
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere connections are not spread evenly")
+async def test_a_balance_holds_over_all_workers_and_their_restart(
+    providers: str, tmp_path: Path
+) -> None:
+    requests = 12
+    credits = f"{requests * 4590 / 10**9:.9f}"  # what a request costs, in billionths
+    quota = f"{{keys: {{{KEY}: {{credits: {credits}}}}}}}"
+    text = config(providers, tmp_path, quota) + "server: {workers: 2, drain_delay_s: 0}\n"
+    for at_most in (requests + 1, 0):  # one may enter before the last is counted
+        with running(tmp_path, text, pair=PAIR) as server:
+            connector = aiohttp.TCPConnector(force_close=True)
+            headers = {"Authorization": f"Bearer {mint(*PAIR, identity='agent', ttl_s=600)}"}
+            async with aiohttp.ClientSession(
+                server.url, headers=headers, connector=connector
+            ) as http:
+                statuses = [(await chat(http))[0] for _ in range(2 * requests)]
+        served = statuses.count(200)
+        assert min(requests, at_most) <= served <= at_most
+        assert statuses == [200] * served + [429] * (2 * requests - served)

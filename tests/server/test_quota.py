@@ -325,6 +325,8 @@ async def test_a_key_may_ask_only_for_what_it_is_allowed(made: Callable[..., Quo
     dear = Attempt("openai", "dear", names=frozenset({"openai/dear"}))
     assert await quota.purse("k", ROUTE).enter("fast", (fast, dear)) == (fast,)
     assert isinstance(await quota.purse("k", ROUTE).enter(None, (dear,)), Failure)
+    assert quota.purse("k", ROUTE).permitted((dear, fast)) == (fast,)
+    assert quota.purse("other", ROUTE).permitted((dear,)) == (dear,)
 
 
 async def test_a_reservation_is_seen_by_others_and_replaced_by_what_was_used(

@@ -201,7 +201,9 @@ class SttRoute:
             session_id,
             time.monotonic(),
             hedges=self._hedges,
-            standbys=lambda asked: self._planner.standby(asked, request.caller.key),
+            standbys=lambda asked: request.purse.permitted(
+                self._planner.standby(asked, request.caller.key)
+            ),
             places=self._places,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
             charged=request.purse.limited,
@@ -234,6 +236,7 @@ class Bill:
         self._prices = prices
         self.heard_ms = 0
         self.cost = 0
+        self._interims_s = 0.0
         self._counted: dict[Deployment, Counted] = {}
         self._attempt: Attempt | None = None  # that hears the client, as far as is known
 
@@ -274,6 +277,17 @@ class Bill:
             first = spent.pop(0) if spent else Spent()
             spent.insert(0, replace(first, audio_ms=new_ms))
         return spent
+
+    def interims(self, audio_s: float) -> list[Spent]:
+        """What is to be counted for interims of a recogniser that takes whole recordings: each is
+        sent the open utterance once more. `audio_s`: of all of them so far."""
+        new_s, self._interims_s = audio_s - self._interims_s, audio_s
+        if self._attempt is None or new_s <= 0:
+            return []
+        price = self._prices.of_attempt(self._attempt)
+        cost = 0 if price is None else speech_cost(price, new_s, 0, 0)
+        self.cost += cost
+        return [Spent(names_of(self._attempt), cost=cost)] if cost else []
 
     def _cost(self, one: Used) -> int:
         price = self._prices.of_attempt(one.attempt)
@@ -433,6 +447,7 @@ class SttConversation:
         """Count what was used. Until the first pause of this nobody else runs: the outcome and what
         the purse charges are always of the same moment."""
         spent = self._bill.since_last(self.session.heard_s, self.session.used())
+        spent += self._bill.interims(self._interims.audio_s)
         return await self._purse.settle(spent, ahead)
 
     async def settle(self) -> None:

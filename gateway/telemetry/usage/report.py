@@ -216,9 +216,10 @@ def as_csv(by: Sequence[str], rows: Sequence[Row], currency: str) -> str:
     """The rows as CSV, with a header. Without a total: whoever adds a column up gets it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header(by), "currency"])
+    writer.writerow([*header(by)[:-1], "currency", COLUMNS[-1]])
     for row in rows:
-        cells = [*row.names, *(row.shown(column) for column in COLUMNS), currency]
+        cells = [*row.names, *(row.shown(column) for column in COLUMNS)]
+        cells.insert(-1, currency)
         writer.writerow([_csv_cell(cell) for cell in cells])
     return text.getvalue()
 

@@ -137,3 +137,14 @@ def test_a_bill_counts_each_second_and_each_connection_once() -> None:
     assert "named" in second[0].names
     assert bill.ahead().cost == 0
     assert (bill.cost, bill.heard_ms) == (1_110_000_000, 16_000)
+
+
+def test_interims_that_are_sent_an_utterance_again_are_billed_once_each() -> None:
+    bill = Bill(Prices({"acme:ear-1": Price(audio_minute=0.6)}))
+    assert bill.interims(0.0) == []
+    bill.since_last(10.0, [Used(ACME, 10.0, 1)])
+    (one,) = bill.interims(5.0)
+    assert (one.cost, one.audio_ms) == (50_000_000, 0)
+    assert bill.interims(5.0) == []
+    assert [again.cost for again in bill.interims(7.0)] == [20_000_000]
+    assert bill.cost == 170_000_000
