@@ -164,6 +164,10 @@ def test_a_text_that_compresses_too_well_is_a_loop() -> None:
         (Said(" Thank you."), False),
         (Said(" Thanks for watching!", no_speech_prob=0.3), True),
         (Said(" Thank you, that was all I wanted.", no_speech_prob=0.5), False),
+        (Said(" Cough!"), True),
+        (Said(" Ha ha ha!"), True),
+        (Said(" (coughing)"), True),
+        (Said(" Harry has a cough."), False),
         (Said(" Mumbled words", avg_logprob=-1.2, no_speech_prob=0.7), True),
     ],
 )
