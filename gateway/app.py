@@ -203,19 +203,23 @@ class Gateway:
         return True
 
     def readiness(self, routes: Sequence[str] = ()) -> dict[str, Any]:
-        """What /readyz says to the operator: whether it is, and what callers would find."""
+        """What /readyz says to the operator: whether it is, and what callers would find: which
+        routes somebody serves now, and which providers rest."""
         card, serves = self.bargein_engine.card, self.installation
         return {
             "ready": self.is_ready(routes),
             "draining": self.admission.drain is not None,
             "bargein": {"model": card.name, "version": card.version},
             "eot": self._eot_readiness(),
-            "chat": {
-                "models": len(serves.catalogues["chat"].names()),
-                "loading": serves.chat.companions.loading,
+            **{
+                route: {
+                    "ready": self._serves(route),
+                    "models": len(serves.catalogues[modality].names()),
+                }
+                for route, modality in MODALITIES.items()
             },
-            "stt": {"models": len(serves.catalogues["stt"].names())},
-            "tts": {"models": len(serves.catalogues["tts"].names())},
+            "loading": serves.chat.companions.loading,
+            "resting": [name for name in serves.adapters.accounts if self._rests(name)],
         }
 
     def _eot_readiness(self) -> dict[str, Any]:

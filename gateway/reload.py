@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from gateway.config import Config, ConfigError, Loaded
 from gateway.server.reload_route import Reloaded
+from gateway.telemetry.changes import ChangeLog
 from gateway.telemetry.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -57,11 +58,14 @@ class Reloader:
         read: Callable[[], Loaded],
         use: Callable[[Config], Awaitable[None]],
         metrics: Metrics,
+        kept: ChangeLog | None = None,
     ) -> None:
+        """`kept`: where it is noted who changed what."""
         self.config = config
         self._read = read
         self._use = use
         self._metrics = metrics
+        self._kept = kept
         self._lock = asyncio.Lock()
         metrics.config_taken.set(time.time())
 
@@ -78,6 +82,9 @@ class Reloader:
                     "the configuration was not taken: it has mistakes, and nothing was changed",
                     extra={"by": by, "mistakes": _listed(told.mistakes)},
                 )
+            if self._kept is not None:
+                what = "applied" if told.applied else "refused"
+                await asyncio.to_thread(self._kept.note, what, by, told.changes)
             for warning in told.warnings:
                 _logger.warning("configuration", extra={"warning": warning})
             if told.needs_restart:

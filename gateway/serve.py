@@ -35,6 +35,7 @@ from gateway.server.reload_route import Reload, Reloaded
 from gateway.server.supervisor import TAKEN, Seat, Supervisor, take_orders
 from gateway.settings.server import TlsConfig
 from gateway.telemetry import log
+from gateway.telemetry.changes import ChangeLog, changes_file, user
 from gateway.upstreams.errors import Kind
 
 _logger = logging.getLogger(__name__)
@@ -306,6 +307,14 @@ def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
     return checked
 
 
+def _changes(config: Config) -> ChangeLog:
+    """Where it is kept who changes the configuration: that somebody started this server, too."""
+    kept = ChangeLog(changes_file(config.usage))
+    names = {"keys": ", ".join(config.keys), "providers": ", ".join(config.accounts())}
+    kept.note("start", user(), {name: listed for name, listed in names.items() if listed})
+    return kept
+
+
 def serve(
     config: Config,
     read: Callable[[], Loaded],
@@ -324,7 +333,8 @@ def serve(
     async def use_soon(new: Config) -> None:
         await use(gateway, settings, new)
 
-    reloads = Reloader(config, _checked(read), use_soon, gateway.metrics).reload
+    kept = _changes(config)
+    reloads = Reloader(config, _checked(read), use_soon, gateway.metrics, kept).reload
     admin = _operator_server(gateway, reloads) if admin_sock is not None else None
     server = DrainingServer(settings, gateway, admin, admin_sock, hangups, reloads)
     _log_serving(gateway, sock, _address(admin_sock) if admin_sock is not None else None)
@@ -385,7 +395,7 @@ def serve_with_workers(
             await supervisor.use(new, new.server.shutdown_grace_s)
 
         supervisor.reloads = Reloader(
-            config, _checked(read_for_workers), use_everywhere, supervisor.metrics
+            config, _checked(read_for_workers), use_everywhere, supervisor.metrics, _changes(config)
         ).reload
         scheme = "http" if config.server.tls.certificate is None else "https"
         _logger.info(

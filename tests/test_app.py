@@ -310,7 +310,11 @@ def test_the_operator_sees_health_readiness_and_metrics(bare_server: Server) -> 
     assert bare_server.get("/healthz")[0] == 200
     status, body = bare_server.get("/readyz")
     assert status == 200
-    assert json.loads(body)["bargein"]["model"] == "running-mean"
+    told = json.loads(body)
+    assert told["bargein"]["model"] == "running-mean"
+    # a server of one's own may serve what nobody has named
+    assert told["stt"] == {"ready": True, "models": 0}
+    assert told["resting"] == []
     assert "parley_build_info" in bare_server.get("/metrics")[1]
 
 

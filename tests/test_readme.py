@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.cli.main import _parser
 from gateway.providers.local.chat import SMOLLM2
+from gateway.upstreams.listing import modalities_of_name
 from gateway.weights.fetch import WEIGHTS
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -21,21 +22,22 @@ def block(language: str) -> str:
     return found[1]
 
 
-def test_the_agent_has_few_lines_and_names_what_this_server_has() -> None:
+def test_the_agent_has_few_lines_and_names_what_local_models_stand_in_for() -> None:
     code = block("python")
     tree = ast.parse(code)
     assert len([line for line in code.splitlines() if line.strip()]) <= LINES_MAX
-    named = {
-        keyword.arg: str(keyword.value.value)
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call)
-        for keyword in call.keywords
-        if isinstance(keyword.value, ast.Constant)
-    }
-    # listed by the vendor where they are fetched, which a test cannot rely on
-    assert named["stt"].partition(":")[0] == "local/whisper"
-    assert named["tts"] == "local/kokoro"
-    assert named["llm"] == f"local/{SMOLLM2}"
+    named = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "/" in node.value
+    ]
+    assert {"stt", "chat", "tts"} == {kind for name in named for kind in modalities_of_name(name)}
+
+
+def test_the_engines_are_named() -> None:
+    assert {"`local/whisper:en`", f"`local/{SMOLLM2}`", "`local/kokoro`"} <= set(
+        re.findall(r"`[^`\n]+`", PART)
+    )
 
 
 def test_its_commands_are_commands() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config import Config, Loaded, load
 from gateway.reload import NEEDS_RESTART, Reloader, changes, keep
+from gateway.telemetry.changes import ChangeLog, read_changes
 from gateway.telemetry.metrics import Metrics
 
 SECRET, OTHER = "s" * 40, "t" * 40
@@ -97,7 +98,10 @@ class Server:
         self.taken: list[Config] = []
         self.fault: Exception | None = None
         self.metrics = Metrics()
-        self.reloader = Reloader(load(file, {}), self.read, self.use, self.metrics)
+        self.kept = file.with_name("changes.jsonl")
+        self.reloader = Reloader(
+            load(file, {}), self.read, self.use, self.metrics, ChangeLog(self.kept)
+        )
 
     def read(self) -> Loaded:
         return Loaded(load(self.file, {}))
@@ -140,3 +144,5 @@ async def test_what_cannot_be_taken_counts_as_refused(file: Path) -> None:
     assert told.changes["keys_removed"] == "two"
     assert server.taken[-1].keys.keys() == {"one"}
     assert server.reloader.config is server.taken[-1]
+    kept = [(one["what"], one["by"], one.get("keys_removed")) for one in read_changes(server.kept)]
+    assert kept == [("refused", "SIGHUP", None), ("applied", "SIGHUP", "two")]

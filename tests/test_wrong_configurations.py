@@ -489,11 +489,10 @@ def wrong_values(field: FieldInfo) -> Iterator[tuple[Any, str]]:
     least: Any
     most: Any
     metadata = [*field.metadata]
-    for part in get_args(field.annotation):
+    for part in (field.annotation, *get_args(field.annotation)):
         if get_origin(part) is Annotated:
-            metadata += get_args(part)[1].metadata
-    if get_origin(field.annotation) is Annotated:
-        metadata += get_args(field.annotation)[1].metadata
+            told = get_args(part)[1]
+            metadata += told.metadata if isinstance(told, FieldInfo) else [told]
     if isinstance(kind, type) and issubclass(kind, Section):
         for value in (3, "text", [1], True):
             yield value, "a mapping of options"

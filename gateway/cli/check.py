@@ -92,7 +92,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
         outcome.add("keys", "ok", ", ".join(config.keys))
     else:
         outcome.add("keys", "failed", "none (gateway keys new makes a pair)")
-    _host(config, outcome)
+    _server(config, outcome)
     _bargein(config, outcome)
     _eot(config, outcome)
     asyncio.run(_stores(config, outcome, store_s))
@@ -170,15 +170,30 @@ def model_lines(found: list[dict[str, Any]]) -> Iterator[str]:
         yield "  none: set a provider's key (for example OPENAI_API_KEY), or list providers"
 
 
-def _host(config: Config, outcome: Outcome) -> None:
-    host = config.server.host
+def _server(config: Config, outcome: Outcome) -> None:
+    from gateway.serve import TlsError, check_tls
+
+    server = config.server
+    _host("server.host", server.host, outcome)
+    if server.admin_port is not None:
+        _host("server.admin_host", server.admin_host, outcome)
+    try:
+        check_tls(server.tls)
+    except TlsError as error:
+        outcome.add("tls", "failed", str(error))
+    else:
+        if server.tls.certificate is not None:
+            outcome.add("tls", "ok", str(server.tls.certificate))
+
+
+def _host(option: str, host: str, outcome: Outcome) -> None:
     try:
         addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         family, kind, _, _, address = addresses[0]
         with socket.socket(family, kind) as probe:
             probe.bind((address[0], 0))
     except OSError as error:
-        outcome.add("server.host", "failed", f"cannot listen on {host!r}: {error.strerror}")
+        outcome.add(option, "failed", f"cannot listen on {host!r}: {error.strerror}")
 
 
 def _standby(config: Config, outcome: Outcome) -> None:

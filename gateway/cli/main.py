@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_port, help="port to listen on (default: server.port, 8080)")
     serve.add_argument(
         "--admin-port",
-        type=int,
+        type=_port,
         help="port for metrics and probes (default: server.admin_port, 9090)",
     )
     serve.add_argument(
@@ -129,6 +129,15 @@ def _parser() -> argparse.ArgumentParser:
     reloading.add_argument(
         "--admin-port", type=_port, help="its port for the operator (default: server.admin_port)"
     )
+
+    changes = command(
+        "changes", reload.changes, "show who had the server started or its configuration read again"
+    )
+    _add_config(changes)
+    changes.add_argument(
+        "--since", default="30d", metavar="TIME", help="90m, 24h, 7d (default: 30d)"
+    )
+    changes.add_argument("--json", action="store_true", help="print it as JSON, a line each")
 
     token = command("token", _token, "mint a client token, to try a route by hand")
     _add_config(token)

@@ -71,6 +71,12 @@ _INVENTED: Final = re.compile(
 )
 """What subtitles hold where nobody speaks, which Whisper learnt."""
 
+_SOUND: Final = re.compile(
+    r"[(\[*♪].*|((cough(s|ing)?|ahem|achoo|ha|sigh(s|ing)?|a+h+|u+h+|e+r+m*|f+)[\s,.!?]*)+",
+    re.IGNORECASE,
+)
+"""How a sound that is no speech is written. (Uh-huh and uh-uh are answers, and have a hyphen.)"""
+
 _model: Any = None
 
 
@@ -222,6 +228,8 @@ def repeats(text: str) -> bool:
 def is_invented(segment: Segment) -> bool:
     """Whether a text was probably made up where nobody spoke."""
     if segment.no_speech_prob > NO_SPEECH and segment.avg_logprob < LOGPROB_MIN:
+        return True
+    if _SOUND.fullmatch(segment.text.strip()) is not None:
         return True
     if _INVENTED.fullmatch(segment.text.strip().rstrip(".!。 ")) is None:
         return False

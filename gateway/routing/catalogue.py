@@ -203,8 +203,14 @@ class Catalogue:
         )
 
     def unlisted(self) -> set[str]:
-        """Providers of which no deployment is known; they serve whatever is asked of them."""
-        return self._accounts.keys() - {provider for provider, _ in self.deployments()}
+        """Providers of which no deployment is known; they serve whatever is asked of them. An
+        engine of ours serves what is installed."""
+        known = {provider for provider, _ in self.deployments()}
+        return {
+            name
+            for name, account in self._accounts.items()
+            if name not in known and vendors.find(account.type).available is None
+        }
 
     def deployments(self) -> set[tuple[str, str]]:
         """Every known deployment: provider and its name of the model."""

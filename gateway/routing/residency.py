@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -40,7 +39,7 @@ class Residency:
         if asked is None:
             return demands
         regions = [region.strip().lower() for region in asked.split(",")]
-        if len(regions) > REGIONS_MAX or not all(re.match(REGION, one) for one in regions):
+        if len(regions) > REGIONS_MAX or not all(map(REGION.fullmatch, regions)):
             return Failure(
                 Kind.BAD_REQUEST,
                 f"{HEADER}: expected a region such as eu, or at most {REGIONS_MAX} of them "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -14,7 +15,9 @@ from starlette.routing import Route
 PATH = "/reload"
 
 HEADER = "x-parley-reload"
-"""A browser asks before it sends this to another site, so that no page can do it."""
+"""Names the user. A browser asks before it sends this to another site, so that no page can."""
+
+_USER = re.compile(r"[\w.@-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,10 @@ def reload_route(reload: Reload) -> Route:
     async def answer(request: Request) -> Response:
         if not _is_here(request):
             return _json({"error": {"message": f"{PATH} is for this machine alone"}}, 403)
-        if HEADER not in request.headers:
-            return _json({"error": {"message": f"the header {HEADER} is missing"}}, 403)
-        told = await reload("gateway reload")
+        who = request.headers.get(HEADER, "")
+        if not _USER.fullmatch(who):
+            return _json({"error": {"message": f"the header {HEADER} names no user"}}, 403)
+        told = await reload(f"gateway reload, {who}")
         return _json(asdict(told), 200 if told.applied else 422)
 
     return Route(PATH, answer, methods=["POST"])

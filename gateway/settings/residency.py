@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.settings.section import Section
 
-REGION: Final = r"^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$"
+REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+"""At most 32 characters."""
 
-Region = Annotated[str, Field(pattern=REGION)]
+
+def _is_region(name: str) -> str:
+    if not REGION.fullmatch(name):
+        raise ValueError("expected a name such as eu or us-east: small letters, digits and -")
+    return name
+
+
+Region = Annotated[str, AfterValidator(_is_region)]
 """A name of the operator's own: "eu", "us-east", "on-premises"."""
 
 

@@ -17,6 +17,10 @@ SHUTDOWN_GRACE_S_MAX: Final = 18_000.0
 """As long as a call may take: what LiveKit's own chart for agents allows."""
 
 
+EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to be recognised
+"""Who listens there takes the port at every address."""
+
+
 def host_problem(host: str) -> str:
     """What is wrong with an address or host name to listen on; "" if nothing is."""
     try:
@@ -75,12 +79,19 @@ class ServerConfig(Section):
     """A WebSocket gets a ping this often, because proxies cut a connection on which nothing moves
     (nginx and AWS after 60 s, Google after 30 s). No answer is waited for. 0 sends none."""
 
-    @field_validator("host")
+    @field_validator("host", "admin_host")
     @classmethod
     def _is_a_host(cls, host: str) -> str:
         if wrong := host_problem(host):
             raise ValueError(wrong)
         return host
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        same = "admin_port" in self.model_fields_set and self.port and self.port == self.admin_port
+        if same and (self.host == self.admin_host or EVERYWHERE & {self.host, self.admin_host}):
+            raise ValueError(f"port and admin_port are both {self.port}; expected two ports")
+        return self
 
 
 class LimitsConfig(Section):

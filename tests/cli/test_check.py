@@ -192,6 +192,16 @@ def test_a_host_that_cannot_be_listened_on_is_told(checked: Any, host: str) -> N
     assert f"server.host FAILED: cannot listen on {host!r}" in shown
 
 
+def test_what_the_start_would_refuse_is_told(checked: Any, tmp_path: Path) -> None:
+    code, shown = checked(
+        "server: {admin_host: nosuch.invalid, "
+        f"tls: {{certificate: {tmp_path}/no.pem, key: {tmp_path}/no.key}}}}"
+    )
+    assert code == 1
+    assert "server.admin_host FAILED: cannot listen on 'nosuch.invalid'" in shown
+    assert f"server.tls.certificate: {tmp_path}/no.pem: No such file or directory" in shown
+
+
 def test_engines_without_their_files_are_told(checked: Any, tmp_path: Path) -> None:
     text = f"""
 providers:

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.cli.main import main
 from gateway.server.reload_route import HEADER
+from gateway.telemetry.changes import ChangeLog, user
 
 SECRET = "s" * 40
 TAKEN = {"applied": True, "mistakes": [], "warnings": [], "needs_restart": [], "changes": {}}
@@ -70,7 +71,7 @@ def test_the_server_of_the_configuration_is_asked(
     }
     admin = f"admin_host: 0.0.0.0, admin_port: {operator.server_port}"
     assert reload(tmp_path, admin=admin) == 0
-    assert operator.asked == "/reload 1"
+    assert operator.asked == f"/reload {user()}"
     shown = capsys.readouterr().out
     for text in ("keys removed: two", "server.port: has changed", "warning: odd", "taken"):
         assert text in shown
@@ -102,3 +103,19 @@ def test_nobody_is_asked_about_a_configuration_with_mistakes(
 ) -> None:
     assert reload(tmp_path, admin="prot: 1") == 2
     assert "server.prot" in capsys.readouterr().err
+
+
+def test_who_changed_what_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    file = tmp_path / "c.yaml"
+    file.write_text(f"keys: {{one: {SECRET}}}")
+    ChangeLog(tmp_path / "parley" / "changes.jsonl").note("applied", "ann", {"keys_added": "one"})
+    for options, status in ((["--json"], 0), ([], 0), (["--since", "soon"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(["changes", "--config", str(file), *options])
+        assert ended.value.code == status
+    first, second = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["keys_added"] == "one"
+    assert " applied  ann " in second

@@ -7,6 +7,8 @@ import base64
 import json
 import os
 import signal
+import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -25,6 +27,7 @@ from tests.end_to_end.test_workers import until_workers_are, workers_of
 from tests.fakes import frame_model
 from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.openai_chat import FakeOpenAI
+from tests.services import needed
 
 POLL_S = 0.05
 PATIENCE_S = 120
@@ -281,3 +284,48 @@ async def test_a_hundred_reloads_leave_nothing_behind(site: Site) -> None:
     await site.until(lambda: files() <= sockets + 8)
     assert len(os.listdir(f"/proc/{pid}/task")) <= threads + 8
     assert resident_bytes() - bytes_before < SPARE_BYTES
+
+
+def made_certificate(folder: Path) -> None:
+    """A new `c.pem` with its `k.pem`."""
+    said = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=x"
+    files = ("-keyout", str(folder / "k.pem"), "-out", str(folder / "c.pem"))
+    command = [needed("openssl"), *said.split(), *files]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@alone_or_with_workers
+async def test_a_renewed_certificate_is_shown_to_new_connections(
+    tmp_path: Path, workers: int
+) -> None:
+    made_certificate(tmp_path)
+    model = frame_model.write(tmp_path / "m.onnx")
+    config = f"""
+bargein: {{model: {model}}}
+usage: {{enabled: false}}
+server: {{workers: {workers}, tls: {{certificate: {tmp_path}/c.pem, key: {tmp_path}/k.pem}}}}
+"""
+    with running(tmp_path, config) as server:
+
+        def shown() -> set[str]:
+            address = ("127.0.0.1", server.port)
+            return {ssl.get_server_certificate(address).strip() for _ in range(10)}
+
+        def reloaded(outcome: str) -> bool:
+            return server.metric("parley_config_reloads_total", outcome=outcome) == 1
+
+        async def until(condition: Callable[[], object]) -> None:
+            async with asyncio.timeout(PATIENCE_S):
+                while not await asyncio.to_thread(condition):
+                    await asyncio.sleep(POLL_S)
+
+        before = (tmp_path / "c.pem").read_text().strip()
+        assert await asyncio.to_thread(shown) == {before}
+        (tmp_path / "c.pem").write_text("no certificate")
+        server.process.send_signal(signal.SIGHUP)
+        await until(lambda: reloaded("refused"))
+        assert await asyncio.to_thread(shown) == {before}
+        made_certificate(tmp_path)
+        server.process.send_signal(signal.SIGHUP)
+        await until(lambda: reloaded("applied"))
+        assert await asyncio.to_thread(shown) == {(tmp_path / "c.pem").read_text().strip()}

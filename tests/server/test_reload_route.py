@@ -35,6 +35,7 @@ def client(told: Reloaded, address: tuple[str, int] = HERE, own: str = "10.9.9.9
         (("::1", 5), {HEADER: "1"}, 200),
         (("10.9.9.9", 5), {HEADER: "1"}, 200),  # the address that is listened on
         (HERE, {}, 403),
+        (HERE, {HEADER: "a\tb"}, 403),
         (ELSEWHERE, {HEADER: "1"}, 403),
     ],
 )

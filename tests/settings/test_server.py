@@ -19,8 +19,9 @@ def test_an_address_or_a_name_is_listened_on(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["", " ", "a b", "a\nb", "x" * 300, ".a"])
 def test_what_cannot_be_a_host_is_refused_with_words(host: str) -> None:
-    with pytest.raises(ValidationError, match="expected an address or a host name"):
-        ServerConfig(host=host)
+    for option in ("host", "admin_host"):
+        with pytest.raises(ValidationError, match="expected an address or a host name"):
+            ServerConfig.model_validate({option: host})
 
 
 @pytest.mark.parametrize("given", ["certificate", "key"])
@@ -43,3 +44,22 @@ def test_networks_of_proxies_are_checked() -> None:
     assert given.trusted_proxies == (ip_network("10.0.0.0/8"),)
     with pytest.raises(ValueError, match="trusted_proxies"):
         ServerConfig.model_validate({"trusted_proxies": ["10.0.0.1/8"]})
+
+
+@pytest.mark.parametrize(
+    ("given", "clash"),
+    [
+        ({"port": 7000, "admin_port": 7000}, True),  # 0.0.0.0 is every address
+        ({"host": "127.0.0.1", "port": 7000, "admin_port": 7000}, True),
+        ({"host": "10.0.0.1", "port": 7000, "admin_port": 7000}, False),
+        ({"host": "10.0.0.1", "port": 7000, "admin_port": 7000, "admin_host": "::"}, True),
+        ({"port": 0, "admin_port": 0}, False),
+        ({"port": 9090}, False),  # nobody asked for the other one, and any will do
+    ],
+)
+def test_two_servers_need_two_ports(given: dict[str, object], clash: bool) -> None:
+    if clash:
+        with pytest.raises(ValidationError, match="expected two ports"):
+            ServerConfig.model_validate(given)
+    else:
+        assert ServerConfig.model_validate(given).model_fields_set == given.keys()

@@ -133,7 +133,21 @@ class UsageLog:
         assert self._store is not None
         await self._store.close()
 
+    async def _look_at_store(self) -> None:
+        """Say at the start, and not with the first record, that the store takes nothing."""
+        assert self._store is not None
+        try:
+            await self._store.forget(0.0)  # a write that changes nothing
+        except StoreError as error:
+            self._failing = True
+            _logger.error(  # noqa: TRY400 - the reason says it all
+                "usage records cannot be written; they will wait", extra={"reason": str(error)}
+            )
+        except Exception:
+            _logger.exception("an error of the usage log; it goes on")
+
     async def _run(self) -> None:
+        await self._look_at_store()
         wait_s = self._config.flush_s
         while not self._stopping:
             with contextlib.suppress(TimeoutError):

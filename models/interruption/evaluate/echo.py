@@ -1,18 +1,21 @@
 """Does an agent interrupt itself? What cancellers leave of its voice, and callers who talk over it.
 
     python -m models.interruption.data.echoes --audio FOLDER --side eval --count 450
-    python -m models.interruption.evaluate.echo [--residuals FOLDER]
+    python -m models.interruption.evaluate.echo [--residuals FOLDER] [--audio FOLDER]
 
-Two tables in Markdown, of calls that `echoes` made of held-out people and rooms, once without what
+Tables in Markdown, of calls that `echoes` made of held-out people and rooms, once without what
 /tts sent and once with it; and of real residuals, which are to be had without it alone. As clients
 do, a window is asked about for each 100 ms from where a VAD hears speech, with 1 s of what was
 before. `--residuals` is `baseline/icassp2021/clean` of microsoft/AEC-Challenge (MIT): what one
-canceller left on 98 devices, of which a quarter (by name) is for evaluation alone.
+canceller left on 98 devices, of which a quarter (by name) is for evaluation alone. With `--audio`,
+held-out people in real conversations (`trials.py`), beside an agent whose voice does not reach
+their microphones: it must not matter.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,11 +29,13 @@ from numpy.typing import NDArray
 
 from gateway.engines.interruption.decision import first_detection
 from gateway.engines.interruption.model import INTERFACE, BargeinModel, Question
-from gateway.engines.interruption.own_voice import FRAME_S, SILENCE, Speaker, Voice
+from gateway.engines.interruption.own_voice import FRAME_S, SILENCE, Comparison, Speaker, Voice
 from gateway.engines.onnx import FrameModel
-from models.interruption.cache import PUBLISHED, cache_folder
+from models.interruption.cache import PUBLISHED, cache_folder, existing
 from models.interruption.data import echoes
+from models.interruption.data.echoes import AGENTS, Voices
 from models.interruption.data.splits import Side
+from models.interruption.evaluate import scoring, trials
 from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilities
 from models.interruption.sound import as_float
 
@@ -157,11 +162,39 @@ def residuals(model: BargeinModel, folder: Path, *, held_out: bool = True) -> di
     return dict(out)
 
 
+def beside(path: Path, audio: Path) -> dict[str, dict[bool, list[float]]]:
+    """Seconds until each turn and backchannel of real conversations is taken for an interruption,
+    inf where it is not, by whether an agent spoke meanwhile whose voice is not in the channel."""
+    voices, rng = Voices(audio, Side.EVAL), np.random.default_rng(1)
+    tested = scoring.Model(path)
+    out: dict[str, dict[bool, list[float]]] = {}
+    real = [t for t in trials.ami(audio) if t.table == "ami" and t.held_out]
+    for trial in [*trials.held_out_interviews(cache_folder() / "more"), *real]:
+        said = np.concatenate([voices.draw(rng, AGENTS[:2])[0] for _ in range(3)])
+        pcm = np.round(np.clip(said, -1, 1) * 32767).astype("<i2").tobytes()
+        begins_at, marks = Speaker(RATE).say(pcm, -3.0)
+        earliest = begins_at + FRAME_S * np.arange(len(marks), dtype=np.float64)
+        voice = SILENCE.with_more(marks, earliest, -3.0)
+        alone = tested.streamed(trial.samples)
+        comparison, judged = Comparison(), []
+        ends = [scoring.frames_at(STEP_S), *range(scoring.frames_at(2 * STEP_S), len(alone) + 1, 4)]
+        for start, end in itertools.pairwise([0, *ends]):
+            part = trial.samples[start * 400 : end * 400]
+            given = alone[start:end].astype(np.float32)
+            judged.append(comparison.judged(given, part, voice, end * FRAME_S))
+        kinds = out.setdefault(f"{trial.table}, {trial.kind}", {False: [], True: []})
+        for known, found in ((False, alone), (True, np.concatenate(judged).astype(np.float64))):
+            after = scoring.decided_after_s(found, 0.5, scoring.MIN_FRAMES)
+            kinds[known].append(np.inf if after is None else after)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=PUBLISHED)
     parser.add_argument("--residuals", type=Path)
     parser.add_argument("--count", type=int, help="scenes, by default all")
+    parser.add_argument("--audio", type=existing)
     arguments = parser.parse_args()
     model = BargeinModel(FrameModel(arguments.model, interface=INTERFACE))
     paths = sorted((cache_folder() / "echoes" / Side.EVAL).glob("[0-9]*.npz"))[: arguments.count]
@@ -174,6 +207,13 @@ def main() -> None:
         print("\n| real residuals | taken for the caller | n |\n|---|---|---|")
         for name, cut in residuals(model, arguments.residuals).items():
             print(f"| {name} | {np.mean(cut):.2f} | {len(cut)} |")
+    if arguments.audio:
+        print("\n| real conversations | n | by 1 s | beside an agent's voice |\n|---|---|---|---|")
+        for name, waits in beside(arguments.model, arguments.audio).items():
+            shares = [
+                f"{np.mean(np.array(waits[known]) <= FOUND_S):.2f}" for known in (False, True)
+            ]
+            print(f"| {name} | {len(waits[True])} | {' | '.join(shares)} |")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,10 @@ class FakeStore:
         self.wrote.set()
 
     async def forget(self, before: float) -> None:
-        self.forgotten.append(before)
+        if self.broken:
+            raise StoreError("full")
+        if before:  # else it only looks whether the store takes a write
+            self.forgotten.append(before)
 
     async def charge(self, records: Sequence[Record]) -> None:
         if self.broken:
@@ -311,3 +314,16 @@ async def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, store: FakeSto
     clocks.go_on(601)
     await of._forget_old()
     assert len(store.forgotten) == 1
+
+
+async def test_a_store_that_takes_nothing_is_told_at_the_start(
+    tmp_path: Path, store: FakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.broken = True
+    of, _ = a_log(tmp_path, store)
+    of.start()
+    async with asyncio.timeout(10):
+        while not caplog.records:
+            await asyncio.sleep(0.001)
+    assert caplog.records[0].message == "usage records cannot be written; they will wait"
+    await of.close()

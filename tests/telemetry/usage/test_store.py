@@ -245,3 +245,10 @@ async def test_processes_charge_the_same_balance_at_once(url: str) -> None:
     assert [counts[name] for name in names] == [6] * len(names)
     for one in stores:
         await one.close()
+
+
+async def test_a_question_makes_no_file(tmp_path: Path) -> None:
+    store = open_store(UsageConfig(url=SecretStr(f"sqlite:{tmp_path}/deep/usage.db")))
+    assert await store.summary(["key"], 0.0) == []
+    await store.close()
+    assert not (tmp_path / "deep").exists()
