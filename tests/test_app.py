@@ -169,6 +169,8 @@ async def test_a_window_of_ten_megabytes_is_refused_before_it_is_sent(bare_serve
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413 ")
     writer.transport.abort()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
