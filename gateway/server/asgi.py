@@ -41,8 +41,14 @@ def query(scope: Scope) -> dict[str, str]:
     return {name: values[-1] for name, values in parsed.items()}
 
 
-async def read_body(receive: Receive, bytes_max: int, timeout_s: float) -> bytes | Failure | None:
-    """The whole request body, or why it is refused (408, 413), or None if the client left."""
+async def read_body(
+    scope: Scope, receive: Receive, bytes_max: int, timeout_s: float
+) -> bytes | Failure | None:
+    """The whole request body, or why it is refused (408, 413), or None if the client left. One that
+    says itself that it is too large is not waited for."""
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdecimal() and int(declared[:20]) > bytes_max:
+        return _too_large(bytes_max)
     try:
         async with asyncio.timeout(timeout_s):
             return await _read_body(receive, bytes_max)
@@ -61,10 +67,14 @@ async def _read_body(receive: Receive, bytes_max: int) -> bytes | Failure | None
         part = message.get("body", b"")
         size += len(part)
         if size > bytes_max:
-            return Failure(Kind.TOO_LARGE, f"the body is larger than {bytes_max} bytes")
+            return _too_large(bytes_max)
         if not message.get("more_body", False):
             return b"".join((*parts, part)) if parts else bytes(part)
         parts.append(part)
+
+
+def _too_large(bytes_max: int) -> Failure:
+    return Failure(Kind.TOO_LARGE, f"the body is larger than {bytes_max} bytes")
 
 
 async def answer(

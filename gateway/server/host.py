@@ -288,7 +288,7 @@ class _Host:
     async def _body(
         self, request: RequestContext, receive: Receive, bytes_max: int
     ) -> bytes | Failure | None:
-        body = await read_body(receive, bytes_max, self._limits.body_timeout_s)
+        body = await read_body(request.scope, receive, bytes_max, self._limits.body_timeout_s)
         if body is None:
             request.leave()
         return body
