@@ -123,6 +123,7 @@ def test_the_other_forms_are_texts(sdk: openai.OpenAI, form: Any, words: str) ->
         ({"language": "x y"}, "language: expected"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")  # of older clients
 def test_what_cannot_be_transcribed_is_refused_with_words(
     sdk: openai.OpenAI, wrong: dict[str, Any], words: str
 ) -> None:
