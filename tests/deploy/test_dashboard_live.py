@@ -194,7 +194,13 @@ def scraped(server: Server, prometheus: Prometheus) -> Prometheus:
     return prometheus
 
 
-OF_SPEECH = ("Texts of /tts in its cache", "First audio of voices", "What recognisers take")
+OF_SPEECH = (
+    "Texts of /tts in its cache",
+    "First audio of voices",
+    "What recognisers take",
+    "Standbys of recognisers",
+    "Until an interruption was decided",
+)
 """Panels that stay empty here, where nobody speaks."""
 
 

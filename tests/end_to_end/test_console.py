@@ -1,8 +1,13 @@
 """A whole unmodified agent with the names of LiveKit's quickstart, in console mode, and a server
-that has no key at all: it is asked something, talks, is interrupted, and goes on."""
+that has no key at all: it is asked something, talks, is interrupted, and goes on.
+
+It hears, thinks and speaks in real time on this machine's cores, and needs two for itself:
+`PARLEY_CONSOLE=1 pytest tests/end_to_end/test_console.py`.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +17,9 @@ from tests.end_to_end.clients import Client, Event
 from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fetched_weights import fetched, smollm2
+
+if os.environ.get("PARLEY_CONSOLE") != "1":
+    pytest.skip("the whole agent wants the cores for itself", allow_module_level=True)
 
 AGENT = Path(__file__).parent / "agents" / "starter.py"
 QUESTION = made_folder() / "interruption-libri-1034.wav"
