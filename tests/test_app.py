@@ -151,15 +151,17 @@ async def test_a_message_of_ten_megabytes_ends_that_connection_alone(
         async with http.ws_connect(bare_server.url + "/bargein", headers=headers) as socket:
             await socket.send_json(CREATE)
             await socket.receive_json()
+            connection = socket._conn
+            assert connection is not None
+            transport = connection.transport
+            assert isinstance(transport, asyncio.Transport)
             with contextlib.suppress(ConnectionError):  # it may be closed before all is sent
                 await socket.send_bytes(b"x" * 10_000_000)
             message = await socket.receive()
             assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR)
             # what it still has to write would outlive the test's loop
-            connection = socket._conn
-            if connection is not None and isinstance(connection.transport, asyncio.Transport):
-                connection.transport.abort()
-                await asyncio.sleep(0)
+            transport.abort()
+            await asyncio.sleep(0)
         await other.send_bytes(WINDOW)
         assert (await other.receive_json())["created_at"] == 5
 
