@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ TIMEOUT_S: Final = 10.0
 
 BUSY_S: Final = 5.0
 """How long SQLite waits for another process that writes."""
+
+WAL_RETRY_S: Final = 0.02
+"""Between two tries to change to a write-ahead log."""
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     tuple(
@@ -288,13 +292,27 @@ class SqliteStore:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, timeout=BUSY_S, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            self._use_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             self._migrate(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    @staticmethod
+    def _use_wal(connection: sqlite3.Connection) -> None:
+        """Have a write-ahead log. SQLite waits for nobody when it changes to that."""
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(WAL_RETRY_S)
+            else:
+                return
 
     @staticmethod
     def _migrate(connection: sqlite3.Connection) -> None:
