@@ -9,6 +9,7 @@ AI (https://opentelemetry.io/docs/specs/semconv/gen-ai/) where they have one. Cl
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -162,8 +163,10 @@ class OtlpTracer:
         write(self._tracer, ended, traceparent, clock)
 
     def close(self) -> None:
-        self._provider.force_flush(int(1000 * CLOSE_S))
-        self._provider.shutdown()
+        # it tries a dead collector again and again: the end of the server does not wait for that
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(CLOSE_S)
 
 
 def write(tracer: Any, ended: Ended, traceparent: str, clock: float) -> None:

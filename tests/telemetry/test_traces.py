@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -9,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
+from gateway.settings.traces import TracesConfig
 from gateway.telemetry.outcome import (
     BargeinCounts,
     ClientIds,
@@ -20,7 +23,7 @@ from gateway.telemetry.outcome import (
     Try,
     TtsCounts,
 )
-from gateway.telemetry.traces import request_attributes, span_name, write
+from gateway.telemetry.traces import OtlpTracer, request_attributes, span_name, write
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.errors import Failure, Kind
 
@@ -99,6 +102,24 @@ def test_a_trace_that_the_caller_has_begun_goes_on() -> None:
 def test_a_try_that_still_runs_ends_with_the_request() -> None:
     outcome = Outcome(tries=(Try("deepgram", "nova-3", 49.0),))
     assert spans(ended(outcome, "stt"))["try deepgram"].end_time == 1000 * 10**9
+
+
+def test_a_collector_that_never_answers_does_not_hold_the_end_of_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.telemetry.traces.CLOSE_S", 0.05)
+    tracer = OtlpTracer(TracesConfig(endpoint="http://127.0.0.1:9/v1/traces"), "1")
+    hangs, released = threading.Event(), threading.Event()
+
+    def shutdown() -> None:
+        hangs.set()
+        released.wait(60)
+
+    monkeypatch.setattr(tracer._provider, "shutdown", shutdown)
+    tracer.close()
+    assert hangs.is_set()
+    assert not released.is_set()  # it came back all the same
+    released.set()
 
 
 def test_what_is_not_sampled_is_not_written() -> None:
