@@ -20,7 +20,7 @@ WORDS = ("It", " is", " noon.")
 STATE: Json = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2VjcmV0"}
 USAGE: Json = {
     "input_tokens": 20,
-    "input_tokens_details": {"cached_tokens": 8},
+    "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0},
     "output_tokens": 9,
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 29,

@@ -46,7 +46,8 @@ async def main() -> None:
             stream = client.chat(
                 chat_ctx=context, conn_options=APIConnectOptions(max_retry=0), **wishes
             )
-            text, calls = "", []
+            text = ""
+            calls: list[Any] = []
             try:
                 async for chunk in stream:
                     delta = chunk.delta
