@@ -13,7 +13,15 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -384,7 +392,7 @@ async def in_turn(
 # -- load: many sessions as callers have them
 
 
-Session = Callable[[Callers, float], Awaitable[None]]
+Session = Callable[[Callers, float], Coroutine[Any, Any, None]]
 """One session, until the time of `time.perf_counter` that it is given."""
 
 
@@ -481,7 +489,9 @@ def model_times(config: Config, seconds: float) -> tuple[Model, list[float]]:
     windows = _windows()
     blank = model.blank_state()[None]
     step = int(RATE * WINDOW_STEP_S)
-    state, steps, whole = blank, [], []
+    state = blank
+    steps: list[float] = []
+    whole: list[float] = []
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends or not whole:
         samples = np.frombuffer(next(windows), "<i2")[None]

@@ -14,6 +14,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import sys
 from typing import Final
 
@@ -186,7 +187,7 @@ async def serve() -> None:
 
 
 def _read(ended: asyncio.Event) -> None:
-    if not sys.stdin.buffer.read1(4096):  # type: ignore[attr-defined]
+    if not os.read(sys.stdin.fileno(), 4096):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         ended.set()
 
