@@ -181,7 +181,11 @@ class Installation:
             limits.chat_body_bytes,
             None if before is None else before.chat,
         )
-        self.responses = ResponsesRoute(self.chat, None if before is None else before.responses)
+        self.responses = ResponsesRoute(
+            self.chat,
+            None if before is None else before.responses,
+            None if process.machine is None else process.machine.kept,
+        )
         self.tts = TtsRoute(
             config.tts,
             self.catalogues["tts"],

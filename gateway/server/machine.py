@@ -1,5 +1,6 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
-and what the agents of all calls say (see engines/interruption/voice_keeper.py).
+what the agents of all calls say (see engines/interruption/voice_keeper.py), and responses that are
+kept (see conversations/chat/responses_store.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
@@ -9,6 +10,7 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
+    {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice"})
+TOLD: Final = frozenset({"rest", "voice", "kept"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
@@ -145,6 +147,8 @@ class Machine:
         seconds: it works again."""
         self.on_voice: Callable[[str, float, bytes], None] | None = None
         """Called with what an agent said at another worker; see `voice`."""
+        self.on_kept: Callable[[Any], None] | None = None
+        """Called with what another worker keeps; see `kept`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def elsewhere(self, key: str) -> int:
@@ -190,6 +194,12 @@ class Machine:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("voice", [call, begins_at, base64.b64encode(marks).decode()])
 
+    def kept(self, args: Sequence[Any]) -> None:
+        """Tell the other workers of a response that is kept, without waiting; one that does not fit
+        into a message is known here alone."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("kept", list(args), LINE_BYTES_MAX // 2)
+
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
     ) -> Answer:
@@ -216,11 +226,15 @@ class Machine:
             raise MachineError(told["error"])
         return told["ok"]
 
-    def _send(self, what: str, args: list[Any]) -> asyncio.Future[Any]:
+    def _send(
+        self, what: str, args: list[Any], bytes_max: int = LINE_BYTES_MAX
+    ) -> asyncio.Future[Any]:
         assert self._writer is not None
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
-        self._writer.write(orjson.dumps({"do": what, "args": args}) + b"\n")
+        line = orjson.dumps({"do": what, "args": args}) + b"\n"
+        if len(line) < bytes_max:
+            self._waiting.append(answer)
+            self._writer.write(line)
         return answer
 
     async def _listen(self) -> None:
@@ -248,6 +262,9 @@ class Machine:
             if self.on_voice is not None:
                 call, begins_at, marks = told["voice"]
                 self.on_voice(call, begins_at, base64.b64decode(marks))
+        elif "kept" in told:
+            if self.on_kept is not None:
+                self.on_kept(told["kept"])
         elif self._waiting:
             answer = self._waiting.popleft()
             if not answer.done():
