@@ -186,8 +186,9 @@ class Gateway:
         self.admission.drain = drain
 
     def tick(self, now: float) -> None:
-        """Now and then: close the sockets whose time has come."""
+        """Now and then: close the sockets whose time has come, and end avatars."""
         self.sockets.sweep(self.admission.drain, now)
+        self.installation.avatars.sweep(now)
 
     def is_ready(self, routes: Sequence[str] = ()) -> bool:
         """Whether new callers are welcome, and somebody serves each of `routes` (of

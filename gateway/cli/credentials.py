@@ -159,6 +159,7 @@ class _Trier:
             "stt": self._stt,
             "tts": self._tts,
             "realtime": self._realtime,
+            "avatar": self._avatar,
         }[modality]
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -289,6 +290,11 @@ class _Trier:
             return self._trial("realtime", "not tried", "it runs in this process")
         problem = await self._socket(dial, _LineEar(line))
         return self._socket_trial("realtime", problem, model)
+
+    # -- avatars
+
+    async def _avatar(self) -> Trial:
+        return self._trial("avatar", "not tried", "every request is billed")
 
     def _socket_trial(
         self,

@@ -24,7 +24,8 @@ from gateway import __version__
 from gateway.telemetry.outcome import BargeinCounts, Ended
 
 ROUTES: Final = (
-    "chat", "models", "embeddings", "stt", "tts", "realtime", "bargein", "eot", "eot_multi"
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "avatar", "bargein", "eot",
+    "eot_multi",
 )  # fmt: skip
 """Values of the label `route`."""
 
