@@ -71,7 +71,8 @@ function show(now) {
   facts("numbers", [
     ...Object.entries(now.open).map(([route, count]) => [`open: ${route}`, number(count)]),
     ["served since the start", number(now.served)],
-    ["interruption model", now.readiness.bargein.version],
+    ["interruption model", now.readiness.bargein?.version ?? "none"],
+    ...(now.workers.answering > 1 ? [["workers ready", `${now.workers.ready} of ${now.workers.answering}`]] : []),
   ]);
   draw("calls", [
     ["route", (c) => c.route], ["for", (c) => ago(c.began, now.at), "number"], ["key", (c) => c.key],
