@@ -29,7 +29,9 @@ from gateway import __version__
 from gateway.telemetry.outcome import LATENCIES, NANO, BargeinCounts, Ended
 from gateway.upstreams.errors import Kind
 
-ROUTES: Final = ("chat", "models", "embeddings", "stt", "tts", "bargein", "eot", "eot_multi")
+ROUTES: Final = (
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "bargein", "eot", "eot_multi"
+)  # fmt: skip
 """Values of the label `route`."""
 
 SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts")
