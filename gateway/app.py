@@ -482,7 +482,7 @@ def supervisors_page(
     token = config().page.token
     if token is None:
         return []
-    overview = WorkersOverview(every, some)
+    overview = WorkersOverview(every, some, config().server.workers)
     page = Page(
         token.get_secret_value(),
         overview.now,

@@ -38,8 +38,11 @@ Ask = Callable[[str], Awaitable[list[bytes]]]
 """A path, asked of workers; the bodies of those that answer with 200."""
 
 
-def shown(told: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of one or more processes."""
+def shown(
+    told: Sequence[Mapping[str, Any]], costs: Mapping[str, Any], workers: int | None = None
+) -> dict[str, Any]:
+    """What the page shows of one process, or of those of so many configured `workers` that have
+    told something."""
     rests: dict[tuple[str, str], dict[str, Any]] = {}
     for one in (rest for process in told for rest in process["resting"]):
         known = rests.setdefault((one["provider"], one["model"]), one)
@@ -48,10 +51,12 @@ def shown(told: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> dict[s
         known["seconds"] = max(known["seconds"], one["seconds"])
     readiness = [process["readiness"] for process in told]
     ready = [one for one in readiness if one["ready"]]
+    first = dict(next(iter(ready or readiness), {"ready": False, "draining": False}))
+    if workers is not None:
+        first["workers"] = {"configured": workers, "ready": len(ready)}
     return {
         "at": time.time(),
-        "readiness": next(iter(ready or readiness), {"ready": False, "draining": False}),
-        "workers": {"answering": len(told), "ready": len(ready)},
+        "readiness": first,
         **together(told),
         "resting": sorted(rests.values(), key=lambda one: -one["seconds"]),
         "costs": costs,
@@ -60,16 +65,18 @@ def shown(told: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> dict[s
 
 @dataclass(slots=True)
 class WorkersOverview:
-    """Of all workers of one server. `every` asks all of them, `some` the first that answers."""
+    """Of all `workers` of one server. `every` asks all of them, `some` the first that answers."""
 
     every: Ask
     some: Ask
+    workers: int
 
     async def now(self, wanted: Wanted) -> dict[str, Any]:
         """Everything, as JSON has it."""
         told = await self.every(f"{TOLD}?{urlencode(asdict(wanted))}")
         costs = await self.some(COSTS)
-        return shown([orjson.loads(one) for one in told], orjson.loads(costs[0]) if costs else {})
+        cost = orjson.loads(costs[0]) if costs else {}
+        return shown([orjson.loads(one) for one in told], cost, self.workers)
 
     async def models(self) -> dict[str, Any]:
         """Names that can be tried, by modality."""

@@ -191,6 +191,10 @@ class RequestContext:
         """The sums of what the records of this session say so far, and the number of the last."""
         self.cost_counted = 0
         """So much of its cost the metrics have, in billionths."""
+        self.carries = False
+        """Its requests are counted and recorded one by one, and it is not: a connection."""
+        self.connection: str | None = None
+        """The id of the connection it came on as one of several: it has no place of its own."""
 
     @property
     def call(self) -> str:
@@ -208,6 +212,22 @@ class RequestContext:
     def leave(self) -> None:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
+
+    def part(self) -> RequestContext:
+        """One of the requests that come on this connection: logged, counted and recorded for
+        itself, in this one's place."""
+        made = RequestContext(
+            self._admission,
+            self.route,
+            self.caller,
+            self.scope,
+            time.perf_counter(),
+            new_id("req"),
+            self.address,
+        )
+        made.connection = self.id
+        self._admission.began(made)
+        return made
 
     def record_part(self, outcome: Outcome) -> None:
         """The session goes on; what it used so far is kept."""
@@ -305,12 +325,16 @@ class Admission:
                 },
             )
             return admitted
-        self._metrics.open_sessions.labels(route).inc()
         counted = counts is not None
         request = RequestContext(self, route, admitted, scope, began, request_id, address, counted)
+        self.began(request)
+        return request
+
+    def began(self, request: RequestContext) -> None:
+        """An admitted request begins."""
+        self._metrics.open_sessions.labels(request.route).inc()
         if self._watch is not None:
             self._watch.began(id(request), _call(request))
-        return request
 
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
@@ -350,12 +374,15 @@ class Admission:
         ended = self._ended(request, request.outcome)
         if self._watch is not None:
             self._watch.ended(id(request), ended)
-        if self._tracer is not None and route != "models":
+        if self._tracer is not None and route != "models" and not request.carries:
             self._tracer.ended(ended, _traceparent(request.scope), time.monotonic())
-        self._limiter.give_back(ended.key)
+        if request.connection is None:
+            self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
+        if request.carries and request.outcome.failure is None:
+            return
         count(self._metrics, ended)
         request.cost_counted = count_cost(self._metrics, ended, request.cost_counted)
         self._record(request, ended)

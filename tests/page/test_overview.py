@@ -84,9 +84,9 @@ def test_all_workers_are_shown_as_one() -> None:
         told = await (one.costs() if path == COSTS else one.models())
         return [orjson.dumps(told)]
 
-    shown = asyncio.run(WorkersOverview(every, some).now(Wanted(room="a b&c")))
+    shown = asyncio.run(WorkersOverview(every, some, 3).now(Wanted(room="a b&c")))
     assert asked == [f"{TOLD}?key=&room=a+b%26c&provider="]
-    assert shown["workers"] == {"answering": 2, "ready": 2}
+    assert shown["readiness"]["workers"] == {"configured": 3, "ready": 2}
     assert shown["open"] == {"stt": 2}
     assert [(rest["provider"], rest["why"]) for rest in shown["resting"]] == [
         ("openai", "upstream_auth")
@@ -99,7 +99,7 @@ def test_without_a_worker_there_is_nothing_and_no_error() -> None:
         assert path.partition("?")[0] in (TOLD, COSTS, MODELS)
         return []
 
-    made = WorkersOverview(nobody, nobody)
+    made = WorkersOverview(nobody, nobody, 2)
     shown = asyncio.run(made.now(Wanted()))
     assert (shown["readiness"]["ready"], shown["calls"], shown["costs"]) == (False, [], {})
     assert asyncio.run(made.models()) == {}

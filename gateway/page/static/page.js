@@ -72,7 +72,8 @@ function show(now) {
     ...Object.entries(now.open).map(([route, count]) => [`open: ${route}`, number(count)]),
     ["served since the start", number(now.served)],
     ["interruption model", now.readiness.bargein?.version ?? "none"],
-    ...(now.workers.answering > 1 ? [["workers ready", `${now.workers.ready} of ${now.workers.answering}`]] : []),
+    ...(now.readiness.workers
+      ? [["workers ready", `${now.readiness.workers.ready} of ${now.readiness.workers.configured}`]] : []),
   ]);
   draw("calls", [
     ["route", (c) => c.route], ["for", (c) => ago(c.began, now.at), "number"], ["key", (c) => c.key],
