@@ -1,6 +1,7 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
-what the agents of all calls say (see engines/interruption/voice_keeper.py), and responses that are
-kept (see conversations/chat/responses_store.py).
+what the agents of all calls say (see engines/interruption/voice_keeper.py), that their callers say
+something (see telemetry/agreement.py), and responses that are kept (see
+conversations/chat/responses_store.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
@@ -11,6 +12,7 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
     {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
+    {"do": "words", "args": [call, at, words]}    -> likewise, as {"words": [...]}
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice", "kept"})
+TOLD: Final = frozenset({"rest", "voice", "words", "kept"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
-"""A worker that reads so slowly is told no more of what agents say."""
+"""A worker that reads so slowly is told no more of what agents and callers say."""
 
 
 class MachineError(CountersError):
@@ -149,6 +151,8 @@ class Machine:
         """Called with what an agent said at another worker; see `voice`."""
         self.on_kept: Callable[[Any], None] | None = None
         """Called with what another worker keeps; see `kept`."""
+        self.on_words: Callable[[str, float, int], object] | None = None
+        """Called with what a caller said at another worker; see `words`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def elsewhere(self, key: str) -> int:
@@ -199,6 +203,11 @@ class Machine:
         into a message is known here alone."""
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("kept", list(args), LINE_BYTES_MAX // 2)
+
+    def words(self, call: str, at: float, words: int) -> None:
+        """Tell the other workers how many words a caller has said, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("words", [call, at, words])
 
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
@@ -258,6 +267,9 @@ class Machine:
         if "rest" in told:
             if self.on_rest is not None:
                 self.on_rest(*told["rest"])
+        elif "words" in told:
+            if self.on_words is not None:
+                self.on_words(*told["words"])
         elif "voice" in told:
             if self.on_voice is not None:
                 call, begins_at, marks = told["voice"]
