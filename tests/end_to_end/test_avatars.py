@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.cli.credentials import try_account
+from gateway.upstreams.provider import Account, ProviderSettings
 from tests.end_to_end.clients import Client
 from tests.end_to_end.conftest import installed
 from tests.end_to_end.server import Server, running
@@ -67,3 +69,10 @@ def test_what_fails_is_tried_again_once_for_all(
     assert fake.running[events[1]["provider_id"]]["agent_id"] == "agent_1"
     events = current_client.drive("drive_avatar", "nobody", environment=server.agent_environment())
     assert events[0]["status"] == 404
+
+
+@pytest.mark.parametrize(("key", "word"), [(KEY, "ok"), ("wrong", "failed")])
+async def test_the_check_of_a_key_costs_nothing(fake: FakeLemonSlice, key: str, word: str) -> None:
+    account = Account("lemonslice", "lemonslice", fake.url, key, settings=ProviderSettings())
+    (trial,) = await try_account(account, {}, settle_s=0.1)
+    assert trial.state == word
