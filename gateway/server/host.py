@@ -88,6 +88,14 @@ class Lasting(Protocol):
 
 
 @runtime_checkable
+class AcceptsItself(Protocol):
+    """A conversation whose client is let in only once it says so (`SocketLink.accept`), or is
+    refused with `refused`, before the upgrade: it dials first."""
+
+    refused: Failure | None
+
+
+@runtime_checkable
 class Charged(Protocol):
     """A route that knows before an upgrade why a caller would be refused whatever it said."""
 
@@ -141,6 +149,12 @@ class SocketLink(Link[EventT]):
         self.client = client
         self.gate = Gate(self.inbox)
         self.ending: Ending | None = None
+        self.let_in: Callable[[], Coroutine[Any, Any, bool]] | None = None
+        """The host's part in it."""
+
+    async def accept(self) -> bool:
+        """Complete the upgrade, and listen to the client; False if it has gone already."""
+        return await (self.client.accept() if self.let_in is None else self.let_in())
 
     def finish(self, ending: Ending) -> None:
         """Close the client's socket, and with it the conversation."""
@@ -395,12 +409,23 @@ class SocketHost(_Host):
         if isinstance(conversation, Failure):
             return conversation
         accepted = False
-        try:
+
+        async def accept() -> bool:
+            nonlocal accepted
             accepted = await client.accept()
             if accepted:
                 link.spawn(client.listen(link.gate))
                 socket = self._open_socket(request, conversation)
                 self._sockets.add(link, socket, request, conversation)
+            return accepted
+
+        link.let_in = accept
+        refused: Failure | None = None
+        try:
+            if isinstance(conversation, AcceptsItself):
+                await link.drive(conversation)
+                refused = conversation.refused
+            elif await accept():
                 await link.drive(conversation)
         finally:
             self._sockets.remove(link)
@@ -408,9 +433,9 @@ class SocketHost(_Host):
             if link.ending is not None:
                 failure = link.ending.failure or request.outcome.failure
                 request.outcome = replace(request.outcome, left=False, failure=failure)
-            elif not accepted or client.code == CUT:
+            elif refused is None and (not accepted or client.code == CUT):
                 request.leave()
-        return None
+        return refused
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
         agent = header(request.scope, b"user-agent") or ""
