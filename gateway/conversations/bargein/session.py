@@ -59,6 +59,10 @@ class Close:
     reason: str = ""
 
 
+CONNECT_AGAIN: Final = Failure(
+    Kind.SHUTTING_DOWN, "the server closes this connection: connect again"
+)
+
 Action = SendToClient | Ask | Close
 Event = Text | Binary | ClientLeft | Answered
 
@@ -101,6 +105,8 @@ class BargeinSession:
         self._overlap_at = now
         self._decided = False  # this overlap is an interruption
         self.report = Report()
+        self.last_words = protocol.error(CONNECT_AGAIN, session_id)
+        """Before the server closes the connection: see server/drain.py for which clients."""
 
     def may_end(self, now: float) -> bool:
         """Whether no overlap is going on."""
