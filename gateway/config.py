@@ -28,6 +28,7 @@ from gateway.settings.models import Deployment
 from gateway.settings.page import PageConfig
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.realtime import RealtimeConfig
 from gateway.settings.residency import ResidencyConfig
 from gateway.settings.section import Section
 from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
@@ -98,6 +99,7 @@ class Config(Section):
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
 
     @field_validator("models", mode="before")
     @classmethod

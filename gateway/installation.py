@@ -17,9 +17,12 @@ from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
 from gateway.conversations.chat.decisions_route import DecisionsRoute
 from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
+from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute
+from gateway.conversations.chat.responses_socket_route import ResponsesSocketRoute
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
+from gateway.conversations.realtime.route import RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
@@ -58,6 +61,11 @@ PATHS = {
     ("POST", "/audio/transcriptions"),
     ("POST", "/embeddings"),
     ("POST", "/decisions"),
+    ("POST", "/responses"),
+    ("GET", "/responses/{id}"),
+    ("DELETE", "/responses/{id}"),
+    ("GET", "/responses/{id}/input_items"),
+    ("WEBSOCKET", "/responses"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
     ("POST", "/bargein"),
@@ -65,6 +73,7 @@ PATHS = {
     ("WEBSOCKET", "/bargein"),
     ("WEBSOCKET", "/stt"),
     ("WEBSOCKET", "/tts"),
+    ("WEBSOCKET", "/realtime"),
     ("WEBSOCKET", "/eot"),
 }
 """Method and path of every inference route."""
@@ -115,6 +124,7 @@ class Installation:
     quota: Quota
     breaker: LoggingBreaker
     chat: ChatRoute
+    responses: ResponsesRoute
     tts: TtsRoute
 
     def __init__(
@@ -171,6 +181,7 @@ class Installation:
             limits.chat_body_bytes,
             None if before is None else before.chat,
         )
+        self.responses = ResponsesRoute(self.chat, None if before is None else before.responses)
         self.tts = TtsRoute(
             config.tts,
             self.catalogues["tts"],
@@ -192,6 +203,14 @@ class Installation:
             process.engines,
             self.prices,
         )
+        self.realtime = RealtimeRoute(
+            config.realtime,
+            self.catalogues["realtime"],
+            self.adapters,
+            self.breaker,
+            connector,
+            self.prices,
+        )
         self._process = process
         self.hosts = self._hosts()
 
@@ -211,6 +230,11 @@ class Installation:
         return {
             ("POST", "/chat/completions"): reply(self.chat),
             ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
+            ("POST", "/responses"): reply(self.responses),
+            ("GET", "/responses/{id}"): body(KeptRoute(self.responses, "get")),
+            ("DELETE", "/responses/{id}"): body(KeptRoute(self.responses, "delete")),
+            ("GET", "/responses/{id}/input_items"): body(KeptRoute(self.responses, "input_items")),
+            ("WEBSOCKET", "/responses"): socket(ResponsesSocketRoute(self.responses, idle_s)),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
@@ -223,6 +247,7 @@ class Installation:
             ),
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
+            ("WEBSOCKET", "/realtime"): socket(self.realtime),
             ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s)),
         }
 

@@ -198,6 +198,10 @@ class RequestContext:
         self.purse = admission.quota.purse(caller.key, route)
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
+        self.carries = False
+        """Its requests are counted and recorded one by one, and it is not: a connection."""
+        self.connection: str | None = None
+        """The id of the connection it came on as one of several: it has no place of its own."""
 
     @property
     def call(self) -> str:
@@ -215,6 +219,22 @@ class RequestContext:
     def leave(self) -> None:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
+
+    def part(self) -> RequestContext:
+        """One of the requests that come on this connection: logged, counted and recorded for
+        itself, in this one's place."""
+        made = RequestContext(
+            self._admission,
+            self.route,
+            self.caller,
+            self.scope,
+            time.perf_counter(),
+            new_id("req"),
+            self.address,
+        )
+        made.connection = self.id
+        self._admission.began(made)
+        return made
 
     def record_part(self, outcome: Outcome) -> None:
         """The session goes on; what it used so far is kept."""
@@ -304,8 +324,7 @@ class Admission:
             failure = known if isinstance(known, Failure) else self._refusal(scope, known)
             if counts is not None and failure is not None:
                 counts.give_back(address)
-        if failure is not None or caller is None:
-            assert failure is not None
+        if failure is not None:
             self._metrics.refusals.labels(route, failure.kind.value).inc()
             _logger.log(
                 log_level(failure),
@@ -322,12 +341,17 @@ class Admission:
                 },
             )
             return failure
-        self._metrics.open_sessions.labels(route).inc()
+        assert caller is not None  # who is unknown is refused
         counted = counts is not None
         request = RequestContext(self, route, caller, scope, began, request_id, address, counted)
+        self.began(request)
+        return request
+
+    def began(self, request: RequestContext) -> None:
+        """An admitted request begins."""
+        self._metrics.open_sessions.labels(request.route).inc()
         if self._watch is not None:
             self._watch.began(id(request), _call(request))
-        return request
 
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
@@ -365,12 +389,15 @@ class Admission:
         ended = self._ended(request, request.outcome)
         if self._watch is not None:
             self._watch.ended(id(request), ended)
-        if self._tracer is not None and route != "models":
+        if self._tracer is not None and route != "models" and not request.carries:
             self._tracer.ended(ended, _traceparent(request.scope), time.monotonic())
-        self._limiter.give_back(ended.key)
+        if request.connection is None:
+            self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
+        if request.carries and request.outcome.failure is None:
+            return
         count(self._metrics, ended)
         self._record(request, ended)
         level = log_level(ended.outcome.failure)
@@ -382,14 +409,15 @@ class Admission:
         self._record(request, self._ended(request, outcome))
 
     def _record(self, request: RequestContext, ended: Ended) -> None:
-        if self._usage is None or ended.route == "models":
+        if self._usage is None or not self._usage.enabled or ended.route == "models":
             return
         whole = record_of(ended)
         part = part_of(whole, request.recorded, request.purse.take_charges())
         if ended.outcome.running and says_nothing(part):
             return
         self._usage.add(part)
-        request.recorded = replace(whole, part=part.part)
+        if ended.outcome.running:  # another part will follow
+            request.recorded = replace(whole, part=part.part)
 
     def _ended(self, request: RequestContext, outcome: Outcome) -> Ended:
         caller = request.caller
