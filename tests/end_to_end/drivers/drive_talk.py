@@ -88,7 +88,7 @@ class Call:
         done, _ = await asyncio.wait([hearing], timeout=FINALS_S)
         for task in done:
             if task.exception() is not None:
-                say("lost", part="stt", **error_fields(task.exception()))  # type: ignore[arg-type]
+                say("lost", part="stt", **error_fields(task.exception()))
         say("spoken", loops=loops)
         await stream.aclose()
 
