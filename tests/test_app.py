@@ -431,8 +431,9 @@ async def test_a_session_that_does_not_finish_is_closed_after_the_grace_time(
             await socket.send_json(CREATE)
             await socket.receive_json()
             os.kill(server.process.pid, signal.SIGTERM)
-            assert (await socket.receive_json(timeout=60))["code"] == 503
             message = await asyncio.wait_for(socket.receive(), 60)
+            if message.type is WSMsgType.TEXT:  # the last words, if there is time for them
+                message = await asyncio.wait_for(socket.receive(), 60)
             assert message.type is WSMsgType.CLOSE
             assert message.data == 1012
         assert await asyncio.to_thread(server.process.wait, 60) == 0
