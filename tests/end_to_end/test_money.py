@@ -234,6 +234,10 @@ async def test_a_voice_is_refused_before_an_utterance_and_models_by_name(
             assert (status, answer["error"]["code"]) == (403, "forbidden")
             status, _ = await chat(http, model="mini", fallback=["long"])
             assert status == 200
+            async with http.get("/v1/models") as listed:
+                assert [one["id"] for one in (await listed.json())["data"]] == ["mini"]
+            async with http.get("/v1/models/long") as refused_model:
+                assert refused_model.status == 403
             told = [
                 one for one in await converse(server, bytes(3200), model="ear") if "code" in one
             ]

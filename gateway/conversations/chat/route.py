@@ -42,7 +42,7 @@ from gateway.runtime.connector import Connector
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
-from gateway.server.quota import Purse, Spent
+from gateway.server.quota import Purse, Spent, forbidden
 from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
@@ -355,13 +355,17 @@ class ModelsRoute:
         if isinstance(catalogue, Failure):
             return catalogue
         self._warm()
+        if request.purse.chooses:
+            return _list(catalogue, request.purse)
         return self._list if catalogue is self._catalogue else _list(catalogue)
 
 
-def _list(catalogue: Catalogue) -> bytes:
+def _list(catalogue: Catalogue, purse: Purse | None = None) -> bytes:
+    """What is served; with `purse`, what its key may ask for."""
     data: list[dict[str, Any]] = [
         {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
         for name, plan in catalogue.names().items()
+        if purse is None or (purse.may_ask(name) and purse.permitted(plan))
     ]
     return orjson.dumps({"object": "list", "data": data})
 
@@ -384,6 +388,8 @@ class ModelRoute:
         plan = catalogue.plan(model)
         if isinstance(plan, Failure):
             return plan
+        if not request.purse.may_ask(model):
+            return forbidden(model)
         return orjson.dumps(
             {"id": model, "object": "model", "created": 0, "owned_by": plan[0].provider}
         )
