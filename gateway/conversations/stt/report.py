@@ -13,7 +13,8 @@ from gateway.upstreams.plan import Deployment
 @dataclass(slots=True)
 class Try:
     """One connection; `failure` is None while it runs and if it ended well. `hedge`: it was opened
-    beside a doubted one; `standby`: it was kept silent; `lost`: it was not needed."""
+    beside a doubted one; `standby`: it was kept silent; `lost`: it was not needed. `audio_s`
+    was sent, once it is over; `replayed_s` was there when it took over from another."""
 
     provider: str
     model: str
@@ -23,6 +24,8 @@ class Try:
     hedge: bool = False
     standby: bool = False
     lost: bool = False
+    audio_s: float | None = None
+    replayed_s: float | None = None
 
 
 class Latency(NamedTuple):
