@@ -43,6 +43,7 @@ from gateway.upstreams.events import (
     SocketEvent,
     SocketFrame,
 )
+from gateway.upstreams.request_ids import told_id
 
 READ_BYTES: Final = 1 << 16
 """Upstream bytes buffered before reading pauses (aiohttp pauses at twice this)."""
@@ -497,6 +498,7 @@ def _refusal(error: WSHandshakeError) -> Failure:
         kind_of_status(status),
         f"the provider refused the connection with status {status}",
         upstream_status=status,
+        upstream_id=told_id({name.lower(): text for name, text in error.response.headers.items()}),
     )
 
 
