@@ -116,8 +116,8 @@ async def talk(
                 await socket.send_bytes(message)
             else:
                 await socket.send_json(message)
-        async for message in socket:
-            told.append(json.loads(message.data))
+        async for answer in socket:
+            told.append(json.loads(answer.data))
             if told[-1]["type"] == until:
                 break
     return told
