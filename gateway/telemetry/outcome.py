@@ -44,6 +44,7 @@ class Try:
     failure the deployment began to rest. `first_s`: until it was connected or first said something.
     `audio_s` were heard or spoken, `characters` given to speak; `replayed_s` of the audio had been
     heard before it took over.
+    `upstream_id`: the provider's own name of the request, if it told one.
     """
 
     provider: str
@@ -62,6 +63,7 @@ class Try:
     audio_s: float | None = None
     characters: int | None = None
     replayed_s: float | None = None
+    upstream_id: str | None = None
 
     @property
     def word(self) -> str:
@@ -325,6 +327,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
+    found["upstream_ids"] = _upstream_ids(outcome)
     if outcome.first_s is not None and ended.route != "embeddings":
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
@@ -346,6 +349,16 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if outcome.failure is not None:
         found["error"] = outcome.failure.message
     return found
+
+
+def _upstream_ids(outcome: Outcome) -> str | None:
+    """How providers call the request, to ask them about it: "openai:req_7a1f,azure:91c0"."""
+    told = (
+        f"{one.provider}:{one_id}"
+        for one in outcome.tries
+        if (one_id := one.upstream_id or (one.failure.upstream_id if one.failure else None))
+    )
+    return ",".join(dict.fromkeys(told))[:FAILURES_CHARS_MAX] or None
 
 
 def _failures(outcome: Outcome) -> str | None:
