@@ -209,6 +209,8 @@ class Installation:
         process, limits = self._process, self.config.limits
         admission, metrics, idle_s = process.admission, process.metrics, limits.session_idle_s
 
+        others = (self.catalogues["realtime"],)
+
         def socket(route: SocketRoute) -> SocketHost:
             return SocketHost(route, admission, limits, process.sockets)
 
@@ -224,8 +226,8 @@ class Installation:
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
-            ("GET", "/models"): body(ModelsRoute(self.chat)),
-            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
+            ("GET", "/models"): body(ModelsRoute(self.chat, others)),
+            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, others)),
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): socket(

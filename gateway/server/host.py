@@ -102,6 +102,14 @@ class Charged(Protocol):
     async def look(self, request: RequestContext) -> Failure | None: ...
 
 
+@runtime_checkable
+class Subprotocol(Protocol):
+    """A route whose clients may offer a subprotocol, which browsers want to see chosen."""
+
+    @property
+    def subprotocol(self) -> str: ...
+
+
 class Link(Generic[EventT]):
     """Where a conversation's events come together: its inbox, and the tasks that fill it."""
 
@@ -149,6 +157,8 @@ class SocketLink(Link[EventT]):
         self.client = client
         self.gate = Gate(self.inbox)
         self.ending: Ending | None = None
+        self.farewell: Callable[[Ending], str | None] | None = None
+        """What the client is told before the host closes its socket."""
         self.let_in: Callable[[], Coroutine[Any, Any, bool]] | None = None
         """The host's part in it."""
 
@@ -163,6 +173,8 @@ class SocketLink(Link[EventT]):
             self.spawn(self._finish(ending))
 
     async def _finish(self, ending: Ending) -> None:
+        if self.farewell is not None and (last := self.farewell(ending)) is not None:
+            await self.client.say(last)
         await self.client.close(ending.code, ending.reason)
         self.inbox.post(ClientLeft(ASKED_TO_END))  # type: ignore[arg-type]
 
@@ -403,7 +415,8 @@ class SocketHost(_Host):
         route = self._route
         if isinstance(route, Charged) and (failure := await route.look(request)) is not None:
             return failure
-        client = ClientSocket(receive, send, request.scope, route.blocked_s)
+        subprotocol = route.subprotocol if isinstance(route, Subprotocol) else None
+        client = ClientSocket(receive, send, request.scope, route.blocked_s, subprotocol)
         link: SocketLink[Any] = SocketLink(client, route.events_max)
         conversation = route.open(request, link)
         if isinstance(conversation, Failure):
