@@ -17,6 +17,8 @@ from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
 from gateway.conversations.chat.decisions_route import DecisionsRoute
 from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
+from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute
+from gateway.conversations.chat.responses_socket_route import ResponsesSocketRoute
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
@@ -45,7 +47,8 @@ from gateway.server.host import (
 )
 from gateway.server.machine import Machine
 from gateway.server.quota import Quota
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.metrics import Expected, Metrics
 from gateway.telemetry.prices import prices_in
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
@@ -59,6 +62,11 @@ PATHS = {
     ("POST", "/audio/transcriptions"),
     ("POST", "/embeddings"),
     ("POST", "/decisions"),
+    ("POST", "/responses"),
+    ("GET", "/responses/{id}"),
+    ("DELETE", "/responses/{id}"),
+    ("GET", "/responses/{id}/input_items"),
+    ("WEBSOCKET", "/responses"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
     ("POST", "/bargein"),
@@ -88,6 +96,7 @@ class Process:
     usage: UsageLog
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
+    agreements: Agreements | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -117,6 +126,7 @@ class Installation:
     quota: Quota
     breaker: LoggingBreaker
     chat: ChatRoute
+    responses: ResponsesRoute
     tts: TtsRoute
 
     def __init__(
@@ -173,6 +183,7 @@ class Installation:
             limits.chat_body_bytes,
             None if before is None else before.chat,
         )
+        self.responses = ResponsesRoute(self.chat, None if before is None else before.responses)
         self.tts = TtsRoute(
             config.tts,
             self.catalogues["tts"],
@@ -193,6 +204,7 @@ class Installation:
             connector,
             process.engines,
             self.prices,
+            process.agreements,
         )
         self.realtime = RealtimeRoute(
             config.realtime,
@@ -223,6 +235,11 @@ class Installation:
         return {
             ("POST", "/chat/completions"): reply(self.chat),
             ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
+            ("POST", "/responses"): reply(self.responses),
+            ("GET", "/responses/{id}"): body(KeptRoute(self.responses, "get")),
+            ("DELETE", "/responses/{id}"): body(KeptRoute(self.responses, "delete")),
+            ("GET", "/responses/{id}/input_items"): body(KeptRoute(self.responses, "input_items")),
+            ("WEBSOCKET", "/responses"): socket(ResponsesSocketRoute(self.responses, idle_s)),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
@@ -231,7 +248,7 @@ class Installation:
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): socket(
-                BargeinRoute(process.bargein, metrics, idle_s, process.voices)
+                BargeinRoute(process.bargein, metrics, idle_s, process.voices, process.agreements)
             ),
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
@@ -246,6 +263,20 @@ class Installation:
             not self.breaker.resting(Attempt(*deployment), now)
             for deployment in catalogue.deployments()
         ) or any(not self.breaker.provider_rests(name, now) for name in catalogue.unlisted())
+
+    def expected(self) -> Mapping[str, list[Expected]]:
+        """What the metrics know of before anybody has asked, for each modality: the deployments
+        that `models:` names, and every provider."""
+        told: dict[str, list[Expected]] = {}
+        for modality, catalogue in self.catalogues.items():
+            told[modality] = [
+                Expected(attempt.provider, attempt.model, name)
+                for name, plan in catalogue.names().items()
+                if name in self.config.models
+                for attempt in plan
+            ]
+            told[modality] += [Expected(name, "") for name in catalogue.providers]
+        return told
 
     def stand_ins(self) -> list[str]:
         """The local models that serve the names of vendors with no provider."""
