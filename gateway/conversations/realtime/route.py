@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from gateway.conversations.realtime import messages
 from gateway.conversations.realtime.session import (
     METER_S,
     Accept,
@@ -33,7 +32,6 @@ from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
-from gateway.server.drain import Ending
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.server.quota import Spent
 from gateway.settings.realtime import RealtimeConfig
@@ -205,17 +203,8 @@ class RealtimeConversation:
         self._client = link.client
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
-        link.farewell = self._farewell
         link.inbox.post(Begin())
         link.spawn(self._watch())
-
-    def _farewell(self, ending: Ending) -> str | None:
-        """A session that has lasted too long is told so as the vendor tells it. A drain is told by
-        the close code alone: nothing is wrong."""
-        if ending.failure is None:
-            return None
-        said = Failure(Kind.SESSION_LIMIT, ending.failure.message)
-        return messages.error_event(said, new_id("event"))
 
     async def _watch(self) -> None:
         """Look now and then whether a send is stuck: it costs nothing on the way of a frame."""
