@@ -79,6 +79,10 @@ def request_id(scope: Scope) -> str:
     return new_id("req")
 
 
+PART_OF_CHARS_MAX: Final = 100
+"""Of a session's id, in the ids of its parts."""
+
+
 def _traceparent(scope: Scope) -> str:
     """The caller's `traceparent`, if it is one."""
     for name, value in scope["headers"]:
@@ -175,9 +179,12 @@ class RequestContext:
         request_id: str,
         address: str = "",
         counted: bool = False,
+        whole: RequestContext | None = None,
     ) -> None:
-        """`counted`: it has one of the places of `address`."""
+        """`counted`: it has one of the places of `address`. `whole`: the session that it is a part
+        of, which has the place for both."""
         self._admission = admission
+        self.whole = whole
         self.address = address
         self.counted = counted
         self.scope = scope
@@ -187,6 +194,8 @@ class RequestContext:
         self.began = began
         self.outcome = Outcome()
         self.purse = admission.quota.purse(caller.key, route)
+        self.parts = 0
+        """Requests that were made for it, see `Admission.part`."""
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
 
@@ -197,7 +206,8 @@ class RequestContext:
         for name in (b"x-livekit-job-id", b"x-livekit-room-id"):
             if value := header(self.scope, name):
                 return f"{self.caller.key}\n{name.decode()}\n{value[:LABEL_CHARS_MAX]}"
-        return ""
+        # the parts of one session are one call, whether or not its client names it
+        return "" if self.whole is None else f"{self.caller.key}\nsession\n{self.whole.id}"
 
     def fail(self, failure: Failure) -> None:
         """The request ends in `failure`."""
@@ -310,6 +320,20 @@ class Admission:
             self._watch.began(id(request), _call(request))
         return request
 
+    def part(self, whole: RequestContext, route: str, scope: Scope) -> RequestContext:
+        """The context of what this server asks of itself for an admitted session: it goes on the
+        caller's account like any request, and needs no token and no place of its own."""
+        whole.parts += 1
+        name = f"{whole.id[:PART_OF_CHARS_MAX]}.{route}{whole.parts}"
+        began = time.perf_counter()
+        request = RequestContext(
+            self, route, whole.caller, scope, began, name, whole.address, whole=whole
+        )
+        self._metrics.open_sessions.labels(route).inc()
+        if self._watch is not None:
+            self._watch.began(id(request), _call(request))
+        return request
+
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
         peer = _peer(scope)
@@ -350,7 +374,8 @@ class Admission:
             self._watch.ended(id(request), ended)
         if self._tracer is not None and route != "models":
             self._tracer.ended(ended, _traceparent(request.scope), time.monotonic())
-        self._limiter.give_back(ended.key)
+        if request.whole is None:
+            self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
