@@ -29,6 +29,7 @@ from gateway.settings.models import Deployment
 from gateway.settings.page import PageConfig
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.realtime import RealtimeConfig
 from gateway.settings.residency import ResidencyConfig
 from gateway.settings.section import Section
 from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
@@ -99,6 +100,7 @@ class Config(Section):
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
     cascades: dict[CascadeName, CascadeConfig] = Field(default_factory=dict)
     """Name -> recogniser, chat model and voice, which serve /realtime together as
     `cascade/<name>`: see deploy/realtime.md. Where this machine has an engine of each kind, there

@@ -20,6 +20,7 @@ from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
+from gateway.conversations.realtime.route import RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
@@ -65,6 +66,7 @@ PATHS = {
     ("WEBSOCKET", "/bargein"),
     ("WEBSOCKET", "/stt"),
     ("WEBSOCKET", "/tts"),
+    ("WEBSOCKET", "/realtime"),
     ("WEBSOCKET", "/eot"),
 }
 """Method and path of every inference route."""
@@ -192,6 +194,14 @@ class Installation:
             process.engines,
             self.prices,
         )
+        self.realtime = RealtimeRoute(
+            config.realtime,
+            self.catalogues["realtime"],
+            self.adapters,
+            self.breaker,
+            connector,
+            self.prices,
+        )
         self._process = process
         self.hosts = self._hosts()
 
@@ -223,6 +233,7 @@ class Installation:
             ),
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
+            ("WEBSOCKET", "/realtime"): socket(self.realtime),
             ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s)),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -121,6 +122,13 @@ class Hangups:
             wish()
 
 
+def _settle_heap() -> None:
+    """What stands now stands until the end: no later collection of garbage looks at it, which
+    would stop every session for as long as that takes."""
+    gc.collect()
+    gc.freeze()
+
+
 class DrainingServer(uvicorn.Server):
     """Serves callers on one port and the operator on another, and ends in steps.
 
@@ -168,6 +176,7 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        _settle_heap()
         if self._admin is not None and self._admin_socket is not None:
             self._admin_task = asyncio.create_task(self._admin.serve([self._admin_socket]))
         if self._hangups is not None:

@@ -390,14 +390,15 @@ class Admission:
         self._record(request, self._ended(request, outcome))
 
     def _record(self, request: RequestContext, ended: Ended) -> None:
-        if self._usage is None or ended.route == "models":
+        if self._usage is None or not self._usage.enabled or ended.route == "models":
             return
         whole = record_of(ended)
         part = part_of(whole, request.recorded, request.purse.take_charges())
         if ended.outcome.running and says_nothing(part):
             return
         self._usage.add(part)
-        request.recorded = replace(whole, part=part.part)
+        if ended.outcome.running:  # another part will follow
+            request.recorded = replace(whole, part=part.part)
 
     def _ended(self, request: RequestContext, outcome: Outcome) -> Ended:
         caller = request.caller

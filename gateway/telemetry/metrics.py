@@ -23,7 +23,9 @@ from prometheus_client.process_collector import ProcessCollector
 from gateway import __version__
 from gateway.telemetry.outcome import BargeinCounts, Ended
 
-ROUTES: Final = ("chat", "models", "embeddings", "stt", "tts", "bargein", "eot", "eot_multi")
+ROUTES: Final = (
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "bargein", "eot", "eot_multi"
+)  # fmt: skip
 """Values of the label `route`."""
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)

@@ -135,7 +135,16 @@ class EotCounts:
     late: int
 
 
-Counts = SttCounts | TtsCounts | BargeinCounts | EotCounts
+@dataclass(frozen=True, slots=True)
+class RealtimeCounts:
+    """Of a /realtime session: responses, of these cancelled, and moves to another provider."""
+
+    responses: int
+    cancelled: int
+    failovers: int
+
+
+Counts = SttCounts | TtsCounts | BargeinCounts | EotCounts | RealtimeCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,14 +262,14 @@ def log_fields(ended: Ended) -> dict[str, object]:
         case TtsCounts():
             found["provider"] = outcome.provider
             found["attempts"] = len(outcome.tries)
-        case None if outcome.tries:
+        case None | RealtimeCounts() if outcome.tries:
             found["provider"] = outcome.provider
             found["deployment"] = (outcome.deployment or "")[:DEPLOYMENT_CHARS_MAX]
             found["attempts"] = len(outcome.tries)
             found["hedges"] = outcome.hedges or None
     if outcome.counts is not None:
         found.update(asdict(outcome.counts))
-    if isinstance(outcome.counts, SttCounts):
+    if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
     if outcome.first_s is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from gateway.providers._openai.dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
+from gateway.providers._openai.realtime import OpenAIRealtime
 from gateway.providers._openai.stt import Transcriptions
 from gateway.providers._openai.tts import OpenAISpeech
 from gateway.upstreams.provider import Account, Modality, Offer, ProviderSettings, Vendor
@@ -22,6 +23,8 @@ class Settings(ProviderSettings):
     """Names it is known to serve for /stt, for example whisper-large-v3."""
     tts_models: list[str] = Field(default_factory=list)
     """Names it is known to serve for /tts."""
+    realtime_models: list[str] = Field(default_factory=list)
+    """Names it is known to serve for /realtime, with OpenAI's Realtime protocol."""
     speech_rate: int = Field(24000, ge=8000, le=48000)
     """Samples per second of its raw `pcm` speech, which its answers do not tell. A WAV does."""
     speech_look_ahead: int = Field(1, ge=0, le=4)
@@ -29,7 +32,12 @@ class Settings(ProviderSettings):
     time."""
 
     def named_for(self, modality: Modality) -> Iterable[str]:
-        return {"stt": self.stt_models, "tts": self.tts_models}.get(modality, ())
+        named = {
+            "stt": self.stt_models,
+            "tts": self.tts_models,
+            "realtime": self.realtime_models,
+        }
+        return named.get(modality, ())
 
 
 _DIALECT = Dialect(extras=PROXIED_EXTRAS)
@@ -53,5 +61,6 @@ VENDOR = Vendor(
     chat=Offer(_chat),
     tts=Offer(_speech),
     stt=Offer(Transcriptions),
+    realtime=Offer(OpenAIRealtime),
     listed=("chat", "stt", "tts"),
 )
