@@ -93,9 +93,12 @@ def _floating(raw: memoryview) -> npt.NDArray[np.float32]:
     return np.asarray(np.clip(found, -1, 1), np.float32)
 
 
-def _companded(raw: memoryview, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-    """ITU-T G.711: `samples` has the sample of each code."""
-    return np.asarray(samples[np.frombuffer(raw, np.uint8)] / 32768, np.float32)
+def _mulaw(raw: memoryview) -> npt.NDArray[np.float32]:
+    return np.asarray(g711.ULAW[np.frombuffer(raw, np.uint8)] / 32768, np.float32)
+
+
+def _alaw(raw: memoryview) -> npt.NDArray[np.float32]:
+    return np.asarray(g711.ALAW[np.frombuffer(raw, np.uint8)] / 32768, np.float32)
 
 
 _READERS: Final = {
@@ -104,6 +107,6 @@ _READERS: Final = {
     (_PCM, 24): _twenty_four,
     (_PCM, 32): lambda raw: _integers(raw, "<i4"),
     (_FLOAT, 32): _floating,
-    (_ALAW, 8): lambda raw: _companded(raw, g711.ALAW),
-    (_MULAW, 8): lambda raw: _companded(raw, g711.ULAW),
+    (_ALAW, 8): _alaw,
+    (_MULAW, 8): _mulaw,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Final
 
@@ -63,6 +64,9 @@ LARGE_BODY_BYTES: Final = 256 << 10
 """Bodies from this size on are parsed by a thread, one after the other. orjson holds Python's lock
 while it reads (12 MB of images: 30 ms), so the event loop gets its turns in between, and six such
 bodies at once do not add up to one long stop."""
+
+CASCADE: Final = "cascade"
+"""Who owns a model that is parts of this gateway."""
 
 WARM_EVERY_S: Final = 60.0
 """Connections are warmed no more often: idle ones are kept longer than that."""
@@ -313,25 +317,33 @@ class ModelsRoute:
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute) -> None:
+    def __init__(self, chat: ChatRoute, cascades: Collection[str] = ()) -> None:
+        """`cascades`: names that /realtime serves with parts of this gateway."""
         self._warm = chat.warm
         self._catalogue = chat.catalogue
-        self._list = _list(chat.catalogue)
+        self._cascades = cascades
+        self._list = _list(chat.catalogue, cascades)
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         catalogue = self._catalogue.for_request(*who_and_where(request))
         if isinstance(catalogue, Failure):
             return catalogue
         self._warm()
-        return self._list if catalogue is self._catalogue else _list(catalogue)
+        if catalogue is self._catalogue:
+            return self._list
+        return _list(catalogue, self._cascades)
 
 
-def _list(catalogue: Catalogue) -> bytes:
+def _list(catalogue: Catalogue, cascades: Collection[str]) -> bytes:
     data: list[dict[str, Any]] = [
-        {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
-        for name, plan in catalogue.names().items()
+        _model(name, plan[0].provider) for name, plan in catalogue.names().items()
     ]
+    data += [_model(name, CASCADE) for name in cascades]
     return orjson.dumps({"object": "list", "data": data})
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
 class ModelRoute:
@@ -341,17 +353,18 @@ class ModelRoute:
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute) -> None:
+    def __init__(self, chat: ChatRoute, cascades: Collection[str] = ()) -> None:
         self._catalogue = chat.catalogue
+        self._cascades = cascades
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         model = str(request.scope["path"]).removeprefix("/models/")
+        if model in self._cascades:
+            return orjson.dumps(_model(model, CASCADE))
         catalogue = self._catalogue.for_request(*who_and_where(request))
         if isinstance(catalogue, Failure):
             return catalogue
         plan = catalogue.plan(model)
         if isinstance(plan, Failure):
             return plan
-        return orjson.dumps(
-            {"id": model, "object": "model", "created": 0, "owned_by": plan[0].provider}
-        )
+        return orjson.dumps(_model(model, plan[0].provider))

@@ -7,7 +7,7 @@ import math
 import secrets
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,10 +60,10 @@ from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
     ConnectionFailed,
     SocketClosed,
-    SocketEvent,
     SocketFrame,
     Text,
 )
+from gateway.upstreams.realtime import Sink
 
 EVENTS_MAX: Final = 64
 """Events of one cascade that wait: of its client, and of its parts. Then they wait to be read."""
@@ -91,7 +91,7 @@ _INACTIVE: Final = 2007
 
 
 @dataclass(frozen=True, slots=True)
-class Hosts:
+class Parts:
     """The routes that serve the parts. They are made anew with each configuration."""
 
     stt: SocketHost
@@ -102,7 +102,6 @@ class Hosts:
 
 
 Post = Callable[[Event], None]
-Sink = Callable[[SocketEvent], Awaitable[object] | None]
 
 
 class CascadeLine:
@@ -113,16 +112,16 @@ class CascadeLine:
         request: RequestContext,
         model: str,
         config: CascadeConfig,
-        hosts: Hosts,
+        parts: Parts,
         engines: UtteranceEngines,
     ) -> None:
         self._core = Cascade(secrets.token_hex(5), Settings(model, config.instructions))
         self._inbox: Inbox[Event] = Inbox(EVENTS_MAX)
         post = self._inbox.post
-        self._recogniser = _Recogniser(request, config, hosts.stt, post)
-        self._voice = _Voice(request, config, hosts.tts, self._inbox)
-        self._model = _Model(request, config, hosts.chat, self._inbox)
-        self._ear = _Ear(request, hosts, engines, post)
+        self._recogniser = _Recogniser(request, config, parts.stt, post)
+        self._voice = _Voice(request, config, parts.tts, self._inbox)
+        self._model = _Model(request, config, parts.chat, self._inbox)
+        self._ear = _Ear(request, parts, engines, post)
         self._listening = Listen(speech=False, language=None, voice_rate=None)
         self._sink: Sink | None = None
         self._number = 0
@@ -539,12 +538,12 @@ class _Ear:
     """The voice detector, and the models of turns and interruptions: they hear 16 kHz."""
 
     def __init__(
-        self, request: RequestContext, hosts: Hosts, engines: UtteranceEngines, post: Post
+        self, request: RequestContext, parts: Parts, engines: UtteranceEngines, post: Post
     ) -> None:
         self._engines = engines
         self._post = post
-        self._interruptions = _Interruptions(request, hosts.bargein, post)
-        self._turns = _Turns(request, hosts.eot, post)
+        self._interruptions = _Interruptions(request, parts.bargein, post)
+        self._turns = _Turns(request, parts.eot, post)
         self._resampler: Resampler | None = None
         self._rate = 0
         self._recent = bytearray()

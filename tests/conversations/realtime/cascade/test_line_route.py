@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from gateway.app import Gateway
 from gateway.config import load
 from gateway.conversations.realtime.cascade import line_route
-from gateway.conversations.realtime.cascade.line_route import CascadeLine, Hosts
+from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts
 from gateway.server.admission import RequestContext
 from gateway.settings.cascades import CascadeConfig
 from gateway.upstreams.events import SocketFrame
@@ -129,7 +129,7 @@ providers:
             admitted,
             "cascade/test",
             CascadeConfig(**given | config),
-            Hosts(
+            Parts(
                 stt=hosts["WEBSOCKET", "/stt"],
                 tts=hosts["WEBSOCKET", "/tts"],
                 chat=hosts["POST", "/chat/completions"],
