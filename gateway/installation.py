@@ -17,6 +17,8 @@ from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
 from gateway.conversations.chat.decisions_route import DecisionsRoute
 from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
+from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute
+from gateway.conversations.chat.responses_socket_route import ResponsesSocketRoute
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
@@ -62,6 +64,11 @@ PATHS = {
     ("POST", "/audio/transcriptions"),
     ("POST", "/embeddings"),
     ("POST", "/decisions"),
+    ("POST", "/responses"),
+    ("GET", "/responses/{id}"),
+    ("DELETE", "/responses/{id}"),
+    ("GET", "/responses/{id}/input_items"),
+    ("WEBSOCKET", "/responses"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
     ("POST", "/bargein"),
@@ -120,6 +127,7 @@ class Installation:
     quota: Quota
     breaker: LoggingBreaker
     chat: ChatRoute
+    responses: ResponsesRoute
     tts: TtsRoute
     _parts: Parts
 
@@ -177,6 +185,7 @@ class Installation:
             limits.chat_body_bytes,
             None if before is None else before.chat,
         )
+        self.responses = ResponsesRoute(self.chat, None if before is None else before.responses)
         self.tts = TtsRoute(
             config.tts,
             self.catalogues["tts"],
@@ -235,6 +244,11 @@ class Installation:
         return {
             ("POST", "/chat/completions"): parts.chat,
             ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
+            ("POST", "/responses"): reply(self.responses),
+            ("GET", "/responses/{id}"): body(KeptRoute(self.responses, "get")),
+            ("DELETE", "/responses/{id}"): body(KeptRoute(self.responses, "delete")),
+            ("GET", "/responses/{id}/input_items"): body(KeptRoute(self.responses, "input_items")),
+            ("WEBSOCKET", "/responses"): socket(ResponsesSocketRoute(self.responses, idle_s)),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),

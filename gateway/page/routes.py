@@ -3,7 +3,7 @@
 GET  /ui/            the page, or the form that asks for the token
 POST /ui/login       `token=...`; POST /ui/logout
 GET  /ui/api/now     what happens, as JSON; `key`, `room` and `provider` narrow it
-GET  /ui/api/models  what can be tried
+GET  /ui/api/models  what can be tried; a program may send `Authorization: Bearer TOKEN` to both
 *    /ui/v1/...      the inference routes, for the bench: as use by one of the gateway's own keys
 """
 
@@ -86,11 +86,16 @@ class Page:
     def _is_known(self, request: HTTPConnection) -> bool:
         return self._access.knows(request.cookies.get(COOKIE), time.monotonic())
 
+    def _bears(self, request: HTTPConnection) -> bool:
+        """Whether a program sends the page's token. No other page can have a browser do so."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._access.bears(token, time.monotonic())
+
     def _known(
         self, then: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
-            if not self._is_known(request):
+            if not self._is_known(request) and not self._bears(request):
                 return _json({"error": {"message": "the page's token is asked for at /ui/"}}, 401)
             return await then(request)
 

@@ -80,7 +80,7 @@ def request_id(scope: Scope) -> str:
 
 
 PART_OF_CHARS_MAX: Final = 100
-"""Of a session's id, in the ids of its parts."""
+"""Of a session's id, in the ids of its parts on other routes."""
 
 
 def _traceparent(scope: Scope) -> str:
@@ -179,12 +179,9 @@ class RequestContext:
         request_id: str,
         address: str = "",
         counted: bool = False,
-        whole: RequestContext | None = None,
     ) -> None:
-        """`counted`: it has one of the places of `address`. `whole`: the session that it is a part
-        of, which has the place for both."""
+        """`counted`: it has one of the places of `address`."""
         self._admission = admission
-        self.whole = whole
         self.address = address
         self.counted = counted
         self.scope = scope
@@ -194,10 +191,13 @@ class RequestContext:
         self.began = began
         self.outcome = Outcome()
         self.purse = admission.quota.purse(caller.key, route)
-        self.parts = 0
-        """Requests that were made for it, see `Admission.part`."""
+        self._parts = 0
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
+        self.carries = False
+        """Its requests are counted and recorded one by one, and it is not: a connection."""
+        self.connection: str | None = None
+        """The id of the connection it came on as one of several: it has no place of its own."""
 
     @property
     def call(self) -> str:
@@ -206,8 +206,10 @@ class RequestContext:
         for name in (b"x-livekit-job-id", b"x-livekit-room-id"):
             if value := header(self.scope, name):
                 return f"{self.caller.key}\n{name.decode()}\n{value[:LABEL_CHARS_MAX]}"
-        # the parts of one session are one call, whether or not its client names it
-        return "" if self.whole is None else f"{self.caller.key}\nsession\n{self.whole.id}"
+        if self.connection is None:
+            return ""
+        # what belongs together is one call, whether or not its client names it
+        return f"{self.caller.key}\nconnection\n{self.connection}"
 
     def fail(self, failure: Failure) -> None:
         """The request ends in `failure`."""
@@ -216,6 +218,23 @@ class RequestContext:
     def leave(self) -> None:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
+
+    def part(self, route: str | None = None, scope: Scope | None = None) -> RequestContext:
+        """One of the requests that come on this connection, or that this server makes for it on
+        another route: logged, counted and recorded for itself, in this one's place."""
+        self._parts += 1
+        made = RequestContext(
+            self._admission,
+            route or self.route,
+            self.caller,
+            self.scope if scope is None else scope,
+            time.perf_counter(),
+            new_id("req") if route is None else f"{self.id[:PART_OF_CHARS_MAX]}.{self._parts}",
+            self.address,
+        )
+        made.connection = self.id
+        self._admission.began(made)
+        return made
 
     def record_part(self, outcome: Outcome) -> None:
         """The session goes on; what it used so far is kept."""
@@ -313,26 +332,16 @@ class Admission:
                 },
             )
             return admitted
-        self._metrics.open_sessions.labels(route).inc()
         counted = counts is not None
         request = RequestContext(self, route, admitted, scope, began, request_id, address, counted)
-        if self._watch is not None:
-            self._watch.began(id(request), _call(request))
+        self.began(request)
         return request
 
-    def part(self, whole: RequestContext, route: str, scope: Scope) -> RequestContext:
-        """The context of what this server asks of itself for an admitted session: it goes on the
-        caller's account like any request, and needs no token and no place of its own."""
-        whole.parts += 1
-        name = f"{whole.id[:PART_OF_CHARS_MAX]}.{route}{whole.parts}"
-        began = time.perf_counter()
-        request = RequestContext(
-            self, route, whole.caller, scope, began, name, whole.address, whole=whole
-        )
-        self._metrics.open_sessions.labels(route).inc()
+    def began(self, request: RequestContext) -> None:
+        """An admitted request begins."""
+        self._metrics.open_sessions.labels(request.route).inc()
         if self._watch is not None:
             self._watch.began(id(request), _call(request))
-        return request
 
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
@@ -372,13 +381,15 @@ class Admission:
         ended = self._ended(request, request.outcome)
         if self._watch is not None:
             self._watch.ended(id(request), ended)
-        if self._tracer is not None and route != "models":
+        if self._tracer is not None and route != "models" and not request.carries:
             self._tracer.ended(ended, _traceparent(request.scope), time.monotonic())
-        if request.whole is None:
+        if request.connection is None:
             self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
+        if request.carries and request.outcome.failure is None:
+            return
         count(self._metrics, ended)
         self._record(request, ended)
         level = log_level(ended.outcome.failure)

@@ -313,7 +313,7 @@ class _Host:
         self, whole: RequestContext, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve what this server asks of itself for the admitted session `whole`."""
-        await self._admitted(self._admission.part(whole, self._name, scope), receive, send)
+        await self._admitted(whole.part(self._name, scope), receive, send)
 
     async def _admitted(
         self, request: RequestContext, receive: Receive, send: Send, headers: Sequence[Header] = ()
@@ -451,7 +451,7 @@ class SocketHost(_Host):
         return refused
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
-        if request.whole is not None:  # that is closed, and closes its parts
+        if request.connection is not None:  # that is closed, and this with it
             return OpenSocket(math.inf, 0.0, replaces=False, may_end=lambda now: False)
         agent = header(request.scope, b"user-agent") or ""
         return OpenSocket(

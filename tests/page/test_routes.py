@@ -56,6 +56,14 @@ def test_the_page_is_behind_its_token(visitor: TestClient) -> None:
     assert "set-cookie" not in wrong.headers
 
 
+def test_a_program_sees_what_happens_with_the_token_and_tries_nothing(visitor: TestClient) -> None:
+    bearing = {"authorization": f"Bearer {TOKEN}"}
+    assert visitor.get("/ui/api/now", headers=bearing).json()["readiness"]["ready"] is True
+    for wrong in ("Bearer guess", f"Basic {TOKEN}", "Bearer"):
+        assert visitor.get("/ui/api/now", headers={"authorization": wrong}).status_code == 401
+    assert visitor.post("/ui/v1/chat/completions", json={}, headers=bearing).status_code == 401
+
+
 def test_another_page_cannot_log_in_or_try_things_in_a_visitors_name(page: TestClient) -> None:
     elsewhere = {"origin": "http://evil"}
     assert page.post("/ui/login", data={"token": TOKEN}, headers=elsewhere).status_code == 403

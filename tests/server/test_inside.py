@@ -95,10 +95,10 @@ async def test_a_part_is_served_though_its_key_has_no_place_left(site: Site) -> 
 
 
 async def test_a_part_has_the_rights_and_the_call_of_the_whole(site: Site) -> None:
-    part = site.gateway.admission.part(site.whole, "tts", site.whole.scope)
+    part = site.whole.part("tts", site.whole.scope)
     assert part.caller == site.whole.caller
-    assert part.id.startswith(f"{site.whole.id}.tts")
-    again = site.gateway.admission.part(site.whole, "bargein", site.whole.scope)
+    assert part.id.startswith(f"{site.whole.id}.")
+    again = site.whole.part("bargein", site.whole.scope)
     assert part.call == again.call != ""
     assert part.id != again.id
     for one in (part, again):

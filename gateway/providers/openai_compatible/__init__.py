@@ -1,13 +1,19 @@
 """Any server that speaks OpenAI's protocol: vLLM, llama.cpp, LocalAI, a proxy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import orjson
 from pydantic import Field
 
 from gateway.providers._openai.dialect import CLEAN, PROXIED_EXTRAS, Dialect, OpenAIChat
 from gateway.providers._openai.realtime import OpenAIRealtime
+from gateway.providers._openai.responses_relay import responses_relay
 from gateway.providers._openai.stt import Transcriptions
 from gateway.providers._openai.tts import OpenAISpeech
+from gateway.upstreams.chat import ResponsesReader
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Modality, Offer, ProviderSettings, Vendor
 
 
@@ -18,6 +24,9 @@ class Settings(ProviderSettings):
     """True relays its chat streams as bytes, which is faster: for servers whose streams are
     OpenAI's to the letter. Default: they are read and put right (ids and indices of tool calls,
     finish reasons, usage, reasoning)."""
+    responses: bool = False
+    """True: it has the Responses API too, to which `/responses` is relayed. Default: `/responses`
+    is served from its chat completions."""
 
     stt_models: list[str] = Field(default_factory=list)
     """Names it is known to serve for /stt, for example whisper-large-v3."""
@@ -43,8 +52,22 @@ class Settings(ProviderSettings):
 _DIALECT = Dialect(extras=PROXIED_EXTRAS)
 
 
+class _Responses(OpenAIChat):
+    """A server that has the Responses API too."""
+
+    def responses(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+        made = orjson.dumps({**body, "model": attempt.model})
+        return Dial(
+            self._url.removesuffix("chat/completions") + "responses", self._headers, body=made
+        )
+
+    def responses_reader(self, *, stream: bool) -> ResponsesReader:
+        return responses_relay(stream=stream)
+
+
 def _chat(account: Account[Settings]) -> OpenAIChat:
-    return OpenAIChat(account, CLEAN if account.settings.clean else _DIALECT)
+    made = _Responses if account.settings.responses else OpenAIChat
+    return made(account, CLEAN if account.settings.clean else _DIALECT)
 
 
 def _speech(account: Account[Settings]) -> OpenAISpeech:

@@ -2,9 +2,8 @@
 
 from datetime import date
 
-from gateway.providers._openai.dialect import openai_chat
 from gateway.providers._openai.realtime import OpenAIRealtime
-from gateway.providers.xai.chat import DIALECT
+from gateway.providers.xai.chat import XaiChat
 from gateway.providers.xai.stt import XaiStt
 from gateway.providers.xai.tts import XaiVoice
 from gateway.upstreams.provider import Ended, Offer, Vendor
@@ -35,7 +34,7 @@ VENDOR = Vendor(
     title="xAI",
     base_url="https://api.x.ai/v1",
     key_variable="XAI_API_KEY",
-    chat=openai_chat(DIALECT, {f"xai/{name}": name for name in _CHAT_MODELS}, _ENDED),
+    chat=Offer(XaiChat, {f"xai/{name}": name for name in _CHAT_MODELS}, ended=_ENDED),
     stt=Offer(XaiStt, {"xai/stt-1": "stt-1"}),
     tts=Offer(XaiVoice, {"xai": "tts-1", "xai/tts-1": "tts-1"}),
     realtime=Offer(OpenAIRealtime, _VOICE_AGENTS),
