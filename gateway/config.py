@@ -257,9 +257,6 @@ class _Reading:
             return None
         config = config.model_copy(update={"providers": providers})
         SECRETS.learn(secrets_of(config))
-        if config.page.token is not None and config.server.workers > 1:
-            text = "the page shows one process; expected server.workers: 1"
-            self.mistakes.append(Mistake(("page", "token"), text))
         self._check_keys(config, missing, dev=dev)
         if not any(mistake.fatal for mistake in self.mistakes):
             self.mistakes += references.check(

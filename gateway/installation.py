@@ -50,7 +50,8 @@ from gateway.server.host import (
 )
 from gateway.server.machine import Machine
 from gateway.server.quota import Quota
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.metrics import Expected, Metrics
 from gateway.telemetry.prices import prices_in
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
@@ -98,6 +99,7 @@ class Process:
     usage: UsageLog
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
+    agreements: Agreements | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -206,6 +208,7 @@ class Installation:
             connector,
             process.engines,
             self.prices,
+            process.agreements,
         )
         self.cascades = cascades.served(config.cascades, self.adapters.accounts.values())
         self.realtime = RealtimeRoute(
@@ -238,7 +241,9 @@ class Installation:
             stt=socket(self.stt),
             tts=socket(self.tts),
             chat=reply(self.chat),
-            bargein=socket(BargeinRoute(process.bargein, metrics, idle_s, process.voices)),
+            bargein=socket(
+                BargeinRoute(process.bargein, metrics, idle_s, process.voices, process.agreements)
+            ),
             eot=socket(EotRoute(process.eot, metrics, idle_s)),
         )
         return {
@@ -275,6 +280,20 @@ class Installation:
             not self.breaker.resting(Attempt(*deployment), now)
             for deployment in catalogue.deployments()
         ) or any(not self.breaker.provider_rests(name, now) for name in catalogue.unlisted())
+
+    def expected(self) -> Mapping[str, list[Expected]]:
+        """What the metrics know of before anybody has asked, for each modality: the deployments
+        that `models:` names, and every provider."""
+        told: dict[str, list[Expected]] = {}
+        for modality, catalogue in self.catalogues.items():
+            told[modality] = [
+                Expected(attempt.provider, attempt.model, name)
+                for name, plan in catalogue.names().items()
+                if name in self.config.models
+                for attempt in plan
+            ]
+            told[modality] += [Expected(name, "") for name in catalogue.providers]
+        return told
 
     def stand_ins(self) -> list[str]:
         """The local models that serve the names of vendors with no provider."""

@@ -24,9 +24,10 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from gateway.app import Gateway, create_admin_app, create_app
+from gateway.app import Gateway, create_admin_app, create_app, supervisors_page
 from gateway.config import Config, ConfigError, Loaded
 from gateway.engines.types import ModelError
+from gateway.page.routes import PAGE_HEADER
 from gateway.reload import Reloader
 from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
@@ -403,9 +404,18 @@ def serve_with_workers(
             log.configure(new.log.level, new.log.format)
             await supervisor.use(new, new.server.shutdown_grace_s)
 
-        supervisor.reloads = Reloader(
+        reloader = Reloader(
             config, _checked(read_for_workers), use_everywhere, supervisor.metrics, _changes(config)
-        ).reload
+        )
+        supervisor.reloads = reloader.reload
+        if (token := config.page.token) is not None:
+            named = {PAGE_HEADER: token.get_secret_value()}
+            supervisor.page = supervisors_page(
+                lambda: reloader.config,
+                lambda path: supervisor.every(path, named),
+                lambda path: supervisor.some(path, named),
+                supervisor.sockets,
+            )
         scheme = "http" if config.server.tls.certificate is None else "https"
         _logger.info(
             "supervising",
@@ -446,7 +456,10 @@ def _work(config: Config, seat: Seat, orders: int, report: int) -> None:
         server = WorkerServer(
             _uvicorn_config(gateway),
             gateway,
-            OperatorServer(create_admin_app(gateway)),
+            OperatorServer(
+                create_admin_app(gateway, supervised=True),
+                websockets=config.page.token is not None,
+            ),
             admin_sock,
             orders,
             report,

@@ -412,8 +412,6 @@ def _serve(args: argparse.Namespace) -> int:
         if args.workers is not None:
             server = config.server.model_copy(update={"workers": args.workers})
             config = config.model_copy(update={"server": server})
-        if config.page.token is not None and config.server.workers > 1:
-            raise ConfigError(["page.token: the page shows one process; expected one worker"])
         return replace(loaded, config=config)
 
     try:

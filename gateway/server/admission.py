@@ -23,7 +23,7 @@ from gateway.server.drain import Drain
 from gateway.server.quota import Quota
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.server import LimitsConfig
-from gateway.telemetry.metrics import Metrics, count
+from gateway.telemetry.metrics import Metrics, count, count_cost
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
 from gateway.telemetry.traces import Tracer
 from gateway.telemetry.usage.log import UsageLog
@@ -194,6 +194,8 @@ class RequestContext:
         self._parts = 0
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
+        self.cost_counted = 0
+        """So much of its cost the metrics have, in billionths."""
         self.carries = False
         """Its requests are counted and recorded one by one, and it is not: a connection."""
         self.connection: str | None = None
@@ -391,6 +393,7 @@ class Admission:
         if request.carries and request.outcome.failure is None:
             return
         count(self._metrics, ended)
+        request.cost_counted = count_cost(self._metrics, ended, request.cost_counted)
         self._record(request, ended)
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
@@ -398,7 +401,9 @@ class Admission:
 
     def record(self, request: RequestContext, outcome: Outcome) -> None:
         """Write a usage record of a session that goes on, if there is anything new to say."""
-        self._record(request, self._ended(request, outcome))
+        ended = self._ended(request, outcome)
+        request.cost_counted = count_cost(self._metrics, ended, request.cost_counted)
+        self._record(request, ended)
 
     def _record(self, request: RequestContext, ended: Ended) -> None:
         if self._usage is None or not self._usage.enabled or ended.route == "models":

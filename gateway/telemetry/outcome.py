@@ -272,7 +272,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
-    if outcome.first_s is not None:
+    if outcome.first_s is not None and ended.route != "embeddings":
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
     for kind in LATENCIES:
