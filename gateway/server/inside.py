@@ -59,6 +59,9 @@ def _scope(whole: RequestContext, kind: str, path: str, model: str | None) -> Sc
     }
 
 
+_running: set[asyncio.Task[None]] = set()
+
+
 class _Inside:
     """What both kinds have: messages that wait for the route, and a task that is the route."""
 
@@ -71,6 +74,9 @@ class _Inside:
         self._left = False
         self._serve = serve
         self.task: asyncio.Task[None] = asyncio.create_task(self._run())
+        # who asked may forget it: the event loop alone does not keep a task alive
+        _running.add(self.task)
+        self.task.add_done_callback(_running.discard)
 
     async def _run(self) -> None:
         try:
