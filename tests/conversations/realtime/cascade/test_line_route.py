@@ -155,6 +155,12 @@ def sentence(words: tuple[str, ...]) -> str:
     return f"{' '.join(words).capitalize()}."
 
 
+@pytest.fixture(autouse=True)
+def _nothing_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A voice detector that goes by loudness alone: the words here are tones."""
+    monkeypatch.setenv("PARLEY_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     with ExitStack() as stack:
