@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from gateway.routing import references
+from gateway.settings.avatar import AvatarConfig
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.cascades import CascadeConfig, CascadeName
 from gateway.settings.chat import ChatConfig
@@ -105,6 +106,7 @@ class Config(Section):
     """Name -> recogniser, chat model and voice, which serve /realtime together as
     `cascade/<name>`: see deploy/realtime.md. Where this machine has an engine of each kind, there
     is `local/cascade` too."""
+    avatar: AvatarConfig = AvatarConfig()
 
     @field_validator("models", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from typing import get_args
 from starlette.types import ASGIApp
 
 from gateway.config import Config
+from gateway.conversations.avatar.route import AvatarEndRoute, AvatarRoute
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
 from gateway.conversations.chat.decisions_route import DecisionsRoute
 from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
@@ -72,6 +73,8 @@ PATHS = {
     ("WEBSOCKET", "/responses"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
+    ("POST", "/avatar/sessions"),
+    ("POST", "/avatar/sessions/terminate"),
     ("POST", "/bargein"),
     ("POST", "/eot/multi"),
     ("WEBSOCKET", "/bargein"),
@@ -130,6 +133,7 @@ class Installation:
     breaker: LoggingBreaker
     chat: ChatRoute
     responses: ResponsesRoute
+    avatars: AvatarRoute
     tts: TtsRoute
     _parts: Parts
 
@@ -187,7 +191,11 @@ class Installation:
             limits.chat_body_bytes,
             None if before is None else before.chat,
         )
-        self.responses = ResponsesRoute(self.chat, None if before is None else before.responses)
+        self.responses = ResponsesRoute(
+            self.chat,
+            None if before is None else before.responses,
+            None if process.machine is None else process.machine.kept,
+        )
         self.tts = TtsRoute(
             config.tts,
             self.catalogues["tts"],
@@ -220,6 +228,16 @@ class Installation:
             self.prices,
             {CASCADE: self._open_cascade},
             self.cascades,
+        )
+        self.avatars = AvatarRoute(
+            config.avatar,
+            self.catalogues["avatar"],
+            self.adapters.avatar,
+            self.breaker,
+            connector,
+            self.prices,
+            {key: secret.get_secret_value() for key, secret in config.keys.items()},
+            None if before is None else before.avatars,
         )
         self._process = process
         self.hosts = self._hosts()
@@ -259,6 +277,8 @@ class Installation:
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
             ("GET", "/models"): body(ModelsRoute(self.chat, self.cascades)),
             ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, self.cascades)),
+            ("POST", "/avatar/sessions"): body(self.avatars),
+            ("POST", "/avatar/sessions/terminate"): body(AvatarEndRoute(self.avatars)),
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): parts.bargein,
