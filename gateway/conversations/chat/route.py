@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -344,32 +344,39 @@ class ChatConversation:
 
 
 class ModelsRoute:
-    """GET /models: an OpenAI list of what can be served now."""
+    """GET /models: an OpenAI list of what can be served now, for chat and, as OpenAI's own list has
+    them, by `others` (/realtime)."""
 
     name: Final = "models"
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute, cascades: Collection[str] = ()) -> None:
+    def __init__(
+        self, chat: ChatRoute, others: Sequence[Catalogue] = (), cascades: Collection[str] = ()
+    ) -> None:
         """`cascades`: names that /realtime serves with parts of this gateway."""
         self._warm = chat.warm
-        self._catalogue = chat.catalogue
+        self._catalogues = (chat.catalogue, *others)
         self._cascades = cascades
-        self._list = _list(chat.catalogue, cascades)
+        self._list = _list(self._catalogues, cascades)
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
-        catalogue = self._catalogue.for_request(*who_and_where(request))
-        if isinstance(catalogue, Failure):
-            return catalogue
+        who, where = who_and_where(request)
+        inside: list[Catalogue] = []
+        for catalogue in self._catalogues:
+            found = catalogue.for_request(who, where)
+            if isinstance(found, Failure):
+                return found
+            inside.append(found)
         self._warm()
-        if catalogue is self._catalogue:
-            return self._list
-        return _list(catalogue, self._cascades)
+        same = all(a is b for a, b in zip(inside, self._catalogues, strict=True))
+        return self._list if same else _list(inside, self._cascades)
 
 
-def _list(catalogue: Catalogue, cascades: Collection[str]) -> bytes:
+def _list(catalogues: Iterable[Catalogue], cascades: Collection[str]) -> bytes:
+    plans = {name: plan for one in catalogues for name, plan in one.names().items()}
     data: list[dict[str, Any]] = [
-        _model(name, plan[0].provider) for name, plan in catalogue.names().items()
+        _model(name, plan[0].provider) for name, plan in sorted(plans.items())
     ]
     data += [_model(name, CASCADE) for name in cascades]
     return orjson.dumps({"object": "list", "data": data})
@@ -386,18 +393,29 @@ class ModelRoute:
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute, cascades: Collection[str] = ()) -> None:
+    def __init__(
+        self, chat: ChatRoute, others: Sequence[Catalogue] = (), cascades: Collection[str] = ()
+    ) -> None:
         self._catalogue = chat.catalogue
+        self._others = others
         self._cascades = cascades
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         model = str(request.scope["path"]).removeprefix("/models/")
         if model in self._cascades:
             return orjson.dumps(_model(model, CASCADE))
-        catalogue = self._catalogue.for_request(*who_and_where(request))
-        if isinstance(catalogue, Failure):
-            return catalogue
-        plan = catalogue.plan(model)
+        plan = self._plan(model, self._catalogue, request)
+        if isinstance(plan, Failure):
+            for other in self._others:
+                elsewhere = self._plan(model, other, request)
+                if not isinstance(elsewhere, Failure):
+                    plan = elsewhere
+                    break
         if isinstance(plan, Failure):
             return plan
         return orjson.dumps(_model(model, plan[0].provider))
+
+    @staticmethod
+    def _plan(model: str, catalogue: Catalogue, request: RequestContext) -> Plan | Failure:
+        inside = catalogue.for_request(*who_and_where(request))
+        return inside if isinstance(inside, Failure) else inside.plan(model)
