@@ -12,7 +12,7 @@ import logging
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from typing import Any, Final
 from gateway.engines import vad, whisper
 from gateway.engines.batcher import Batcher, BatchSlot, Timing
 from gateway.engines.segmenter import CHUNK, Out, Segmenter, Transcribe
+from gateway.engines.speech import SpeechListener
 from gateway.engines.types import ModelError
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox
@@ -98,6 +99,10 @@ class UtteranceEngines:
         else:
             transcriber = HttpWhisper(engine.transcriber, self._connector, interims)
         return UtteranceStream(engine, transcriber, self._detector(), interims)
+
+    def speech(self, heard: Callable[[float, float], None]) -> SpeechListener:
+        """A listener for where somebody speaks; see `SpeechListener`."""
+        return SpeechListener(self._detector(), heard)
 
     def warm(self, engine: LocalTarget) -> None:
         """Load a model of this machine now, so that the first caller does not wait for it."""
