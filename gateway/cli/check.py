@@ -117,6 +117,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
 def models(config: Config) -> list[dict[str, Any]]:
     """Every name that can be asked for, by modality, with its deployments in order. One that ends
     in `*` has an example; one that its vendor has ended has none, and says so."""
+    from gateway.routing import cascades
     from gateway.routing.catalogue import Catalogue
 
     found = []
@@ -144,6 +145,16 @@ def models(config: Config) -> list[dict[str, Any]]:
                     "source": ended.source,
                 }
             )
+    for name, cascade in cascades.served(config.cascades, accounts.values()).items():
+        parts = (("stt", cascade.stt), ("chat", cascade.chat), ("tts", cascade.tts))
+        found.append(
+            {
+                "modality": "realtime",
+                "name": name,
+                "deployments": [],
+                "parts": dict(parts),
+            }
+        )
     return found
 
 
@@ -160,12 +171,14 @@ def model_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     """The models as people read them."""
     for one in found:
         plan = ", then ".join(f"{d['provider']} ({d['model']})" for d in one["deployments"])
+        if "parts" in one:
+            plan = ", ".join(one["parts"].values())
         example = f", for example {one['example']}" if "example" in one else ""
         if "ended" in one:
             plan = f"not served: ended by its vendor {one['ended']}".rstrip()
             if one["successor"]:
                 plan += f"; `successors: true` serves {one['successor']} in its place"
-        yield f"  {one['modality']:4}  {one['name']:40} {plan}{example}"
+        yield f"  {one['modality']:8}  {one['name']:40} {plan}{example}"
     if not found:
         yield "  none: set a provider's key (for example OPENAI_API_KEY), or list providers"
 
@@ -433,9 +446,9 @@ def _print(outcome: Outcome, *, live: bool) -> None:
         print("credentials")
     for trial in outcome.credentials:
         state = "" if trial["state"] == "failed" else f"{trial['state']}: "
-        print(f"  {trial['provider']:20} {trial['modality']:4}  {state}{trial['detail']}")
+        print(f"  {trial['provider']:20} {trial['modality']:8}  {state}{trial['detail']}")
         if trial["unlisted"]:
-            print(f"  {'':26}  not in its list: {', '.join(trial['unlisted'])}")
+            print(f"  {'':30}  not in its list: {', '.join(trial['unlisted'])}")
     print("\nready to serve" if outcome.ready else "\nnot ready: see above")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import re
 import time
@@ -21,7 +22,9 @@ from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 from gateway.runtime.loop import Gate, Inbox, Performed, Session, drive
 from gateway.server.admission import Admission, RequestContext, request_id
 from gateway.server.asgi import (
+    JSON_TYPE,
     ClientSocket,
+    Header,
     Message,
     Receive,
     Scope,
@@ -113,6 +116,14 @@ class Charged(Protocol):
     async def look(self, request: RequestContext) -> Failure | None: ...
 
 
+@runtime_checkable
+class Subprotocol(Protocol):
+    """A route whose clients may offer a subprotocol, which browsers want to see chosen."""
+
+    @property
+    def subprotocol(self) -> str: ...
+
+
 class Link(Generic[EventT]):
     """Where a conversation's events come together: its inbox, and the tasks that fill it."""
 
@@ -190,9 +201,12 @@ class ReplyLink(Link[EventT]):
         events_max: int,
         blocked_s: float = BLOCKED_S,
         exchange: Exchange | None = None,
+        request_id: str = "",
     ) -> None:
-        """`exchange`: the server's own, which needs no task to wait for the client's end."""
+        """`exchange`: the server's own, which needs no task to wait for the client's end. The
+        answer names the request by `request_id`."""
         super().__init__(events_max)
+        self._request_id = request_id
         self._receive = receive
         self._send = send
         self._exchange = exchange
@@ -205,8 +219,9 @@ class ReplyLink(Link[EventT]):
     async def send(self, message: Message) -> None:
         """Send a part of the answer; waits while the client does not read."""
         self._sending_since = time.monotonic()
-        if self.status is None:
-            self.status = message.get("status")
+        if self.status is None and message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = _named(message, self._request_id)
         await self._send(message)
         self._sending_since = None
 
@@ -245,6 +260,17 @@ class ReplyLink(Link[EventT]):
             patience.reschedule(asyncio.get_running_loop().time())
         else:
             self._look_later(patience)
+
+
+_REQUEST_ID: Final = b"x-request-id"
+
+
+def _named(start: Message, request_id: str) -> Message:
+    """The start of an answer, with a header that says which request it is for."""
+    headers = start["headers"]
+    if not request_id or any(name == _REQUEST_ID for name, _ in headers):
+        return start
+    return {**start, "headers": [*headers, (_REQUEST_ID, request_id.encode())]}
 
 
 class Named(Protocol):
@@ -328,12 +354,23 @@ class _Host:
         if isinstance(request, Failure):
             await refuse(scope, send, request, headers)
             return
+        await self._admitted(request, receive, send, headers)
+
+    async def serve_part(
+        self, whole: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve what this server asks of itself for the admitted session `whole`."""
+        await self._admitted(whole.part(self._name, scope), receive, send)
+
+    async def _admitted(
+        self, request: RequestContext, receive: Receive, send: Send, headers: Sequence[Header] = ()
+    ) -> None:
         with request:
             failure = await self._serve(request, receive, send)
             if failure is not None:
                 request.fail(failure)
                 request.status = failure.status
-                await refuse(scope, send, failure, headers)
+                await refuse(request.scope, send, failure, headers)
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
         """Serve an admitted request, or say why it is refused."""
@@ -427,7 +464,8 @@ class SocketHost(_Host):
         route = self._route
         if isinstance(route, Charged) and (failure := await route.look(request)) is not None:
             return failure
-        client = ClientSocket(receive, send, request.scope, route.blocked_s)
+        subprotocol = route.subprotocol if isinstance(route, Subprotocol) else None
+        client = ClientSocket(receive, send, request.scope, route.blocked_s, subprotocol)
         link: SocketLink[Any] = SocketLink(client, route.events_max)
         conversation = route.open(request, link)
         if isinstance(conversation, Failure):
@@ -463,6 +501,8 @@ class SocketHost(_Host):
         return refused
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
+        if request.connection is not None:  # that is closed, and this with it
+            return OpenSocket(math.inf, 0.0, replaces=False, may_end=lambda now: False)
         agent = header(request.scope, b"user-agent") or ""
         session = conversation.session
         return OpenSocket(
@@ -487,7 +527,9 @@ class ReplyHost(_Host):
         if not isinstance(body, bytes):
             return body
         exchange = exchange_of(request.scope)
-        link: ReplyLink[Any] = ReplyLink(receive, send, route.events_max, exchange=exchange)
+        link: ReplyLink[Any] = ReplyLink(
+            receive, send, route.events_max, exchange=exchange, request_id=request.id
+        )
         conversation = await route.open(request, body, link)
         if isinstance(conversation, Failure):
             return conversation
@@ -518,7 +560,8 @@ class BodyHost(_Host):
         if not isinstance(reply, bytes):
             return reply
         request.status = 200
-        await answer(send, request.status, reply)
+        headers = (JSON_TYPE, (_REQUEST_ID, request.id.encode()))
+        await answer(send, request.status, reply, headers)
         return None
 
     async def _while_there(

@@ -7,6 +7,7 @@ and its usage record (`usage.record`) are functions of that and of whose request
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
@@ -41,6 +42,9 @@ class Try:
     (chat alone). `hedge`: it was made beside another; `lost`: the other one spoke first; `standby`:
     it was kept connected and never needed; `left`: the client left while it ran; `rests`: with its
     failure the deployment began to rest. `first_s`: until it was connected or first said something.
+    `audio_s` were heard or spoken, `characters` given to speak; `replayed_s` of the audio had been
+    heard before it took over.
+    `upstream_id`: the provider's own name of the request, if it told one.
     """
 
     provider: str
@@ -56,6 +60,10 @@ class Try:
     first_s: float | None = None
     usage: Usage | None = None
     asked: bool = False
+    audio_s: float | None = None
+    characters: int | None = None
+    replayed_s: float | None = None
+    upstream_id: str | None = None
 
     @property
     def word(self) -> str:
@@ -65,6 +73,38 @@ class Try:
         if self.standby:
             return STANDBY
         return LOST if self.lost else LEFT if self.left else OK
+
+
+RUNS_MAX: Final = 200
+"""Runs of engines that one session's outcome lists, its first; for traces."""
+
+SAMPLES_MAX: Final = 1024
+"""Durations of one session that quantiles are taken of, the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """What an engine of ours did for a session, from `began` to `ended` on the session's clock.
+    `facts`: what else is known of it, by the names of a span's attributes."""
+
+    engine: str
+    began: float
+    ended: float
+    facts: Mapping[str, str | bool | int | float] = field(default_factory=dict)
+    failed: bool = False
+
+
+def quantiles(seconds: Iterable[float], prefix: str) -> dict[str, float]:
+    """Median, 95th percentile and the longest, by names that begin with `prefix`; none of none."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    return {
+        f"{prefix}_p50_s": ordered[round(0.5 * last)],
+        f"{prefix}_p95_s": ordered[round(0.95 * last)],
+        f"{prefix}_longest_s": ordered[last],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +222,7 @@ class Outcome:
     counts: Counts | None = None
     latencies: tuple[SttLatency, ...] = ()
     standbys: tuple[StandbyTime, ...] = ()
+    runs: tuple[EngineRun, ...] = ()
 
     @property
     def word(self) -> str:
@@ -286,6 +327,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
+    found["upstream_ids"] = _upstream_ids(outcome)
     if outcome.first_s is not None and ended.route != "embeddings":
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
@@ -298,6 +340,9 @@ def log_fields(ended: Ended) -> dict[str, object]:
         found["cached_tokens"] = usage.cached
         found["completion_tokens"] = usage.completion
         found["reasoning_tokens"] = usage.reasoning
+        if isinstance(outcome.counts, RealtimeCounts):
+            found["audio_prompt_tokens"] = usage.audio_prompt
+            found["audio_completion_tokens"] = usage.audio_completion
     if (speech := outcome.speech) is not None:
         found["audio_s"] = round(speech.audio_s, 2)
         if isinstance(outcome.counts, TtsCounts):
@@ -307,6 +352,16 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if outcome.failure is not None:
         found["error"] = outcome.failure.message
     return found
+
+
+def _upstream_ids(outcome: Outcome) -> str | None:
+    """How providers call the request, to ask them about it: "openai:req_7a1f,azure:91c0"."""
+    told = (
+        f"{one.provider}:{one_id}"
+        for one in outcome.tries
+        if (one_id := one.upstream_id or (one.failure.upstream_id if one.failure else None))
+    )
+    return ",".join(dict.fromkeys(told))[:FAILURES_CHARS_MAX] or None
 
 
 def _failures(outcome: Outcome) -> str | None:

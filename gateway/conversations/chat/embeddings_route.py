@@ -24,6 +24,7 @@ from gateway.upstreams.chat import ChatUpstream, MakesEmbeddings, Usage, token_c
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, names_of
+from gateway.upstreams.request_ids import named, told_id
 
 ANSWER_S_MAX: Final = 60.0
 """How long one provider may take; a server without a GPU needs a while for a large batch."""
@@ -103,15 +104,16 @@ class EmbeddingsRoute:
             chat.breaker.began(attempt, began)
             dial = _dial(chat.upstreams[attempt.provider], parsed, attempt)
             assert dial is not None  # or it would not be in the plan
+            told = Try(attempt.provider, attempt.model, began)
+            tries.append(told)
             try:
-                heard = await self._ask(attempt, dial)
+                heard = await self._ask(told, attempt, named(dial, request.id))
             except asyncio.CancelledError:  # the client has left
-                left = Try(attempt.provider, attempt.model, began, time.monotonic(), left=True)
-                await self._leave(request, model, (*tries, left), attempt, len(body))
+                told.ended, told.left = time.monotonic(), True
+                await self._leave(request, model, tuple(tries), attempt, len(body))
                 raise
-            now = time.monotonic()
-            failure = heard if isinstance(heard, Failure) else None
-            tries.append(Try(attempt.provider, attempt.model, began, now, failure))
+            told.ended = now = time.monotonic()
+            told.failure = heard if isinstance(heard, Failure) else None
             usage = None if isinstance(heard, Failure) else usage_of(heard)
             cost = self._cost(attempt, usage)
             request.outcome = Outcome(
@@ -120,7 +122,7 @@ class EmbeddingsRoute:
                 provider=attempt.provider,
                 deployment=attempt.model,
                 tries=tuple(tries),
-                first_s=None if failure is not None else now - asked_at,
+                first_s=None if told.failure is not None else now - asked_at,
                 usage=usage,
                 bytes_out=0 if isinstance(heard, Failure) else len(heard),
                 cost=cost,
@@ -170,23 +172,24 @@ class EmbeddingsRoute:
             return 0
         return tokens_cost(price, usage.prompt, 0)
 
-    async def _ask(self, attempt: Attempt, dial: Dial) -> bytes | Failure:
-        """One provider's answer, as it is."""
-        told = await exchange(
+    async def _ask(self, told: Try, attempt: Attempt, dial: Dial) -> bytes | Failure:
+        """One provider's answer, as it is; `told` learns how it calls the request."""
+        answer = await exchange(
             self._chat.connector,
             dial,
             connect_timeout_s=self._chat.config.connect_timeout_s,
             answer_s=ANSWER_S_MAX,
             bytes_max=ANSWER_BYTES_MAX,
         )
-        if isinstance(told, Failure):
-            return told
-        if told.status != 200:
+        if isinstance(answer, Failure):
+            return answer
+        told.upstream_id = told_id(answer.headers)
+        if answer.status != 200:
             upstream = self._chat.upstreams[attempt.provider]
-            return upstream.failure(told.status, told.headers, told.body)
-        if not told.body.lstrip().startswith(b"{"):
+            return upstream.failure(answer.status, answer.headers, answer.body)
+        if not answer.body.lstrip().startswith(b"{"):
             return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no JSON")
-        return told.body
+        return answer.body
 
 
 def _dial(upstream: ChatUpstream, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -58,6 +58,7 @@ from gateway.upstreams.chat import (
 )
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Plan, names_of
+from gateway.upstreams.request_ids import named
 
 EVENTS_MAX: Final = 16
 """Upstream pieces that wait for the client to read; then the upstream waits."""
@@ -66,6 +67,9 @@ LARGE_BODY_BYTES: Final = 256 << 10
 """Bodies from this size on are parsed by a thread, one after the other. orjson holds Python's lock
 while it reads (12 MB of images: 30 ms), so the event loop gets its turns in between, and six such
 bodies at once do not add up to one long stop."""
+
+CASCADE: Final = "cascade"
+"""Who owns a model that is parts of this gateway."""
 
 WARM_EVERY_S: Final = 60.0
 """Connections are warmed no more often: idle ones are kept longer than that."""
@@ -235,6 +239,7 @@ class ChatConversation:
         self._purse = purse
         self._link = link
         self._began = time.monotonic()
+        self._id = request_id
         self._headers: list[Header] = [(b"x-request-id", request_id.encode())]
         self._headers += [(n.encode(), v.encode()) for n, v in purse.headers.items()]
         self._attempts: dict[int, asyncio.Task[None]] = {}
@@ -249,7 +254,7 @@ class ChatConversation:
                 route = self._route
                 self._attempts[attempt] = link.spawn(
                     route.connector.request(
-                        dial, attempt, link.inbox, route.config.connect_timeout_s
+                        named(dial, self._id), attempt, link.inbox, route.config.connect_timeout_s
                     )
                 )
             case Drop(attempt):
@@ -339,35 +344,58 @@ class ChatConversation:
 
 
 class ModelsRoute:
-    """GET /models: an OpenAI list of what can be served now."""
+    """GET /models: an OpenAI list of what can be served now, for chat and, as OpenAI's own list has
+    them, by `others` (/realtime)."""
 
     name: Final = "models"
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute) -> None:
+    def __init__(
+        self, chat: ChatRoute, others: Sequence[Catalogue] = (), cascades: Collection[str] = ()
+    ) -> None:
+        """`cascades`: names that /realtime serves with parts of this gateway."""
         self._warm = chat.warm
-        self._catalogue = chat.catalogue
-        self._list = _list(chat.catalogue)
+        self._catalogues = (chat.catalogue, *others)
+        self._cascades = cascades
+        self._list = _list(self._catalogues, cascades)
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
-        catalogue = self._catalogue.for_request(*who_and_where(request))
-        if isinstance(catalogue, Failure):
-            return catalogue
+        who, where = who_and_where(request)
+        inside: list[Catalogue] = []
+        for catalogue in self._catalogues:
+            found = catalogue.for_request(who, where)
+            if isinstance(found, Failure):
+                return found
+            inside.append(found)
         self._warm()
         if request.purse.chooses:
-            return _list(catalogue, request.purse)
-        return self._list if catalogue is self._catalogue else _list(catalogue)
+            return _list(inside, self._cascades, request.purse)
+        same = all(a is b for a, b in zip(inside, self._catalogues, strict=True))
+        return self._list if same else _list(inside, self._cascades)
 
 
-def _list(catalogue: Catalogue, purse: Purse | None = None) -> bytes:
+def _list(
+    catalogues: Iterable[Catalogue], cascades: Collection[str], purse: Purse | None = None
+) -> bytes:
     """What is served; with `purse`, what its key may ask for."""
+    plans = {name: plan for one in catalogues for name, plan in one.names().items()}
+    if purse is not None:
+        plans = {
+            name: plan
+            for name, plan in plans.items()
+            if purse.may_ask(name) and purse.permitted(plan)
+        }
+        cascades = [name for name in cascades if purse.may_ask(name)]
     data: list[dict[str, Any]] = [
-        {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
-        for name, plan in catalogue.names().items()
-        if purse is None or (purse.may_ask(name) and purse.permitted(plan))
+        _model(name, plan[0].provider) for name, plan in sorted(plans.items())
     ]
+    data += [_model(name, CASCADE) for name in cascades]
     return orjson.dumps({"object": "list", "data": data})
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
 class ModelRoute:
@@ -377,19 +405,31 @@ class ModelRoute:
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute) -> None:
+    def __init__(
+        self, chat: ChatRoute, others: Sequence[Catalogue] = (), cascades: Collection[str] = ()
+    ) -> None:
         self._catalogue = chat.catalogue
+        self._others = others
+        self._cascades = cascades
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         model = str(request.scope["path"]).removeprefix("/models/")
-        catalogue = self._catalogue.for_request(*who_and_where(request))
-        if isinstance(catalogue, Failure):
-            return catalogue
-        plan = catalogue.plan(model)
-        if isinstance(plan, Failure):
-            return plan
         if not request.purse.may_ask(model):
             return forbidden(model)
-        return orjson.dumps(
-            {"id": model, "object": "model", "created": 0, "owned_by": plan[0].provider}
-        )
+        if model in self._cascades:
+            return orjson.dumps(_model(model, CASCADE))
+        plan = self._plan(model, self._catalogue, request)
+        if isinstance(plan, Failure):
+            for other in self._others:
+                elsewhere = self._plan(model, other, request)
+                if not isinstance(elsewhere, Failure):
+                    plan = elsewhere
+                    break
+        if isinstance(plan, Failure):
+            return plan
+        return orjson.dumps(_model(model, plan[0].provider))
+
+    @staticmethod
+    def _plan(model: str, catalogue: Catalogue, request: RequestContext) -> Plan | Failure:
+        inside = catalogue.for_request(*who_and_where(request))
+        return inside if isinstance(inside, Failure) else inside.plan(model)

@@ -29,6 +29,7 @@ from gateway.conversations.stt.actions import (
 from gateway.conversations.stt.connections import Used
 from gateway.conversations.stt.planning import SttPlanner, asked_name
 from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
+from gateway.conversations.stt.report import TRIES_MAX
 from gateway.conversations.stt.session import METER_S, Event, SttSession
 from gateway.conversations.stt.standby import Places
 from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
@@ -40,7 +41,7 @@ from gateway.runtime.loop import Gate, Inbox, Performed
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
-from gateway.server.quota import Purse, Spent
+from gateway.server.quota import Spent
 from gateway.settings.stt import SttConfig
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import OTHER
@@ -53,6 +54,7 @@ from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.listing import named_models
 from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.provider import find
+from gateway.upstreams.request_ids import named
 from gateway.upstreams.stt import LocalModel, LocalTarget
 
 _logger = logging.getLogger(__name__)
@@ -218,7 +220,7 @@ class SttRoute:
             charged=request.purse.limited,
             tells_words=self.agreements is not None and bool(request.call),
         )
-        return SttConversation(self, session, session_id, link, request.purse, request.call)
+        return SttConversation(self, session, session_id, link, request)
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -324,20 +326,21 @@ class SttConversation:
         session: SttSession,
         session_id: str,
         link: ClientLink,
-        purse: Purse,
-        call: str = "",
+        request: RequestContext,
     ) -> None:
         self.session = session
-        self._call = call
+        self._call = request.call
         self._route = route
         self._id = session_id
-        self._purse = purse
+        self._request_id = request.id
+        self._purse = request.purse
         self._bill = Bill(route.prices)
         self._link = link
         self._client = link.client
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
         self._interims = Interims()
+        self._dropped: dict[int, float] = {}  # connections, and when their end came
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
@@ -440,7 +443,7 @@ class SttConversation:
             socket = self._route.open_local(dial, self._interims)
         else:
             socket = await self._route.connector.websocket(
-                dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
+                named(dial, self._request_id), timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
             )
         if isinstance(socket, Failure):
             self._inbox.post(ConnectionFailed(number, socket))
@@ -454,6 +457,8 @@ class SttConversation:
 
     def _drop(self, number: int) -> None:
         """Let go of a connection without waiting for it."""
+        if number <= TRIES_MAX:
+            self._dropped[number] = time.monotonic()
         upstream = self._upstreams.pop(number, None)
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
@@ -505,14 +510,19 @@ class SttConversation:
                     one.provider,
                     one.model,
                     one.began,
-                    failure=one.failure,
+                    one.ended or self._dropped.get(number),
+                    one.failure,
                     hedge=one.hedge,
                     lost=one.lost,
                     standby=one.standby,
                     first_s=None if one.ready is None else one.ready - one.began,
+                    audio_s=one.audio_s,
+                    replayed_s=one.replayed_s,
+                    upstream_id=one.upstream_id,
                 )
-                for one in report.tries
+                for number, one in enumerate(report.tries, start=1)
             ),
+            runs=tuple(self._interims.runs),
             speech=SpeechUsage(self._bill.heard_ms / 1000),
             cost=self._bill.cost,
             counts=SttCounts(
