@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from gateway.routing import references
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.chat import ChatConfig
+from gateway.settings.contradictions import contradictions
 from gateway.settings.document import Document, DocumentError, parse
 from gateway.settings.eot import EotConfig
 from gateway.settings.mistake import Mistake, Place
@@ -254,6 +255,15 @@ class _Reading:
             text = "the page shows one process; expected server.workers: 1"
             self.mistakes.append(Mistake(("page", "token"), text))
         self._check_keys(config, missing, dev=dev)
+        self.mistakes += contradictions(
+            {
+                "server": config.server,
+                "limits": config.limits,
+                "chat": config.chat,
+                "stt": config.stt,
+                "tts": config.tts,
+            }
+        )
         if not any(mistake.fatal for mistake in self.mistakes):
             self.mistakes += references.check(
                 references.Named(

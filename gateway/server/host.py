@@ -34,6 +34,7 @@ from gateway.server.asgi import (
 from gateway.server.drain import Drain, Ending, OpenSocket, ending
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.outcome import Outcome
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import ClientLeft
 
@@ -161,7 +162,9 @@ class ReplyLink(Link[EventT]):
         self._send = send
         self._blocked_s = blocked_s
         self._sending_since: float | None = None
-        self._blocked = False
+        self.blocked = False
+        """The client has read nothing for `blocked_s`."""
+
         self._timer: asyncio.TimerHandle
 
     async def send(self, message: Message) -> None:
@@ -179,7 +182,7 @@ class ReplyLink(Link[EventT]):
             await asyncio.wait((driving,))
         finally:
             self._timer.cancel()
-        if not self._blocked:
+        if not self.blocked:
             driving.result()
 
     async def _watch(self) -> None:
@@ -196,7 +199,7 @@ class ReplyLink(Link[EventT]):
         """Now and then: whether a send is stuck. It costs nothing on the way of a piece."""
         since = self._sending_since
         if since is not None and time.monotonic() - since > self._blocked_s:
-            self._blocked = True
+            self.blocked = True
             driving.cancel()
         else:
             self._look_later(driving)
@@ -423,6 +426,8 @@ class ReplyHost(_Host):
             await link.drive(conversation)
         finally:
             await link.end(conversation, request)
+            if link.blocked:
+                request.outcome = replace(request.outcome, bounds=(Bound.SLOW_READER,))
         return None
 
 

@@ -22,6 +22,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
 from gateway.telemetry.outcome import BargeinCounts, Ended
+from gateway.upstreams.bounds import Bound
+from gateway.upstreams.errors import Kind
 
 ROUTES: Final = ("chat", "models", "embeddings", "stt", "tts", "bargein", "eot", "eot_multi")
 """Values of the label `route`."""
@@ -66,6 +68,15 @@ class Metrics:
             ["route", "kind"],
             registry=registry,
         )
+        self.bounds = Counter(
+            "parley_bound_reached",
+            "Times that a caller came to a bound, and was refused, closed or slowed down; bound: as "
+            "deploy/security.md lists them.",
+            ["bound"],
+            registry=registry,
+        )
+        for bound in Bound:
+            self.bounds.labels(bound.value)
         self.open_sessions = Gauge(
             "parley_open_sessions",
             "Requests and WebSocket sessions open now.",
@@ -112,6 +123,11 @@ class Metrics:
             "How late the event loop came to a task that was due, ten times a second: what holds "
             "it up holds up every call.",
             buckets=_LAG_S,
+            registry=registry,
+        )
+        self.tasks = Gauge(
+            "parley_tasks",
+            "Tasks of the event loop now. They go with the calls: what stays is a leak.",
             registry=registry,
         )
         self.overlaps = Counter(
@@ -282,6 +298,16 @@ class Metrics:
             registry=registry,
         )
 
+    def reached(self, bound: Bound) -> None:
+        """A caller has come to `bound`."""
+        self.bounds.labels(bound.value).inc()
+
+    def connection_reached(self, bound: Bound) -> None:
+        """A connection has, before there is a request."""
+        self.reached(bound)
+        if bound is Bound.CONNECTIONS_PER_ADDRESS:
+            self.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc()
+
 
 COUNTED_LIVE: Final = frozenset({"tts"})
 """Routes that count tries and audio as they happen: their sessions live as long as a call."""
@@ -294,6 +320,10 @@ def count(metrics: Metrics, ended: Ended) -> None:
     metrics.duration.labels(route).observe(ended.duration_s)
     if outcome.failure is not None:
         metrics.errors.labels(route, outcome.word).inc()
+        if outcome.failure.bound is not None:
+            metrics.reached(outcome.failure.bound)
+    for bound in outcome.bounds:
+        metrics.reached(bound)
     if route in COUNTED_LIVE:
         return
     for i, one in enumerate(outcome.tries):

@@ -10,6 +10,7 @@ import logging
 from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.errors import Blame, Failure, Kind
 
@@ -148,7 +149,7 @@ class Outcome:
     served, or were asked last; a session that moved names all its providers. `first_s`: until the
     first content (of the first utterance). `estimated`: the provider did not tell all of `usage`.
     `cost` is in billionths of `usage.currency`. `running`: it is not over yet, and this is how it
-    stands.
+    stands. `bounds`: those that the caller came to beside that of `failure`.
     """
 
     failure: Failure | None = None
@@ -170,6 +171,7 @@ class Outcome:
     counts: Counts | None = None
     latencies: tuple[SttLatency, ...] = ()
     standbys: tuple[StandbyTime, ...] = ()
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def word(self) -> str:

@@ -9,6 +9,7 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.secrets import MASK, SECRETS
 
 MESSAGE_CHARS_MAX: Final = 500
@@ -196,7 +197,7 @@ class Failure:
     `retry_same_after_s`: retry the same deployment after this delay; 0 means before moving on, more
     only if it is the last one. `upstream_text` is the provider's own text where callers
     get another one (it speaks of the operator's account); it is for the log. `headers` are further
-    HTTP headers of the answer, names in lower case.
+    HTTP headers of the answer, names in lower case. `bound`: what the caller has come to.
     """
 
     kind: Kind
@@ -209,6 +210,7 @@ class Failure:
     retry_same_after_s: float | None = None
     upstream_text: str | None = None
     headers: Mapping[str, str] | None = None
+    bound: Bound | None = None
 
     def __post_init__(self) -> None:
         for name in ("message", "param", "upstream_text"):
