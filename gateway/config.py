@@ -29,6 +29,7 @@ from gateway.settings.models import Deployment
 from gateway.settings.page import PageConfig
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.realtime import RealtimeConfig
 from gateway.settings.residency import ResidencyConfig
 from gateway.settings.section import Section
 from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
@@ -99,6 +100,7 @@ class Config(Section):
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
 
     @field_validator("models", mode="before")
     @classmethod
@@ -251,9 +253,6 @@ class _Reading:
             return None
         config = config.model_copy(update={"providers": providers})
         SECRETS.learn(secrets_of(config))
-        if config.page.token is not None and config.server.workers > 1:
-            text = "the page shows one process; expected server.workers: 1"
-            self.mistakes.append(Mistake(("page", "token"), text))
         self._check_keys(config, missing, dev=dev)
         self.mistakes += contradictions(
             {

@@ -23,7 +23,7 @@ from gateway.server.drain import Drain
 from gateway.server.quota import Quota
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.server import LimitsConfig
-from gateway.telemetry.metrics import Metrics, count
+from gateway.telemetry.metrics import Metrics, count, count_cost
 from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
 from gateway.telemetry.traces import Tracer
 from gateway.telemetry.usage.log import UsageLog
@@ -193,6 +193,12 @@ class RequestContext:
         self.purse = admission.quota.purse(caller.key, route)
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
+        self.cost_counted = 0
+        """So much of its cost the metrics have, in billionths."""
+        self.carries = False
+        """Its requests are counted and recorded one by one, and it is not: a connection."""
+        self.connection: str | None = None
+        """The id of the connection it came on as one of several: it has no place of its own."""
 
     @property
     def call(self) -> str:
@@ -210,6 +216,22 @@ class RequestContext:
     def leave(self) -> None:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
+
+    def part(self) -> RequestContext:
+        """One of the requests that come on this connection: logged, counted and recorded for
+        itself, in this one's place."""
+        made = RequestContext(
+            self._admission,
+            self.route,
+            self.caller,
+            self.scope,
+            time.perf_counter(),
+            new_id("req"),
+            self.address,
+        )
+        made.connection = self.id
+        self._admission.began(made)
+        return made
 
     def record_part(self, outcome: Outcome) -> None:
         """The session goes on; what it used so far is kept."""
@@ -309,12 +331,16 @@ class Admission:
                 },
             )
             return admitted
-        self._metrics.open_sessions.labels(route).inc()
         counted = counts is not None
         request = RequestContext(self, route, admitted, scope, began, request_id, address, counted)
+        self.began(request)
+        return request
+
+    def began(self, request: RequestContext) -> None:
+        """An admitted request begins."""
+        self._metrics.open_sessions.labels(request.route).inc()
         if self._watch is not None:
             self._watch.began(id(request), _call(request))
-        return request
 
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
@@ -354,13 +380,17 @@ class Admission:
         ended = self._ended(request, request.outcome)
         if self._watch is not None:
             self._watch.ended(id(request), ended)
-        if self._tracer is not None and route != "models":
+        if self._tracer is not None and route != "models" and not request.carries:
             self._tracer.ended(ended, _traceparent(request.scope), time.monotonic())
-        self._limiter.give_back(ended.key)
+        if request.connection is None:
+            self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
+        if request.carries and request.outcome.failure is None:
+            return
         count(self._metrics, ended)
+        request.cost_counted = count_cost(self._metrics, ended, request.cost_counted)
         self._record(request, ended)
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
@@ -368,17 +398,20 @@ class Admission:
 
     def record(self, request: RequestContext, outcome: Outcome) -> None:
         """Write a usage record of a session that goes on, if there is anything new to say."""
-        self._record(request, self._ended(request, outcome))
+        ended = self._ended(request, outcome)
+        request.cost_counted = count_cost(self._metrics, ended, request.cost_counted)
+        self._record(request, ended)
 
     def _record(self, request: RequestContext, ended: Ended) -> None:
-        if self._usage is None or ended.route == "models":
+        if self._usage is None or not self._usage.enabled or ended.route == "models":
             return
         whole = record_of(ended)
         part = part_of(whole, request.recorded, request.purse.take_charges())
         if ended.outcome.running and says_nothing(part):
             return
         self._usage.add(part)
-        request.recorded = replace(whole, part=part.part)
+        if ended.outcome.running:  # another part will follow
+            request.recorded = replace(whole, part=part.part)
 
     def _ended(self, request: RequestContext, outcome: Outcome) -> Ended:
         caller = request.caller

@@ -27,11 +27,14 @@ from gateway.server.asgi import (
     Scope,
     Send,
     answer,
+    exchange_of,
     header,
     read_body,
     refuse,
+    too_large,
 )
 from gateway.server.drain import Drain, Ending, OpenSocket, ending
+from gateway.server.http import Exchange
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.bounds import Bound
@@ -86,6 +89,14 @@ class Lasting(Protocol):
 
 
 @runtime_checkable
+class AcceptsItself(Protocol):
+    """A conversation whose client is let in only once it says so (`SocketLink.accept`), or is
+    refused with `refused`, before the upgrade: it dials first."""
+
+    refused: Failure | None
+
+
+@runtime_checkable
 class Charged(Protocol):
     """A route that knows before an upgrade why a caller would be refused whatever it said."""
 
@@ -123,10 +134,10 @@ class Link(Generic[EventT]):
     async def end(self, conversation: Conversation, request: RequestContext) -> None:
         """Cancel and await all that is left; `request` learns what became of it."""
         try:
-            tasks = tuple(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if tasks := tuple(self._tasks):
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             request.outcome = await conversation.close()
 
@@ -139,6 +150,12 @@ class SocketLink(Link[EventT]):
         self.client = client
         self.gate = Gate(self.inbox)
         self.ending: Ending | None = None
+        self.let_in: Callable[[], Coroutine[Any, Any, bool]] | None = None
+        """The host's part in it."""
+
+    async def accept(self) -> bool:
+        """Complete the upgrade, and listen to the client; False if it has gone already."""
+        return await (self.client.accept() if self.let_in is None else self.let_in())
 
     def finish(self, ending: Ending) -> None:
         """Close the client's socket, and with it the conversation."""
@@ -155,11 +172,18 @@ class ReplyLink(Link[EventT]):
     """The same, with the answer to an HTTP request."""
 
     def __init__(
-        self, receive: Receive, send: Send, events_max: int, blocked_s: float = BLOCKED_S
+        self,
+        receive: Receive,
+        send: Send,
+        events_max: int,
+        blocked_s: float = BLOCKED_S,
+        exchange: Exchange | None = None,
     ) -> None:
+        """`exchange`: the server's own, which needs no task to wait for the client's end."""
         super().__init__(events_max)
         self._receive = receive
         self._send = send
+        self._exchange = exchange
         self._blocked_s = blocked_s
         self._sending_since: float | None = None
         self.blocked = False
@@ -175,34 +199,42 @@ class ReplyLink(Link[EventT]):
 
     async def drive(self, conversation: Conversation) -> None:
         """Run the conversation until it ends or its client does not read."""
-        self.spawn(self._watch())
-        driving = self.spawn(super().drive(conversation))
-        self._look_later(driving)
+        if self._exchange is not None:
+            self._exchange.when_left(self._left)
+        else:
+            self.spawn(self._watch())
+        patience = asyncio.timeout(None)
         try:
-            await asyncio.wait((driving,))
+            async with patience:
+                self._look_later(patience)
+                await super().drive(conversation)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            self.blocked = True
         finally:
             self._timer.cancel()
-        if not self.blocked:
-            driving.result()
 
     async def _watch(self) -> None:
         """Wait for the client to leave."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         self.inbox.post(ClientLeft())  # type: ignore[arg-type]
 
-    def _look_later(self, driving: asyncio.Task[None]) -> None:
+    def _look_later(self, patience: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._blocked_s / 4, self._look, driving)
+        self._timer = loop.call_later(self._blocked_s / 4, self._look, patience)
 
-    def _look(self, driving: asyncio.Task[None]) -> None:
+    def _look(self, patience: asyncio.Timeout) -> None:
         """Now and then: whether a send is stuck. It costs nothing on the way of a piece."""
         since = self._sending_since
         if since is not None and time.monotonic() - since > self._blocked_s:
-            self.blocked = True
-            driving.cancel()
+            patience.reschedule(asyncio.get_running_loop().time())
         else:
-            self._look_later(driving)
+            self._look_later(patience)
 
 
 class Named(Protocol):
@@ -291,6 +323,9 @@ class _Host:
     async def _body(
         self, request: RequestContext, receive: Receive, bytes_max: int
     ) -> bytes | Failure | None:
+        exchange = exchange_of(request.scope)
+        if exchange is not None and (there := exchange.whole_body()) is not None:
+            return there if len(there) <= bytes_max else too_large(bytes_max)
         body = await read_body(request.scope, receive, bytes_max, self._limits.body_timeout_s)
         if body is None:
             request.leave()
@@ -379,12 +414,23 @@ class SocketHost(_Host):
         if isinstance(conversation, Failure):
             return conversation
         accepted = False
-        try:
+
+        async def accept() -> bool:
+            nonlocal accepted
             accepted = await client.accept()
             if accepted:
                 link.spawn(client.listen(link.gate))
                 socket = self._open_socket(request, conversation)
                 self._sockets.add(link, socket, request, conversation)
+            return accepted
+
+        link.let_in = accept
+        refused: Failure | None = None
+        try:
+            if isinstance(conversation, AcceptsItself):
+                await link.drive(conversation)
+                refused = conversation.refused
+            elif await accept():
                 await link.drive(conversation)
         finally:
             self._sockets.remove(link)
@@ -392,9 +438,9 @@ class SocketHost(_Host):
             if link.ending is not None:
                 failure = link.ending.failure or request.outcome.failure
                 request.outcome = replace(request.outcome, left=False, failure=failure)
-            elif not accepted or client.code == CUT:
+            elif refused is None and (not accepted or client.code == CUT):
                 request.leave()
-        return None
+        return refused
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
         agent = header(request.scope, b"user-agent") or ""
@@ -418,7 +464,8 @@ class ReplyHost(_Host):
         body = await self._body(request, receive, route.body_bytes_max)
         if not isinstance(body, bytes):
             return body
-        link: ReplyLink[Any] = ReplyLink(receive, send, route.events_max)
+        exchange = exchange_of(request.scope)
+        link: ReplyLink[Any] = ReplyLink(receive, send, route.events_max, exchange=exchange)
         conversation = await route.open(request, body, link)
         if isinstance(conversation, Failure):
             return conversation

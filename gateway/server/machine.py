@@ -1,5 +1,6 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
-and what the agents of all calls say (see engines/interruption/voice_keeper.py).
+what the agents of all calls say (see engines/interruption/voice_keeper.py), and that their callers
+say something (see telemetry/agreement.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
@@ -9,6 +10,7 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
+    {"do": "words", "args": [call, at, words]}    -> likewise, as {"words": [...]}
 """
 
 from __future__ import annotations
@@ -42,11 +44,11 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice"})
+TOLD: Final = frozenset({"rest", "voice", "words"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
-"""A worker that reads so slowly is told no more of what agents say."""
+"""A worker that reads so slowly is told no more of what agents and callers say."""
 
 
 class MachineError(CountersError):
@@ -145,6 +147,8 @@ class Machine:
         seconds: it works again."""
         self.on_voice: Callable[[str, float, bytes], None] | None = None
         """Called with what an agent said at another worker; see `voice`."""
+        self.on_words: Callable[[str, float, int], object] | None = None
+        """Called with what a caller said at another worker; see `words`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def elsewhere(self, key: str) -> int:
@@ -189,6 +193,11 @@ class Machine:
     def _tell_voice(self, call: str, begins_at: float, marks: bytes) -> None:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("voice", [call, begins_at, base64.b64encode(marks).decode()])
+
+    def words(self, call: str, at: float, words: int) -> None:
+        """Tell the other workers how many words a caller has said, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("words", [call, at, words])
 
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
@@ -244,6 +253,9 @@ class Machine:
         if "rest" in told:
             if self.on_rest is not None:
                 self.on_rest(*told["rest"])
+        elif "words" in told:
+            if self.on_words is not None:
+                self.on_words(*told["words"])
         elif "voice" in told:
             if self.on_voice is not None:
                 call, begins_at, marks = told["voice"]

@@ -136,7 +136,16 @@ class EotCounts:
     late: int
 
 
-Counts = SttCounts | TtsCounts | BargeinCounts | EotCounts
+@dataclass(frozen=True, slots=True)
+class RealtimeCounts:
+    """Of a /realtime session: responses, of these cancelled, and moves to another provider."""
+
+    responses: int
+    cancelled: int
+    failovers: int
+
+
+Counts = SttCounts | TtsCounts | BargeinCounts | EotCounts | RealtimeCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,17 +264,17 @@ def log_fields(ended: Ended) -> dict[str, object]:
         case TtsCounts():
             found["provider"] = outcome.provider
             found["attempts"] = len(outcome.tries)
-        case None if outcome.tries:
+        case None | RealtimeCounts() if outcome.tries:
             found["provider"] = outcome.provider
             found["deployment"] = (outcome.deployment or "")[:DEPLOYMENT_CHARS_MAX]
             found["attempts"] = len(outcome.tries)
             found["hedges"] = outcome.hedges or None
     if outcome.counts is not None:
         found.update(asdict(outcome.counts))
-    if isinstance(outcome.counts, SttCounts):
+    if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
-    if outcome.first_s is not None:
+    if outcome.first_s is not None and ended.route != "embeddings":
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
     for kind in LATENCIES:

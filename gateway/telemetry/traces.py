@@ -20,6 +20,7 @@ from gateway.telemetry.outcome import (
     BargeinCounts,
     Ended,
     Outcome,
+    RealtimeCounts,
     SttCounts,
     Try,
     TtsCounts,
@@ -38,8 +39,9 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "embeddings": "embeddings",
     "stt": "transcription",
     "tts": "text_to_speech",
+    "realtime": "realtime",
 }
-"""`gen_ai.operation.name` by route; the last two have no name in the conventions."""
+"""`gen_ai.operation.name` by route; the last three have no name in the conventions."""
 
 Value = str | bool | int | float
 
@@ -93,6 +95,11 @@ def _counted(outcome: Outcome) -> dict[str, Value | None]:
             }
         case TtsCounts(utterances=utterances):
             return {"parley.tts.utterances": utterances}
+        case RealtimeCounts(responses=responses, failovers=failovers):
+            return {
+                "parley.realtime.responses": responses,
+                "parley.realtime.failovers": failovers,
+            }
         case BargeinCounts() as counts:
             return {
                 "parley.bargein.overlaps": counts.overlaps,

@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 
 from gateway.upstreams.chat import ChatUpstream
 from gateway.upstreams.provider import Account, Modality, find
+from gateway.upstreams.realtime import RealtimeUpstream
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
@@ -49,6 +50,10 @@ class Adapters:
     @property
     def tts(self) -> Mapping[str, TtsUpstream]:
         return self._all["tts"]
+
+    @property
+    def realtime(self) -> Mapping[str, RealtimeUpstream]:
+        return self._all["realtime"]
 
     def only_here(self, modality: Modality, others: Iterable[Adapters]) -> list[Any]:
         """The adapters that none of `others` has."""

@@ -1,4 +1,4 @@
-"""A short run of the load: calls of every kind, with providers that fail and clients that vanish."""
+"""A short run of the load: calls of every kind, failing providers, vanishing clients."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Door:
             sample.labels["outcome"]: sample.value
             for metric in self.metrics.requests.collect()
             for sample in metric.samples
-            if sample.name.endswith("_total")
+            if sample.name.endswith("_total") and sample.value
         }
 
 

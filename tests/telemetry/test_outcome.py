@@ -208,7 +208,7 @@ def test_a_reply_is_counted_with_all_its_tries_and_tokens() -> None:
         ("hedges_total", "c", "lost"): 1,
         ("fallbacks_total", "chat", "a"): 1,
         ("bytes_total", "chat", "out"): 100,
-        ("time_to_first_byte_seconds_count", "chat", "b"): 1,
+        ("time_to_first_byte_seconds_count", "chat", "b", "m"): 1,
         ("tokens_total", "b", "m", "prompt"): 7,
         ("tokens_total", "b", "m", "cached"): 2,
         ("tokens_total", "b", "m", "completion"): 3,

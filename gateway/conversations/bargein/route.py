@@ -19,6 +19,7 @@ from gateway.conversations.bargein.session import (
     BargeinSession,
     Close,
     Event,
+    Overlap,
     SendToClient,
 )
 from gateway.engines.batcher import Timing
@@ -33,6 +34,7 @@ from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
+from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
 from gateway.upstreams.errors import Failure
@@ -66,10 +68,12 @@ class BargeinRoute:
         metrics: Metrics,
         idle_s: float,
         voices: VoiceKeeper | None = None,
+        agreements: Agreements | None = None,
     ) -> None:
-        """`voices`: what the agents of the same calls say."""
+        """`voices`: what the agents of the same calls say; `agreements`: what their callers do."""
         self._engine = engine
         self._metrics = metrics
+        self._agreements = agreements
         self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._idle_s = idle_s
@@ -93,7 +97,12 @@ class BargeinRoute:
             self._verdicts,
             link,
             _voice_of(self._voices, request.call),
+            partial(self._decided, request.call),
         )
+
+    def _decided(self, call: str, overlap: Overlap) -> None:
+        if self._agreements is not None:
+            self._agreements.decided(call, overlap.began, overlap.ended, overlap.decision)
 
 
 class BargeinConversation:
@@ -109,8 +118,10 @@ class BargeinConversation:
         verdicts: Mapping[str, Counter],
         link: SocketLink[Event],
         voice: Callable[[], Voice | None] | None,
+        decided: Callable[[Overlap], None],
     ) -> None:
         self.session = session
+        self._decided = decided
         self._client = link.client
         self._inbox = link.inbox
         self._id = session_id
@@ -137,6 +148,8 @@ class BargeinConversation:
                 return self._client.say_now(text)
             case Ask(created_at, window):
                 self._place.ask(Question(self._track, window, created_at, time.monotonic()))
+            case Overlap():
+                self._decided(action)
             case Close(code, reason):
                 return self._end(code, reason)
         return None

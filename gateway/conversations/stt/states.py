@@ -291,6 +291,8 @@ class Connected(State):
             case _:
                 return
         context.out.extend(map(SendToClient, told))
+        if told and isinstance(event, InterimTranscript | FinalTranscript | EagerEndOfTurn):
+            context.tell_words()
 
     def _has_text(self, text: str, now: float) -> None:
         if text:
