@@ -24,7 +24,14 @@ from gateway.server.quota import Quota
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics, count, count_cost
-from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
+from gateway.telemetry.outcome import (
+    ClientIds,
+    Ended,
+    Outcome,
+    cut_identity,
+    log_fields,
+    log_level,
+)
 from gateway.telemetry.traces import Tracer
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import Record, part_of, record_of, says_nothing
@@ -190,6 +197,8 @@ class RequestContext:
         self.id = request_id
         self.began = began
         self.outcome = Outcome()
+        self.status: int | None = None
+        """HTTP status that was answered, 101 for an upgrade; None: nothing was."""
         self.purse = admission.quota.purse(caller.key, route)
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
@@ -247,7 +256,10 @@ class RequestContext:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, Exception):
-            self.fail(Failure(Kind.INTERNAL, "internal error"))
+            failure = Failure(Kind.INTERNAL, "internal error")
+            self.fail(failure)
+            if self.status is None:
+                self.status = failure.status
         elif exc is not None and self.outcome.failure is None:
             self.fail(Failure(Kind.SHUTTING_DOWN, "cut off by the end of the server"))
         self._admission.leave(self)
@@ -309,30 +321,37 @@ class Admission:
         request_id = request_id or new_id("req")
         address = self.address(scope)
         counts = self._addresses if address != _peer(scope) else None
+        caller: Principal | None = None
         if counts is not None and not counts.take(address):
-            admitted: Principal | Failure = too_many(counts.most)
+            failure: Failure | None = too_many(counts.most)
         else:
-            admitted = self._admit(scope, address, anonymous)
-            if counts is not None and isinstance(admitted, Failure):
+            known = self._caller(scope, address, anonymous)
+            caller = None if isinstance(known, Failure) else known
+            failure = known if isinstance(known, Failure) else self._refusal(scope, known)
+            if counts is not None and failure is not None:
                 counts.give_back(address)
-        if isinstance(admitted, Failure):
-            self._metrics.refusals.labels(route, admitted.kind.value).inc()
-            if admitted.bound is not None:
-                self._metrics.reached(admitted.bound)
+        if failure is not None:
+            self._metrics.refusals.labels(route, failure.kind.value).inc()
+            if failure.bound is not None:
+                self._metrics.reached(failure.bound)
             _logger.log(
-                log_level(admitted),
+                log_level(failure),
                 "refused",
                 extra={
                     "route": route,
+                    "status": failure.status,
                     "request_id": request_id,
-                    "kind": admitted.kind.value,
-                    "reason": admitted.message,
+                    "key": caller.key if caller is not None else None,
+                    "identity": cut_identity(caller.identity) if caller is not None else None,
+                    "kind": failure.kind.value,
+                    "reason": failure.message,
                     "client": address,
                 },
             )
-            return admitted
+            return failure
+        assert caller is not None  # who is unknown is refused
         counted = counts is not None
-        request = RequestContext(self, route, admitted, scope, began, request_id, address, counted)
+        request = RequestContext(self, route, caller, scope, began, request_id, address, counted)
         self.began(request)
         return request
 
@@ -352,16 +371,16 @@ class Admission:
         ]
         return client_address(peer, forwarded, self.trusted_proxies)
 
-    def _admit(
+    def _caller(
         self, scope: Scope, address: str, anonymous: Sequence[IPv4Network | IPv6Network]
     ) -> Principal | Failure:
         authorization = header(scope, b"authorization")
         if anonymous and not authorization and within(address, anonymous):
-            caller: Principal | Failure = ANONYMOUS
-        else:
-            caller = self.authenticator.authenticate(authorization)
-        if isinstance(caller, Failure):
-            return caller
+            return ANONYMOUS
+        return self.authenticator.authenticate(authorization)
+
+    def _refusal(self, scope: Scope, caller: Principal) -> Failure | None:
+        """Why a known caller is refused; None: it is admitted, and has its place."""
         for name, value in scope["headers"]:
             if name in _IDS and _CONTROL.search(_text(value)):
                 field = name.decode()
@@ -370,9 +389,7 @@ class Admission:
                 )
         if not self.listens and scope["type"] == "websocket":
             return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
-        if (failure := self._limiter.take(caller.key)) is not None:
-            return failure
-        return caller
+        return self._limiter.take(caller.key)
 
     def leave(self, request: RequestContext) -> None:
         """Return the request's place, count it, write its line and its usage record."""
@@ -425,6 +442,7 @@ class Admission:
             _client_ids(request.scope),
             caller.identity,
             request.purse.tenant,
+            request.status,
         )
 
 

@@ -50,6 +50,9 @@ CUT: Final = 1006
 ASKED_TO_END: Final = 1000
 """What a session is told of a client whose socket the host closes: nothing went wrong."""
 
+SWITCHING_PROTOCOLS: Final = 101
+"""Status of an upgrade."""
+
 _PYTHON_AGENTS = re.compile(r"LiveKit Agents/\S+ \(python ")
 
 EventT = TypeVar("EventT")
@@ -61,6 +64,14 @@ class Interruptible(Protocol):
 
     def may_end(self, now: float) -> bool:
         """Whether nobody speaks, and nothing is waited for."""
+
+
+@runtime_checkable
+class Parting(Protocol):
+    """A session whose client connects again sooner for a message before the close."""
+
+    @property
+    def last_words(self) -> str: ...
 
 
 class Conversation(Protocol):
@@ -157,13 +168,15 @@ class SocketLink(Link[EventT]):
         """Complete the upgrade, and listen to the client; False if it has gone already."""
         return await (self.client.accept() if self.let_in is None else self.let_in())
 
-    def finish(self, ending: Ending) -> None:
-        """Close the client's socket, and with it the conversation."""
+    def finish(self, ending: Ending, last_words: str = "") -> None:
+        """Close the client's socket, after a last message to it, and with it the conversation."""
         if self.ending is None:
             self.ending = ending
-            self.spawn(self._finish(ending))
+            self.spawn(self._finish(ending, last_words))
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: Ending, last_words: str) -> None:
+        if last_words:
+            await self.client.say(last_words)
         await self.client.close(ending.code, ending.reason)
         self.inbox.post(ClientLeft(ASKED_TO_END))  # type: ignore[arg-type]
 
@@ -185,6 +198,8 @@ class ReplyLink(Link[EventT]):
         self._send = send
         self._exchange = exchange
         self._blocked_s = blocked_s
+        self.status: int | None = None
+        """Of the answer, once that has begun."""
         self._sending_since: float | None = None
         self.blocked = False
         """The client has read nothing for `blocked_s`."""
@@ -194,6 +209,8 @@ class ReplyLink(Link[EventT]):
     async def send(self, message: Message) -> None:
         """Send a part of the answer; waits while the client does not read."""
         self._sending_since = time.monotonic()
+        if self.status is None:
+            self.status = message.get("status")
         await self._send(message)
         self._sending_since = None
 
@@ -314,6 +331,7 @@ class _Host:
             failure = await self._serve(request, receive, send)
             if failure is not None:
                 request.fail(failure)
+                request.status = failure.status
                 await refuse(scope, send, failure, headers)
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
@@ -364,7 +382,7 @@ class OpenSockets:
         """Close those whose time has come; of the others keep what they have used so far."""
         for link, socket in self._open.items():
             if link.ending is None and (found := ending(socket, drain, now)) is not None:
-                link.finish(found)
+                link.finish(found, socket.last_words)
         for link, running in self._running.items():
             if now >= running.record_at:
                 running.record_at = now + self._record_every_s
@@ -419,6 +437,7 @@ class SocketHost(_Host):
             nonlocal accepted
             accepted = await client.accept()
             if accepted:
+                request.status = SWITCHING_PROTOCOLS
                 link.spawn(client.listen(link.gate))
                 socket = self._open_socket(request, conversation)
                 self._sockets.add(link, socket, request, conversation)
@@ -444,11 +463,13 @@ class SocketHost(_Host):
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
         agent = header(request.scope, b"user-agent") or ""
+        session = conversation.session
         return OpenSocket(
             ends_at=time.monotonic() + self._limits.session_s_max,
             spread=random.random(),  # noqa: S311 - a place in a queue
             replaces=self._name == "tts" and _PYTHON_AGENTS.match(agent) is not None,
-            may_end=_may_end(conversation.session),
+            may_end=_may_end(session),
+            last_words=session.last_words if isinstance(session, Parting) else "",
         )
 
 
@@ -472,6 +493,7 @@ class ReplyHost(_Host):
         try:
             await link.drive(conversation)
         finally:
+            request.status = link.status
             await link.end(conversation, request)
             if link.blocked:
                 request.outcome = replace(request.outcome, bounds=(Bound.SLOW_READER,))
@@ -492,5 +514,6 @@ class BodyHost(_Host):
         reply = await self._route.answer(request, body)
         if isinstance(reply, Failure):
             return reply
-        await answer(send, 200, reply)
+        request.status = 200
+        await answer(send, request.status, reply)
         return None

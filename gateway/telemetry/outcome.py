@@ -21,6 +21,9 @@ ten of them."""
 DEPLOYMENT_CHARS_MAX: Final = 128
 """A longer name of a deployment is cut in the log: callers choose some."""
 
+IDENTITY_CHARS_MAX: Final = 128
+"""A longer identity is cut in the log: who signs tokens chooses it."""
+
 FAILURES_CHARS_MAX: Final = 500
 """The list of failures in a line of the log is cut here; a long /stt session has hundreds."""
 
@@ -221,7 +224,9 @@ class ClientIds:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request that has ended: whose it was, and its outcome. `at`: Unix time of the end."""
+    """A request that has ended: whose it was, and its outcome. `at`: Unix time of the end.
+    `identity`: the token's `sub`. `status`: the HTTP status that was answered, 101 for an upgrade;
+    None: the client left before."""
 
     at: float
     route: str
@@ -232,6 +237,7 @@ class Ended:
     ids: ClientIds = field(default_factory=ClientIds)
     identity: str = ""
     tenant: str = ""
+    status: int | None = None
 
 
 def log_level(failure: Failure | None) -> int:
@@ -243,12 +249,20 @@ def log_level(failure: Failure | None) -> int:
     return logging.ERROR if ours else logging.WARNING
 
 
+def cut_identity(identity: str) -> str | None:
+    """A token's `sub` as a line of the log has it; None stands for none."""
+    return identity[:IDENTITY_CHARS_MAX] or None
+
+
 def log_fields(ended: Ended) -> dict[str, object]:
     """The fields of its line in the log; None stands for a field that is left out."""
     outcome = ended.outcome
     found: dict[str, object] = {
+        "route": ended.route,
+        "status": ended.status,
         "request_id": ended.request_id,
         "key": ended.key,
+        "identity": cut_identity(ended.identity),
         "outcome": outcome.word,
         "duration_s": round(ended.duration_s, 4),
     }

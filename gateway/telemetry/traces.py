@@ -54,6 +54,7 @@ def request_attributes(ended: Ended) -> dict[str, Value]:
         "parley.key": ended.key,
         "parley.request.id": ended.request_id,
         "parley.outcome": outcome.word,
+        "http.response.status_code": ended.status,
         "session.id": ids.job_id or ids.room_id or None,
         "livekit.job.id": ids.job_id or None,
         "livekit.room.id": ids.room_id or None,

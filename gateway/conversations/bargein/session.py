@@ -60,6 +60,11 @@ class Close:
     reason: str = ""
 
 
+CONNECT_AGAIN: Final = Failure(
+    Kind.SHUTTING_DOWN, "the server closes this connection: connect again"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Overlap:
     """The caller spoke over the agent from `began` to `ended`, on the session's clock. `decision`:
@@ -112,6 +117,8 @@ class BargeinSession:
         self._overlap_at = now
         self._decided = True  # this overlap is an interruption, or over
         self.report = Report()
+        self.last_words = protocol.error(CONNECT_AGAIN, session_id)
+        """Before the server closes the connection: see server/drain.py for which clients."""
 
     @property
     def deadline(self) -> float | None:

@@ -158,6 +158,15 @@ def test_a_bad_beginning_is_told_and_closed(event: Event, named: str) -> None:
     assert close.code == 1008
 
 
+def test_its_last_words_have_all_that_clients_need_and_are_no_mistake_of_theirs() -> None:
+    message = json.loads(a_session().last_words)
+
+    assert message["type"] == "error"
+    # with a 4xx a client would not connect again
+    assert message["code"] == 503
+    assert message["session_id"] == "bargein_1"
+
+
 def test_a_second_create_is_an_error() -> None:
     tell, close = opened().handle(create(), 0.1)
     assert "before" in told(tell)["message"]
