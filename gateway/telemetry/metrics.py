@@ -31,7 +31,8 @@ from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Kind
 
 ROUTES: Final = (
-    "chat", "models", "embeddings", "stt", "tts", "realtime", "bargein", "eot", "eot_multi"
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "avatar", "bargein", "eot",
+    "eot_multi",
 )  # fmt: skip
 """Values of the label `route`."""
 
