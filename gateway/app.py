@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
+from zoneinfo import ZoneInfo
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -460,6 +461,8 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         tuple(SUMS),
         gateway.readiness,
         lambda: gateway.installation.catalogues,
+        gateway.config.usage.currency,
+        ZoneInfo(gateway.config.usage.time_zone),
     )
 
     if supervised:
