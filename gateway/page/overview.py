@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -95,9 +96,9 @@ class Overview:
     """Names of the sums at the end of a row of `summary`."""
     readiness: Callable[[], Mapping[str, Any]]
     catalogues: Callable[[], Mapping[Modality, Catalogue]]
+    time_zone: str = "UTC"
+    """Where days and months begin, as in `gateway usage`."""
     currency: str = "USD"
-    time_zone: tzinfo = UTC
-    """Where days and months begin."""
     _costs: dict[str, Any] = field(default_factory=dict)
     _costs_until: float = 0.0
 
@@ -135,7 +136,8 @@ class Overview:
         if now < self._costs_until:
             return self._costs
         self._costs_until = now + COST_S
-        today = datetime.now(self.time_zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        zone = ZoneInfo(self.time_zone)
+        today = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
         month = today.replace(day=1)
         by = ("key", "model")
         try:
