@@ -136,6 +136,7 @@ class Gateway:
         if machine is not None:
             self.installation.breaker.on_rest = machine.rests
             machine.on_rest = self._hear_rest
+            machine.on_kept = lambda told: self.installation.responses.hear(told)
         self._admit_by(self.installation)
 
     @property
@@ -196,9 +197,11 @@ class Gateway:
         self.admission.drain = drain
 
     def tick(self, now: float) -> None:
-        """Now and then: close the sockets whose time has come, judge what was decided."""
+        """Now and then: close the sockets whose time has come, judge what was decided, end avatars
+        that nobody ended."""
         self.sockets.sweep(self.admission.drain, now)
         self.agreements.judge(now)
+        self.installation.avatars.sweep(now)
 
     def is_ready(self, routes: Sequence[str] = ()) -> bool:
         """Whether new callers are welcome, and somebody serves each of `routes` (of

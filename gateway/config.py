@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from gateway.routing import references
+from gateway.settings.avatar import AvatarConfig
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.chat import ChatConfig
 from gateway.settings.document import Document, DocumentError, parse
@@ -100,6 +101,7 @@ class Config(Section):
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
     realtime: RealtimeConfig = RealtimeConfig()
+    avatar: AvatarConfig = AvatarConfig()
 
     @field_validator("models", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from typing import get_args
 from starlette.types import ASGIApp
 
 from gateway.config import Config
+from gateway.conversations.avatar.route import AvatarEndRoute, AvatarRoute
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
 from gateway.conversations.chat.decisions_route import DecisionsRoute
 from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
@@ -69,6 +70,8 @@ PATHS = {
     ("WEBSOCKET", "/responses"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
+    ("POST", "/avatar/sessions"),
+    ("POST", "/avatar/sessions/terminate"),
     ("POST", "/bargein"),
     ("POST", "/eot/multi"),
     ("WEBSOCKET", "/bargein"),
@@ -127,6 +130,7 @@ class Installation:
     breaker: LoggingBreaker
     chat: ChatRoute
     responses: ResponsesRoute
+    avatars: AvatarRoute
     tts: TtsRoute
 
     def __init__(
@@ -183,7 +187,11 @@ class Installation:
             limits.chat_body_bytes,
             None if before is None else before.chat,
         )
-        self.responses = ResponsesRoute(self.chat, None if before is None else before.responses)
+        self.responses = ResponsesRoute(
+            self.chat,
+            None if before is None else before.responses,
+            None if process.machine is None else process.machine.kept,
+        )
         self.tts = TtsRoute(
             config.tts,
             self.catalogues["tts"],
@@ -214,12 +222,24 @@ class Installation:
             connector,
             self.prices,
         )
+        self.avatars = AvatarRoute(
+            config.avatar,
+            self.catalogues["avatar"],
+            self.adapters.avatar,
+            self.breaker,
+            connector,
+            self.prices,
+            {key: secret.get_secret_value() for key, secret in config.keys.items()},
+            None if before is None else before.avatars,
+        )
         self._process = process
         self.hosts = self._hosts()
 
     def _hosts(self) -> Mapping[tuple[str, str], ASGIApp]:
         process, limits = self._process, self.config.limits
         admission, metrics, idle_s = process.admission, process.metrics, limits.session_idle_s
+
+        others = (self.catalogues["realtime"],)
 
         def socket(route: SocketRoute) -> SocketHost:
             return SocketHost(route, admission, limits, process.sockets)
@@ -241,8 +261,10 @@ class Installation:
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
-            ("GET", "/models"): body(ModelsRoute(self.chat)),
-            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
+            ("GET", "/models"): body(ModelsRoute(self.chat, others)),
+            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, others)),
+            ("POST", "/avatar/sessions"): body(self.avatars),
+            ("POST", "/avatar/sessions/terminate"): body(AvatarEndRoute(self.avatars)),
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): socket(

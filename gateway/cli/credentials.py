@@ -142,6 +142,10 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
+NO_SESSION: Final = "parley-check"
+"""The id of a session that nobody has."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Trier:
     session: aiohttp.ClientSession
@@ -159,6 +163,7 @@ class _Trier:
             "stt": self._stt,
             "tts": self._tts,
             "realtime": self._realtime,
+            "avatar": self._avatar,
         }[modality]
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -230,10 +235,12 @@ class _Trier:
         missing = self._unlisted(read_models(answer[1]) or frozenset())
         return self._trial(modality, "ok", "its list is answered", missing)
 
-    async def _get(self, dial: Dial) -> tuple[int, bytes] | str:
+    async def _get(self, dial: Dial, method: str = "GET") -> tuple[int, bytes] | str:
         """Status and body of an answer, or why there is none."""
         try:
-            async with self.session.get(dial.url, headers=dial.headers) as response:
+            async with self.session.request(
+                method, dial.url, headers=dial.headers, data=dial.body or None
+            ) as response:
                 body = bytearray()
                 async for data in response.content.iter_any():
                     body += data
@@ -289,6 +296,18 @@ class _Trier:
             return self._trial("realtime", "not tried", "it runs in this process")
         problem = await self._socket(dial, _LineEar(line))
         return self._socket_trial("realtime", problem, model)
+
+    # -- avatars
+
+    async def _avatar(self) -> Trial:
+        """The end of a session that is none: a good key is told that."""
+        assert self.vendor.avatar is not None
+        answer = await self._get(self.vendor.avatar.adapter(self.account).end(NO_SESSION), "POST")
+        if isinstance(answer, str):
+            return self._trial("avatar", "failed", answer)
+        if answer[0] not in (200, 404, 410):
+            return self._trial("avatar", "failed", self._refused_with(*answer))
+        return self._trial("avatar", "ok", "the key is accepted")
 
     def _socket_trial(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -32,6 +32,9 @@ TTFT_SAMPLES: Final = 64
 
 TTFT_SAMPLES_MIN: Final = 20
 """No p95 below so many samples."""
+
+REPLAY_SAMPLES_MIN: Final = 5
+"""The same for replays, which are rare."""
 
 UNKNOWN_MAX: Final = 256
 """States kept for what no route names (callers may ask for any model by its provider's prefix, and
@@ -63,6 +66,7 @@ class _State:
     probing: bool = False
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
     ttft: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
+    replays: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
     causes: deque[int] = field(default_factory=lambda: deque(maxlen=CAUSES_MAX))
 
 
@@ -176,9 +180,13 @@ class Breaker:
         for key, state in self._states_of(attempt):
             if state.open_until:
                 self._tell(key, 0.0)
+                self.recovered(key)
             state.recent.append(True)
             state.failures_in_row, state.probing = 0, False
             state.open_until, state.rest_s = 0.0, REST_S
+
+    def recovered(self, key: Key) -> None:
+        """Called when a rest ends with a success here."""
 
     def failed(
         self, attempt: Attempt, failure: Failure, now: float, cause: int | None = None
@@ -212,11 +220,13 @@ class Breaker:
         for _, state in self._states_of(attempt):
             state.probing = False
 
-    def rate_limited_until(self, attempt: Attempt, until: float, now: float) -> None:
-        """Rate-limit headers say that nothing is left before `until`."""
+    def rate_limited_until(self, attempt: Attempt, until: float, now: float) -> bool:
+        """Rate-limit headers say that nothing is left before `until`; True if a rest begins."""
         state = self._state(attempt.deployment)
+        begins = now >= state.open_until
         state.why = Kind.RATE_LIMITED.value
         self._rest(attempt.deployment, state, min(until, now + REST_S_MAX), now)
+        return begins
 
     def _rest(self, key: Key, state: _State, until: float, now: float) -> None:
         told = max(state.open_until, now)
@@ -235,10 +245,16 @@ class Breaker:
     def ttft_p95_s(self, attempt: Attempt) -> float | None:
         """95th percentile of the deployment's recent TTFTs; None: too few samples."""
         state = self._get(attempt.deployment)
-        if state is None or len(state.ttft) < TTFT_SAMPLES_MIN:
-            return None
-        ordered = sorted(state.ttft)
-        return ordered[int(0.95 * (len(ordered) - 1))]
+        return None if state is None else _p95(state.ttft, TTFT_SAMPLES_MIN)
+
+    def record_replay(self, attempt: Attempt, first_word_s: float) -> None:
+        """A recogniser that was sent speech once more told words after so long."""
+        self._state(attempt.deployment).replays.append(first_word_s)
+
+    def replay_p95_s(self, attempt: Attempt) -> float | None:
+        """95th percentile of those times; None: too few samples."""
+        state = self._get(attempt.deployment)
+        return None if state is None else _p95(state.replays, REPLAY_SAMPLES_MIN)
 
     def _usable(self, attempt: Attempt, now: float) -> bool:
         return all(
@@ -300,3 +316,10 @@ class Breaker:
 
 def _with_voice(attempt: Attempt) -> str:
     return f"{attempt.model}\0{attempt.voice}"
+
+
+def _p95(samples: Sequence[float], least: int) -> float | None:
+    """Their 95th percentile, if there are so many."""
+    if len(samples) < least:
+        return None
+    return sorted(samples)[int(0.95 * (len(samples) - 1))]

@@ -30,7 +30,8 @@ from gateway.telemetry.outcome import LATENCIES, NANO, BargeinCounts, Ended
 from gateway.upstreams.errors import Kind
 
 ROUTES: Final = (
-    "chat", "models", "embeddings", "stt", "tts", "realtime", "bargein", "eot", "eot_multi"
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "avatar", "bargein", "eot",
+    "eot_multi",
 )  # fmt: skip
 """Values of the label `route`."""
 
@@ -232,7 +233,8 @@ class Metrics:
         )
         self.tokens = Counter(
             "parley_tokens",
-            "Tokens as the provider counted them; kind: prompt, cached, completion, reasoning.",
+            "Tokens as the provider counted them; kind: prompt, cached, completion, reasoning, and "
+            "of /realtime audio_prompt, audio_completion (parts of prompt and completion).",
             ["provider", "model", "kind"],
             registry=registry,
         )
@@ -508,6 +510,8 @@ def count(metrics: Metrics, ended: Ended) -> None:
             ("cached", usage.cached),
             ("completion", usage.completion),
             ("reasoning", usage.reasoning),
+            ("audio_prompt", usage.audio_prompt),
+            ("audio_completion", usage.audio_completion),
         ):
             if tokens:
                 metrics.tokens.labels(outcome.provider, outcome.label, kind).inc(tokens)

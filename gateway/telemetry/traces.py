@@ -40,8 +40,9 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "stt": "transcription",
     "tts": "text_to_speech",
     "realtime": "realtime",
+    "avatar": "avatar",
 }
-"""`gen_ai.operation.name` by route; the last three have no name in the conventions."""
+"""`gen_ai.operation.name` by route; the last four have no name in the conventions."""
 
 Value = str | bool | int | float
 

@@ -28,13 +28,14 @@ from gateway import providers
 from gateway.settings import urls
 from gateway.settings.residency import Region
 from gateway.settings.section import Section
+from gateway.upstreams.avatar import AvatarUpstream
 from gateway.upstreams.chat import ChatUpstream
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.realtime import RealtimeUpstream
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
-Modality = Literal["chat", "stt", "tts", "realtime"]
+Modality = Literal["chat", "stt", "tts", "realtime", "avatar"]
 """What a provider can be asked for."""
 
 
@@ -167,6 +168,7 @@ class Vendor(Generic[S]):
     stt: Offer[S, SttUpstream] | None = None
     tts: Offer[S, TtsUpstream] | None = None
     realtime: Offer[S, RealtimeUpstream] | None = None
+    avatar: Offer[S, AvatarUpstream] | None = None
     listing: Callable[[Account[S]], Dial] | None = None
     """The request for its list of models, for a vendor without chat (`ChatUpstream.warm`)."""
     listed: tuple[Modality, ...] = ("chat",)
@@ -182,6 +184,7 @@ class Vendor(Generic[S]):
             "stt": self.stt,
             "tts": self.tts,
             "realtime": self.realtime,
+            "avatar": self.avatar,
         }
         return {modality: offer for modality, offer in offers.items() if offer is not None}
 

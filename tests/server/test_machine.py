@@ -162,3 +162,16 @@ async def test_what_an_agent_says_is_told_to_the_other_workers(workers: Workers)
     await until(lambda: bool(told))
 
     assert told == [("key\njob", 12.5, bytes(range(32)))]
+
+
+async def test_what_one_worker_keeps_the_others_are_told_unless_it_is_too_long(
+    workers: Workers,
+) -> None:
+    one, other, _ = workers
+    told: list[object] = []
+    other.on_kept = told.append
+    one.kept(["a", {"id": "x" * (1 << 20)}, []])
+    one.kept(["a", {"id": "r1"}, [{"role": "user"}]])
+    await until(lambda: bool(told))
+    assert told == [["a", {"id": "r1"}, [{"role": "user"}]]]
+    assert await look(one, "k") == 0  # answers are still in order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -63,8 +63,15 @@ class ResponsesRoute:
     name: Final = "chat"
     events_max: Final = EVENTS_MAX
 
-    def __init__(self, chat: ChatRoute, before: ResponsesRoute | None = None) -> None:
+    def __init__(
+        self,
+        chat: ChatRoute,
+        before: ResponsesRoute | None = None,
+        tell: Callable[[Sequence[Any]], None] | None = None,
+    ) -> None:
+        """`tell` has the other workers of this server keep a response too (see `hear`)."""
         self._chat = chat
+        self._tell = tell
         self._parsing = asyncio.Lock()
         self.body_bytes_max = chat.body_bytes_max
         kept = chat.config.responses
@@ -92,6 +99,23 @@ class ResponsesRoute:
             return KeptConversation(form, link)
         inner = await self._chat.begin(request, chat, link, form)
         return inner if isinstance(inner, Failure) else ResponsesConversation(inner, link)
+
+    def keep(
+        self, key: str, response: Mapping[str, Any], own: Sequence[Any], before: Kept | None
+    ) -> None:
+        """Keep a response that any request of `key` may name."""
+        self.store.put(key, response, own, before, time.monotonic())
+        if self._tell is not None:
+            self._tell((key, response, own))
+
+    def hear(self, told: Sequence[Any]) -> None:
+        """Another worker keeps a response."""
+        key, response, own = told
+        now = time.monotonic()
+        previous = response.get("previous_response_id")
+        before = self.store.get(key, previous, now) if previous else None
+        if previous is None or before is not None:
+            self.store.put(key, response, own, before, now)
 
     def forget(self, connection: RequestContext) -> None:
         """A WebSocket is closed: what was kept for it alone goes with it."""
@@ -211,15 +235,17 @@ class _Form:
 
     def _keep(self, response: Mapping[str, Any]) -> None:
         key, *connection = self._keys
-        if not self._asked.stored:
-            if not connection:
-                return
+        items = self._asked.items
+        own = items[len(items) - self._asked.own :]
+        if (previous := self._asked.request.previous_response_id) is not None:
+            response = {**response, "previous_response_id": previous}
+        if self._asked.stored:
+            self._route.keep(key, response, own, self._before)
+        elif connection:
             # not for others, and not for long: the next request on this connection may go on
             (key,) = connection
             self._route.store.forget(key)
-        items = self._asked.items
-        own = items[len(items) - self._asked.own :]
-        self._route.store.put(key, response, own, self._before, time.monotonic())
+            self._route.store.put(key, response, own, self._before, time.monotonic())
 
 
 def _has_responses(upstream: ChatUpstream, attempt: Attempt) -> bool:

@@ -40,7 +40,7 @@ from gateway.runtime.loop import Gate, Inbox, Performed
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
-from gateway.server.quota import Purse, Spent
+from gateway.server.quota import Spent
 from gateway.settings.stt import SttConfig
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import OTHER
@@ -53,6 +53,7 @@ from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.listing import named_models
 from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.provider import find
+from gateway.upstreams.request_ids import named
 from gateway.upstreams.stt import LocalModel, LocalTarget
 
 _logger = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ class SttRoute:
             charged=request.purse.limited,
             tells_words=self.agreements is not None and bool(request.call),
         )
-        return SttConversation(self, session, session_id, link, request.purse, request.call)
+        return SttConversation(self, session, session_id, link, request)
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -324,14 +325,14 @@ class SttConversation:
         session: SttSession,
         session_id: str,
         link: ClientLink,
-        purse: Purse,
-        call: str = "",
+        request: RequestContext,
     ) -> None:
         self.session = session
-        self._call = call
+        self._call = request.call
         self._route = route
         self._id = session_id
-        self._purse = purse
+        self._request_id = request.id
+        self._purse = request.purse
         self._bill = Bill(route.prices)
         self._link = link
         self._client = link.client
@@ -440,7 +441,7 @@ class SttConversation:
             socket = self._route.open_local(dial, self._interims)
         else:
             socket = await self._route.connector.websocket(
-                dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
+                named(dial, self._request_id), timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
             )
         if isinstance(socket, Failure):
             self._inbox.post(ConnectionFailed(number, socket))
@@ -505,11 +506,13 @@ class SttConversation:
                     one.provider,
                     one.model,
                     one.began,
-                    failure=one.failure,
+                    one.ended,
+                    one.failure,
                     hedge=one.hedge,
                     lost=one.lost,
                     standby=one.standby,
                     first_s=None if one.ready is None else one.ready - one.began,
+                    upstream_id=one.upstream_id,
                 )
                 for one in report.tries
             ),

@@ -78,3 +78,19 @@ def test_a_previous_response_of_another_key_is_not_found(tmp_path: Path) -> None
     assert [one["content"] for one in found[0].items] == ["hi", "Yes.", "x"]
     # a connection finds what was kept for it alone, and what its key has
     assert not isinstance(made._read(("b", "a"), body), Failure)
+
+
+def test_what_one_worker_keeps_another_goes_on_with(tmp_path: Path) -> None:
+    one, other = route(tmp_path), route(tmp_path)
+    one._tell = other.hear
+    said = [{"role": "assistant", "content": "Yes."}]
+    user = [{"role": "user", "content": "hi"}]
+    one.keep("a", {"id": "r1", "output": said}, user, None)
+    before = one.store.get("a", "r1", 0.0)
+    one.keep("a", {"id": "r2", "output": said, "previous_response_id": "r1"}, user, before)
+    found = other.store.get("a", "r2", 0.0)
+    assert found is not None
+    assert found.conversation == [*user, *said, *user, *said]
+    # without what came before it would be another conversation
+    other.hear(("a", {"id": "r4", "output": [], "previous_response_id": "r3"}, user))
+    assert other.store.get("a", "r4", 0.0) is None
