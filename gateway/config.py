@@ -23,6 +23,7 @@ from gateway.settings.avatar import AvatarConfig
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.cascades import CascadeConfig, CascadeName
 from gateway.settings.chat import ChatConfig
+from gateway.settings.contradictions import contradictions
 from gateway.settings.document import Document, DocumentError, parse
 from gateway.settings.eot import EotConfig
 from gateway.settings.mistake import Mistake, Place
@@ -279,6 +280,15 @@ class _Reading:
                 self.mistakes.append(Mistake(("traces", "headers", name), text))
         self._check_keys(config, missing, dev=dev)
         self._warn(config)
+        self.mistakes += contradictions(
+            {
+                "server": config.server,
+                "limits": config.limits,
+                "chat": config.chat,
+                "stt": config.stt,
+                "tts": config.tts,
+            }
+        )
         if not any(mistake.fatal for mistake in self.mistakes):
             self.mistakes += references.check(
                 references.Named(
@@ -318,15 +328,13 @@ class _Reading:
             )
 
     def _warn(self, config: Config) -> None:
-        """What is odd, and may be meant."""
-        server = config.server
-        if server.shutdown_grace_s and server.drain_delay_s >= server.shutdown_grace_s:
-            text = (
-                f"{server.drain_delay_s:g} s is all of server.shutdown_grace_s: no session goes on"
-            )
-            self.mistakes.append(Mistake(("server", "drain_delay_s"), text, fatal=False))
+        """Networks that are everybody."""
         for place, networks, what in (
-            (("server", "trusted_proxies"), server.trusted_proxies, "may name its own address"),
+            (
+                ("server", "trusted_proxies"),
+                config.server.trusted_proxies,
+                "may name its own address",
+            ),
             (
                 ("eot", "anonymous_networks"),
                 config.eot.anonymous_networks,

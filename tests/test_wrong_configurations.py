@@ -528,7 +528,7 @@ WARNED: dict[str, tuple[str, str]] = {
     ),
     "no grace": (
         "server: {drain_delay_s: 60, shutdown_grace_s: 10}",
-        "server.drain_delay_s: 60 s is all of server.shutdown_grace_s",
+        "server.drain_delay_s: 60 is more than server.shutdown_grace_s (10)",
     ),
     "twice": (
         RACK % ", models: [llama]" + "models: {m: [rack/llama, rack/llama]}",
