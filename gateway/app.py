@@ -25,6 +25,7 @@ from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
@@ -98,6 +99,12 @@ class Gateway:
         if machine is not None and self.voices is not None:
             machine.on_voice = self.voices.hear
             self.voices.on_marks = machine.voice
+        self.learning = LearningKeeper(
+            config.bargein.learn, metrics, None if self.voices is None else self.voices.of
+        )
+        if machine is not None:
+            machine.on_followed = self.learning.hear
+            self.learning.on_told = machine.followed
         self.bargein_window = BargeinWindowRoute(
             self.bargein_engine, metrics, config.limits.message_bytes, self.voices
         )
@@ -117,6 +124,7 @@ class Gateway:
             self.usage,
             machine,
             self.voices,
+            self.learning,
         )
         self.installation = Installation(config, self._process)
         self._before: set[Installation] = set()
@@ -138,7 +146,9 @@ class Gateway:
         What needs a restart is the same in it as in the one before (see gateway/reload.py)."""
         async with self._using:
             prepared = await asyncio.to_thread(prepare, config)
+            versions = await asyncio.to_thread(self.bargein_engine.prepare, config.bargein)
             self._use(Installation(config, self._process, self.installation, prepared))
+            self.bargein_engine.decide_by(config.bargein, versions)
 
     def _use(self, installation: Installation) -> None:
         before, self.installation = self.installation, installation
@@ -158,7 +168,7 @@ class Gateway:
         self._limiter.limits = config.limits
         self.addresses.most = config.limits.connections_per_address
         self.addresses.trusted = config.server.trusted_proxies
-        self.bargein_engine.decide_by(config.bargein)
+        self.learning.use(config.bargein.learn)
         for route in (self.bargein_window, self.eot_multi):
             route.body_bytes_max = config.limits.message_bytes
         for name in installation.adapters.accounts:
@@ -187,6 +197,7 @@ class Gateway:
     def tick(self, now: float) -> None:
         """Now and then: close the sockets whose time has come."""
         self.sockets.sweep(self.admission.drain, now)
+        self.learning.tick(now)
 
     def is_ready(self, routes: Sequence[str] = ()) -> bool:
         """Whether new callers are welcome, and somebody serves each of `routes` (of
@@ -243,6 +254,7 @@ class Gateway:
 
     async def close(self) -> None:
         self.bargein_engine.close()
+        await asyncio.to_thread(self.learning.join)
         if self.voices is not None:
             self.voices.close()
         self.engines.close()

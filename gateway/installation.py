@@ -25,6 +25,7 @@ from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
@@ -86,6 +87,7 @@ class Process:
     usage: UsageLog
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
+    learning: LearningKeeper | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -191,6 +193,7 @@ class Installation:
             connector,
             process.engines,
             self.prices,
+            process.learning,
         )
         self._process = process
         self.hosts = self._hosts()
@@ -219,11 +222,11 @@ class Installation:
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): socket(
-                BargeinRoute(process.bargein, metrics, idle_s, process.voices)
+                BargeinRoute(process.bargein, metrics, idle_s, process.voices, process.learning)
             ),
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
-            ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s)),
+            ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s, process.learning)),
         }
 
     def serves(self, modality: Modality, now: float) -> bool:

@@ -1,5 +1,6 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
-and what the agents of all calls say (see engines/interruption/voice_keeper.py).
+what the agents of all calls say (see engines/interruption/voice_keeper.py), and of which kind the
+callers' words are (engines/interruption/learning.py; nothing while learning is off).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
@@ -9,6 +10,7 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
+    {"do": "followed", "args": [call, what, from, until]} -> likewise, as {"followed": [...]}
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice"})
+TOLD: Final = frozenset({"rest", "voice", "followed"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
@@ -145,6 +147,8 @@ class Machine:
         seconds: it works again."""
         self.on_voice: Callable[[str, float, bytes], None] | None = None
         """Called with what an agent said at another worker; see `voice`."""
+        self.on_followed: Callable[[str, str, float, float], None] | None = None
+        """Called with what followed in a call at another worker; see `followed`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def elsewhere(self, key: str) -> int:
@@ -189,6 +193,11 @@ class Machine:
     def _tell_voice(self, call: str, begins_at: float, marks: bytes) -> None:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("voice", [call, begins_at, base64.b64encode(marks).decode()])
+
+    def followed(self, call: str, what: str, began: float, ended: float) -> None:
+        """Tell the other workers what followed in a call, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("followed", [call, what, began, ended])
 
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
@@ -248,6 +257,9 @@ class Machine:
             if self.on_voice is not None:
                 call, begins_at, marks = told["voice"]
                 self.on_voice(call, begins_at, base64.b64decode(marks))
+        elif "followed" in told:
+            if self.on_followed is not None:
+                self.on_followed(*told["followed"])
         elif self._waiting:
             answer = self._waiting.popleft()
             if not answer.done():

@@ -129,6 +129,37 @@ class Metrics:
         )
         for outcome in ("interruption", "held"):
             self.overlaps.labels(outcome)
+        self.bargein_version_overlaps = Counter(
+            "parley_bargein_version_overlaps",
+            "The same by the version of the interruption model that served the call "
+            "(`bargein.models`).",
+            ["version", "outcome"],
+            registry=registry,
+        )
+        self.bargein_version_decision = Histogram(
+            "parley_bargein_version_decision_seconds",
+            "The same by the version of the interruption model that served the call.",
+            ["version"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.bargein_followed = Counter(
+            "parley_bargein_followed",
+            "Overlaps of calls that may be learnt from, by what followed in the call; outcome: "
+            "agreed, cut (it was an interruption to the model alone), missed (the other way) or "
+            "unknown.",
+            ["version", "outcome"],
+            registry=registry,
+        )
+        self.bargein_kept = Counter(
+            "parley_bargein_windows",
+            "Windows to learn from (`bargein.learn`); outcome: kept, dropped (the disk is slow) or "
+            "failed (it cannot be written).",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("kept", "dropped", "failed"):
+            self.bargein_kept.labels(outcome)
         self.stt_latency = Histogram(
             "parley_stt_latency_seconds",
             "What recognisers take; kind: first_word (seconds of speech to the first word of an "

@@ -200,6 +200,8 @@ OF_SPEECH = (
     "What recognisers take",
     "Standbys of recognisers",
     "Until an interruption was decided",
+    "Until an interruption was decided, by version",
+    "Decisions and what followed",
 )
 """Panels that stay empty here, where nobody speaks."""
 

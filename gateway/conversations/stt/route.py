@@ -30,6 +30,7 @@ from gateway.conversations.stt.planning import SttPlanner, asked_name
 from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
 from gateway.conversations.stt.session import METER_S, Event, SttSession
 from gateway.conversations.stt.standby import Places
+from gateway.engines.interruption.learning import Hearing, LearningKeeper
 from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -113,7 +114,10 @@ class SttRoute:
         connector: Connector,
         engines: UtteranceEngines,
         prices: Prices,
+        learning: LearningKeeper | None = None,
     ) -> None:
+        """`learning`: who is told of which kind the words of some calls are."""
+        self._learning = learning
         self.prices = prices
         self.catalogue = catalogue
         self.connector = connector
@@ -208,7 +212,10 @@ class SttRoute:
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
             charged=request.purse.limited,
         )
-        return SttConversation(self, session, session_id, link, request.purse)
+        hearing = None
+        if self._learning is not None:
+            hearing = self._learning.hearing(request.call, request.caller.key)
+        return SttConversation(self, session, session_id, link, request.purse, hearing)
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -315,8 +322,10 @@ class SttConversation:
         session_id: str,
         link: ClientLink,
         purse: Purse,
+        hearing: Hearing | None = None,
     ) -> None:
         self.session = session
+        self._hearing = hearing
         self._route = route
         self._id = session_id
         self._purse = purse
@@ -333,6 +342,8 @@ class SttConversation:
         while True:
             await asyncio.sleep(BLOCKED_S / 2)
             now = time.monotonic()
+            if self._hearing is not None:
+                self._hearing.listens(self.session.heard_s, now)
             for number, upstream in self._upstreams.items():
                 since = upstream.sending_since
                 if since is not None and now - since > BLOCKED_S:
@@ -346,6 +357,8 @@ class SttConversation:
         if isinstance(action, Send):  # the commonest by far
             return self._send(*action)
         if isinstance(action, SendToClient):
+            if self._hearing is not None:
+                self._hearing.sent(action.text, self.session.heard_s, time.monotonic())
             return self._client.say_now(action.text)
         match action:
             case Open(number, dial, timeout_s):
