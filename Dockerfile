@@ -50,11 +50,15 @@ RUN mkdir -p /opt/models \
     && python -c "import sys; from gateway.weights.fetch import fetch; [print(fetch(name)) for name in sys.argv[1:]]" ${MODELS}
 
 FROM ${PYTHON_IMAGE}
-ARG VERSION=""
+# The commit and where the source is published: whoever builds knows them.
+#   docker build --build-arg REVISION="$(git rev-parse HEAD)" --build-arg SOURCE=URL .
+ARG VERSION=0.2.0
 ARG REVISION=""
+ARG SOURCE=""
 LABEL org.opencontainers.image.title="Parley" \
       org.opencontainers.image.description="The inference layer of LiveKit voice agents, self-hosted" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 

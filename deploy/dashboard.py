@@ -202,11 +202,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Time to first byte",
             _quantiles(
                 "parley_time_to_first_byte_seconds",
-                ", route, provider",
-                "{{route}} {{provider}}",
+                ", route, provider, model",
+                "{{route}} {{provider}} {{model}}",
                 "$all",
             ),
             "s",
+            meaning="From request to the first content sent to the caller.",
         ),
         Panel(
             "First audio of voices",
@@ -352,6 +353,45 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="From the first window of the overlap.",
         ),
         Panel(
+            "What followed an interruption",
+            (
+                _rate(
+                    "parley_bargein_agreement_total",
+                    "followed",
+                    '$here, decision="interruption"',
+                    "{{followed}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            meaning="Words that /stt heard of the caller. Nothing: the agent may have fallen "
+            "silent for a cough.",
+        ),
+        Panel(
+            "What followed where the agent went on",
+            (
+                _rate(
+                    "parley_bargein_agreement_total",
+                    "followed",
+                    '$here, decision="held"',
+                    "{{followed}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            meaning="Sentence: the caller may have wanted the floor, and did not get it.",
+        ),
+        Panel(
+            "Answers that came too late",
+            (
+                Query(
+                    "sum by (model) (increase(parley_engine_late_total{$here}[$__rate_interval]))",
+                    "{{model}}",
+                ),
+            ),
+            meaning="After 0.7 s a client does without interruptions for the rest of its call.",
+        ),
+        Panel(
             "Callers over the agent, by version",
             (
                 _rate(
@@ -437,6 +477,44 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             width=6,
         ),
     ),
+    "Cost": (
+        Panel(
+            "This hour",
+            (Query("sum(increase(parley_cost_total{$here}[1h]))"),),
+            stat=True,
+            width=6,
+            meaning="In usage.currency, by the prices that are known.",
+        ),
+        Panel(
+            "The last day",
+            (Query("sum(increase(parley_cost_total{$here}[1d]))"),),
+            stat=True,
+            width=6,
+            meaning="`gateway usage` has it to the last digit.",
+        ),
+        Panel(
+            "Cost an hour by key",
+            (
+                Query(
+                    "3600 * sum by (key) (rate(parley_cost_total{$here}[$__rate_interval]))",
+                    "{{key}}",
+                ),
+            ),
+            stack=True,
+            width=12,
+        ),
+        Panel(
+            "Cost an hour by model",
+            (
+                Query(
+                    "3600 * sum by (model) (rate(parley_cost_total{$here}[$__rate_interval]))",
+                    "{{model}}",
+                ),
+            ),
+            stack=True,
+            width=12,
+        ),
+    ),
     "Process": (
         Panel(
             "Event loop late by",
@@ -475,6 +553,25 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 Query("process_max_fds{$here}", "{{instance}} at most"),
             ),
             width=6,
+        ),
+        Panel(
+            "WebSockets to providers",
+            (Query("sum by (instance) (parley_upstream_sockets{$here})", "{{instance}}"),),
+            width=6,
+            meaning="Recognisers that listen, and connections to voices that are kept.",
+        ),
+        Panel(
+            "Certificate is good for",
+            (
+                Query(
+                    "(parley_certificate_expires_timestamp_seconds{$here} > 0) - time() "
+                    "or parley_certificate_expires_timestamp_seconds{$here}",
+                    "{{instance}}",
+                ),
+            ),
+            "s",
+            width=6,
+            meaning="0: this gateway has none, and something in front of it may.",
         ),
         Panel(
             "Shutting down",

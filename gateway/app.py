@@ -7,14 +7,15 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -30,8 +31,9 @@ from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
 from gateway.installation import PATHS, Installation, Process, prepare
-from gateway.page.overview import Overview
-from gateway.page.routes import Page
+from gateway.page.overview import Ask, Overview, WorkersOverview
+from gateway.page.relay import Relay
+from gateway.page.routes import Page, worker_routes
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import JSON_TYPE, Receive, Scope, Send, answer, refuse
@@ -42,6 +44,8 @@ from gateway.server.drain import Drain
 from gateway.server.host import OpenSockets
 from gateway.server.machine import Machine
 from gateway.server.reload_route import Reload, reload_route
+from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.expositions import exposition
 from gateway.telemetry.metrics import ROUTES, Metrics
 from gateway.telemetry.traces import OtlpTracer
 from gateway.telemetry.usage.log import UsageLog
@@ -105,12 +109,17 @@ class Gateway:
         if machine is not None:
             machine.on_followed = self.learning.hear
             self.learning.on_told = machine.followed
+        self.agreements = Agreements(lambda *labels: metrics.agreement.labels(*labels).inc())
+        if machine is not None:
+            machine.on_words = self.agreements.hear
+            self.agreements.on_words = machine.words
         self.bargein_window = BargeinWindowRoute(
             self.bargein_engine, metrics, config.limits.message_bytes, self.voices
         )
         self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
         self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
         metrics.draining.set_function(lambda: float(self.admission.drain is not None))
+        metrics.upstream_sockets.set_function(lambda: float(self.connector.open_sockets))
         self._process = Process(
             metrics,
             self.admission,
@@ -124,6 +133,7 @@ class Gateway:
             self.usage,
             machine,
             self.voices,
+            self.agreements,
             self.learning,
         )
         self.installation = Installation(config, self._process)
@@ -134,6 +144,7 @@ class Gateway:
         if machine is not None:
             self.installation.breaker.on_rest = machine.rests
             machine.on_rest = self._hear_rest
+            machine.on_kept = lambda told: self.installation.responses.hear(told)
         self._admit_by(self.installation)
 
     @property
@@ -171,6 +182,7 @@ class Gateway:
         self.learning.use(config.bargein.learn)
         for route in (self.bargein_window, self.eot_multi):
             route.body_bytes_max = config.limits.message_bytes
+        self.metrics.expect(config.keys, installation.expected())
         for name in installation.adapters.accounts:
             self.metrics.resting.labels(name).set_function(partial(self._rests, name))
 
@@ -195,9 +207,12 @@ class Gateway:
         self.admission.drain = drain
 
     def tick(self, now: float) -> None:
-        """Now and then: close the sockets whose time has come."""
+        """Now and then: close the sockets whose time has come, judge what was decided, end avatars
+        that nobody ended."""
         self.sockets.sweep(self.admission.drain, now)
         self.learning.tick(now)
+        self.agreements.judge(now)
+        self.installation.avatars.sweep(now)
 
     def is_ready(self, routes: Sequence[str] = ()) -> bool:
         """Whether new callers are welcome, and somebody serves each of `routes` (of
@@ -412,9 +427,12 @@ class _Served:
             self._gateway.left(installation)
 
 
-def create_admin_app(gateway: Gateway, reload: Reload | None = None) -> Starlette:
+def create_admin_app(
+    gateway: Gateway, reload: Reload | None = None, *, supervised: bool = False
+) -> Starlette:
     """The ASGI application for the operator's port, without tokens: metrics, probes that say more
-    than those of the inference port, and `reload` for who is on this machine."""
+    than those of the inference port, and `reload` for who is on this machine. `supervised`: it is
+    on a worker's private socket, and the page is its supervisor's."""
 
     async def healthz(request: Request) -> Response:
         return _json({"status": "ok", "version": __version__})
@@ -427,23 +445,22 @@ def create_admin_app(gateway: Gateway, reload: Reload | None = None) -> Starlett
         return _json(readiness, 200 if readiness["ready"] else 503)
 
     async def metrics(request: Request) -> Response:
-        return Response(
-            generate_latest(gateway.metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST}
-        )
+        told = await exposition(gateway.metrics.registry)
+        return Response(told, headers={"content-type": CONTENT_TYPE_LATEST})
 
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
-            *_page(gateway),
+            *_page(gateway, supervised),
             *([] if reload is None else [reload_route(reload)]),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
 
 
-def _page(gateway: Gateway) -> list[BaseRoute]:
+def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
     """The routes of the operator's page, if it is on."""
     token, watch = gateway.config.page.token, gateway.watch
     if token is None or watch is None:
@@ -457,12 +474,44 @@ def _page(gateway: Gateway) -> list[BaseRoute]:
         lambda: gateway.installation.catalogues,
     )
 
-    def pair() -> tuple[str, str] | None:
-        found = next(iter(gateway.config.keys.items()), None)
-        return None if found is None else (found[0], found[1].get_secret_value())
-
-    page = Page(token.get_secret_value(), overview.now, overview.models, create_app(gateway), pair)
+    if supervised:
+        return worker_routes(token.get_secret_value(), overview, create_app(gateway))
+    page = Page(
+        token.get_secret_value(),
+        overview.now,
+        overview.models,
+        create_app(gateway),
+        lambda: first_key(gateway.config),
+    )
     return page.routes()
+
+
+def supervisors_page(
+    config: Callable[[], Config],
+    every: Ask,
+    some: Ask,
+    sockets: Callable[[], Sequence[Path]],
+) -> list[BaseRoute]:
+    """The same of a server with several workers: `every` asks all of them, `some` the first that
+    answers; `sockets` are their private ones."""
+    token = config().page.token
+    if token is None:
+        return []
+    overview = WorkersOverview(every, some, config().server.workers)
+    page = Page(
+        token.get_secret_value(),
+        overview.now,
+        overview.models,
+        Relay(sockets),
+        lambda: first_key(config()),
+    )
+    return page.routes()
+
+
+def first_key(config: Config) -> tuple[str, str] | None:
+    """The API key that what is tried on the page counts for, and its secret."""
+    found = next(iter(config.keys.items()), None)
+    return None if found is None else (found[0], found[1].get_secret_value())
 
 
 def _asked_routes(request: Request) -> list[str] | Failure:

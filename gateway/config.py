@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from gateway.routing import references
+from gateway.settings.avatar import AvatarConfig
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.chat import ChatConfig
 from gateway.settings.document import Document, DocumentError, parse
@@ -28,6 +29,7 @@ from gateway.settings.models import Deployment
 from gateway.settings.page import PageConfig
 from gateway.settings.prices import Price
 from gateway.settings.quota import QuotaConfig
+from gateway.settings.realtime import RealtimeConfig
 from gateway.settings.residency import ResidencyConfig
 from gateway.settings.section import Section
 from gateway.settings.server import LimitsConfig, LogConfig, ServerConfig
@@ -98,6 +100,8 @@ class Config(Section):
     eot: EotConfig = EotConfig()
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
+    avatar: AvatarConfig = AvatarConfig()
 
     @field_validator("models", mode="before")
     @classmethod
@@ -250,9 +254,6 @@ class _Reading:
             return None
         config = config.model_copy(update={"providers": providers})
         SECRETS.learn(secrets_of(config))
-        if config.page.token is not None and config.server.workers > 1:
-            text = "the page shows one process; expected server.workers: 1"
-            self.mistakes.append(Mistake(("page", "token"), text))
         self._check_keys(config, missing, dev=dev)
         if not any(mistake.fatal for mistake in self.mistakes):
             self.mistakes += references.check(

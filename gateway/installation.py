@@ -14,12 +14,16 @@ from typing import get_args
 from starlette.types import ASGIApp
 
 from gateway.config import Config
+from gateway.conversations.avatar.route import AvatarEndRoute, AvatarRoute
 from gateway.conversations.bargein.route import BargeinRoute, BargeinWindowRoute
 from gateway.conversations.chat.decisions_route import DecisionsRoute
 from gateway.conversations.chat.embeddings_route import EmbeddingsRoute
+from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute
+from gateway.conversations.chat.responses_socket_route import ResponsesSocketRoute
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
+from gateway.conversations.realtime.route import RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
@@ -45,7 +49,8 @@ from gateway.server.host import (
 )
 from gateway.server.machine import Machine
 from gateway.server.quota import Quota
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.metrics import Expected, Metrics
 from gateway.telemetry.prices import prices_in
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
@@ -59,13 +64,21 @@ PATHS = {
     ("POST", "/audio/transcriptions"),
     ("POST", "/embeddings"),
     ("POST", "/decisions"),
+    ("POST", "/responses"),
+    ("GET", "/responses/{id}"),
+    ("DELETE", "/responses/{id}"),
+    ("GET", "/responses/{id}/input_items"),
+    ("WEBSOCKET", "/responses"),
     ("GET", "/models"),
     ("GET", "/models/{id:path}"),
+    ("POST", "/avatar/sessions"),
+    ("POST", "/avatar/sessions/terminate"),
     ("POST", "/bargein"),
     ("POST", "/eot/multi"),
     ("WEBSOCKET", "/bargein"),
     ("WEBSOCKET", "/stt"),
     ("WEBSOCKET", "/tts"),
+    ("WEBSOCKET", "/realtime"),
     ("WEBSOCKET", "/eot"),
 }
 """Method and path of every inference route."""
@@ -87,6 +100,7 @@ class Process:
     usage: UsageLog
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
+    agreements: Agreements | None = None
     learning: LearningKeeper | None = None
 
 
@@ -117,6 +131,8 @@ class Installation:
     quota: Quota
     breaker: LoggingBreaker
     chat: ChatRoute
+    responses: ResponsesRoute
+    avatars: AvatarRoute
     tts: TtsRoute
 
     def __init__(
@@ -173,6 +189,11 @@ class Installation:
             limits.chat_body_bytes,
             None if before is None else before.chat,
         )
+        self.responses = ResponsesRoute(
+            self.chat,
+            None if before is None else before.responses,
+            None if process.machine is None else process.machine.kept,
+        )
         self.tts = TtsRoute(
             config.tts,
             self.catalogues["tts"],
@@ -193,7 +214,26 @@ class Installation:
             connector,
             process.engines,
             self.prices,
+            process.agreements,
             process.learning,
+        )
+        self.realtime = RealtimeRoute(
+            config.realtime,
+            self.catalogues["realtime"],
+            self.adapters,
+            self.breaker,
+            connector,
+            self.prices,
+        )
+        self.avatars = AvatarRoute(
+            config.avatar,
+            self.catalogues["avatar"],
+            self.adapters.avatar,
+            self.breaker,
+            connector,
+            self.prices,
+            {key: secret.get_secret_value() for key, secret in config.keys.items()},
+            None if before is None else before.avatars,
         )
         self._process = process
         self.hosts = self._hosts()
@@ -214,18 +254,33 @@ class Installation:
         return {
             ("POST", "/chat/completions"): reply(self.chat),
             ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
+            ("POST", "/responses"): reply(self.responses),
+            ("GET", "/responses/{id}"): body(KeptRoute(self.responses, "get")),
+            ("DELETE", "/responses/{id}"): body(KeptRoute(self.responses, "delete")),
+            ("GET", "/responses/{id}/input_items"): body(KeptRoute(self.responses, "input_items")),
+            ("WEBSOCKET", "/responses"): socket(ResponsesSocketRoute(self.responses, idle_s)),
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
             ("GET", "/models"): body(ModelsRoute(self.chat)),
             ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
+            ("POST", "/avatar/sessions"): body(self.avatars),
+            ("POST", "/avatar/sessions/terminate"): body(AvatarEndRoute(self.avatars)),
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
             ("WEBSOCKET", "/bargein"): socket(
-                BargeinRoute(process.bargein, metrics, idle_s, process.voices, process.learning)
+                BargeinRoute(
+                    process.bargein,
+                    metrics,
+                    idle_s,
+                    process.voices,
+                    process.agreements,
+                    process.learning,
+                )
             ),
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
+            ("WEBSOCKET", "/realtime"): socket(self.realtime),
             ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s, process.learning)),
         }
 
@@ -236,6 +291,20 @@ class Installation:
             not self.breaker.resting(Attempt(*deployment), now)
             for deployment in catalogue.deployments()
         ) or any(not self.breaker.provider_rests(name, now) for name in catalogue.unlisted())
+
+    def expected(self) -> Mapping[str, list[Expected]]:
+        """What the metrics know of before anybody has asked, for each modality: the deployments
+        that `models:` names, and every provider."""
+        told: dict[str, list[Expected]] = {}
+        for modality, catalogue in self.catalogues.items():
+            told[modality] = [
+                Expected(attempt.provider, attempt.model, name)
+                for name, plan in catalogue.names().items()
+                if name in self.config.models
+                for attempt in plan
+            ]
+            told[modality] += [Expected(name, "") for name in catalogue.providers]
+        return told
 
     def stand_ins(self) -> list[str]:
         """The local models that serve the names of vendors with no provider."""

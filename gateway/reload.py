@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from gateway.config import Config, ConfigError, Loaded
+from gateway.server.certificates import expires_at
 from gateway.server.reload_route import Reloaded
 from gateway.telemetry.changes import ChangeLog
 from gateway.telemetry.metrics import Metrics
@@ -67,7 +68,13 @@ class Reloader:
         self._metrics = metrics
         self._kept = kept
         self._lock = asyncio.Lock()
-        metrics.config_taken.set(time.time())
+        self._tell_taken()
+
+    def _tell_taken(self) -> None:
+        self._metrics.config_taken.set(time.time())
+        certificate = self.config.server.tls.certificate
+        expires = expires_at(certificate) if certificate is not None else None
+        self._metrics.certificate.set(expires or 0.0)
 
     async def reload(self, by: str) -> Reloaded:
         """Serve by the configuration as it is now, or say why not."""
@@ -75,7 +82,7 @@ class Reloader:
             told = await self._reload()
             self._metrics.reloads.labels("applied" if told.applied else "refused").inc()
             if told.applied:
-                self._metrics.config_taken.set(time.time())
+                self._tell_taken()
                 _logger.info("the configuration was read again", extra={"by": by, **told.changes})
             else:
                 _logger.error(

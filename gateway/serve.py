@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -23,10 +24,11 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from gateway.app import Gateway, create_admin_app, create_app
+from gateway.app import Gateway, create_admin_app, create_app, supervisors_page
 from gateway.config import Config, ConfigError, Loaded
 from gateway.engines.interruption.engine import check_versions
 from gateway.engines.types import ModelError
+from gateway.page.routes import PAGE_HEADER
 from gateway.reload import Reloader
 from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
@@ -122,6 +124,13 @@ class Hangups:
             wish()
 
 
+def _settle_heap() -> None:
+    """What stands now stands until the end: no later collection of garbage looks at it, which
+    would stop every session for as long as that takes."""
+    gc.collect()
+    gc.freeze()
+
+
 class DrainingServer(uvicorn.Server):
     """Serves callers on one port and the operator on another, and ends in steps.
 
@@ -169,6 +178,7 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        _settle_heap()
         if self._admin is not None and self._admin_socket is not None:
             self._admin_task = asyncio.create_task(self._admin.serve([self._admin_socket]))
         if self._hangups is not None:
@@ -399,9 +409,18 @@ def serve_with_workers(
             log.configure(new.log.level, new.log.format)
             await supervisor.use(new, new.server.shutdown_grace_s)
 
-        supervisor.reloads = Reloader(
+        reloader = Reloader(
             config, _checked(read_for_workers), use_everywhere, supervisor.metrics, _changes(config)
-        ).reload
+        )
+        supervisor.reloads = reloader.reload
+        if (token := config.page.token) is not None:
+            named = {PAGE_HEADER: token.get_secret_value()}
+            supervisor.page = supervisors_page(
+                lambda: reloader.config,
+                lambda path: supervisor.every(path, named),
+                lambda path: supervisor.some(path, named),
+                supervisor.sockets,
+            )
         scheme = "http" if config.server.tls.certificate is None else "https"
         _logger.info(
             "supervising",
@@ -442,7 +461,10 @@ def _work(config: Config, seat: Seat, orders: int, report: int) -> None:
         server = WorkerServer(
             _uvicorn_config(gateway),
             gateway,
-            OperatorServer(create_admin_app(gateway)),
+            OperatorServer(
+                create_admin_app(gateway, supervised=True),
+                websockets=config.page.token is not None,
+            ),
             admin_sock,
             orders,
             report,

@@ -34,6 +34,7 @@ PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "systemd-analyze": "systemd",
     "chromium": "chromium",
+    "bash": "bash",
 }
 """Where Debian has each program."""
 

@@ -248,10 +248,3 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
         assert load(Path(f"/dev/fd/{read_end}"), {}).server.port == 9
     finally:
         os.close(read_end)
-
-
-def test_the_page_and_several_workers_do_not_go_together(tmp_path: Path) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text("page: {token: 0123456789abcdef}\nserver: {workers: 2}\n")
-    with pytest.raises(ConfigError, match=r"page\.token.*one process"):
-        load(file, {}, dev=True)

@@ -19,7 +19,7 @@ import aiohttp
 from gateway.providers._shared.chat_errors import read_error
 from gateway.settings.urls import shown
 from gateway.upstreams.dial import Dial, websocket_url
-from gateway.upstreams.errors import Failure, presentable
+from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.listing import (
     modalities_of_vendor,
     named_models,
@@ -28,6 +28,7 @@ from gateway.upstreams.listing import (
 )
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Modality, Vendor, find
+from gateway.upstreams.realtime import InProcess, Line, LineFailed
 from gateway.upstreams.stt import Failed as RecognizerFailed
 from gateway.upstreams.stt import LocalTarget, Ready, Recognizer
 from gateway.upstreams.tts import Dialogue, SocketVoice, SpeechRequest
@@ -141,6 +142,10 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
+NO_SESSION: Final = "parley-check"
+"""The id of a session that nobody has."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Trier:
     session: aiohttp.ClientSession
@@ -153,7 +158,13 @@ class _Trier:
         """The try for one modality; whatever goes wrong is told in the result."""
         if self.vendor.available is not None:
             return self._trial(modality, "not tried", "it runs on this machine")
-        attempt = {"chat": self._chat, "stt": self._stt, "tts": self._tts}[modality]
+        attempt = {
+            "chat": self._chat,
+            "stt": self._stt,
+            "tts": self._tts,
+            "realtime": self._realtime,
+            "avatar": self._avatar,
+        }[modality]
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await attempt()
@@ -224,10 +235,12 @@ class _Trier:
         missing = self._unlisted(read_models(answer[1]) or frozenset())
         return self._trial(modality, "ok", "its list is answered", missing)
 
-    async def _get(self, dial: Dial) -> tuple[int, bytes] | str:
+    async def _get(self, dial: Dial, method: str = "GET") -> tuple[int, bytes] | str:
         """Status and body of an answer, or why there is none."""
         try:
-            async with self.session.get(dial.url, headers=dial.headers) as response:
+            async with self.session.request(
+                method, dial.url, headers=dial.headers, data=dial.body or None
+            ) as response:
                 body = bytearray()
                 async for data in response.content.iter_any():
                     body += data
@@ -269,6 +282,32 @@ class _Trier:
         request = SpeechRequest(model, None, None, voice.traits.rate_for(24_000))
         problem = await self._socket(voice.dial(request), _VoiceEar(voice.dialogue()))
         return self._socket_trial("tts", problem, model, await self._listing())
+
+    # -- speech to speech
+
+    async def _realtime(self) -> Trial:
+        assert self.vendor.realtime is not None
+        if not self.models["realtime"]:
+            return self._trial("realtime", "not tried", "no model is named to try it with")
+        model = self.models["realtime"][0]
+        line = self.vendor.realtime.adapter(self.account).line(Attempt(self.account.name, model))
+        dial = line.dial()
+        if isinstance(dial, InProcess):
+            return self._trial("realtime", "not tried", "it runs in this process")
+        problem = await self._socket(dial, _LineEar(line))
+        return self._socket_trial("realtime", problem, model)
+
+    # -- avatars
+
+    async def _avatar(self) -> Trial:
+        """The end of a session that is none: a good key is told that."""
+        assert self.vendor.avatar is not None
+        answer = await self._get(self.vendor.avatar.adapter(self.account).end(NO_SESSION), "POST")
+        if isinstance(answer, str):
+            return self._trial("avatar", "failed", answer)
+        if answer[0] not in (200, 404, 410):
+            return self._trial("avatar", "failed", self._refused_with(*answer))
+        return self._trial("avatar", "ok", "the key is accepted")
 
     def _socket_trial(
         self,
@@ -370,6 +409,30 @@ class _VoiceEar(_Ear):
 
     def closed(self, code: int, reason: str) -> Failure:
         return self._dialogue.closed(code, reason)
+
+
+class _LineEar(_Ear):
+    must_greet = True
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def opening(self) -> Sequence[Any]:
+        return self._line.opening()
+
+    def hear(self, frame: str | bytes) -> bool | Failure:
+        for event in self._line.decode(frame):
+            if isinstance(event, LineFailed):
+                return event.failure
+            if event.type != "error":
+                return True
+            error = event.body.get("error")
+            said = error.get("message") if isinstance(error, dict) else None
+            return Failure(Kind.UPSTREAM_REFUSED, presentable(str(said)))
+        return False
+
+    def closed(self, code: int, reason: str) -> Failure:
+        return self._line.closed(code, reason)
 
 
 def _refused(status: int, said: str) -> str:

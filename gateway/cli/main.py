@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from pydantic import SecretStr
 
 from gateway import __version__
-from gateway.cli import check, reload
+from gateway.cli import check, completion, reload, top
 from gateway.config import (
     KEY_VARIABLES,
     Config,
@@ -30,6 +30,7 @@ from gateway.config import (
     load_with_warnings,
 )
 from gateway.server import auth
+from gateway.settings import urls
 from gateway.settings.bargein import EAGERNESS_MAX
 from gateway.settings.server import WORKERS_MAX, host_problem
 from gateway.telemetry import log
@@ -42,6 +43,9 @@ EXIT_USAGE = 2
 
 DEV_TOKEN_S = 3600
 """How long the token that `serve --dev` prints is valid."""
+
+SECONDS_MAX = 3600.0
+"""Longest time that an argument may ask for."""
 
 _NO_KEY = """\
 no API key is configured, and nobody may enter without one.
@@ -139,6 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     changes.add_argument("--json", action="store_true", help="print it as JSON, a line each")
 
+    _add_top(command("top", top.run, "show what happens now, live: calls, failures, times, cost"))
+
     token = command("token", _token, "mint a client token, to try a route by hand")
     _add_config(token)
     token.add_argument("--key", help="API key to sign with (default: the first one configured)")
@@ -189,7 +195,73 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--list", action="store_true", help="only show what there is")
     fetch.set_defaults(run=_models_fetch)
     _add_bargein(commands)
+    _add_bench(command("bench", _bench, "measure what this installation does"))
+
+    completing = command("completion", _completion, "print a script that completes commands")
+    completing.epilog = (
+        "bash: source <(gateway completion bash)    zsh: source <(gateway completion zsh)    "
+        "fish: gateway completion fish | source"
+    )
+    completing.add_argument("shell", choices=completion.SHELLS)
     return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.description = (
+        "Measure what this installation does: the latency that each route adds to its provider's, "
+        "how many sessions a core carries, how long the interruption model takes for a window. It "
+        "starts a server of its own on this machine, with providers of its own that answer at "
+        "once; one that runs is left alone, and takes part in the figures. With --providers: the "
+        "providers of the configuration side by side."
+    )
+    bench.epilog = "Exit status: 0; 1 it could not be measured, or was not agreed to."
+    _add_config(bench)
+    bench.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=20.0,
+        help="how long to measure, beside some seconds to start (default: 20)",
+    )
+    bench.add_argument(
+        "--providers",
+        action="store_true",
+        help="ask the configured providers instead: time to the first token, audio and interim. "
+        "That costs money; it says how much before, and asks",
+    )
+    bench.add_argument("--yes", action="store_true", help="with --providers: do not ask")
+    bench.add_argument(
+        "--speech",
+        type=Path,
+        metavar="WAV",
+        help="with --providers: what recognisers hear (default: what the first voice says)",
+    )
+    bench.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _add_top(showing: argparse.ArgumentParser) -> None:
+    showing.description = (
+        "Show what the page /ui shows, live in a terminal: who calls, which providers rest and "
+        "why, what failed lately and the ids to search the log for, how long things take, what "
+        "today and this month cost. q leaves. It asks the operator's port with the token of the "
+        f"page (page.token, or ${top.TOKEN_VARIABLE} for a server elsewhere)."
+    )
+    showing.epilog = (
+        "Exit status: 0; 1 no server answers, or it refuses the token; 2 nothing says where it is."
+    )
+    _add_config(showing)
+    showing.add_argument(
+        "--admin-port", type=_port, help="its port for the operator (default: server.admin_port)"
+    )
+    showing.add_argument(
+        "--url", type=_url, help="the operator's port of a server elsewhere, http://localhost:9090"
+    )
+    showing.add_argument(
+        "--every", type=_seconds, default=2.0, metavar="SECONDS", help="(default: 2)"
+    )
+    for name in ("key", "room", "provider"):
+        showing.add_argument(f"--{name}", help=f"show only where this is in the {name}'s name")
+    showing.add_argument("--once", action="store_true", help="print it once, whole, and end")
+    showing.add_argument("--json", action="store_true", help="print it once, as JSON")
 
 
 def _add_usage(usage: argparse.ArgumentParser) -> None:
@@ -334,6 +406,24 @@ def _host(text: str) -> str:
     return text
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value <= SECONDS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds, more than 0 and at most {SECONDS_MAX:g}, not {text[:64]!r}"
+        )
+    return value
+
+
+def _url(text: str) -> str:
+    if wrong := urls.problem(text, ("http", "https"), query=False):
+        raise argparse.ArgumentTypeError(wrong)
+    return text
+
+
 def _ttl(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text)):
         raise argparse.ArgumentTypeError(f"expected seconds from 1 to 999999999, not {text!r}")
@@ -354,8 +444,6 @@ def _serve(args: argparse.Namespace) -> int:
         if args.workers is not None:
             server = config.server.model_copy(update={"workers": args.workers})
             config = config.model_copy(update={"server": server})
-        if config.page.token is not None and config.server.workers > 1:
-            raise ConfigError(["page.token: the page shows one process; expected one worker"])
         return replace(loaded, config=config)
 
     try:
@@ -670,6 +758,17 @@ def _bargein_forget(args: argparse.Namespace) -> int:
     except learn.LearnError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from gateway.cli import bench  # late: it needs numpy and a client
+
+    return bench.run(args)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    print(completion.script(_parser(), args.shell), end="")
     return 0
 
 

@@ -6,13 +6,11 @@ import argparse
 import json
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any, Final
 
+from gateway.cli.operator import NO_PORT, NoServerError, RefusedError, ask, operator_url
 from gateway.config import load
 from gateway.server.reload_route import HEADER, PATH
-from gateway.settings.server import EVERYWHERE
 from gateway.telemetry.changes import changes_file, read_changes, user
 
 EXIT_TAKEN, EXIT_NO_SERVER, EXIT_WRONG = 0, 1, 2
@@ -24,35 +22,20 @@ ANSWER_S: Final = 30.0
 def run(args: argparse.Namespace) -> int:
     """The command; its exit status. Raises ConfigError where the file has mistakes: then the
     server need not be asked."""
-    server = load(args.config, dev=True).server
-    port = args.admin_port if args.admin_port is not None else server.admin_port
-    if not port:
-        print(
-            "the server has no fixed port for the operator (server.admin_port): name the one that "
-            "its log says with --admin-port, or send it SIGHUP",
-            file=sys.stderr,
-        )
+    url = operator_url(load(args.config, dev=True).server, args.admin_port)
+    if url is None:
+        print(f"{NO_PORT}, or send it SIGHUP", file=sys.stderr)
         return EXIT_NO_SERVER
-    host = server.admin_host
-    if host in EVERYWHERE:
-        host = "::1" if ":" in host else "127.0.0.1"
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
-    request = urllib.request.Request(url, b"", {HEADER: user()}, method="POST")
-    # a proxy of the environment's is for the way to providers
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=ANSWER_S) as answer:
-            told = json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code != 422:
-                print(f"{url} answers with status {error.code}", file=sys.stderr)
-                return EXIT_NO_SERVER
-            told = json.load(error)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        print(f"no server answers at {url}: {reason}", file=sys.stderr)
+        told = ask(f"{url}{PATH}", {HEADER: user()}, ANSWER_S, b"")
+    except NoServerError as error:
+        print(error, file=sys.stderr)
         return EXIT_NO_SERVER
+    except RefusedError as error:
+        if error.status != 422 or error.body is None:
+            print(error, file=sys.stderr)
+            return EXIT_NO_SERVER
+        told = error.body
     return _show(told)
 
 

@@ -32,14 +32,21 @@ class Access:
         self._wrong = 0
         self._window_ends = 0.0
 
-    def enter(self, token: str, now: float) -> str | None:
-        """The cookie of a new visit; None: the token is wrong, or there were too many such."""
+    def bears(self, token: str, now: float) -> bool:
+        """Whether this is the token, of a program that sends it with each request; False, too,
+        after too many wrong ones."""
         if now >= self._window_ends:
             self._wrong, self._window_ends = 0, now + WRONG_WINDOW_S
         if self._wrong >= WRONG_MAX:
-            return None
+            return False
         if not hmac.compare_digest(token.encode(), self._token):
             self._wrong += 1
+            return False
+        return True
+
+    def enter(self, token: str, now: float) -> str | None:
+        """The cookie of a new visit; None: the token is wrong, or there were too many such."""
+        if not self.bears(token, now):
             return None
         cookie = secrets.token_urlsafe(32)
         self._visits[cookie] = now + VISIT_S

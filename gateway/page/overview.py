@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
 
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.telemetry.outcome import NANO
 from gateway.telemetry.usage.store import StoreError
-from gateway.telemetry.watch import Wanted, Watch
+from gateway.telemetry.watch import Wanted, Watch, together
 from gateway.upstreams.provider import Modality
 
 COST_S: Final = 30.0
@@ -26,6 +29,59 @@ MODELS_SHOWN_MAX: Final = 500
 
 Summary = Callable[[Sequence[str], float], Awaitable[list[tuple[Any, ...]]]]
 """Of the usage store: rows by some dimensions, since a Unix time."""
+
+
+TOLD, COSTS, MODELS = "/page/told", "/page/costs", "/page/models"
+"""Where a worker tells the supervisor, on its private socket, what the page shows."""
+
+Ask = Callable[[str], Awaitable[list[bytes]]]
+"""A path, asked of workers; the bodies of those that answer with 200."""
+
+
+def shown(
+    told: Sequence[Mapping[str, Any]], costs: Mapping[str, Any], workers: int | None = None
+) -> dict[str, Any]:
+    """What the page shows of one process, or of those of so many configured `workers` that have
+    told something."""
+    rests: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in (rest for process in told for rest in process["resting"]):
+        known = rests.setdefault((one["provider"], one["model"]), one)
+        # a worker that was told by another one does not know why
+        known["why"] = known["why"] or one["why"]
+        known["seconds"] = max(known["seconds"], one["seconds"])
+    readiness = [process["readiness"] for process in told]
+    ready = [one for one in readiness if one["ready"]]
+    first = dict(next(iter(ready or readiness), {"ready": False, "draining": False}))
+    if workers is not None:
+        first["workers"] = {"configured": workers, "ready": len(ready)}
+    return {
+        "at": time.time(),
+        "readiness": first,
+        **together(told),
+        "resting": sorted(rests.values(), key=lambda one: -one["seconds"]),
+        "costs": costs,
+    }
+
+
+@dataclass(slots=True)
+class WorkersOverview:
+    """Of all `workers` of one server. `every` asks all of them, `some` the first that answers."""
+
+    every: Ask
+    some: Ask
+    workers: int
+
+    async def now(self, wanted: Wanted) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        told = await self.every(f"{TOLD}?{urlencode(asdict(wanted))}")
+        costs = await self.some(COSTS)
+        cost = orjson.loads(costs[0]) if costs else {}
+        return shown([orjson.loads(one) for one in told], cost, self.workers)
+
+    async def models(self) -> dict[str, Any]:
+        """Names that can be tried, by modality."""
+        models = await self.some(MODELS)
+        return dict(orjson.loads(models[0])) if models else {}
 
 
 @dataclass(slots=True)
@@ -42,13 +98,11 @@ class Overview:
     _costs: dict[str, Any] = field(default_factory=dict)
     _costs_until: float = 0.0
 
-    async def now(self, wanted: Wanted) -> dict[str, Any]:
-        """Everything, as JSON has it."""
+    def told(self, wanted: Wanted) -> dict[str, Any]:
+        """What this process knows of the calls."""
         return {
-            "at": time.time(),
+            **self.watch.told(wanted),
             "readiness": self.readiness(),
-            "served": self.watch.served,
-            **self.watch.calls(wanted),
             "resting": [
                 {
                     "provider": one.provider,
@@ -59,19 +113,20 @@ class Overview:
                 for one in self.breaker().rests(time.monotonic())
                 if wanted.provider in one.provider
             ],
-            "latencies": self.watch.latencies(wanted),
-            "failures": self.watch.failures(wanted),
-            "costs": await self._told_costs(),
         }
 
-    def models(self) -> dict[str, Any]:
+    async def now(self, wanted: Wanted) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        return shown([self.told(wanted)], await self.costs())
+
+    async def models(self) -> dict[str, Any]:
         """Names that can be tried, by modality."""
         return {
             modality: list(catalogue.names())[:MODELS_SHOWN_MAX]
             for modality, catalogue in self.catalogues().items()
         }
 
-    async def _told_costs(self) -> dict[str, Any]:
+    async def costs(self) -> dict[str, Any]:
         """Sums of today and of this month (UTC), and this month's by key and model."""
         now = time.monotonic()
         if now < self._costs_until:

@@ -3,12 +3,15 @@
 GET  /ui/            the page, or the form that asks for the token
 POST /ui/login       `token=...`; POST /ui/logout
 GET  /ui/api/now     what happens, as JSON; `key`, `room` and `provider` narrow it
-GET  /ui/api/models  what can be tried
+GET  /ui/api/models  what can be tried; a program may send `Authorization: Bearer TOKEN` to both
 *    /ui/v1/...      the inference routes, for the bench: as use by one of the gateway's own keys
+
+With several workers it is the supervisor's, which asks them all (`worker_routes`).
 """
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
@@ -23,6 +26,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from gateway.page.access import COOKIE, VISIT_S, Access, same_origin
+from gateway.page.overview import COSTS, MODELS, TOLD, Overview
+from gateway.page.relay import INFERENCE
 from gateway.server.asgi import Receive, Scope, Send, refuse
 from gateway.telemetry.watch import Wanted
 from gateway.upstreams.errors import Failure, Kind
@@ -33,6 +38,9 @@ BENCH_TOKEN_S: Final = 60
 FORM_BYTES_MAX: Final = 4096
 
 WANTED_CHARS_MAX: Final = 128
+
+PAGE_HEADER: Final = "x-parley-page"
+"""Of what a supervisor asks its workers for the page."""
 
 _STATIC: Final = {
     "page.js": "text/javascript; charset=utf-8",
@@ -53,7 +61,7 @@ _HEADERS: Final = {
 }
 
 Now = Callable[[Wanted], Awaitable[dict[str, Any]]]
-Models = Callable[[], dict[str, Any]]
+Models = Callable[[], Awaitable[dict[str, Any]]]
 KeyPair = Callable[[], tuple[str, str] | None]
 
 
@@ -86,11 +94,16 @@ class Page:
     def _is_known(self, request: HTTPConnection) -> bool:
         return self._access.knows(request.cookies.get(COOKIE), time.monotonic())
 
+    def _bears(self, request: HTTPConnection) -> bool:
+        """Whether a program sends the page's token. No other page can have a browser do so."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._access.bears(token, time.monotonic())
+
     def _known(
         self, then: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
-            if not self._is_known(request):
+            if not self._is_known(request) and not self._bears(request):
                 return _json({"error": {"message": "the page's token is asked for at /ui/"}}, 401)
             return await then(request)
 
@@ -145,14 +158,10 @@ class Page:
         return response
 
     async def _api_now(self, request: Request) -> Response:
-        asked: Mapping[str, str] = request.query_params
-        wanted = Wanted(
-            *(asked.get(name, "")[:WANTED_CHARS_MAX] for name in ("key", "room", "provider"))
-        )
-        return _json(await self._now(wanted))
+        return _json(await self._now(_wanted(request)))
 
     async def _api_models(self, request: Request) -> Response:
-        return _json(self._models())
+        return _json(await self._models())
 
     async def _bench(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request of the page on to the inference routes, with a token of ours."""
@@ -194,6 +203,48 @@ class Page:
             "headers": headers,
         }
         await self._inference(inner, receive, send)
+
+
+def worker_routes(token: str, overview: Overview, inference: ASGIApp) -> list[BaseRoute]:
+    """What a worker adds to its private socket, for the page of its supervisor: what it knows, and
+    the inference routes, which ask for a token as they do everywhere. The supervisor, which passes
+    on whatever else it is asked, names the page's token where it asks for the page."""
+
+    def asked(then: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Any]:
+        async def checked(request: Request) -> Response:
+            named = request.headers.get(PAGE_HEADER, "")
+            if not hmac.compare_digest(named.encode(), token.encode()):
+                return _json({"error": {"message": "there is no such route"}}, 404)
+            return _json(await then(request))
+
+        return checked
+
+    async def told(request: Request) -> dict[str, Any]:
+        return overview.told(_wanted(request))
+
+    return [
+        Route(TOLD, asked(told)),
+        Route(COSTS, asked(lambda _: overview.costs())),
+        Route(MODELS, asked(lambda _: overview.models())),
+        Mount(INFERENCE, _Inner(inference)),
+    ]
+
+
+class _Inner:
+    """The inference routes under another path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(INFERENCE)
+        inner = {**scope, "path": path, "raw_path": path.encode(), "root_path": ""}
+        await self._app(inner, receive, send)
+
+
+def _wanted(request: Request) -> Wanted:
+    asked: Mapping[str, str] = request.query_params
+    return Wanted(*(asked.get(name, "")[:WANTED_CHARS_MAX] for name in ("key", "room", "provider")))
 
 
 def _read(name: str) -> bytes:

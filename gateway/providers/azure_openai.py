@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 
@@ -18,11 +19,13 @@ from gateway.providers._openai.models import (
     is_trusted,
     takes_breakpoints,
 )
+from gateway.providers._openai.realtime import RelayedLine
 from gateway.providers._shared.history import OPENAI
 from gateway.upstreams.chat import ChatRequest
-from gateway.upstreams.dial import Dial, join_url, path_segment
+from gateway.upstreams.dial import Dial, join_url, path_segment, websocket_url
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Offer, Vendor
+from gateway.upstreams.realtime import Line
 
 
 class Settings(OpenAIModelsSettings):
@@ -78,6 +81,22 @@ class DatedAzureChat(OpenAIChat):
         return Dial(url, self._headers, body=orjson.dumps(with_options(body, attempt)))
 
 
+class AzureRealtime:
+    """The Realtime protocol of the v1 API; a model is the name of a deployment.
+
+    Source: https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-websockets
+    """
+
+    def __init__(self, account: Account[Settings]) -> None:
+        self._url = websocket_url(join_url(account.base_url, "openai/v1/realtime"))
+        bearer = {"authorization": f"Bearer {account.api_key}"}
+        self._headers = {**azure_headers(account, bearer), **account.headers}
+
+    def line(self, attempt: Attempt) -> Line:
+        url = f"{self._url}?{urlencode({'model': attempt.model})}"
+        return RelayedLine(Dial(url, self._headers, ping_interval_s=30.0), attempt.options)
+
+
 def azure_headers(account: Account[Settings], headers: dict[str, str]) -> dict[str, str]:
     """`headers` with the key where Azure looks for it."""
     if account.settings.bearer:
@@ -100,5 +119,6 @@ VENDOR = Vendor(
     pinned_as=("azure",),
     settings=Settings,
     chat=Offer(chat, deployed_as="openai/"),
+    realtime=Offer(AzureRealtime, deployed_as="openai/"),
     listed=(),  # it lists models; ours are names of deployments
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -32,6 +32,9 @@ TTFT_SAMPLES: Final = 64
 
 TTFT_SAMPLES_MIN: Final = 20
 """No p95 below so many samples."""
+
+REPLAY_SAMPLES_MIN: Final = 5
+"""The same for replays, which are rare."""
 
 UNKNOWN_MAX: Final = 256
 """States kept for what no route names (callers may ask for any model by its provider's prefix, and
@@ -63,6 +66,7 @@ class _State:
     probing: bool = False
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
     ttft: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
+    replays: deque[float] = field(default_factory=lambda: deque(maxlen=TTFT_SAMPLES))
     causes: deque[int] = field(default_factory=lambda: deque(maxlen=CAUSES_MAX))
 
 
@@ -235,10 +239,16 @@ class Breaker:
     def ttft_p95_s(self, attempt: Attempt) -> float | None:
         """95th percentile of the deployment's recent TTFTs; None: too few samples."""
         state = self._get(attempt.deployment)
-        if state is None or len(state.ttft) < TTFT_SAMPLES_MIN:
-            return None
-        ordered = sorted(state.ttft)
-        return ordered[int(0.95 * (len(ordered) - 1))]
+        return None if state is None else _p95(state.ttft, TTFT_SAMPLES_MIN)
+
+    def record_replay(self, attempt: Attempt, first_word_s: float) -> None:
+        """A recogniser that was sent speech once more told words after so long."""
+        self._state(attempt.deployment).replays.append(first_word_s)
+
+    def replay_p95_s(self, attempt: Attempt) -> float | None:
+        """95th percentile of those times; None: too few samples."""
+        state = self._get(attempt.deployment)
+        return None if state is None else _p95(state.replays, REPLAY_SAMPLES_MIN)
 
     def _usable(self, attempt: Attempt, now: float) -> bool:
         return all(
@@ -300,3 +310,10 @@ class Breaker:
 
 def _with_voice(attempt: Attempt) -> str:
     return f"{attempt.model}\0{attempt.voice}"
+
+
+def _p95(samples: Sequence[float], least: int) -> float | None:
+    """Their 95th percentile, if there are so many."""
+    if len(samples) < least:
+        return None
+    return sorted(samples)[int(0.95 * (len(samples) - 1))]

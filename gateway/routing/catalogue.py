@@ -216,6 +216,11 @@ class Catalogue:
         """Every known deployment: provider and its name of the model."""
         return {(a.provider, a.model) for plan in self._plans.values() for a in plan}
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The configured providers that serve this modality."""
+        return tuple(self._accounts)
+
     def provider_label(self, name: str | None) -> str:
         """`name` as a metric label: a configured provider, or "none"."""
         return name if name in self._accounts else "none"

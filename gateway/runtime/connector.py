@@ -105,8 +105,12 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTT
 class UpstreamSocket(WSListener):
     """An open WebSocket to a provider. What comes is handed on in the call that has read it."""
 
-    def __init__(self, message_bytes_max: int) -> None:
+    def __init__(
+        self, message_bytes_max: int, count: Callable[[int], None] = lambda change: None
+    ) -> None:
+        """`count` is told 1 when it is open, and -1 when it no longer is."""
         self._bytes_max = message_bytes_max
+        self._count = count
         self._transport: WSTransport
         self.connected = False  # its handshake is over
         self._abandoned = False  # nobody waits for it
@@ -191,6 +195,7 @@ class UpstreamSocket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         self.connected = True
+        self._count(1)
         if self._abandoned:
             transport.disconnect(graceful=False)
 
@@ -221,6 +226,8 @@ class UpstreamSocket(WSListener):
             self._ping = None
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self.connected:
+            self._count(-1)
         self._writable.set()  # who waits to send learns that nobody reads
         if self._end is None:
             self._end = SocketClosed(self._attempt, 1006, "")
@@ -345,6 +352,8 @@ class Connector:
         self._session: aiohttp.ClientSession | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
+        self.open_sockets = 0
+        """WebSockets that are open now."""
 
     async def warm(self, dial: Dial) -> None:
         """Pay for DNS, TCP and TLS before the first caller: make the request, drop the answer,
@@ -418,7 +427,7 @@ class Connector:
         self, dial: Dial, open_timeout_s: float, message_bytes_max: int = 4 << 20
     ) -> UpstreamSocket | Failure:
         """Open a WebSocket, or say why not (`upstream_status` is that of a refused handshake)."""
-        socket = UpstreamSocket(message_bytes_max)
+        socket = UpstreamSocket(message_bytes_max, self._count)
         opened = False
         try:
             url, headers = _address(dial)
@@ -453,6 +462,9 @@ class Connector:
         if not opened:
             return Failure(Kind.UNREACHABLE, "the provider closed the connection")
         return socket
+
+    def _count(self, change: int) -> None:
+        self.open_sockets += change
 
     def _tls_context(self) -> ssl.SSLContext:
         """Made once: it reads all certificates that the machine trusts."""

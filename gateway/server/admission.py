@@ -24,8 +24,15 @@ from gateway.server.drain import Drain
 from gateway.server.quota import Quota
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.server import LimitsConfig
-from gateway.telemetry.metrics import Metrics, count
-from gateway.telemetry.outcome import ClientIds, Ended, Outcome, log_fields, log_level
+from gateway.telemetry.metrics import Metrics, count, count_cost
+from gateway.telemetry.outcome import (
+    ClientIds,
+    Ended,
+    Outcome,
+    cut_identity,
+    log_fields,
+    log_level,
+)
 from gateway.telemetry.traces import Tracer
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import Record, part_of, record_of, says_nothing
@@ -187,9 +194,17 @@ class RequestContext:
         self.id = request_id
         self.began = began
         self.outcome = Outcome()
+        self.status: int | None = None
+        """HTTP status that was answered, 101 for an upgrade; None: nothing was."""
         self.purse = admission.quota.purse(caller.key, route)
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
+        self.cost_counted = 0
+        """So much of its cost the metrics have, in billionths."""
+        self.carries = False
+        """Its requests are counted and recorded one by one, and it is not: a connection."""
+        self.connection: str | None = None
+        """The id of the connection it came on as one of several: it has no place of its own."""
 
     @property
     def call(self) -> str:
@@ -217,6 +232,22 @@ class RequestContext:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
 
+    def part(self) -> RequestContext:
+        """One of the requests that come on this connection: logged, counted and recorded for
+        itself, in this one's place."""
+        made = RequestContext(
+            self._admission,
+            self.route,
+            self.caller,
+            self.scope,
+            time.perf_counter(),
+            new_id("req"),
+            self.address,
+        )
+        made.connection = self.id
+        self._admission.began(made)
+        return made
+
     def record_part(self, outcome: Outcome) -> None:
         """The session goes on; what it used so far is kept."""
         self._admission.record(self, replace(outcome, running=True))
@@ -231,7 +262,10 @@ class RequestContext:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, Exception):
-            self.fail(Failure(Kind.INTERNAL, "internal error"))
+            failure = Failure(Kind.INTERNAL, "internal error")
+            self.fail(failure)
+            if self.status is None:
+                self.status = failure.status
         elif exc is not None and self.outcome.failure is None:
             self.fail(Failure(Kind.SHUTTING_DOWN, "cut off by the end of the server"))
         self._admission.leave(self)
@@ -293,32 +327,43 @@ class Admission:
         request_id = request_id or new_id("req")
         address = self.address(scope)
         counts = self._addresses if address != _peer(scope) else None
+        caller: Principal | None = None
         if counts is not None and not counts.take(address):
-            admitted: Principal | Failure = too_many(counts.most)
+            failure: Failure | None = too_many(counts.most)
         else:
-            admitted = self._admit(scope, address, anonymous)
-            if counts is not None and isinstance(admitted, Failure):
+            known = self._caller(scope, address, anonymous)
+            caller = None if isinstance(known, Failure) else known
+            failure = known if isinstance(known, Failure) else self._refusal(scope, known)
+            if counts is not None and failure is not None:
                 counts.give_back(address)
-        if isinstance(admitted, Failure):
-            self._metrics.refusals.labels(route, admitted.kind.value).inc()
+        if failure is not None:
+            self._metrics.refusals.labels(route, failure.kind.value).inc()
             _logger.log(
-                log_level(admitted),
+                log_level(failure),
                 "refused",
                 extra={
                     "route": route,
+                    "status": failure.status,
                     "request_id": request_id,
-                    "kind": admitted.kind.value,
-                    "reason": admitted.message,
+                    "key": caller.key if caller is not None else None,
+                    "identity": cut_identity(caller.identity) if caller is not None else None,
+                    "kind": failure.kind.value,
+                    "reason": failure.message,
                     "client": address,
                 },
             )
-            return admitted
-        self._metrics.open_sessions.labels(route).inc()
+            return failure
+        assert caller is not None  # who is unknown is refused
         counted = counts is not None
-        request = RequestContext(self, route, admitted, scope, began, request_id, address, counted)
+        request = RequestContext(self, route, caller, scope, began, request_id, address, counted)
+        self.began(request)
+        return request
+
+    def began(self, request: RequestContext) -> None:
+        """An admitted request begins."""
+        self._metrics.open_sessions.labels(request.route).inc()
         if self._watch is not None:
             self._watch.began(id(request), _call(request))
-        return request
 
     def address(self, scope: Scope) -> str:
         """The caller's address: the peer's, or what a trusted proxy says."""
@@ -330,16 +375,16 @@ class Admission:
         ]
         return client_address(peer, forwarded, self.trusted_proxies)
 
-    def _admit(
+    def _caller(
         self, scope: Scope, address: str, anonymous: Sequence[IPv4Network | IPv6Network]
     ) -> Principal | Failure:
         authorization = header(scope, b"authorization")
         if anonymous and not authorization and within(address, anonymous):
-            caller: Principal | Failure = ANONYMOUS
-        else:
-            caller = self.authenticator.authenticate(authorization)
-        if isinstance(caller, Failure):
-            return caller
+            return ANONYMOUS
+        return self.authenticator.authenticate(authorization)
+
+    def _refusal(self, scope: Scope, caller: Principal) -> Failure | None:
+        """Why a known caller is refused; None: it is admitted, and has its place."""
         for name, value in scope["headers"]:
             if name in _IDS and _CONTROL.search(_text(value)):
                 field = name.decode()
@@ -348,9 +393,7 @@ class Admission:
                 )
         if not self.listens and scope["type"] == "websocket":
             return Failure(Kind.SHUTTING_DOWN, "this server is shutting down", retry_after_s=1)
-        if (failure := self._limiter.take(caller.key)) is not None:
-            return failure
-        return caller
+        return self._limiter.take(caller.key)
 
     def leave(self, request: RequestContext) -> None:
         """Return the request's place, count it, write its line and its usage record."""
@@ -358,13 +401,17 @@ class Admission:
         ended = self._ended(request, request.outcome)
         if self._watch is not None:
             self._watch.ended(id(request), ended)
-        if self._tracer is not None and route != "models":
+        if self._tracer is not None and route != "models" and not request.carries:
             self._tracer.ended(ended, _traceparent(request.scope), time.monotonic())
-        self._limiter.give_back(ended.key)
+        if request.connection is None:
+            self._limiter.give_back(ended.key)
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
+        if request.carries and request.outcome.failure is None:
+            return
         count(self._metrics, ended)
+        request.cost_counted = count_cost(self._metrics, ended, request.cost_counted)
         self._record(request, ended)
         level = log_level(ended.outcome.failure)
         if _logger.isEnabledFor(level):
@@ -372,17 +419,20 @@ class Admission:
 
     def record(self, request: RequestContext, outcome: Outcome) -> None:
         """Write a usage record of a session that goes on, if there is anything new to say."""
-        self._record(request, self._ended(request, outcome))
+        ended = self._ended(request, outcome)
+        request.cost_counted = count_cost(self._metrics, ended, request.cost_counted)
+        self._record(request, ended)
 
     def _record(self, request: RequestContext, ended: Ended) -> None:
-        if self._usage is None or ended.route == "models":
+        if self._usage is None or not self._usage.enabled or ended.route == "models":
             return
         whole = record_of(ended)
         part = part_of(whole, request.recorded, request.purse.take_charges())
         if ended.outcome.running and says_nothing(part):
             return
         self._usage.add(part)
-        request.recorded = replace(whole, part=part.part)
+        if ended.outcome.running:  # another part will follow
+            request.recorded = replace(whole, part=part.part)
 
     def _ended(self, request: RequestContext, outcome: Outcome) -> Ended:
         caller = request.caller
@@ -396,6 +446,7 @@ class Admission:
             _client_ids(request.scope),
             caller.identity,
             request.purse.tenant,
+            request.status,
         )
 
 

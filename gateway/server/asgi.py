@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from gateway.runtime.loop import Gate, Inbox, Performed
+from gateway.server.http import EXCHANGE, Exchange
 from gateway.server.websocket import EXTENSION, WebSocketProtocol
 from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import Binary, ClientLeft, Text
@@ -48,7 +49,7 @@ async def read_body(
     says itself that it is too large is not waited for."""
     declared = header(scope, b"content-length")
     if declared is not None and declared.isdecimal() and int(declared[:20]) > bytes_max:
-        return _too_large(bytes_max)
+        return too_large(bytes_max)
     try:
         async with asyncio.timeout(timeout_s):
             return await _read_body(receive, bytes_max)
@@ -67,13 +68,19 @@ async def _read_body(receive: Receive, bytes_max: int) -> bytes | Failure | None
         part = message.get("body", b"")
         size += len(part)
         if size > bytes_max:
-            return _too_large(bytes_max)
+            return too_large(bytes_max)
         if not message.get("more_body", False):
             return b"".join((*parts, part)) if parts else bytes(part)
         parts.append(part)
 
 
-def _too_large(bytes_max: int) -> Failure:
+def exchange_of(scope: Scope) -> Exchange | None:
+    """The exchange of our own server, if the request came by it."""
+    found: Exchange | None = scope.get("extensions", {}).get(EXCHANGE)
+    return found
+
+
+def too_large(bytes_max: int) -> Failure:
     return Failure(Kind.TOO_LARGE, f"the body is larger than {bytes_max} bytes")
 
 

@@ -27,11 +27,14 @@ from gateway.server.asgi import (
     Scope,
     Send,
     answer,
+    exchange_of,
     header,
     read_body,
     refuse,
+    too_large,
 )
 from gateway.server.drain import Drain, Ending, OpenSocket, ending
+from gateway.server.http import Exchange
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.errors import Failure
@@ -46,6 +49,9 @@ CUT: Final = 1006
 ASKED_TO_END: Final = 1000
 """What a session is told of a client whose socket the host closes: nothing went wrong."""
 
+SWITCHING_PROTOCOLS: Final = 101
+"""Status of an upgrade."""
+
 _PYTHON_AGENTS = re.compile(r"LiveKit Agents/\S+ \(python ")
 
 EventT = TypeVar("EventT")
@@ -57,6 +63,14 @@ class Interruptible(Protocol):
 
     def may_end(self, now: float) -> bool:
         """Whether nobody speaks, and nothing is waited for."""
+
+
+@runtime_checkable
+class Parting(Protocol):
+    """A session whose client connects again sooner for a message before the close."""
+
+    @property
+    def last_words(self) -> str: ...
 
 
 class Conversation(Protocol):
@@ -82,6 +96,14 @@ class Lasting(Protocol):
 
     def outcome(self) -> Outcome:
         """How it stands, with what was counted."""
+
+
+@runtime_checkable
+class AcceptsItself(Protocol):
+    """A conversation whose client is let in only once it says so (`SocketLink.accept`), or is
+    refused with `refused`, before the upgrade: it dials first."""
+
+    refused: Failure | None
 
 
 @runtime_checkable
@@ -122,10 +144,10 @@ class Link(Generic[EventT]):
     async def end(self, conversation: Conversation, request: RequestContext) -> None:
         """Cancel and await all that is left; `request` learns what became of it."""
         try:
-            tasks = tuple(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if tasks := tuple(self._tasks):
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             request.outcome = await conversation.close()
 
@@ -138,14 +160,22 @@ class SocketLink(Link[EventT]):
         self.client = client
         self.gate = Gate(self.inbox)
         self.ending: Ending | None = None
+        self.let_in: Callable[[], Coroutine[Any, Any, bool]] | None = None
+        """The host's part in it."""
 
-    def finish(self, ending: Ending) -> None:
-        """Close the client's socket, and with it the conversation."""
+    async def accept(self) -> bool:
+        """Complete the upgrade, and listen to the client; False if it has gone already."""
+        return await (self.client.accept() if self.let_in is None else self.let_in())
+
+    def finish(self, ending: Ending, last_words: str = "") -> None:
+        """Close the client's socket, after a last message to it, and with it the conversation."""
         if self.ending is None:
             self.ending = ending
-            self.spawn(self._finish(ending))
+            self.spawn(self._finish(ending, last_words))
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: Ending, last_words: str) -> None:
+        if last_words:
+            await self.client.say(last_words)
         await self.client.close(ending.code, ending.reason)
         self.inbox.post(ClientLeft(ASKED_TO_END))  # type: ignore[arg-type]
 
@@ -154,52 +184,69 @@ class ReplyLink(Link[EventT]):
     """The same, with the answer to an HTTP request."""
 
     def __init__(
-        self, receive: Receive, send: Send, events_max: int, blocked_s: float = BLOCKED_S
+        self,
+        receive: Receive,
+        send: Send,
+        events_max: int,
+        blocked_s: float = BLOCKED_S,
+        exchange: Exchange | None = None,
     ) -> None:
+        """`exchange`: the server's own, which needs no task to wait for the client's end."""
         super().__init__(events_max)
         self._receive = receive
         self._send = send
+        self._exchange = exchange
         self._blocked_s = blocked_s
+        self.status: int | None = None
+        """Of the answer, once that has begun."""
         self._sending_since: float | None = None
-        self._blocked = False
         self._timer: asyncio.TimerHandle
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer; waits while the client does not read."""
         self._sending_since = time.monotonic()
+        if self.status is None:
+            self.status = message.get("status")
         await self._send(message)
         self._sending_since = None
 
     async def drive(self, conversation: Conversation) -> None:
         """Run the conversation until it ends or its client does not read."""
-        self.spawn(self._watch())
-        driving = self.spawn(super().drive(conversation))
-        self._look_later(driving)
+        if self._exchange is not None:
+            self._exchange.when_left(self._left)
+        else:
+            self.spawn(self._watch())
+        patience = asyncio.timeout(None)
         try:
-            await asyncio.wait((driving,))
+            async with patience:
+                self._look_later(patience)
+                await super().drive(conversation)
+        except TimeoutError:
+            if not patience.expired():
+                raise
         finally:
             self._timer.cancel()
-        if not self._blocked:
-            driving.result()
 
     async def _watch(self) -> None:
         """Wait for the client to leave."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         self.inbox.post(ClientLeft())  # type: ignore[arg-type]
 
-    def _look_later(self, driving: asyncio.Task[None]) -> None:
+    def _look_later(self, patience: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._blocked_s / 4, self._look, driving)
+        self._timer = loop.call_later(self._blocked_s / 4, self._look, patience)
 
-    def _look(self, driving: asyncio.Task[None]) -> None:
+    def _look(self, patience: asyncio.Timeout) -> None:
         """Now and then: whether a send is stuck. It costs nothing on the way of a piece."""
         since = self._sending_since
         if since is not None and time.monotonic() - since > self._blocked_s:
-            self._blocked = True
-            driving.cancel()
+            patience.reschedule(asyncio.get_running_loop().time())
         else:
-            self._look_later(driving)
+            self._look_later(patience)
 
 
 class Named(Protocol):
@@ -279,6 +326,7 @@ class _Host:
             failure = await self._serve(request, receive, send)
             if failure is not None:
                 request.fail(failure)
+                request.status = failure.status
                 await refuse(scope, send, failure, headers)
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
@@ -288,6 +336,9 @@ class _Host:
     async def _body(
         self, request: RequestContext, receive: Receive, bytes_max: int
     ) -> bytes | Failure | None:
+        exchange = exchange_of(request.scope)
+        if exchange is not None and (there := exchange.whole_body()) is not None:
+            return there if len(there) <= bytes_max else too_large(bytes_max)
         body = await read_body(request.scope, receive, bytes_max, self._limits.body_timeout_s)
         if body is None:
             request.leave()
@@ -326,7 +377,7 @@ class OpenSockets:
         """Close those whose time has come; of the others keep what they have used so far."""
         for link, socket in self._open.items():
             if link.ending is None and (found := ending(socket, drain, now)) is not None:
-                link.finish(found)
+                link.finish(found, socket.last_words)
         for link, running in self._running.items():
             if now >= running.record_at:
                 running.record_at = now + self._record_every_s
@@ -376,12 +427,24 @@ class SocketHost(_Host):
         if isinstance(conversation, Failure):
             return conversation
         accepted = False
-        try:
+
+        async def accept() -> bool:
+            nonlocal accepted
             accepted = await client.accept()
             if accepted:
+                request.status = SWITCHING_PROTOCOLS
                 link.spawn(client.listen(link.gate))
                 socket = self._open_socket(request, conversation)
                 self._sockets.add(link, socket, request, conversation)
+            return accepted
+
+        link.let_in = accept
+        refused: Failure | None = None
+        try:
+            if isinstance(conversation, AcceptsItself):
+                await link.drive(conversation)
+                refused = conversation.refused
+            elif await accept():
                 await link.drive(conversation)
         finally:
             self._sockets.remove(link)
@@ -389,17 +452,19 @@ class SocketHost(_Host):
             if link.ending is not None:
                 failure = link.ending.failure or request.outcome.failure
                 request.outcome = replace(request.outcome, left=False, failure=failure)
-            elif not accepted or client.code == CUT:
+            elif refused is None and (not accepted or client.code == CUT):
                 request.leave()
-        return None
+        return refused
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
         agent = header(request.scope, b"user-agent") or ""
+        session = conversation.session
         return OpenSocket(
             ends_at=time.monotonic() + self._limits.session_s_max,
             spread=random.random(),  # noqa: S311 - a place in a queue
             replaces=self._name == "tts" and _PYTHON_AGENTS.match(agent) is not None,
-            may_end=_may_end(conversation.session),
+            may_end=_may_end(session),
+            last_words=session.last_words if isinstance(session, Parting) else "",
         )
 
 
@@ -415,13 +480,15 @@ class ReplyHost(_Host):
         body = await self._body(request, receive, route.body_bytes_max)
         if not isinstance(body, bytes):
             return body
-        link: ReplyLink[Any] = ReplyLink(receive, send, route.events_max)
+        exchange = exchange_of(request.scope)
+        link: ReplyLink[Any] = ReplyLink(receive, send, route.events_max, exchange=exchange)
         conversation = await route.open(request, body, link)
         if isinstance(conversation, Failure):
             return conversation
         try:
             await link.drive(conversation)
         finally:
+            request.status = link.status
             await link.end(conversation, request)
         return None
 
@@ -440,5 +507,6 @@ class BodyHost(_Host):
         reply = await self._route.answer(request, body)
         if isinstance(reply, Failure):
             return reply
-        await answer(send, 200, reply)
+        request.status = 200
+        await answer(send, request.status, reply)
         return None

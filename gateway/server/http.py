@@ -58,12 +58,16 @@ cut."""
 
 _JSON: Final = ((b"content-type", b"application/json"),)
 
+EXCHANGE: Final = "parley.exchange"
+"""Where a scope has the exchange itself: a body that is there need not be waited for, and a client
+that leaves need not be waited for by a task."""
+
 
 def _error(status: int, failure: Failure) -> bytes:
     return last_answer(status, _JSON, orjson.dumps(error_body(failure)))
 
 
-class _Exchange:
+class Exchange:
     """A request and its answer: what the application is called with."""
 
     __slots__ = (
@@ -73,6 +77,7 @@ class _Exchange:
         "_continue",
         "_ended",
         "_told",
+        "_when_left",
         "answer",
         "gone",
         "scope",
@@ -81,6 +86,8 @@ class _Exchange:
     def __init__(self, connection: HttpProtocol, scope: dict[str, Any], head: Head) -> None:
         self._connection = connection
         self.scope = scope
+        scope["extensions"] = {EXCHANGE: self}
+        self._when_left: Callable[[], None] | None = None
         self.answer = Answer(head)
         self.gone = False  # nobody will read the answer
         self._continue = head.expects_continue  # and has not been told to go on
@@ -118,6 +125,8 @@ class _Exchange:
         """The client has gone."""
         self.gone = True
         self._asked.set()
+        if self._when_left is not None:
+            self._when_left()
 
     async def run(self, app: Any) -> None:
         try:
@@ -127,6 +136,26 @@ class _Exchange:
         finally:
             if not (self.answer.complete or self.gone):
                 self._connection.unanswered(self)
+            self._when_left = None  # no circles: what it holds is freed at once
+            del self.scope["extensions"]
+
+    # -- to who knows more than ASGI
+
+    def whole_body(self) -> bytes | None:
+        """The body, if all of it is there and nothing of it was taken yet."""
+        if not self._ended or self._told or self.gone:
+            return None
+        self._told = True
+        body, self._body = bytes(self._body), b""
+        self._connection.balance()
+        return body
+
+    def when_left(self, call: Callable[[], None]) -> None:
+        """Have `call` called once if the client leaves before its answer is complete."""
+        if self.gone:
+            call()
+        else:
+            self._when_left = call
 
     # -- ASGI
 
@@ -192,11 +221,12 @@ class HttpProtocol(asyncio.Protocol):
 
         self._reader = RequestReader(upgrades=config.ws_protocol_class is not None)
         self._rest = bytearray()  # read and not parsed
+        self._unsent: list[bytes] = []  # said in this turn of the loop
         self._scheduled = False  # the next slice is
         self._paused = False  # the socket is not read
         self._over = False  # nothing more is parsed
-        self._exchanges: deque[_Exchange] = deque()  # the first is served, the others wait for it
-        self._reading: _Exchange | None = None  # whose request is not complete
+        self._exchanges: deque[Exchange] = deque()  # the first is served, the others wait for it
+        self._reading: Exchange | None = None  # whose request is not complete
         self._refusal: Refusal | None = None  # waits until the exchanges are over
         self._ends = False  # the server does
         self._timer: asyncio.TimerHandle | None = None
@@ -223,6 +253,7 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(cast(Any, self))
         self._stop()
+        self._unsent.clear()
         for exchange in self._exchanges:
             exchange.leave()
         self._exchanges.clear()
@@ -276,7 +307,7 @@ class HttpProtocol(asyncio.Protocol):
     def _handle(self, event: Event) -> None:
         if isinstance(event, Head):
             self._stop_timer()
-            self._reading = exchange = _Exchange(self, self._scope(event), event)
+            self._reading = exchange = Exchange(self, self._scope(event), event)
             self._exchanges.append(exchange)
             if len(self._exchanges) == 1:
                 self._serve(exchange)
@@ -306,7 +337,7 @@ class HttpProtocol(asyncio.Protocol):
             "state": self._app_state.copy(),
         }
 
-    def _serve(self, exchange: _Exchange) -> None:
+    def _serve(self, exchange: Exchange) -> None:
         task = self._loop.create_task(exchange.run(self._config.loaded_app))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
@@ -354,9 +385,19 @@ class HttpProtocol(asyncio.Protocol):
     # -- answers
 
     def write(self, output: bytes) -> None:
-        self._transport.write(output)
+        """What is said in one turn of the loop goes to the socket in one piece: a head, a first
+        piece and an end in three cost as much again as all that makes them."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(output)
 
-    def answered(self, exchange: _Exchange) -> None:
+    def _flush(self) -> None:
+        if self._unsent:
+            output = b"".join(self._unsent)
+            self._unsent.clear()
+            self._transport.write(output)
+
+    def answered(self, exchange: Exchange) -> None:
         """The answer of the first exchange is complete."""
         self._server.total_requests += 1
         self._exchanges.popleft()
@@ -369,7 +410,7 @@ class HttpProtocol(asyncio.Protocol):
             self._answer_refusal(self._refusal)
         self.balance()
 
-    def unanswered(self, exchange: _Exchange) -> None:
+    def unanswered(self, exchange: Exchange) -> None:
         """The application has ended before its answer has: on purpose, once that has begun."""
         if exchange.answer.began:
             self._stop()
@@ -430,6 +471,7 @@ class HttpProtocol(asyncio.Protocol):
     def _close(self) -> None:
         """Close the connection once all is sent, or cut it if the client does not read."""
         self._stop()
+        self._flush()
         self._transport.close()
         if unread := self._transport.get_write_buffer_size():
             self._after(CLOSE_S, self._cut, unread)

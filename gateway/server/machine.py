@@ -1,6 +1,8 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
-what the agents of all calls say (see engines/interruption/voice_keeper.py), and of which kind the
-callers' words are (engines/interruption/learning.py; nothing while learning is off).
+what the agents of all calls say (see engines/interruption/voice_keeper.py), that their callers say
+something (see telemetry/agreement.py) and of which kind it is (engines/interruption/learning.py;
+nothing while learning is off), and responses that are kept (see
+conversations/chat/responses_store.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
@@ -11,6 +13,8 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
     {"do": "followed", "args": [call, what, from, until]} -> likewise, as {"followed": [...]}
+    {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
+    {"do": "words", "args": [call, at, words]}    -> likewise, as {"words": [...]}
 """
 
 from __future__ import annotations
@@ -44,11 +48,11 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice", "followed"})
+TOLD: Final = frozenset({"rest", "voice", "words", "kept", "followed"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
-"""A worker that reads so slowly is told no more of what agents say."""
+"""A worker that reads so slowly is told no more of what agents and callers say."""
 
 
 class MachineError(CountersError):
@@ -149,6 +153,10 @@ class Machine:
         """Called with what an agent said at another worker; see `voice`."""
         self.on_followed: Callable[[str, str, float, float], None] | None = None
         """Called with what followed in a call at another worker; see `followed`."""
+        self.on_kept: Callable[[Any], None] | None = None
+        """Called with what another worker keeps; see `kept`."""
+        self.on_words: Callable[[str, float, int], object] | None = None
+        """Called with what a caller said at another worker; see `words`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def elsewhere(self, key: str) -> int:
@@ -199,6 +207,17 @@ class Machine:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("followed", [call, what, began, ended])
 
+    def kept(self, args: Sequence[Any]) -> None:
+        """Tell the other workers of a response that is kept, without waiting; one that does not fit
+        into a message is known here alone."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("kept", list(args), LINE_BYTES_MAX // 2)
+
+    def words(self, call: str, at: float, words: int) -> None:
+        """Tell the other workers how many words a caller has said, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("words", [call, at, words])
+
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
     ) -> Answer:
@@ -225,11 +244,15 @@ class Machine:
             raise MachineError(told["error"])
         return told["ok"]
 
-    def _send(self, what: str, args: list[Any]) -> asyncio.Future[Any]:
+    def _send(
+        self, what: str, args: list[Any], bytes_max: int = LINE_BYTES_MAX
+    ) -> asyncio.Future[Any]:
         assert self._writer is not None
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
-        self._writer.write(orjson.dumps({"do": what, "args": args}) + b"\n")
+        line = orjson.dumps({"do": what, "args": args}) + b"\n"
+        if len(line) < bytes_max:
+            self._waiting.append(answer)
+            self._writer.write(line)
         return answer
 
     async def _listen(self) -> None:
@@ -253,6 +276,9 @@ class Machine:
         if "rest" in told:
             if self.on_rest is not None:
                 self.on_rest(*told["rest"])
+        elif "words" in told:
+            if self.on_words is not None:
+                self.on_words(*told["words"])
         elif "voice" in told:
             if self.on_voice is not None:
                 call, begins_at, marks = told["voice"]
@@ -260,6 +286,9 @@ class Machine:
         elif "followed" in told:
             if self.on_followed is not None:
                 self.on_followed(*told["followed"])
+        elif "kept" in told:
+            if self.on_kept is not None:
+                self.on_kept(told["kept"])
         elif self._waiting:
             answer = self._waiting.popleft()
             if not answer.done():

@@ -74,6 +74,8 @@ CONCERNS: Final[Mapping[str, frozenset[str]]] = {
     "embeddings": frozenset({REQUESTS, TOKENS, COST}),
     "stt": frozenset({REQUESTS, AUDIO, COST}),
     "tts": frozenset({REQUESTS, CHARACTERS, COST}),
+    "realtime": frozenset({REQUESTS, TOKENS, AUDIO, COST}),
+    "avatar": frozenset({REQUESTS, COST}),
 }
 """What a request of each route uses: whoever has no characters left may still chat."""
 

@@ -28,7 +28,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from gateway import __version__
 from gateway.server.machine import MachineState
@@ -194,6 +194,8 @@ class Supervisor:
         self._machine = MachineState(seats[0].machine)
         self.metrics = Metrics()
         self.reloads: Reload | None = None
+        self.page: Sequence[BaseRoute] = ()
+        """Routes of the operator's page."""
         self._reloading: set[asyncio.Future[Reloaded]] = set()
         self._ended: Exposition = {}
         self._scraping = asyncio.Lock()
@@ -210,7 +212,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._signalled, number)
         on_hangup(self._hung_up)
         await self._machine.start()
-        admin = OperatorServer(self._app())
+        admin = OperatorServer(self._app(), websockets=bool(self.page))
         serving = None
         if self._admin_socket is not None:
             serving = asyncio.create_task(admin.serve([self._admin_socket]))
@@ -329,6 +331,7 @@ class Supervisor:
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._exposition),
                 *([] if self.reloads is None else [reload_route(self.reloads)]),
+                *self.page,
                 Route("/{path:path}", self._pass_on, methods=["GET", "POST", "PUT", "DELETE"]),
             ]
         )
@@ -395,6 +398,27 @@ class Supervisor:
             if request.method != "GET":
                 break  # it may have been done
         return _json({"error": {"message": "no worker answers"}}, 503)
+
+    async def every(self, path: str, headers: Mapping[str, str]) -> list[bytes]:
+        """What each worker answers to a GET on its private socket, where it does with 200."""
+        answers = await asyncio.gather(*(self._get(one, path, headers) for one in self._serving()))
+        return [answer for answer in answers if answer is not None]
+
+    async def some(self, path: str, headers: Mapping[str, str]) -> list[bytes]:
+        """The same of the first that does."""
+        for worker in self._serving():
+            if (answer := await self._get(worker, path, headers)) is not None:
+                return [answer]
+        return []
+
+    async def _get(self, worker: _Worker, path: str, headers: Mapping[str, str]) -> bytes | None:
+        path, _, query = path.partition("?")
+        answer = await self._ask(worker, path, query, headers=headers)
+        return answer.body if answer is not None and answer.status == 200 else None
+
+    def sockets(self) -> list[Path]:
+        """The private sockets of the workers that serve."""
+        return [worker.seat.admin for worker in self._serving()]
 
     def _serving(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.serves]

@@ -24,6 +24,18 @@ class HedgeConfig(Section):
     """Hedges per request on average; when everything is slow, asking twice makes it slower."""
 
 
+class ResponsesConfig(Section):
+    """Answers of `/responses` that are kept for `previous_response_id` and GET /responses/{id}: in
+    memory, for each API key apart, unless a client says `store: false`."""
+
+    per_key: int = Field(1000, ge=0, le=1_000_000)
+    """Of one key, the oldest goes first; 0 keeps none."""
+    bytes_max: int = Field(64 << 20, ge=0)
+    """Of all keys together."""
+    age_s: float = Field(3600.0, gt=0)
+    """So long is one kept."""
+
+
 class ChatConfig(Section):
     """Time-outs and tail of `/chat/completions`."""
 
@@ -48,3 +60,4 @@ class ChatConfig(Section):
     """Chat model that answers /decisions in place of models that serve nothing else, and of those
     that are not served here. It should be quick and tell log-probabilities."""
     hedge: HedgeConfig = HedgeConfig()
+    responses: ResponsesConfig = ResponsesConfig()

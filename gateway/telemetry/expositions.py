@@ -6,11 +6,12 @@ together). What is 1 or 0 stays so: it is 1 if it is 1 anywhere. The start time 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -87,6 +88,24 @@ def _joined(one: Family, other: Family) -> Family:
         else:
             samples[series] += value
     return Family(one.name, one.type, one.help, samples)
+
+
+async def exposition(registry: CollectorRegistry) -> bytes:
+    """What a process tells, in the text format. Metric by metric: all of them at once would hold up
+    every call for as long as they take."""
+    told = []
+    for metric in registry.collect():
+        told.append(generate_latest(_Metrics((metric,))))
+        await asyncio.sleep(0)
+    return b"".join(told)
+
+
+class _Metrics:
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 class _Collected:

@@ -1,13 +1,18 @@
 """Every metric and its labels, in one place. The table in README.md is made from this file.
 
-Label values are bounded: `route` is one of ROUTES, `key` never appears, `provider` and `model` come
-from the configuration or the built-in names (anything else is "other"), `kind` from errors.Kind.
+Label values are bounded: `route` is one of ROUTES, `provider` and `model` come from the
+configuration or the built-in names (anything else is "other"), `kind` from errors.Kind, and `key`,
+in the costs alone, from the configuration, KEYS_NAMED_MAX of them.
+
+Every series is there from the start, with 0, where its labels are known then: rates and alerts see
+the first event. Those of providers, keys and the models that `models:` names come with the
+configuration (`Metrics.expect`); of other models a series begins with the first use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,10 +26,46 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
-from gateway.telemetry.outcome import BargeinCounts, Ended
+from gateway.telemetry.outcome import LATENCIES, NANO, BargeinCounts, Ended
+from gateway.upstreams.errors import Kind
 
-ROUTES: Final = ("chat", "models", "embeddings", "stt", "tts", "bargein", "eot", "eot_multi")
+ROUTES: Final = (
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "avatar", "bargein", "eot",
+    "eot_multi",
+)  # fmt: skip
 """Values of the label `route`."""
+
+SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts")
+"""Routes that ask providers."""
+
+KEYS_NAMED_MAX: Final = 100
+"""Keys that the costs name, the first of the configuration; further ones are "other", and callers
+without a token "anonymous"."""
+
+MODELS_EXPECTED_MAX: Final = 50
+"""Names of `models:` whose series are there from the start, for each route; and COSTS_EXPECTED_MAX
+pairs of a key and a model."""
+
+COSTS_EXPECTED_MAX: Final = 1000
+
+ENGINE_LATE_S: Final[Mapping[str, float]] = {"interruption": 0.7, "turn": 0.7, "turn_text": 1.5}
+"""After so long an answer of an engine is of no use: the client of /bargein does without this
+server for the rest of the call, those of /eot were told that there is no prediction."""
+
+_OF_PROVIDERS: Final = tuple(
+    kind for kind in Kind if kind.value.startswith(("upstream_", "rate_", "stream_", "no_prov"))
+)
+"""Kinds of failure that only a route with providers has."""
+
+_REFUSALS: Final = (
+    Kind.UNAUTHENTICATED,
+    Kind.FORBIDDEN,
+    Kind.BAD_REQUEST,
+    Kind.TOO_MANY_SESSIONS,
+    Kind.TOO_MANY_CONNECTIONS,
+    Kind.SHUTTING_DOWN,
+)
+"""Why `server/admission.py` refuses somebody."""
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 _DURATION_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
@@ -86,9 +127,10 @@ class Metrics:
         )
         self.first_byte = Histogram(
             "parley_time_to_first_byte_seconds",
-            "From request to the first content sent to the caller (chat: first token; tts: first "
-            "audio of an utterance, provider `cache` where it came from there).",
-            ["route", "provider"],
+            "From request to the first content sent to the caller (chat: first token; embeddings: "
+            "the answer; tts: first audio of an utterance, provider and model `cache` where it "
+            "came from there). Model: other where no catalogue or configuration names it.",
+            ["route", "provider", "model"],
             buckets=_LATENCY_S,
             registry=registry,
         )
@@ -160,6 +202,14 @@ class Metrics:
         )
         for outcome in ("kept", "dropped", "failed"):
             self.bargein_kept.labels(outcome)
+        self.agreement = Counter(
+            "parley_bargein_agreement",
+            "Decided overlaps of calls that also have a /stt session here, by what that heard from "
+            "the overlap's start until 5 s after its end; decision: interruption or held; "
+            "followed: sentence (four words or more), words (fewer) or nothing.",
+            ["decision", "followed"],
+            registry=registry,
+        )
         self.stt_latency = Histogram(
             "parley_stt_latency_seconds",
             "What recognisers take; kind: first_word (seconds of speech to the first word of an "
@@ -201,6 +251,19 @@ class Metrics:
             ["provider", "outcome"],
             registry=registry,
         )
+        self.upstream_sockets = Gauge(
+            "parley_upstream_sockets",
+            "WebSockets to providers that are open now: recognisers, and voices that are kept.",
+            registry=registry,
+        )
+        self.cost = Counter(
+            "parley_cost",
+            "What was used costs, in usage.currency, by the prices that are known; of running "
+            "sessions once a minute. Key: the first 100 of the configuration, else other, or "
+            "anonymous. Model: other where no catalogue or configuration names it.",
+            ["key", "model"],
+            registry=registry,
+        )
         self.tokens = Counter(
             "parley_tokens",
             "Tokens as the provider counted them; kind: prompt, cached, completion, reasoning.",
@@ -237,6 +300,11 @@ class Metrics:
             for window in ("day", "month", "balance"):
                 for state in ("soft", "hard"):
                     self.budgets_reached.labels(dimension, window, state)
+        self.certificate = Gauge(
+            "parley_certificate_expires_timestamp_seconds",
+            "When the certificate in use (server.tls) expires, in Unix seconds; 0: there is none.",
+            registry=registry,
+        )
         self.worker_restarts = Counter(
             "parley_worker_restarts",
             "Workers that died and were replaced (`server.workers`); their sessions were cut off.",
@@ -249,8 +317,6 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
-        for outcome in ("applied", "refused"):
-            self.reloads.labels(outcome)
         self.config_taken = Gauge(
             "parley_config_taken_timestamp_seconds",
             "When the configuration was read that is in use, in Unix seconds.",
@@ -312,6 +378,125 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self.engine_late = Counter(
+            "parley_engine_late",
+            "Answers of the engine that came too late to be of use: after more than 0.7 s "
+            "(interruption, turn) or 1.5 s (turn_text).",
+            ["model"],
+            registry=registry,
+        )
+        self._keys: Collection[str] = ()
+        self._begin()
+
+    def _begin(self) -> None:
+        """The series whose labels are the same everywhere."""
+        for route in ROUTES:
+            kinds = [
+                kind for kind in Kind if route in SERVED_BY_PROVIDERS or kind not in _OF_PROVIDERS
+            ]
+            for kind in kinds:
+                self.errors.labels(route, kind.value)
+            for outcome in ("ok", "left", *(kind.value for kind in kinds)):
+                self.requests.labels(route, outcome)
+            for kind in _REFUSALS:
+                self.refusals.labels(route, kind.value)
+            self.open_sessions.labels(route)
+            self.duration.labels(route)
+        self.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value)
+        for route, direction in _PAYLOAD:
+            self.bytes.labels(route, direction)
+        for route, direction in _AUDIO:
+            self.audio_seconds.labels(route, direction)
+        for outcome in ("interruption", "held"):
+            self.overlaps.labels(outcome)
+            for followed in ("sentence", "words", "nothing"):
+                self.agreement.labels(outcome, followed)
+        for outcome in ("applied", "refused"):
+            self.reloads.labels(outcome)
+        for outcome in ("written", "retried", "spilt", "refused", "lost"):
+            self.usage_records.labels(outcome)
+        for outcome in ("hit", "miss"):
+            self.tts_cache.labels(outcome)
+        for verdict in ("interruption", "none", "stale"):
+            self.detections.labels(verdict)
+        for source in ("audio", "text"):
+            for verdict in ("finished", "unfinished", "none"):
+                self.turn_answers.labels(source, verdict)
+        for model in ENGINE_LATE_S:
+            self.engine_late.labels(model)
+
+    def expect(self, keys: Iterable[str], deployments: Mapping[str, Iterable[Expected]]) -> None:
+        """A configuration is in use with these API keys, and `deployments` for each modality (of
+        `models:`, with the name there as label, and one of each provider): their series begin."""
+        self._keys = frozenset(tuple(keys)[:KEYS_NAMED_MAX])
+        models: dict[str, None] = {}
+        for modality, found in deployments.items():
+            routes = ("chat", "embeddings") if modality == "chat" else (modality,)
+            named = 0
+            for provider, model, label in found:
+                for route in routes:
+                    self._expect_provider(route, provider)
+                if label is None or named >= MODELS_EXPECTED_MAX:
+                    continue
+                named += 1
+                models[label] = None
+                self._expect_model(modality, provider, model, label)
+        pairs = [(key, model) for key in sorted(self._keys) for model in models]
+        for key, model in pairs[:COSTS_EXPECTED_MAX]:
+            self.cost.labels(key, model)
+        for key in (*self._keys, ANONYMOUS):
+            self.cost.labels(key, OTHER)
+
+    def _expect_provider(self, route: str, provider: str) -> None:
+        self.fallbacks.labels(route, provider)
+        for outcome in ("ok", "left", *(kind.value for kind in _OF_PROVIDERS)):
+            self.attempts.labels(route, provider, outcome)
+        if route in ("chat", "stt", "tts"):
+            self.attempts.labels(route, provider, "lost")
+        if route == "stt":
+            self.attempts.labels(route, provider, "standby")
+        if route in ("chat", "stt"):
+            for outcome in ("won", "lost"):
+                self.hedges.labels(provider, outcome)
+
+    def _expect_model(self, modality: str, provider: str, model: str, label: str) -> None:
+        match modality:
+            case "chat":
+                self.first_byte.labels("chat", provider, label)
+                self.chat_first_token.labels(provider, label)
+                for kind in ("prompt", "cached", "completion", "reasoning"):
+                    self.tokens.labels(provider, label, kind)
+            case "stt":
+                self.stt_standby.labels(provider, model)
+                for kind in LATENCIES:
+                    self.stt_latency.labels(kind, provider, model)
+            case "tts":
+                self.first_byte.labels("tts", provider, model)
+                self.voice_first_audio.labels(provider, model)
+
+    def key_label(self, key: str) -> str:
+        """`key` as a label: see KEYS_NAMED_MAX."""
+        if not key:
+            return ANONYMOUS
+        return key if key in self._keys else OTHER
+
+
+class Expected(NamedTuple):
+    """A deployment, and `label`, the name that metrics of chat and costs have for it; None: nobody
+    has named it."""
+
+    provider: str
+    model: str
+    label: str | None = None
+
+
+OTHER: Final = "other"
+
+ANONYMOUS: Final = "anonymous"
+
+_PAYLOAD: Final = (("chat", "in"), ("chat", "out"), ("embeddings", "out"), ("tts", "out"))
+
+_AUDIO: Final = (("stt", "in"), ("bargein", "in"), ("eot", "in"), ("tts", "out"))
 
 
 COUNTED_LIVE: Final = frozenset({"tts"})
@@ -349,7 +534,8 @@ def count(metrics: Metrics, ended: Ended) -> None:
     if outcome.first_s is not None and route == "chat":
         metrics.chat_first_token.labels(outcome.provider, outcome.label).observe(outcome.first_s)
     if outcome.first_s is not None:
-        metrics.first_byte.labels(route, outcome.provider).observe(outcome.first_s)
+        labels = (route, outcome.provider, outcome.label)
+        metrics.first_byte.labels(*labels).observe(outcome.first_s)
     if (usage := outcome.usage) is not None:
         for kind, tokens in (
             ("prompt", usage.prompt),
@@ -361,6 +547,16 @@ def count(metrics: Metrics, ended: Ended) -> None:
                 metrics.tokens.labels(outcome.provider, outcome.label, kind).inc(tokens)
 
 
+def count_cost(metrics: Metrics, ended: Ended, counted: int) -> int:
+    """Count what a request or session has cost until now, in billionths, beyond what was
+    `counted`; returns all of it."""
+    cost = ended.outcome.cost
+    if cost > counted:
+        labels = (metrics.key_label(ended.key), ended.outcome.label)
+        metrics.cost.labels(*labels).inc((cost - counted) / NANO)
+    return max(cost, counted)
+
+
 class BatchMetrics:
     """Tells the metrics of every batch of one model (see inference.batcher.Observer)."""
 
@@ -369,10 +565,14 @@ class BatchMetrics:
         self._run = metrics.engine_run.labels(model)
         self._batch = metrics.engine_batch.labels(model)
         self._waiting = metrics.engine_waiting.labels(model)
+        self._late = metrics.engine_late.labels(model)
+        self._late_s = ENGINE_LATE_S[model]
 
     def ran(self, queued_s: Sequence[float], run_s: float) -> None:
         for wait_s in queued_s:
             self._queue.observe(wait_s)
+            if wait_s + run_s > self._late_s:
+                self._late.inc()
         self._run.observe(run_s)
         self._batch.observe(len(queued_s))
 

@@ -20,6 +20,9 @@ ten of them."""
 DEPLOYMENT_CHARS_MAX: Final = 128
 """A longer name of a deployment is cut in the log: callers choose some."""
 
+IDENTITY_CHARS_MAX: Final = 128
+"""A longer identity is cut in the log: who signs tokens chooses it."""
+
 FAILURES_CHARS_MAX: Final = 500
 """The list of failures in a line of the log is cut here; a long /stt session has hundreds."""
 
@@ -135,7 +138,16 @@ class EotCounts:
     late: int
 
 
-Counts = SttCounts | TtsCounts | BargeinCounts | EotCounts
+@dataclass(frozen=True, slots=True)
+class RealtimeCounts:
+    """Of a /realtime session: responses, of these cancelled, and moves to another provider."""
+
+    responses: int
+    cancelled: int
+    failovers: int
+
+
+Counts = SttCounts | TtsCounts | BargeinCounts | EotCounts | RealtimeCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +222,9 @@ class ClientIds:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request that has ended: whose it was, and its outcome. `at`: Unix time of the end."""
+    """A request that has ended: whose it was, and its outcome. `at`: Unix time of the end.
+    `identity`: the token's `sub`. `status`: the HTTP status that was answered, 101 for an upgrade;
+    None: the client left before."""
 
     at: float
     route: str
@@ -221,6 +235,7 @@ class Ended:
     ids: ClientIds = field(default_factory=ClientIds)
     identity: str = ""
     tenant: str = ""
+    status: int | None = None
 
 
 def log_level(failure: Failure | None) -> int:
@@ -232,12 +247,20 @@ def log_level(failure: Failure | None) -> int:
     return logging.ERROR if ours else logging.WARNING
 
 
+def cut_identity(identity: str) -> str | None:
+    """A token's `sub` as a line of the log has it; None stands for none."""
+    return identity[:IDENTITY_CHARS_MAX] or None
+
+
 def log_fields(ended: Ended) -> dict[str, object]:
     """The fields of its line in the log; None stands for a field that is left out."""
     outcome = ended.outcome
     found: dict[str, object] = {
+        "route": ended.route,
+        "status": ended.status,
         "request_id": ended.request_id,
         "key": ended.key,
+        "identity": cut_identity(ended.identity),
         "outcome": outcome.word,
         "duration_s": round(ended.duration_s, 4),
     }
@@ -253,17 +276,17 @@ def log_fields(ended: Ended) -> dict[str, object]:
         case TtsCounts():
             found["provider"] = outcome.provider
             found["attempts"] = len(outcome.tries)
-        case None if outcome.tries:
+        case None | RealtimeCounts() if outcome.tries:
             found["provider"] = outcome.provider
             found["deployment"] = (outcome.deployment or "")[:DEPLOYMENT_CHARS_MAX]
             found["attempts"] = len(outcome.tries)
             found["hedges"] = outcome.hedges or None
     if outcome.counts is not None:
         found.update(asdict(outcome.counts))
-    if isinstance(outcome.counts, SttCounts):
+    if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
-    if outcome.first_s is not None:
+    if outcome.first_s is not None and ended.route != "embeddings":
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
     for kind in LATENCIES:

@@ -20,6 +20,7 @@ from gateway.telemetry.outcome import (
     BargeinCounts,
     Ended,
     Outcome,
+    RealtimeCounts,
     SttCounts,
     Try,
     TtsCounts,
@@ -38,8 +39,10 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "embeddings": "embeddings",
     "stt": "transcription",
     "tts": "text_to_speech",
+    "realtime": "realtime",
+    "avatar": "avatar",
 }
-"""`gen_ai.operation.name` by route; the last two have no name in the conventions."""
+"""`gen_ai.operation.name` by route; the last four have no name in the conventions."""
 
 Value = str | bool | int | float
 
@@ -52,6 +55,7 @@ def request_attributes(ended: Ended) -> dict[str, Value]:
         "parley.key": ended.key,
         "parley.request.id": ended.request_id,
         "parley.outcome": outcome.word,
+        "http.response.status_code": ended.status,
         "session.id": ids.job_id or ids.room_id or None,
         "livekit.job.id": ids.job_id or None,
         "livekit.room.id": ids.room_id or None,
@@ -93,6 +97,11 @@ def _counted(outcome: Outcome) -> dict[str, Value | None]:
             }
         case TtsCounts(utterances=utterances):
             return {"parley.tts.utterances": utterances}
+        case RealtimeCounts(responses=responses, failovers=failovers):
+            return {
+                "parley.realtime.responses": responses,
+                "parley.realtime.failovers": failovers,
+            }
         case BargeinCounts() as counts:
             return {
                 "parley.bargein.overlaps": counts.overlaps,

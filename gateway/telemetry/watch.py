@@ -1,11 +1,12 @@
 """What happens now, for the operator's page: who is calling, what failed lately, how long things
-took. In memory, bounded, and only where the page is on."""
+took. In memory, bounded, and only where the page is on. What several processes of one server tell
+is put together by `together`."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -125,7 +126,7 @@ class Watch:
                 case SttCounts() | BargeinCounts():
                     return
                 case _:
-                    what = "first token"
+                    what = "answer" if ended.route == "embeddings" else "first token"
             self._add((ended.route, outcome.provider or "", outcome.label, what), outcome.first_s)
 
     def _add(self, kind: tuple[str, str, str, str], seconds: float) -> None:
@@ -136,8 +137,9 @@ class Watch:
             samples = self._took[kind] = deque(maxlen=SAMPLES_MAX)
         samples.append(seconds)
 
-    def calls(self, wanted: Wanted) -> dict[str, Any]:
-        """How many are open, by route, and those that are wanted, the oldest first."""
+    def told(self, wanted: Wanted) -> dict[str, Any]:
+        """What this process knows: how many calls are open, by route, those that are wanted, the
+        oldest first, what failed, the newest first, and all that was measured."""
         by_route: dict[str, int] = {}
         for call in self._calls.values():
             by_route[call.route] = by_route.get(call.route, 0) + 1
@@ -146,32 +148,55 @@ class Watch:
             for call in self._calls.values()
             if wanted.key in call.key and wanted.room in call.room
         ]
-        return {"open": by_route, "calls": shown[:CALLS_SHOWN_MAX]}
-
-    def failures(self, wanted: Wanted) -> list[dict[str, Any]]:
-        """What failed, the newest first."""
-        return [
+        failed = [
             asdict(one)
             for one in reversed(self._failures)
             if wanted.key in one.key
             and wanted.room in one.room
             and (wanted.provider in one.provider or wanted.provider in one.tries)
         ]
+        took = [
+            [*kind, list(samples)]
+            for kind, samples in self._took.items()
+            if wanted.provider in kind[1]
+        ]
+        return {
+            "open": by_route,
+            "calls": shown[:CALLS_SHOWN_MAX],
+            "failures": failed,
+            "took": took,
+            "served": self.served,
+        }
 
-    def latencies(self, wanted: Wanted) -> list[dict[str, Any]]:
-        """Percentiles of what was measured lately, in seconds."""
-        return [
+
+def together(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several processes have told, as one: percentiles are those of all samples."""
+    by_route: dict[str, int] = {}
+    samples: dict[tuple[str, ...], list[float]] = {}
+    for one in told:
+        for route, count in one["open"].items():
+            by_route[route] = by_route.get(route, 0) + count
+        for *kind, seconds in one["took"]:
+            samples.setdefault(tuple(kind), []).extend(seconds)
+    calls = sorted((call for one in told for call in one["calls"]), key=lambda call: call["began"])
+    failures = sorted((f for one in told for f in one["failures"]), key=lambda f: -f["at"])
+    return {
+        "open": by_route,
+        "calls": calls[:CALLS_SHOWN_MAX],
+        "failures": failures[:FAILURES_MAX],
+        "latencies": [
             {
                 "route": route,
                 "provider": provider,
                 "model": model,
                 "what": what,
-                "count": len(samples),
-                **percentiles(samples),
+                "count": len(seconds),
+                **percentiles(seconds),
             }
-            for (route, provider, model, what), samples in sorted(self._took.items())
-            if wanted.provider in provider
-        ]
+            for (route, provider, model, what), seconds in sorted(samples.items())
+        ],
+        "served": sum(one["served"] for one in told),
+    }
 
 
 def percentiles(samples: Sequence[float] | deque[float]) -> dict[str, float]:

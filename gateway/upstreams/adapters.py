@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
+from gateway.upstreams.avatar import AvatarUpstream
 from gateway.upstreams.chat import ChatUpstream
 from gateway.upstreams.provider import Account, Modality, find
+from gateway.upstreams.realtime import RealtimeUpstream
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
@@ -49,6 +51,14 @@ class Adapters:
     @property
     def tts(self) -> Mapping[str, TtsUpstream]:
         return self._all["tts"]
+
+    @property
+    def realtime(self) -> Mapping[str, RealtimeUpstream]:
+        return self._all["realtime"]
+
+    @property
+    def avatar(self) -> Mapping[str, AvatarUpstream]:
+        return self._all["avatar"]
 
     def only_here(self, modality: Modality, others: Iterable[Adapters]) -> list[Any]:
         """The adapters that none of `others` has."""

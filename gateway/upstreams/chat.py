@@ -131,6 +131,29 @@ class Reader(Protocol):
         """The body has ended; a failure if it was not complete."""
 
 
+class ResponsesReader(Reader, Protocol):
+    """A reader of the Responses API: what it forwards has that API's form."""
+
+    @property
+    def response(self) -> Mapping[str, Any]:
+        """The response as the provider last told it; whole once the answer is."""
+
+    @property
+    def number(self) -> int:
+        """The `sequence_number` of the event that would come next."""
+
+
+@runtime_checkable
+class HasResponses(Protocol):
+    """A chat adapter whose provider has OpenAI's /responses too."""
+
+    def responses(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+        """The request for the response that `body` asks for; None: this provider has none."""
+
+    def responses_reader(self, *, stream: bool) -> ResponsesReader:
+        """A reader for one answer to it."""
+
+
 class ChatUpstream(Protocol):
     """A provider's chat adapter, one for each configured provider. Pure."""
 

@@ -14,8 +14,9 @@ from gateway.upstreams.provider import Account, Modality, find, type_names
 _SOUNDS: Final[tuple[tuple[Modality, re.Pattern[str]], ...]] = (
     ("stt", re.compile(r"whisper|parakeet|canary|transcri|speech-to-text|\b(asr|stt)\b", re.I)),
     ("tts", re.compile(r"kokoro|piper|orpheus|chatterbox|text-to-speech|\btts\b", re.I)),
+    ("realtime", re.compile(r"realtime|grok-voice|speech-to-speech", re.I)),
 )
-"""Words in names of models that hear or speak."""
+"""Words in names of models that hear, speak, or do both."""
 
 _DATED: Final = re.compile(r"-(\d{4,8}|\d{4}-\d{2}-\d{2}|latest)|:latest")
 

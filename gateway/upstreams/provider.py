@@ -4,7 +4,7 @@ Three words, everywhere with these meanings:
 
 - A *vendor* is a protocol: one module under `gateway/providers/` with a constant `VENDOR`; one that
   takes part in several modalities is a package with a file for each (`chat.py`, `stt.py`,
-  `tts.py`). Its type name is the module's name with dashes (`openai_compatible` is
+  `tts.py`, `realtime.py`). Its type name is the module's name with dashes (`openai_compatible` is
   `openai-compatible`). Naming a type in the configuration, or setting its environment variable,
   loads it: there is no list to extend.
 - A *provider* is a configured account at a vendor: a name under `providers:`.
@@ -28,12 +28,14 @@ from gateway import providers
 from gateway.settings import urls
 from gateway.settings.residency import Region
 from gateway.settings.section import Section
+from gateway.upstreams.avatar import AvatarUpstream
 from gateway.upstreams.chat import ChatUpstream
 from gateway.upstreams.dial import Dial
+from gateway.upstreams.realtime import RealtimeUpstream
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
-Modality = Literal["chat", "stt", "tts"]
+Modality = Literal["chat", "stt", "tts", "realtime", "avatar"]
 """What a provider can be asked for."""
 
 
@@ -139,6 +141,8 @@ class Vendor(Generic[S]):
     chat: Offer[S, ChatUpstream] | None = None
     stt: Offer[S, SttUpstream] | None = None
     tts: Offer[S, TtsUpstream] | None = None
+    realtime: Offer[S, RealtimeUpstream] | None = None
+    avatar: Offer[S, AvatarUpstream] | None = None
     listing: Callable[[Account[S]], Dial] | None = None
     """The request for its list of models, for a vendor without chat (`ChatUpstream.warm`)."""
     listed: tuple[Modality, ...] = ("chat",)
@@ -153,6 +157,8 @@ class Vendor(Generic[S]):
             "chat": self.chat,
             "stt": self.stt,
             "tts": self.tts,
+            "realtime": self.realtime,
+            "avatar": self.avatar,
         }
         return {modality: offer for modality, offer in offers.items() if offer is not None}
 

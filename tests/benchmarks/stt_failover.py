@@ -63,11 +63,20 @@ KINDS = {
 }
 
 
+SLOW = "words once a second"
+"""The same, by recognisers that tell their words so seldom, as some do."""
+
+SLOW_KINDS = ("none", "says nothing more", "any of these")
+
+
 class _Killed(FakeDeepgram):
     """A recogniser whose connections fail at random."""
 
-    def __init__(self, library: Library, faults: tuple[str, ...], longest_s: float) -> None:
+    def __init__(
+        self, library: Library, faults: tuple[str, ...], longest_s: float, *, slow: bool = False
+    ) -> None:
         super().__init__(ear=lambda rate: RecordingEar(library))
+        self.interim_every_s = 1.0 if slow else 0.0
         self._faults = faults
         self._longest_s = longest_s
         self.killed = 0
@@ -162,14 +171,16 @@ def _hedges(admin_port: int) -> int:
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
-def _group(library: Library, kind: str, sessions: int) -> tuple[list[_Call], int, int]:
+def _group(
+    library: Library, kind: str, sessions: int, *, slow: bool = False
+) -> tuple[list[_Call], int, int]:
     """The calls of a group, how many connections were killed, and how many were hedges."""
     calls = [_Call(library, random.Random(n)) for n in range(sessions)]
     longest_s = min(len(call.pcm) for call in calls) / 2 / RATE
     with (
         tempfile.TemporaryDirectory() as folder,
-        _Killed(library, KINDS[kind], longest_s) as one,
-        _Killed(library, KINDS[kind], longest_s) as two,
+        _Killed(library, KINDS[kind], longest_s, slow=slow) as one,
+        _Killed(library, KINDS[kind], longest_s, slow=slow) as two,
     ):
         port, admin_port = free_port(), free_port()
         config = Path(folder) / "gateway.yaml"
@@ -238,6 +249,8 @@ def main(*, quick: bool = False) -> None:
             every_kill += killed
             every_hedge += hedges
     rows.append(_row("all that fail", everybody, every_kill, every_hedge))
+    for kind in SLOW_KINDS:
+        rows.append(_row(f"{kind}; {SLOW}", *_group(library, kind, of_each, slow=True)))
     table(
         f"/stt: real speech, two recognisers, {FAILING:.0%} of connections fail",
         (

@@ -88,7 +88,7 @@ def test_a_person_hears_what_is_unsure_first_and_labels_it(
     near = vault.add(replace(KEPT, claim=0.51, label=None))
     far = vault.add(replace(KEPT, claim=0.9))
     gone = vault.add(replace(KEPT, claim=0.99, detected=True))
-    clip, told, heard = tmp_path / "clip.wav", [], []
+    clip, told, heard = tmp_path / "clip.wav", list[str](), list[tuple[int, int]]()
 
     def ask(prompt: str) -> str:
         with wave.open(str(clip)) as file:

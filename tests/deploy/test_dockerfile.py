@@ -119,6 +119,35 @@ def test_the_image_starts_the_server_unless_another_command_is_given() -> None:
     assert IMAGE.all("EXPOSE") == [f"{ServerConfig().port} {ServerConfig().admin_port}"]
 
 
+def labels() -> dict[str, str]:
+    """Those of the image as it is built without arguments."""
+    (text,) = IMAGE.all("LABEL")
+    prefix = "org.opencontainers.image."
+    found = re.findall(rf'{re.escape(prefix)}(\w+)="([^"]*)"', text)
+    return {name: IMAGE.filled(value) for name, value in found}
+
+
+def test_the_labels_say_what_the_image_is_and_under_which_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert labels()["version"] == __version__
+    assert labels()["licenses"] == project["license"]
+    # only whoever builds knows these
+    assert {labels()[name] for name in ("revision", "source")} == {""}
+    arguments = [value.partition("=")[0] for value in IMAGE.all("ARG")]
+    assert {"VERSION", "REVISION", "SOURCE"} <= set(arguments)
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/compose.production.yaml"])
+def test_compose_passes_what_the_labels_need(name: str) -> None:
+    services = yaml.safe_load((ROOT / name).read_text())["services"]
+    arguments = next(one for key, one in services.items() if "gateway" in key)["build"]["args"]
+
+    assert arguments["VERSION"] == f"${{PARLEY_VERSION:-{__version__}}}"
+    assert arguments["REVISION"] == "${PARLEY_REVISION:-}"
+    assert arguments["SOURCE"] == "${PARLEY_SOURCE:-}"
+
+
 def test_one_file_serves_all_architectures_and_names_no_package_index() -> None:
     text = (ROOT / "Dockerfile").read_text()
     steps = "\n".join(line for line in text.splitlines() if not line.startswith("#"))

@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from deploy import dashboard, metrics_table
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Expected, Metrics
 from gateway.upstreams.errors import Kind
 from tests.services import needed
 
@@ -35,6 +35,10 @@ EXPOSED = {
 }
 MEANINGS = {row.name: row.meaning for row in metrics_table.rows(Metrics())}
 LABELS = EXPOSED
+EXPOSED_LABELS = {
+    name: labels | ({"le"} if name.endswith("_bucket") else set())
+    for name, labels in EXPOSED.items()
+} | {"parley_build_info": {"version"}}
 ADDED = {"instance", "job", "le"}
 """Labels that Prometheus adds, and that of a histogram's buckets."""
 NOT_OURS = re.compile(r"up|process_[a-z_]+|python_info")
@@ -88,15 +92,49 @@ def test_a_query_asks_for_metrics_and_labels_that_exist(title: str, query: str) 
     assert groupings(query) <= known, f"{title}: grouped by a label that no metric has"
 
 
-def test_a_labelled_counter_appears_with_its_first_increment() -> None:
-    """Why rules about single events ask for series that were not there before."""
+def born() -> dict[str, list[dict[str, str]]]:
+    """The labels of every series of a server that has just started, by name."""
     metrics = Metrics()
-    before = generate_latest(metrics.registry)
-    metrics.errors.labels("tts", Kind.INTERNAL).inc()
+    expected = {name: [Expected("p", "m", "m")] for name in ("chat", "stt", "tts")}
+    metrics.expect(["key"], expected)
+    metrics.resting.labels("p")
+    found: dict[str, list[dict[str, str]]] = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(dict(sample.labels))
+    return found
 
-    assert b'kind="internal"' not in before
-    line = b'parley_errors_total{kind="internal",route="tts"} 1.0'
-    assert line in generate_latest(metrics.registry)
+
+BORN = born()
+ENGINES = re.compile(r"parley_engine_(queue|inference|batch|waiting).*")
+"""Their series begin when the engine is made, before anything is served."""
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_what_an_alert_asks_for_is_there_from_the_start(rule: dict[str, Any]) -> None:
+    """increase() does not see the first event of a series that begins with it."""
+    for selector in selectors(rule["expr"]):
+        assert selector.name is not None
+        if NOT_OURS.fullmatch(selector.name) or ENGINES.fullmatch(selector.name):
+            continue
+        series = BORN.get(selector.name, [])
+        for matcher in selector.matchers.matchers:
+            if matcher.name in ADDED:
+                continue
+            values = {labels[matcher.name] for labels in series}
+            for one in matcher.value.split("|"):
+                assert any(re.fullmatch(one, value) for value in values), (selector.name, one)
+        assert series, selector.name
+
+
+def test_the_tests_of_alerts_use_series_as_the_server_makes_them() -> None:
+    tests = yaml.safe_load((Path(__file__).parent / "alerts.test.yml").read_text())["tests"]
+    for series in {one["series"] for test in tests for one in test["input_series"]}:
+        (selector,) = selectors(series)
+        assert selector.name is not None
+        if not NOT_OURS.fullmatch(selector.name):
+            labels = {matcher.name for matcher in selector.matchers.matchers}
+            assert labels - {"instance", "job"} == set(EXPOSED_LABELS[selector.name]), series
 
 
 OUTCOMES_IN_MEANING = ("parley_usage_records_total", "parley_config_reloads_total")
@@ -206,9 +244,21 @@ def test_a_rate_spans_several_scrapes() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_grave_it_is_and_what_has_happened(rule: dict[str, Any]) -> None:
+def test_an_alert_says_how_grave_it_is_what_has_happened_and_what_to_do(
+    rule: dict[str, Any],
+) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"]["summary"]
+    assert rule["annotations"]["runbook"]
+
+
+def test_what_a_runbook_names_exists() -> None:
+    for rule in RULES:
+        told = rule["annotations"]["runbook"]
+        for metric in re.findall(r"`(parley_\w+)`", told):
+            assert metric in {re.sub("_(bucket|count|sum)$", "", row) for row in EXPOSED}, metric
+        for file in re.findall(r"deploy/\S+\.md", told):
+            assert (ROOT / file).is_file(), file
 
 
 def test_every_alert_is_tested() -> None:

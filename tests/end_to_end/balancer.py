@@ -13,10 +13,13 @@ PIECE_BYTES = 1 << 16
 
 
 class Balancer:
-    """`ports` are those of the servers, on this machine; they may be changed at any time."""
+    """`ports` are those of the servers, on this machine; they may be changed at any time. Without
+    `spread` a connection goes to the first that is ready, with it to one after the other."""
 
-    def __init__(self, *ports: int) -> None:
+    def __init__(self, *ports: int, spread: bool = False) -> None:
         self.ports = list(ports)
+        self._spread = spread
+        self._turn = 0
         self.ready: list[int] = []
         self.refused = 0
         """Connections that no server took."""
@@ -48,7 +51,12 @@ class Balancer:
             writer.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for port in self.ready:
+        ready = list(self.ready)
+        if self._spread and ready:
+            self._turn += 1
+            first = self._turn % len(ready)
+            ready = ready[first:] + ready[:first]
+        for port in ready:
             try:
                 inward, outward = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
@@ -94,9 +102,9 @@ async def is_ready(port: int) -> bool:
 
 
 @asynccontextmanager
-async def balancing(*ports: int) -> AsyncIterator[Balancer]:
+async def balancing(*ports: int, spread: bool = False) -> AsyncIterator[Balancer]:
     """A balancer in front of servers at these ports."""
-    balancer = Balancer(*ports)
+    balancer = Balancer(*ports, spread=spread)
     server = await asyncio.start_server(balancer.serve, "127.0.0.1", 0)
     balancer.port = server.sockets[0].getsockname()[1]
     looking = asyncio.create_task(balancer.look())

@@ -15,7 +15,9 @@ import pytest
 
 from gateway.server.auth import mint
 from tests.end_to_end.balancer import balancing
-from tests.end_to_end.clients import PYTHONS_KEPT, Client, Event
+from tests.end_to_end.clients import CLIENTS, PYTHONS_KEPT, Client, Event
+from tests.end_to_end.conftest import installed
+from tests.end_to_end.rollout import roll, table
 from tests.end_to_end.server import Server, running
 from tests.fakes import frame_model
 from tests.fakes.cartesia_tts import FakeCartesia
@@ -139,6 +141,22 @@ async def test_a_rolling_restart_costs_a_call_nothing(
                 print(*call.troubles, sep="\n")
                 assert all(one["recoverable"] for one in call.troubles)
     assert '"outcome":"ok"' in old.log.read_text()
+
+
+async def test_nobody_hears_that_every_gateway_is_replaced(tmp_path: Path) -> None:
+    """The short form of `python -m tests.end_to_end.rollout`; calls last for some seconds."""
+    clients = [installed(client) for client in CLIENTS]
+    talks = await roll(tmp_path, clients, 2, goes_on={"reply": 1, "utterance": 1, "overlap": 1})
+
+    print(table(talks, 2))
+    for talk in talks:
+        for name in ("reply", "utterance", "overlap", "turn"):
+            assert talk.tries(name)[1] == 0, [e for e in talk.of(name) if not e["ok"]]
+        said, lost, again = talk.words()
+        assert said > 0
+        assert (lost, again) == (0, 0), talk.of("final")
+        assert talk.detectors_lost == []
+        assert talk.broken == []
 
 
 async def test_requests_on_a_kept_connection_are_served_and_told_that_it_ends(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import wave
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 
+import aiohttp
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from tests.end_to_end.conftest import recordings
 from tests.end_to_end.server import Server, running
+from tests.end_to_end.tts_wire import token
 from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.deepgram_stt import FakeDeepgram
 from tests.fakes.openai_chat import FakeOpenAI
@@ -40,9 +44,8 @@ models:
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("page")
+@contextmanager
+def serving(folder: Path, more: str = "") -> Iterator[Server]:
     with ExitStack() as stack:
         config = CONFIG.format(
             token=TOKEN,
@@ -52,7 +55,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             chat=stack.enter_context(FakeOpenAI()).base_url,
             key=KEY,
         )
-        yield stack.enter_context(running(folder, config))
+        yield stack.enter_context(running(folder, config + more))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("page")) as server:
+        yield server
 
 
 def browser(playing: Playwright, stack: ExitStack, microphone: Path) -> Browser:
@@ -169,6 +178,65 @@ def test_everything_can_be_reached_by_the_keyboard(page: Page) -> None:
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.name"))
     assert {"stt-go", "tts-go", "chat-go", "bargein-go", "bargein-threshold", "key"} <= reached
+
+
+CALLS = 12
+"""Connections: that all of them go to one of two workers happens once in two thousand times."""
+
+
+async def calling(server: Server, seen: asyncio.Event, done: asyncio.Event) -> None:
+    """CALLS sessions, each of a room of its own; `seen` is set when all are open."""
+    async with AsyncExitStack() as stack:
+        for number in range(CALLS):
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            headers = {
+                "authorization": f"Bearer {token(server)}",
+                "x-livekit-room-id": f"RM_{number}",
+            }
+            url = f"{server.url}/stt?model=deepgram/nova-3"
+            await stack.enter_async_context(http.ws_connect(url, headers=headers))
+        seen.set()
+        await done.wait()
+
+
+def test_a_page_of_several_workers_shows_the_calls_of_all_and_its_bench_works(
+    tmp_path: Path, browsers: dict[str, Browser]
+) -> None:
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    opened, done = asyncio.Event(), asyncio.Event()
+    with (
+        serving(tmp_path, "server: {workers: 2}\n") as server,
+        browsers["words"].new_context(base_url=server.admin_url) as context,
+    ):
+        calls = asyncio.run_coroutine_threadsafe(calling(server, opened, done), loop)
+        try:
+            asyncio.run_coroutine_threadsafe(opened.wait(), loop).result(60)
+            page = entered(context.new_page())
+            expect(page.locator("#calls tbody tr")).to_have_count(CALLS)
+            expect(page.locator("#numbers")).to_contain_text("2 of 2")
+            page.get_by_label("Room").fill("RM_1")
+            expect(page.locator("#calls tbody tr")).to_have_count(3)  # RM_1, RM_10, RM_11
+            page.get_by_label("Room").fill("")
+            page.locator("#chat-model").select_option("openai/gpt-4.1-mini")
+            page.get_by_role("button", name="Ask").click()
+            expect(page.locator("#chat-said")).to_contain_text("first token after")
+            expect(page.locator("#failures")).to_contain_text("broken m: upstream_unreachable")
+            page.get_by_label("Voice of").select_option("cartesia/sonic-3")
+            page.get_by_role("button", name="Say it").click()
+            expect(page.locator("#tts-said")).to_contain_text("s of speech")
+            page.locator("#stt-a").select_option("deepgram/nova-3")
+            page.get_by_role("button", name="Speak").click()
+            expect(page.locator("#stt-a-text")).to_contain_text(WORDS[2])
+            photograph(page, "workers")
+            page.get_by_role("button", name="Stop").click()
+        finally:
+            loop.call_soon_threadsafe(done.set)
+            calls.result(60)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
 
 def test_talking_over_the_agent_draws_a_probability_and_silences_it(

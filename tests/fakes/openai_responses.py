@@ -6,6 +6,7 @@ there yet.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -19,11 +20,14 @@ WORDS = ("It", " is", " noon.")
 STATE: Json = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2VjcmV0"}
 USAGE: Json = {
     "input_tokens": 20,
-    "input_tokens_details": {"cached_tokens": 8},
+    "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0},
     "output_tokens": 9,
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 29,
 }
+
+
+_numbers = itertools.count(1)
 
 
 class FakeResponses(FakeServer):
@@ -52,18 +56,24 @@ class FakeResponses(FakeServer):
 
     async def _respond(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         body = exchange.body
-        results = any(item.get("type") == "function_call_output" for item in body["input"])
+        given = [item for item in body["input"] if isinstance(item, dict)]  # it may be a text
+        results = any(item.get("type") == "function_call_output" for item in given)
         played = self.next_scripted() or ("tools" if body.get("tools") and not results else "text")
         exchange.scenario = played
         if played.startswith("status:"):
             error = {"message": "fake failure", "type": "server_error", "param": None, "code": None}
             return web.json_response({"error": error}, status=int(played.partition(":")[2]))
+        if played == "garbage":
+            return web.Response(body=b"data: {oops\n\n", content_type="text/event-stream")
+        if not body.get("stream"):
+            return web.json_response(_Play(request, body).at_once(played))
         return await _Play(request, body).run(played)
 
 
 class _Play:
     def __init__(self, request: web.Request, body: Json) -> None:
         self.request, self.body = request, body
+        self.id = f"resp_{next(_numbers)}"
         self.sequence = 0
         self.output: list[Json] = []
         self.response = web.StreamResponse(
@@ -81,6 +91,20 @@ class _Play:
         if played == "cut":
             cut(self.request)
             return self.response
+        if played in ("cut-after-content", "error-after-content"):
+            await self.message(cut_after=2)
+            if played == "cut-after-content":
+                cut(self.request)
+                return self.response
+            error = {"type": "server_error", "code": "server_error", "message": "fake failure"}
+            await self.event("error", **error, param=None)
+            return self.response
+        if played == "incomplete":
+            await self.message(cut_after=2)
+            whole = {**self.whole("incomplete"), "usage": USAGE}
+            whole["incomplete_details"] = {"reason": "max_output_tokens"}
+            await self.event("response.incomplete", response=whole)
+            return self.response
         if played == "tools":
             await self.item(STATE)
             for number, tool in enumerate(self.body["tools"]):
@@ -90,6 +114,23 @@ class _Play:
         await self.event("response.completed", response={**self.whole("completed"), "usage": USAGE})
         return self.response
 
+    def at_once(self, played: str) -> Json:
+        """The answer to a request without `stream`."""
+        if played == "failed":
+            error = {"code": "server_error", "message": "fake failure"}
+            return {**self.whole("failed"), "error": error}
+        part = {"type": "output_text", "text": "".join(WORDS), "annotations": []}
+        self.output.append(
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": [part],
+            }
+        )
+        return {**self.whole("completed"), "usage": USAGE}
+
     async def event(self, kind: str, **more: Any) -> None:
         payload = json.dumps({"type": kind, "sequence_number": self.sequence, **more})
         self.sequence += 1
@@ -97,7 +138,7 @@ class _Play:
 
     def whole(self, status: str) -> Json:
         return {
-            "id": "resp_1",
+            "id": self.id,
             "object": "response",
             "created_at": 1795400000,
             "status": status,
@@ -135,7 +176,7 @@ class _Play:
         await self.event("response.output_item.done", output_index=index, item=done)
         self.output.append(done)
 
-    async def message(self) -> None:
+    async def message(self, cut_after: int | None = None) -> None:
         index = len(self.output)
         item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "in_progress"}
         await self.event(
@@ -144,8 +185,10 @@ class _Play:
         place = {"output_index": index, "item_id": "msg_1", "content_index": 0}
         part = {"type": "output_text", "text": "", "annotations": []}
         await self.event("response.content_part.added", **place, part=part)
-        for word in WORDS:
+        for word in WORDS[:cut_after]:
             await self.event("response.output_text.delta", **place, delta=word, logprobs=[])
+        if cut_after is not None:
+            return
         text = "".join(WORDS)
         await self.event("response.output_text.done", **place, text=text, logprobs=[])
         done = {**item, "status": "completed", "content": [{**part, "text": text}]}

@@ -67,6 +67,8 @@ class Connection:
         self.utterance: list[HeardWord] = []
         self.speaking = False
         self.stalled = False
+        self._told_at = 0.0  # seconds of audio at the last hypothesis
+        self._news = False  # words since then
 
     # -- for subclasses
 
@@ -105,6 +107,9 @@ class Connection:
                 self.speaking = True
                 await self.speech_started(word.start)
             self.utterance.append(word)
+            self._news = True
+        if self._news and self.ear.time - self._told_at >= self.fake.interim_every_s:
+            self._told_at, self._news = self.ear.time, False
             await self.hypothesis(self.utterance)
         if self.utterance and self.ear.quiet_s >= SILENCE_S and "no-final" not in self.faults:
             await self.end_utterance()
@@ -114,6 +119,7 @@ class Connection:
         for word in self.ear.settle():
             self.utterance.append(word)
         words, self.utterance, self.speaking = self.utterance, [], False
+        self._news = False
         await self.utterance_over(words)
 
     def due(self, fault: str) -> bool:
@@ -173,6 +179,8 @@ class SpeechFake(FakeServer):
     """A fake recogniser; `connections` are all that were accepted."""
 
     paths: Sequence[str] = ()
+    interim_every_s = 0.0
+    """Seconds of audio from one hypothesis to the next, at least."""
     connection: type[Connection] = Connection
 
     def __init__(self, default: str = "", ear: Callable[[int], Hearing] = Ear) -> None:

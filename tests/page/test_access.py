@@ -31,6 +31,16 @@ def test_guessing_is_slow_and_a_wrong_token_is_nobodys() -> None:
     assert access.enter("right", WRONG_WINDOW_S) is not None
 
 
+def test_a_program_bears_the_token_itself_and_guesses_no_faster() -> None:
+    access = Access("right")
+    assert access.bears("right", 0.0)
+    for _ in range(WRONG_MAX):
+        assert not access.bears("wrong", 0.0)
+    assert not access.bears("right", 1.0)
+    assert access.enter("right", 1.0) is None
+    assert access.bears("right", WRONG_WINDOW_S)
+
+
 def test_visits_are_bounded() -> None:
     access = Access("t")
     cookies = [access.enter("t", 0.0) for _ in range(VISITS_MAX + 1)]

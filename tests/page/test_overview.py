@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.page.overview import Overview
+import orjson
+
+from gateway.page.overview import COSTS, MODELS, TOLD, Overview, WorkersOverview
 from gateway.routing.breaker import Breaker
 from gateway.telemetry.usage.store import StoreError
-from gateway.telemetry.watch import Wanted, Watch
+from gateway.telemetry.watch import Call, Wanted, Watch
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
 
@@ -63,3 +65,41 @@ def test_what_rests_says_why_and_for_how_long() -> None:
     assert (rest["provider"], rest["model"], rest["why"]) == ("openai", "*", "upstream_auth")
     assert rest["seconds"] > 0
     assert now(made, Wanted(provider="groq"))["resting"] == []
+
+
+def test_all_workers_are_shown_as_one() -> None:
+    one, other = (overview({(): [(3, 0)], ("key", "model"): []}) for _ in range(2))
+    failure = Failure(Kind.UPSTREAM_AUTH, "wrong key")
+    one.breaker().failed(Attempt("openai", "gpt"), failure, time.monotonic())
+    other.breaker().hear("openai", "*", 600.0, time.monotonic())
+    for worker in (one, other):
+        worker.watch.began(1, Call("stt", "k", "", "req", "", "room", "", "", 100.0))
+    asked: list[str] = []
+
+    async def every(path: str) -> list[bytes]:
+        asked.append(path)
+        return [orjson.dumps(worker.told(Wanted())) for worker in (one, other)]
+
+    async def some(path: str) -> list[bytes]:
+        told = await (one.costs() if path == COSTS else one.models())
+        return [orjson.dumps(told)]
+
+    shown = asyncio.run(WorkersOverview(every, some, 3).now(Wanted(room="a b&c")))
+    assert asked == [f"{TOLD}?key=&room=a+b%26c&provider="]
+    assert shown["readiness"]["workers"] == {"configured": 3, "ready": 2}
+    assert shown["open"] == {"stt": 2}
+    assert [(rest["provider"], rest["why"]) for rest in shown["resting"]] == [
+        ("openai", "upstream_auth")
+    ]
+    assert shown["costs"]["today"]["requests"] == 3
+
+
+def test_without_a_worker_there_is_nothing_and_no_error() -> None:
+    async def nobody(path: str) -> list[bytes]:
+        assert path.partition("?")[0] in (TOLD, COSTS, MODELS)
+        return []
+
+    made = WorkersOverview(nobody, nobody, 2)
+    shown = asyncio.run(made.now(Wanted()))
+    assert (shown["readiness"]["ready"], shown["calls"], shown["costs"]) == (False, [], {})
+    assert asyncio.run(made.models()) == {}

@@ -10,6 +10,9 @@ from starlette.testclient import TestClient
 
 from gateway.app import Gateway, create_admin_app
 from gateway.config import load
+from gateway.page.overview import COSTS, MODELS, TOLD
+from gateway.page.relay import INFERENCE
+from gateway.page.routes import PAGE_HEADER
 from gateway.telemetry.watch import Call
 
 TOKEN = "a-token-of-the-page"
@@ -54,6 +57,14 @@ def test_the_page_is_behind_its_token(visitor: TestClient) -> None:
     wrong = visitor.post("/ui/login", data={"token": "guess"}, headers={"origin": HOST})
     assert wrong.status_code == 401
     assert "set-cookie" not in wrong.headers
+
+
+def test_a_program_sees_what_happens_with_the_token_and_tries_nothing(visitor: TestClient) -> None:
+    bearing = {"authorization": f"Bearer {TOKEN}"}
+    assert visitor.get("/ui/api/now", headers=bearing).json()["readiness"]["ready"] is True
+    for wrong in ("Bearer guess", f"Basic {TOKEN}", "Bearer"):
+        assert visitor.get("/ui/api/now", headers={"authorization": wrong}).status_code == 401
+    assert visitor.post("/ui/v1/chat/completions", json={}, headers=bearing).status_code == 401
 
 
 def test_another_page_cannot_log_in_or_try_things_in_a_visitors_name(page: TestClient) -> None:
@@ -109,6 +120,17 @@ def test_the_bench_asks_as_one_of_the_gateways_keys(
     assert (seen[0].key, seen[0].identity) == ("APIpage", "page")
     failed = page.get("/ui/api/now").json()["failures"]
     assert failed[0]["route"] == "chat"
+
+
+def test_a_worker_tells_its_supervisor_alone(gateway: Gateway) -> None:
+    worker = TestClient(create_admin_app(gateway, supervised=True))
+    named = {PAGE_HEADER: TOKEN}
+    for path in (TOLD, COSTS, MODELS):
+        assert worker.get(path).status_code == 404
+        assert worker.get(path, headers={PAGE_HEADER: "guess"}).status_code == 404
+        assert worker.get(path, headers=named).status_code == 200
+    assert worker.get("/ui/").status_code == 404
+    assert worker.get(f"{INFERENCE}/models").status_code == 401
 
 
 def test_whoever_leaves_is_asked_again(page: TestClient) -> None:

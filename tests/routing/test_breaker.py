@@ -8,6 +8,7 @@ from gateway.routing.breaker import (
     FAILURES_TO_REST,
     LONG_REST_S,
     RECENT,
+    REPLAY_SAMPLES_MIN,
     REST_S,
     REST_S_MAX,
     TTFT_SAMPLES_MIN,
@@ -280,3 +281,13 @@ def test_parts_that_no_configuration_names_any_more_are_bounded() -> None:
         health = health.renew({attempt.deployment}, {"acme", "zeus"})
         health.record_ttft(attempt, 0.1)
     assert len(health._providers["acme"].parts) <= UNKNOWN_MAX + 1
+
+
+def test_how_soon_replays_bring_words_is_known_after_a_few() -> None:
+    health = Breaker()
+    for _ in range(REPLAY_SAMPLES_MIN - 1):
+        health.record_replay(A, 0.2)
+    assert health.replay_p95_s(A) is None
+    health.record_replay(A, 0.2)
+    assert health.replay_p95_s(A) == 0.2
+    assert health.ttft_p95_s(A) is None

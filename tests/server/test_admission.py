@@ -175,6 +175,25 @@ def test_a_request_that_failed_is_not_written_as_a_matter_of_course(
     assert vars(line).get("error") == (None if kind is None else "why")
 
 
+def test_a_refusal_names_its_status_and_whom_it_met_if_that_is_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    secret = "s" * 32
+    limiter = SessionLimiter(LimitsConfig(sessions_per_key=1))
+    door = Admission(Authenticator({"key": secret}), limiter, Metrics())
+    token = mint("key", secret, identity="agent-7", ttl_s=60)
+    asked = {**scope(("127.0.0.1", 1), f"Bearer {token}"), "type": "websocket"}
+    assert isinstance(door.admit(asked, "stt"), RequestContext)
+    assert isinstance(door.admit(asked, "stt"), Failure)
+    assert isinstance(door.admit(scope(("127.0.0.1", 1), "Bearer x"), "chat"), Failure)
+
+    full, stranger = (vars(record) for record in caplog.records)
+    assert (full["route"], full["status"]) == ("stt", 429)
+    assert (full["key"], full["identity"]) == ("key", "agent-7")
+    assert (stranger["route"], stranger["status"]) == ("chat", 401)
+    assert (stranger["key"], stranger["identity"]) == (None, None)
+
+
 def test_what_breaks_is_ours(caplog: pytest.LogCaptureFixture) -> None:
     request = a_door().admit(scope(("127.0.0.1", 1)), "eot_multi", NETWORKS)
     assert isinstance(request, RequestContext)

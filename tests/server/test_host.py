@@ -49,7 +49,7 @@ class Door:
             sample.labels["outcome"]: sample.value
             for metric in self.metrics.requests.collect()
             for sample in metric.samples
-            if sample.name.endswith("_total")
+            if sample.name.endswith("_total") and sample.value
         }
 
 
@@ -224,6 +224,27 @@ async def test_a_connection_that_was_cut_did_not_end_well(code: int, outcome: st
     assert door.outcomes() == {outcome: 1}
 
 
+async def test_who_has_last_words_says_them_before_the_close() -> None:
+    class Told(Calm):
+        def open(self, request: RequestContext, link: SocketLink[Any]) -> Echo:
+            echo = super().open(request, link)
+            echo.last_words = "connect again"  # type: ignore[attr-defined]
+            return echo
+
+    door, route, peer, sockets = Door(), Told(), Peer(CONNECT), OpenSockets()
+    host = SocketHost(route, door.admission, door.limits, sockets)
+    task = asyncio.create_task(host(scope("websocket"), peer.receive, peer.send))
+    async with asyncio.timeout(5):
+        while not len(sockets):
+            await asyncio.sleep(0)
+        now = time.monotonic()
+        sockets.sweep(Drain(began=now - 1, delay_s=0, grace_s=1), now)
+        await task
+    said, closed = peer.sent[-2:]
+    assert said == {"type": "websocket.send", "text": "connect again"}
+    assert closed["type"] == "websocket.close"
+
+
 @pytest.mark.parametrize(("ends", "outcome"), [(DRAINED, "ok"), (TOO_LONG, "session_too_long")])
 async def test_a_socket_whose_time_has_come_is_closed_and_its_session_told(
     ends: Ending, outcome: str
@@ -347,6 +368,66 @@ async def test_a_body_is_read_within_its_bounds(
     if status == 408:
         assert (b"connection", b"close") in peer.sent[0]["headers"]
         assert json.loads(peer.sent[1]["body"])["error"]["code"] == "idle"
+
+
+class Statuses(Replies):
+    """An HTTP route whose answer begins with this status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(Text("a"), Text("end"))
+        self._status = status
+
+    async def open(
+        self, request: RequestContext, body: bytes, link: ReplyLink[Any]
+    ) -> Echo | Failure:
+        await link.send({"type": "http.response.start", "status": self._status, "headers": []})
+        return await super().open(request, body, link)
+
+
+@pytest.mark.parametrize(
+    ("route", "said", "status"),
+    [
+        (Sockets(), [CONNECT, text("end")], 101),
+        (Sockets(FULL), [CONNECT], 503),
+        (Sockets(), [LEFT], None),
+        (Statuses(200), [BODY], 200),
+        (Statuses(502), [BODY], 502),
+        (Replies(refuses=FULL), [BODY], 503),
+        (Lengths(), [part(b"abc")], 200),
+        (Lengths(), [part(b"x" * 11)], 413),
+    ],
+)
+async def test_the_log_has_the_status_and_whose_token_it_was(
+    route: Any,
+    said: list[dict[str, Any]],
+    status: int | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    door, peer = Door(), Peer(*said)
+    host = {Sockets: SocketHost, Lengths: BodyHost}.get(type(route), ReplyHost)
+    kind = "websocket" if host is SocketHost else "http"
+    async with asyncio.timeout(5):
+        await host(route, door.admission, door.limits)(scope(kind), peer.receive, peer.send)
+    line = vars(caplog.records[-1])
+    assert (line["status"], line["identity"], line["route"]) == (status, "agent", route.name)
+
+
+async def test_a_session_that_breaks_before_its_upgrade_is_told_with_status_500(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+
+    class Broken(Sockets):
+        def open(self, request: RequestContext, link: SocketLink[Any]) -> Echo | Failure:
+            raise ValueError
+
+    door, peer = Door(), Peer(CONNECT)
+    with pytest.raises(ValueError):
+        await SocketHost(Broken(), door.admission, door.limits)(
+            scope("websocket"), peer.receive, peer.send
+        )
+    assert vars(caplog.records[-1])["status"] == 500
 
 
 async def test_who_is_not_admitted_is_not_read() -> None:

@@ -189,7 +189,7 @@ async def test_a_large_body_of_known_length_is_taken_in_one_piece(connection: Co
 # -- the answer
 
 
-async def test_a_piece_is_written_when_it_is_sent_and_its_end_ends_the_request() -> None:
+async def test_a_piece_is_written_in_its_turn_and_the_last_one_ends_the_request() -> None:
     told: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -197,6 +197,7 @@ async def test_a_piece_is_written_when_it_is_sent_and_its_end_ends_the_request()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for piece in (b"a", b"bc"):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)
             told.append(talk.wire.written.rpartition(b"\r\n\r\n")[2])
         await send({"type": "http.response.body"})
         told.append(await receive())
@@ -205,6 +206,53 @@ async def test_a_piece_is_written_when_it_is_sent_and_its_end_ends_the_request()
     answers = await talk.read(GET)
     assert told == [b"1\r\na\r\n", b"1\r\na\r\n2\r\nbc\r\n", {"type": "http.disconnect"}]
     assert answers.endswith(b"\r\n2\r\nbc\r\n0\r\n\r\n")
+    talk.end()
+
+
+async def test_what_is_said_in_one_turn_is_written_at_once() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    talk = Connection(app)
+    writes: list[bytes] = []
+    talk.wire.write = writes.append  # type: ignore[assignment,method-assign]
+    await talk.read(GET)
+    (written,) = writes
+    assert written.endswith(b"\r\n\r\n1\r\na\r\n0\r\n\r\n")
+    talk.end()
+
+
+async def test_who_knows_the_server_takes_the_body_and_learns_of_the_end_at_once() -> None:
+    seen: list[Any] = []
+    never = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        exchange = scope["extensions"][http.EXCHANGE]
+        seen.append(exchange.whole_body())
+        seen.append(exchange.whole_body())
+        exchange.when_left(lambda: seen.append("left"))
+        await never.wait()
+
+    talk = Connection(app)
+    await talk.read(b"POST /b HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
+    assert seen == [b"abc", None]
+    talk.protocol.connection_lost(None)
+    assert seen == [b"abc", None, "left"]
+    talk.end()
+
+
+async def test_a_body_that_is_not_whole_is_not_taken() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["extensions"][http.EXCHANGE].whole_body())
+        seen.append((await receive())["body"])
+
+    talk = Connection(app)
+    await talk.read(b"POST /b HTTP/1.1\r\nContent-Length: 3\r\n\r\nab")
+    assert seen == [None, b"ab"]
     talk.end()
 
 
@@ -402,6 +450,7 @@ async def test_after_a_refusal_nothing_is_read_and_the_connection_closes(
 async def test_a_head_that_does_not_come_is_408(connection: Connection) -> None:
     await connection.read(GET[:20])
     connection.time_passes()
+    await asyncio.sleep(0)
     assert refusal(connection.wire.written)[0] == 408
 
 

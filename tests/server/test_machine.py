@@ -174,3 +174,16 @@ async def test_what_followed_in_a_call_is_told_to_the_other_workers(workers: Wor
     await until(lambda: bool(told))
 
     assert told == [("key\njob", "sentence", 12.5, 13.0)]
+
+
+async def test_what_one_worker_keeps_the_others_are_told_unless_it_is_too_long(
+    workers: Workers,
+) -> None:
+    one, other, _ = workers
+    told: list[object] = []
+    other.on_kept = told.append
+    one.kept(["a", {"id": "x" * (1 << 20)}, []])
+    one.kept(["a", {"id": "r1"}, [{"role": "user"}]])
+    await until(lambda: bool(told))
+    assert told == [["a", {"id": "r1"}, [{"role": "user"}]]]
+    assert await look(one, "k") == 0  # answers are still in order

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.telemetry.metrics import Metrics, count
 from gateway.telemetry.outcome import (
+    IDENTITY_CHARS_MAX,
     BargeinCounts,
     ClientIds,
     Ended,
@@ -54,22 +56,31 @@ def ended(route: str, outcome: Outcome, ids: ClientIds | None = None) -> Ended:
 def line(route: str, outcome: Outcome) -> dict[str, object]:
     """What is written, but for what every line has."""
     found = log_fields(ended(route, outcome))
-    common = ("request_id", "key", "outcome", "duration_s")
+    common = ("route", "request_id", "key", "outcome", "duration_s")
     return {k: v for k, v in found.items() if v is not None and k not in common}
 
 
 def test_every_line_says_whose_request_it_was_and_how_it_ended() -> None:
     ids = ClientIds(room_id="RM", user_agent="x", trace_id="4bf9")
-    found = log_fields(ended("chat", Outcome(left=True), ids))
+    ending = ended("chat", Outcome(left=True), ids)
+    found = log_fields(replace(ending, identity="agent", status=200))
     assert {name: value for name, value in found.items() if value is not None} == {
+        "route": "chat",
+        "status": 200,
         "request_id": "req_1",
         "key": "key",
+        "identity": "agent",
         "outcome": "left",
         "duration_s": 1.2346,
         "room_id": "RM",
         "user_agent": "x",
         "trace_id": "4bf9",
     }
+
+
+def test_a_long_identity_is_cut() -> None:
+    found = log_fields(replace(ended("chat", Outcome()), identity="x" * 1000))
+    assert found["identity"] == "x" * IDENTITY_CHARS_MAX
 
 
 def test_the_line_of_a_reply_names_who_served_and_who_failed_and_why() -> None:
@@ -208,7 +219,7 @@ def test_a_reply_is_counted_with_all_its_tries_and_tokens() -> None:
         ("hedges_total", "c", "lost"): 1,
         ("fallbacks_total", "chat", "a"): 1,
         ("bytes_total", "chat", "out"): 100,
-        ("time_to_first_byte_seconds_count", "chat", "b"): 1,
+        ("time_to_first_byte_seconds_count", "chat", "b", "m"): 1,
         ("tokens_total", "b", "m", "prompt"): 7,
         ("tokens_total", "b", "m", "cached"): 2,
         ("tokens_total", "b", "m", "completion"): 3,

@@ -19,6 +19,7 @@ from gateway.conversations.bargein.session import (
     BargeinSession,
     Close,
     Event,
+    Overlap,
     SendToClient,
 )
 from gateway.engines.batcher import Timing
@@ -34,6 +35,7 @@ from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id
 from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
+from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
 from gateway.upstreams.errors import Failure
@@ -67,13 +69,15 @@ class BargeinRoute:
         metrics: Metrics,
         idle_s: float,
         voices: VoiceKeeper | None = None,
+        agreements: Agreements | None = None,
         learning: LearningKeeper | None = None,
     ) -> None:
-        """`voices`: what the agents of the same calls say; `learning`: who keeps what is worth
-        learning from."""
+        """`voices`: what the agents of the same calls say; `agreements`: what their callers do;
+        `learning`: who keeps what is worth learning from."""
         self._learning = learning
         self._engine = engine
         self._metrics = metrics
+        self._agreements = agreements
         self._voices = voices
         self._verdicts = _verdicts(metrics)
         self._idle_s = idle_s
@@ -98,10 +102,15 @@ class BargeinRoute:
             self._verdicts,
             link,
             _voice_of(self._voices, request.call),
+            partial(self._decided, request.call),
             None
             if self._learning is None
             else self._learning.overlaps(request.call_ids, version.name),
         )
+
+    def _decided(self, call: str, overlap: Overlap) -> None:
+        if self._agreements is not None:
+            self._agreements.decided(call, overlap.began, overlap.ended, overlap.decision)
 
 
 class BargeinConversation:
@@ -117,6 +126,7 @@ class BargeinConversation:
         verdicts: Mapping[str, Counter],
         link: SocketLink[Event],
         voice: Callable[[], Voice | None] | None,
+        decided: Callable[[Overlap], None],
         overlaps: Overlaps | None = None,
     ) -> None:
         version.open += 1
@@ -124,6 +134,7 @@ class BargeinConversation:
         self._metrics = metrics
         self._overlaps = overlaps
         self.session = session
+        self._decided = decided
         self._client = link.client
         self._inbox = link.inbox
         self._id = session_id
@@ -160,6 +171,8 @@ class BargeinConversation:
                     self._overlaps.threshold = self.session.threshold
                     self._overlaps.heard(window, now)
                 self._place.ask(Question(self._track, window, created_at, now))
+            case Overlap():
+                self._decided(action)
             case Close(code, reason):
                 return self._end(code, reason)
         return None

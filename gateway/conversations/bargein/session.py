@@ -59,7 +59,22 @@ class Close:
     reason: str = ""
 
 
-Action = SendToClient | Ask | Close
+CONNECT_AGAIN: Final = Failure(
+    Kind.SHUTTING_DOWN, "the server closes this connection: connect again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The caller spoke over the agent from `began` to `ended`, on the session's clock. `decision`:
+    "interruption", told when it is decided, or "held", once it is over."""
+
+    began: float
+    ended: float
+    decision: str
+
+
+Action = SendToClient | Ask | Overlap | Close
 Event = Text | Binary | ClientLeft | Answered
 
 
@@ -96,11 +111,18 @@ class BargeinSession:
         self._known_detected = False
         self._bad_windows = 0
         self._over = False
-        self.deadline: float | None = now + idle_s
+        self._idle_at = now + idle_s
         self._window_at = now - CALM_S
         self._overlap_at = now
-        self._decided = False  # this overlap is an interruption
+        self._decided = True  # this overlap is an interruption, or over
         self.report = Report()
+        self.last_words = protocol.error(CONNECT_AGAIN, session_id)
+        """Before the server closes the connection: see server/drain.py for which clients."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When it wants `DeadlinePassed`."""
+        return self._idle_at if self._decided else min(self._idle_at, self._window_at + CALM_S)
 
     @property
     def threshold(self) -> float:
@@ -117,18 +139,21 @@ class BargeinSession:
             return []
         match event:
             case Binary(data):
-                self.deadline = now + self._idle_s
-                begins, self._window_at = self.may_end(now), now
-                return self._window(data, begins, now)
+                self._idle_at = now + self._idle_s
+                held = self._held() if (begins := self.may_end(now)) else []
+                self._window_at = now
+                return [*held, *self._window(data, begins, now)]
             case Answered():
-                return [self._answer(event, now)]
+                return self._answer(event, now)
             case Text(text):
-                self.deadline = now + self._idle_s
+                self._idle_at = now + self._idle_s
                 return self._text(text)
             case ClientLeft(code):
                 self._over = True
                 self.report.left = code not in (1000, 1005)
-                return [Close(1000)]
+                return [*self._held(), Close(1000)]
+            case DeadlinePassed() if now < self._idle_at:
+                return self._held() if self.may_end(now) else []
             case DeadlinePassed():
                 return self._end(
                     Failure(Kind.IDLE, f"nothing was heard for {self._idle_s:g} s"), 1000
@@ -146,7 +171,7 @@ class BargeinSession:
                 return [SendToClient(protocol.session_created(self._default_threshold))]
             case CloseSession():
                 self._over = True
-                return [SendToClient(protocol.SESSION_CLOSED), Close(1000)]
+                return [SendToClient(protocol.SESSION_CLOSED), *self._held(), Close(1000)]
 
     def _window(self, data: bytes, begins: bool, now: float) -> list[Action]:
         if self._settings is None:
@@ -174,7 +199,14 @@ class BargeinSession:
         (created_at,) = _CREATED_AT.unpack_from(data)
         return [Ask(created_at, data[protocol.HEADER_BYTES :])]
 
-    def _answer(self, event: Answered, now: float) -> Action:
+    def _held(self) -> list[Action]:
+        """The overlap is over; it was no interruption, if that was not decided before."""
+        if self._decided:
+            return []
+        self._decided = True
+        return [Overlap(self._overlap_at, self._window_at, "held")]
+
+    def _answer(self, event: Answered, now: float) -> list[Action]:
         assert self._settings is not None
         stale = event.probabilities is None
         if event.probabilities is None:
@@ -184,19 +216,22 @@ class BargeinSession:
             self._known_detected = found is not None
             self._known = protocol.probabilities_json(event.probabilities)
         decided_s = None
+        overlap: list[Action] = []
         if self._known_detected:
             self.report.detected += 1
             if not self._decided:
                 self._decided = True
                 self.report.interruptions += 1
                 decided_s = now - self._overlap_at
-        return SendToClient(
+                overlap.append(Overlap(self._overlap_at, now, "interruption"))
+        told = SendToClient(
             protocol.verdict(
                 event.created_at, self._known_detected, event.prediction_s, self._known
             ),
             "stale" if stale else "interruption" if self._known_detected else "none",
             decided_s,
         )
+        return [told, *overlap]
 
     def _end(self, failure: Failure, code: int) -> list[Action]:
         self._over = True

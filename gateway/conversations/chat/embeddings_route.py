@@ -96,6 +96,7 @@ class EmbeddingsRoute:
             return admitted
         failover = Failover(admitted, POLICY, chat.breaker, time.monotonic())
         tries: list[Try] = []
+        asked_at = time.monotonic()
         while True:
             began = time.monotonic()
             attempt = failover.next(began)
@@ -116,6 +117,7 @@ class EmbeddingsRoute:
                 provider=attempt.provider,
                 deployment=attempt.model,
                 tries=tuple(tries),
+                first_s=None if failure is not None else now - asked_at,
                 usage=usage,
                 bytes_out=0 if isinstance(heard, Failure) else len(heard),
                 cost=cost,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -31,6 +32,7 @@ from gateway.conversations.chat.session import (
     Start,
     Wait,
     Write,
+    error_told,
 )
 from gateway.routing.breaker import Breaker
 from gateway.routing.capacity import RANKS, ConcurrencyLimiter
@@ -51,6 +53,7 @@ from gateway.upstreams.chat import (
     ChatUpstream,
     HasProcesses,
     ManagedProcess,
+    Reader,
     Usage,
 )
 from gateway.upstreams.errors import Failure, Kind
@@ -66,6 +69,21 @@ bodies at once do not add up to one long stop."""
 
 WARM_EVERY_S: Final = 60.0
 """Connections are warmed no more often: idle ones are kept longer than that."""
+
+
+class Form(Protocol):
+    """Another form of the same requests: providers may be asked in it, and clients get it."""
+
+    def able(self, plan: Plan, upstreams: Mapping[str, ChatUpstream]) -> Plan | Failure:
+        """Those attempts of a plan that can serve the request."""
+
+    def upstreams(
+        self, plan: Plan, upstreams: Mapping[str, ChatUpstream]
+    ) -> Mapping[str, ChatUpstream]:
+        """The adapters of these attempts, in this form."""
+
+    def told(self, failure: Failure, reader: Reader | None) -> bytes:
+        """What a client gets whose answer breaks off."""
 
 
 class ChatRoute:
@@ -145,6 +163,17 @@ class ChatRoute:
                 asked = await asyncio.to_thread(read)
         if isinstance(asked, Failure):
             return asked
+        return await self.begin(request, asked, link)
+
+    async def begin(
+        self,
+        request: RequestContext,
+        asked: ChatRequest,
+        link: ReplyLink[Event],
+        form: Form | None = None,
+    ) -> ChatConversation | Failure:
+        """A conversation about a request that was read, or why not. `form`: in which other form
+        providers are asked, and the client answered."""
         priority = header(request.scope, b"x-livekit-inference-priority")
         if priority is not None and priority not in RANKS:
             return Failure(
@@ -158,6 +187,8 @@ class ChatRoute:
         if isinstance(catalogue, Failure):
             return catalogue
         plan = catalogue.plan(asked.model, pinned, fallbacks)
+        if not isinstance(plan, Failure) and form is not None:
+            plan = form.able(plan, self.upstreams)
         if isinstance(plan, Failure):
             return plan
         request.outcome = Outcome(model=asked.model)
@@ -167,11 +198,12 @@ class ChatRoute:
         session = ChatSession(
             asked,
             plan,
-            self.upstreams,
+            self.upstreams if form is None else form.upstreams(plan, self.upstreams),
             self.config,
             time.monotonic(),
             self._shared,
             RANKS[priority or "standard"],
+            error_told if form is None else form.told,
         )
         return ChatConversation(self, session, asked, plan, request.purse, request.id, link)
 

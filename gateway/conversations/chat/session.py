@@ -7,7 +7,7 @@ asked at a time only where hedging is on: the first to speak wins, the others ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -224,6 +224,11 @@ class _Running:
         return self.loading or (self.place is not None and not self.place.granted)
 
 
+def error_told(failure: Failure, reader: Reader | None) -> bytes:
+    """What a client of /chat/completions gets."""
+    return error_event(failure)
+
+
 class ChatSession:
     """Events in, actions out."""
 
@@ -236,8 +241,12 @@ class ChatSession:
         now: float,
         shared: Shared | None = None,
         rank: int = RANKS["standard"],
+        told: Callable[[Failure, Reader | None], bytes] = error_told,
     ) -> None:
+        """`told` is what a client gets whose answer breaks off; it knows the reader of the attempt
+        that was heard, if there is one."""
         self._request = request
+        self._told = told
         self._plan = plan
         self._upstreams = upstreams
         self._config = config
@@ -648,7 +657,8 @@ class ChatSession:
         actions = self._stop(now)
         self.report.failure = failure
         if self._started:
-            return [*actions, Write(error_event(failure)), BreakOff()]
+            reader = None if self._speaking is None else self._speaking.reader
+            return [*actions, Write(self._told(failure, reader)), BreakOff()]
         return [*actions, Refuse(failure)]
 
     def _no_place(self) -> Failure:

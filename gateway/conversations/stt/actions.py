@@ -16,6 +16,13 @@ class SendToClient(NamedTuple):
     text: str
 
 
+class Heard(NamedTuple):
+    """The caller has said so many `words` of an utterance, the last of them `ago_s` seconds ago."""
+
+    words: int
+    ago_s: float
+
+
 class Open(NamedTuple):
     """Open a connection to a provider; events about it carry this number."""
 
@@ -86,4 +93,4 @@ class Metered(NamedTuple):
     failure: Failure | None
 
 
-Action = SendToClient | Open | Send | Drop | Pause | Resume | Linger | Close | Admit | Meter
+Action = SendToClient | Heard | Open | Send | Drop | Pause | Resume | Linger | Close | Admit | Meter

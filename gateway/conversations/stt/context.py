@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.conversations.stt.actions import Action
+from gateway.conversations.stt.actions import Action, Heard
 from gateway.conversations.stt.client_state import ClientState
 from gateway.conversations.stt.connection import RecognizerConnection
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
@@ -14,6 +14,7 @@ from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.conversations.timers import Timers
 from gateway.routing.failover import Failover
 from gateway.settings.stt import SttConfig
+from gateway.telemetry.agreement import count_words
 
 Act = Callable[[float], None]
 """What a timer does; it is given the time."""
@@ -22,7 +23,7 @@ Act = Callable[[float], None]
 @dataclass(frozen=True, slots=True)
 class Context:
     """`out`: the actions that the event which is being handled leads to. `timeout_s`: for opening
-    a connection."""
+    a connection. `tells_words`: somebody wants to know of words that were heard."""
 
     config: SttConfig
     client: ClientState
@@ -33,6 +34,7 @@ class Context:
     timers: Timers[Act]
     out: list[Action]
     timeout_s: float
+    tells_words: bool = False
 
     @property
     def nothing_said(self) -> bool:
@@ -48,6 +50,13 @@ class Context:
     def settle(self) -> None:
         """No final comes: the last interim of an open utterance is passed on as one."""
         self.client.tell(self.transcripts.settle())
+
+    def tell_words(self) -> None:
+        """That the caller has said what the client was told last."""
+        said = self.transcripts.told
+        if self.tells_words and said is not None:
+            words = len(said.words) or count_words(said.text)
+            self.out.append(Heard(words, max(0.0, self.buffer.end_s - said.end)))
 
     def close_well(self, _: float = 0.0) -> None:
         """The client has all that it will get."""

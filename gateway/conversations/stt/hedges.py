@@ -2,7 +2,7 @@
 
 They race: each hears the open utterance once more, and the first to tell words serves. The next is
 opened a step after the one before, or at once when that one fails, so that several silent ones in
-a row cost a caller a step each.
+a row cost a caller a step each (see `StallDetector.step_s`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ HEDGES_MAX: Final = 4
 """Connections that are opened beside a doubted one, before it is taken for right."""
 
 STEP_S: Final = 0.75
-"""From one to the next. A recogniser that is sent speech at once tells words within this time."""
+"""From one to the next, at most. A recogniser that is sent speech at once tells words within this
+time."""
 
 
 class Runner(Protocol):

@@ -461,7 +461,7 @@ class Recognition:
         connection.skip_silence()
         told_until = self.context.transcripts.told_until
         late = self._is_long_told(connection)
-        step_s = STEP_S
+        step_s = self.context.stalls.step_s(connection)
         if told_until is not None:
             if late:
                 connection.start_at(self.buffer.quiet_place(told_until - OVERLAP_S))

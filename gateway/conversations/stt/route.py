@@ -16,6 +16,7 @@ from gateway.conversations.stt.actions import (
     Admitted,
     Close,
     Drop,
+    Heard,
     Linger,
     Meter,
     Metered,
@@ -42,6 +43,8 @@ from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
 from gateway.server.quota import Purse, Spent
 from gateway.settings.stt import SttConfig
+from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.metrics import OTHER
 from gateway.telemetry.outcome import Outcome, SpeechUsage, StandbyTime, SttCounts, SttLatency, Try
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
@@ -69,6 +72,9 @@ LINGER_STEP_S: Final = 0.02
 
 UPSTREAM_MESSAGE_BYTES_MAX: Final = 1 << 20
 """Longest message of a provider."""
+
+AUTO: Final = "auto"
+"""In place of a model's name in a label, where the client named none."""
 
 _AGENTS_1_5 = re.compile(r"LiveKit Agents/(0|1\.[0-5])\.")
 
@@ -114,11 +120,14 @@ class SttRoute:
         connector: Connector,
         engines: UtteranceEngines,
         prices: Prices,
+        agreements: Agreements | None = None,
         learning: LearningKeeper | None = None,
     ) -> None:
-        """`learning`: who is told of which kind the words of some calls are."""
+        """`agreements`: who wants to know what callers say; `learning`: who is told of which kind
+        the words of some calls are."""
         self._learning = learning
         self.prices = prices
+        self.agreements = agreements
         self.catalogue = catalogue
         self.connector = connector
         self.engines = engines
@@ -211,11 +220,14 @@ class SttRoute:
             places=self._places,
             ends_itself=_AGENTS_1_5.match(user_agent) is not None,
             charged=request.purse.limited,
+            tells_words=self.agreements is not None and bool(request.call),
         )
         hearing = None
         if self._learning is not None:
             hearing = self._learning.hearing(request.call, request.caller.key)
-        return SttConversation(self, session, session_id, link, request.purse, hearing)
+        return SttConversation(
+            self, session, session_id, link, request.purse, request.call, hearing
+        )
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -322,9 +334,11 @@ class SttConversation:
         session_id: str,
         link: ClientLink,
         purse: Purse,
+        call: str = "",
         hearing: Hearing | None = None,
     ) -> None:
         self.session = session
+        self._call = call
         self._hearing = hearing
         self._route = route
         self._id = session_id
@@ -366,6 +380,9 @@ class SttConversation:
                 upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
             case Drop(number):
                 self._drop(number)
+            case Heard(words, ago_s):
+                if self._route.agreements is not None:
+                    self._route.agreements.said(self._call, time.monotonic() - ago_s, words)
             case Pause():
                 self._link.gate.shut()
             case Resume():
@@ -469,7 +486,14 @@ class SttConversation:
             self._inbox.post(Metered(failure))
 
     def _label(self, provider: str, model: str) -> str:
-        return model if (provider, model) in self._route.known else "other"
+        return model if (provider, model) in self._route.known else OTHER
+
+    def _name_label(self, model: str | None) -> str:
+        """The name that the client asked for, as a label: one of the catalogue's, or AUTO."""
+        if model is None or model in NO_MODEL:
+            return AUTO
+        name, _ = split_language(model)
+        return AUTO if name in NO_MODEL else self._route.catalogue.model_label(name)
 
     async def close(self) -> Outcome:
         await self._settle()
@@ -488,6 +512,7 @@ class SttConversation:
             session_id=self._id,
             model=stand_in or report.model,
             asked=report.model if stand_in else None,
+            label=self._name_label(stand_in or report.model),
             provider=",".join(dict.fromkeys(one.provider for one in served)) or None,
             deployment=",".join(dict.fromkeys(one.model for one in served)) or None,
             tries=tuple(

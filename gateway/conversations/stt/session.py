@@ -78,7 +78,8 @@ class SttSession:
     """Events in, actions out.
 
     `hedges`, `places`: the budget of hedges and of standbys that all sessions of the process
-    share. `charged`: there are limits to what its key may use. `ends_itself`: the client sends no
+    share. `charged`: there are limits to what its key may use. `tells_words`: the words that are
+    heard are told (`Heard`). `ends_itself`: the client sends no
     session.close, but waits after its last finalize for the server to end the session.
     """
 
@@ -96,6 +97,7 @@ class SttSession:
         places: Places | None = None,
         ends_itself: bool = False,
         charged: bool = False,
+        tells_words: bool = False,
     ) -> None:
         self.report = Report()
         self._standbys = standbys
@@ -113,6 +115,7 @@ class SttSession:
         self._connections = RecognizerConnections(upstreams, breaker, self.report)
         self._recognition: Recognition | None = None
         self._charged = charged
+        self._tells_words = tells_words
         self._waits: Create | Update | None = None  # for Admitted
         self._meter_at = _NEVER  # a sample of the session
         self._used_up: Failure | None = None
@@ -282,6 +285,7 @@ class SttSession:
             timers=self._timers,
             out=self._out,
             timeout_s=min(config.open_timeout_s, create.timeout_s or TIMEOUT_S_MAX),
+            tells_words=self._tells_words,
         )
         self._standby.go_by(self._standbys(create.asked))
         return Recognition(

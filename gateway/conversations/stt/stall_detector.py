@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.audio.voice import holds_voice
 from gateway.conversations.stt.connection import WITHIN_WORDS_S, RecognizerConnection
+from gateway.conversations.stt.hedges import STEP_S
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.routing.breaker import Breaker
@@ -57,6 +58,10 @@ REPLAY_DOUBT_S: Final = 0.75
 REPLAY_DOUBT_SHARE: Final = 0.1
 """Speech that is sent faster than it was spoken should bring words within this time, and this share
 of the speech's own time."""
+
+STEP_S_MIN: Final = 0.3
+"""A hedge has so long to tell words before the next is asked, however quick its kind was: a network
+takes as long to repeat a lost packet."""
 
 VERDICT_S: Final = 2.5
 """Time that a hedge has from its first audio to its first word, at least. One that usually takes
@@ -168,6 +173,16 @@ class StallDetector:
         """How long a hedge may take to its first word."""
         usual_s = self._breaker.ttft_p95_s(connection.attempt) or 0.0
         return max(VERDICT_S, min(DOUBT_TIMES * usual_s, DOUBT_S_MAX) + REPLAY_DOUBT_S)
+
+    def heard_replay(self, connection: RecognizerConnection, first_word_s: float) -> None:
+        """A hedge told words so long after its audio began."""
+        self._breaker.record_replay(connection.attempt, first_word_s)
+
+    def step_s(self, connection: RecognizerConnection) -> float:
+        """How long a hedge may be silent before the next is asked beside it: by what replays to
+        its deployment usually take."""
+        usual_s = self._breaker.replay_p95_s(connection.attempt)
+        return STEP_S if usual_s is None else min(max(DOUBT_TIMES * usual_s, STEP_S_MIN), STEP_S)
 
     def doubted_in_vain(self) -> None:
         """Nobody who was asked beside it found words either."""

@@ -291,6 +291,8 @@ class Connected(State):
             case _:
                 return
         context.out.extend(map(SendToClient, told))
+        if told and isinstance(event, InterimTranscript | FinalTranscript | EagerEndOfTurn):
+            context.tell_words()
 
     def _has_text(self, text: str, now: float) -> None:
         if text:
@@ -375,9 +377,11 @@ class Beside(Connected):
     ) -> None:
         super().__init__(owner, connection)
         self.begins_late = begins_late
+        self._began_at: float | None = None  # until it tells words
 
     def enter(self, now: float) -> None:
         self.keep_alive()
+        self._began_at = now
         verdict_s = self.context.stalls.verdict_s(self.connection)
         self.set_timer("verdict", now + verdict_s, self._verdict)
         self.send_audio(now)
@@ -388,6 +392,9 @@ class Beside(Connected):
                 super().heard(event, now)
             case InterimTranscript(told) | FinalTranscript(told) | EagerEndOfTurn(told):
                 if told.text:
+                    if self._began_at is not None:
+                        self.context.stalls.heard_replay(self.connection, now - self._began_at)
+                        self._began_at = None
                     self.owner.spoke(self, event, now)
 
     def send_audio(self, now: float) -> None:

@@ -38,6 +38,7 @@ class TranscriptAssembler:
         self.final_until = 0.0  # seconds of the session that finals cover
         self._told_until = 0.0  # the same, of those that had text
         self.finals = 0  # that the client got
+        self.told: OutgoingTranscript | None = None  # the last that the client got
         self._language: str | None = None
         self._began: float | None = None  # where the open utterance began, if known
 
@@ -147,6 +148,7 @@ class TranscriptAssembler:
         self._began = None
 
     def _message(self, kind: str, said: OutgoingTranscript) -> str:
+        self.told = said
         return protocol.transcript(kind, said, self._session_id)
 
     def _said(self, connection: RecognizerConnection, heard: Transcript) -> OutgoingTranscript:

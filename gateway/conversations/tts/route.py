@@ -31,7 +31,7 @@ from gateway.conversations.tts.actions import (
     Tried,
     Unblocked,
 )
-from gateway.conversations.tts.planning import TtsPlanner, asked_name
+from gateway.conversations.tts.planning import TtsPlanner, asked_name, split_voice
 from gateway.conversations.tts.pool import (
     CloseSocket,
     Deliver,
@@ -69,14 +69,14 @@ from gateway.server.asgi import query
 from gateway.server.host import SocketLink
 from gateway.server.quota import Purse, Spent
 from gateway.settings.tts import TtsConfig
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import OTHER, Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import SocketEvent
 from gateway.upstreams.plan import Plan, names_of
-from gateway.upstreams.provider import type_names
+from gateway.upstreams.provider import find, type_names
 from gateway.upstreams.tts import (
     Audio,
     Capabilities,
@@ -111,10 +111,6 @@ others as well (a shared socket, a worker). With more, the client is given up.""
 
 BLOCKED_S_MIN: Final = 0.1
 """A send that waits for the client for longer is told to the session."""
-
-
-OTHER: Final = "other"
-"""In place of a model's name in a metric where no configuration or catalogue has it."""
 
 
 def _try_of(tried: Tried, ended: float) -> Try:
@@ -312,7 +308,13 @@ class TtsRoute:
                 if isinstance(voice, KnowsVoices)
             },
         )
-        self._models = {one: one[1] for one in catalogue.deployments()}
+        self._known = catalogue.deployments()
+        self._engines = frozenset(
+            name
+            for name, account in adapters.accounts.items()
+            if find(account.type).available is not None
+        )
+        """Providers that are engines of ours: they serve what is installed, by any name."""
         self._audio_out = metrics.audio_seconds.labels("tts", "out")
         self._bytes_out = metrics.bytes.labels("tts", "out")
 
@@ -400,8 +402,22 @@ class TtsRoute:
             self.workers.prepare(self._by_process[provider])
         return None
 
-    def count(self, action: Tried | Spoken | Looked) -> None:
-        """Metrics of a try or an utterance that ended."""
+    def label(self, provider: str, model: str) -> str:
+        """A provider's model as a label: bounded."""
+        if provider == CACHE:
+            return CACHE
+        known = (provider, model) in self._known or provider in self._engines
+        return model if known else OTHER
+
+    def name_label(self, asked: str | None) -> str:
+        """The name that a client asked for, as a label."""
+        if asked is None:
+            return OTHER
+        label = self.catalogue.model_label(asked)
+        return self.catalogue.model_label(split_voice(asked)[0]) if label == OTHER else label
+
+    def count(self, action: Tried | Spoken | Looked, model: str = "") -> None:
+        """Metrics of a try or an utterance that ended; `model` has spoken it."""
         metrics = self._metrics
         match action:
             case Tried():
@@ -409,16 +425,15 @@ class TtsRoute:
                 if action.switched:
                     metrics.fallbacks.labels("tts", action.provider).inc()
                 if action.first_audio_s is not None:
-                    model = self._models.get((action.provider, action.model), OTHER)
-                    metrics.voice_first_audio.labels(action.provider, model).observe(
-                        action.first_audio_s
-                    )
+                    labels = action.provider, self.label(action.provider, action.model)
+                    metrics.voice_first_audio.labels(*labels).observe(action.first_audio_s)
             case Looked(hit):
                 metrics.tts_cache.labels("hit" if hit else "miss").inc()
             case Spoken(provider, first_audio_s, audio_s):
                 self._audio_out.inc(audio_s)
                 if provider is not None and first_audio_s is not None:
-                    metrics.first_byte.labels("tts", provider).observe(first_audio_s)
+                    labels = provider, self.label(provider, model)
+                    metrics.first_byte.labels("tts", *labels).observe(first_audio_s)
 
     def sent(self, characters: int) -> None:
         self._bytes_out.inc(characters)
@@ -476,6 +491,8 @@ class TtsConversation:
         self._preparations = 0
         self._provider: str | None = None
         self._tries: list[Try] = []
+        self._spoke: dict[str, str] = {}
+        """The model of each provider's last try."""
         self._first_audio_s: float | None = None
         self._audio_s = 0.0
         self._characters = 0
@@ -502,6 +519,7 @@ class TtsConversation:
             session_id=self._id,
             model=stand_in or self._model,
             asked=self._model if stand_in else None,
+            label=self._route.name_label(stand_in or self._model),
             provider=self._provider,
             deployment=self._tries[-1].model if self._tries else None,
             tries=tuple(self._tries),
@@ -570,9 +588,12 @@ class TtsConversation:
         return False
 
     def _count(self, action: Tried | Spoken | Looked) -> None:
-        self._route.count(action)
-        if isinstance(action, Tried) and len(self._tries) < TRIES_MAX:
-            self._tries.append(_try_of(action, time.monotonic()))
+        if isinstance(action, Tried):
+            self._spoke[action.provider] = action.model
+            if len(self._tries) < TRIES_MAX:
+                self._tries.append(_try_of(action, time.monotonic()))
+        spoken_by = action.provider if isinstance(action, Spoken) else None
+        self._route.count(action, self._spoke.get(spoken_by or "", ""))
         if isinstance(action, Tried) and action.attempt is not None and action.is_billed:
             price = self._route.prices.of_attempt(action.attempt)
             cost = 0 if price is None else speech_cost(price, action.audio_s, action.chars)

@@ -71,7 +71,9 @@ function show(now) {
   facts("numbers", [
     ...Object.entries(now.open).map(([route, count]) => [`open: ${route}`, number(count)]),
     ["served since the start", number(now.served)],
-    ["interruption model", now.readiness.bargein.version],
+    ["interruption model", now.readiness.bargein?.version ?? "none"],
+    ...(now.readiness.workers
+      ? [["workers ready", `${now.readiness.workers.ready} of ${now.readiness.workers.configured}`]] : []),
   ]);
   draw("calls", [
     ["route", (c) => c.route], ["for", (c) => ago(c.began, now.at), "number"], ["key", (c) => c.key],

@@ -13,8 +13,9 @@ from pydantic import Field
 from gateway.providers._openai.dialect import PROXIED_EXTRAS, Dialect, OpenAIChat, merged
 from gateway.providers._openai.responses import HISTORY as RESPONSES_HISTORY
 from gateway.providers._openai.responses import responses_reader, to_responses
+from gateway.providers._openai.responses_relay import responses_relay
 from gateway.providers._shared.history import OPENAI, normalised
-from gateway.upstreams.chat import ChatRequest, Reader
+from gateway.upstreams.chat import ChatRequest, Reader, ResponsesReader
 from gateway.upstreams.dial import Dial, join_url
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, ProviderSettings
@@ -114,6 +115,9 @@ class OpenAIModelsSettings(ProviderSettings):
     clean: bool | None = None
     """True relays streams as bytes. Default: only from the vendor's own address; behind another
     `base_url` may be any server, whose streams are read and put right."""
+    responses: bool | None = None
+    """True: it has the Responses API, to which `/responses` is relayed. False: `/responses` is
+    served from its chat completions. Default: it has it at the vendor's own address."""
 
 
 _VENDORS_HOSTS: Final = (
@@ -155,6 +159,8 @@ class OpenAIModelsChat(OpenAIChat):
             ),
         )
         self._responses_url = join_url(account.base_url, "responses")
+        word = account.settings.responses
+        self._has_responses = is_vendors(account.base_url) if word is None else word
         self._tools = account.settings.tools
 
     def dial(self, request: ChatRequest, attempt: Attempt) -> Dial:
@@ -174,6 +180,15 @@ class OpenAIModelsChat(OpenAIChat):
         if self._way(request, attempt)[1]:
             return responses_reader(request, attempt.model)
         return super().reader(request, attempt)
+
+    def responses(self, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:
+        if not self._has_responses:
+            return None
+        made = {**body, "model": attempt.model}
+        return Dial(self._responses_url, self._headers, body=orjson.dumps(made))
+
+    def responses_reader(self, *, stream: bool) -> ResponsesReader:
+        return responses_relay(stream=stream)
 
     def _way(self, request: ChatRequest, attempt: Attempt) -> tuple[Any, bool]:
         return effort_and_way(

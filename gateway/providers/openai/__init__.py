@@ -3,6 +3,7 @@
 from functools import partial
 
 from gateway.providers._openai.models import OpenAIModelsChat, OpenAIModelsSettings
+from gateway.providers._openai.realtime import OpenAIRealtime
 from gateway.providers._openai.tts import OpenAISpeech
 from gateway.providers.openai.stt import OpenAIStt
 from gateway.upstreams.provider import Offer, Vendor
@@ -15,6 +16,10 @@ _CHAT_MODELS = (
 ).split()
 _STT_MODELS = "gpt-realtime-whisper gpt-4o-transcribe gpt-4o-mini-transcribe whisper-1".split()
 _TTS_MODELS = "gpt-4o-mini-tts tts-1 tts-1-hd".split()
+_REALTIME_MODELS = (
+    "gpt-realtime gpt-realtime-mini gpt-realtime-1.5 gpt-realtime-2 gpt-realtime-2.1 "
+    "gpt-realtime-2.1-mini"
+).split()
 
 VENDOR = Vendor(
     title="OpenAI",
@@ -33,5 +38,6 @@ VENDOR = Vendor(
     tts=Offer(
         partial(OpenAISpeech, voice="alloy"), {f"openai/{name}": name for name in _TTS_MODELS}
     ),
-    listed=("chat", "stt", "tts"),
+    realtime=Offer(OpenAIRealtime, {f"openai/{name}": name for name in _REALTIME_MODELS}),
+    listed=("chat", "stt", "tts", "realtime"),
 )

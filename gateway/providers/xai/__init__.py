@@ -2,8 +2,8 @@
 
 from datetime import date
 
-from gateway.providers._openai.dialect import openai_chat
-from gateway.providers.xai.chat import DIALECT
+from gateway.providers._openai.realtime import OpenAIRealtime
+from gateway.providers.xai.chat import XaiChat
 from gateway.providers.xai.stt import XaiStt
 from gateway.providers.xai.tts import XaiVoice
 from gateway.upstreams.provider import Ended, Offer, Vendor
@@ -23,11 +23,19 @@ _ENDED = {
     }.items()
 }
 
+_VOICE_AGENTS = {
+    "xai/grok-voice": "grok-voice-latest",
+    "xai/grok-voice-latest": "grok-voice-latest",
+    "xai/grok-voice-3.0": "grok-voice-3.0",
+}
+"""Of the Voice Agent API, https://docs.x.ai/developers/models/voice-agent-api."""
+
 VENDOR = Vendor(
     title="xAI",
     base_url="https://api.x.ai/v1",
     key_variable="XAI_API_KEY",
-    chat=openai_chat(DIALECT, {f"xai/{name}": name for name in _CHAT_MODELS}, _ENDED),
+    chat=Offer(XaiChat, {f"xai/{name}": name for name in _CHAT_MODELS}, ended=_ENDED),
     stt=Offer(XaiStt, {"xai/stt-1": "stt-1"}),
     tts=Offer(XaiVoice, {"xai": "tts-1", "xai/tts-1": "tts-1"}),
+    realtime=Offer(OpenAIRealtime, _VOICE_AGENTS),
 )

@@ -87,6 +87,11 @@ class UsageLog:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def enabled(self) -> bool:
+        """Whether records are kept: if not, none need be made."""
+        return self._config.enabled
+
     def add(self, record: Record) -> None:
         """Take a record."""
         if not self._config.enabled:

@@ -86,7 +86,7 @@ NO_CHARGES: Final[Mapping[str, int]] = {}
 def part_of(whole: Record, before: Record | None, charges: Mapping[str, int]) -> Record:
     """What is to be written of `whole`, the sums of a session, where those of `before` are."""
     if before is None:
-        return replace(whole, charges=charges)
+        return replace(whole, charges=charges) if charges else whole
     cost, audio_ms = whole.cost_nano - before.cost_nano, whole.audio_ms - before.audio_ms
     return replace(
         whole,

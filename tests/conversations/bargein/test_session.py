@@ -10,11 +10,13 @@ import pytest
 from gateway.conversations.bargein.session import (
     BAD_WINDOWS_MAX,
     CALM_S,
+    Action,
     Answered,
     Ask,
     BargeinSession,
     Close,
     Event,
+    Overlap,
     SendToClient,
 )
 from gateway.engines.types import Floats, FrameModelCard
@@ -49,7 +51,7 @@ def window(created_at: int = 7, samples: int = 1600) -> Binary:
     return Binary(struct.pack("<Q", created_at) + b"\1\0" * samples)
 
 
-def told(action: SendToClient | Ask | Close) -> dict[str, Any]:
+def told(action: Action) -> dict[str, Any]:
     assert isinstance(action, SendToClient)
     message: dict[str, Any] = json.loads(action.text)
     return message
@@ -156,6 +158,15 @@ def test_a_bad_beginning_is_told_and_closed(event: Event, named: str) -> None:
     assert close.code == 1008
 
 
+def test_its_last_words_have_all_that_clients_need_and_are_no_mistake_of_theirs() -> None:
+    message = json.loads(a_session().last_words)
+
+    assert message["type"] == "error"
+    # with a 4xx a client would not connect again
+    assert message["code"] == 503
+    assert message["session_id"] == "bargein_1"
+
+
 def test_a_second_create_is_an_error() -> None:
     tell, close = opened().handle(create(), 0.1)
     assert "before" in told(tell)["message"]
@@ -196,6 +207,8 @@ def test_the_longest_window_is_three_seconds() -> None:
 def test_a_session_on_which_nothing_moves_ends_with_its_reason() -> None:
     session = opened()
     session.handle(window(), 30.0)
+    assert session.deadline == 30.0 + CALM_S
+    assert session.handle(DEADLINE_PASSED, 30.0 + CALM_S) == [Overlap(30.0, 30.0, "held")]
     assert session.deadline == 90.0
     tell, close = session.handle(DEADLINE_PASSED, 90.0)
     assert told(tell)["code"] == 408
@@ -220,7 +233,7 @@ HIGH, LOW = np.full(4, 0.9, np.float32), np.full(4, 0.1, np.float32)
 
 
 def answer(session: BargeinSession, floats: Floats, now: float) -> SendToClient:
-    (said,) = session.handle(Answered(7, floats, 0.001), now)
+    said = session.handle(Answered(7, floats, 0.001), now)[0]
     assert isinstance(said, SendToClient)
     return said
 
@@ -243,3 +256,22 @@ def test_a_pause_ends_an_overlap() -> None:
     session.handle(window(), 10.1 + CALM_S)
     answer(session, LOW, 10.2 + CALM_S)
     assert (session.report.overlaps, session.report.interruptions) == (2, 1)
+
+
+def overlaps(actions: list[Action]) -> list[Action]:
+    return [action for action in actions if isinstance(action, Overlap)]
+
+
+def test_an_overlap_is_told_when_it_is_decided_and_one_that_was_held_when_it_is_over() -> None:
+    session = opened()
+    session.handle(window(), 10.0)
+    decided = session.handle(Answered(7, HIGH, 0.001), 10.1)
+    assert overlaps(decided) == [Overlap(10.0, 10.1, "interruption")]
+    assert overlaps(session.handle(Answered(7, HIGH, 0.001), 10.2)) == []
+    session.handle(window(), 20.0)
+    session.handle(window(), 20.5)
+    assert session.handle(Answered(7, LOW, 0.001), 20.6)[1:] == []
+    assert session.handle(DEADLINE_PASSED, 21.0) == []  # it goes on
+    begun = session.handle(window(), 30.0)
+    assert overlaps(begun) == [Overlap(20.0, 20.5, "held")]
+    assert overlaps(session.handle(ClientLeft(1000), 31.0)) == [Overlap(30.0, 30.0, "held")]

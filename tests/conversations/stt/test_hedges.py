@@ -6,13 +6,20 @@ import pytest
 
 from gateway.conversations.stt.hedges import HEDGES_MAX, STEP_S
 from gateway.conversations.stt.recognition import CLOSING_SILENT_S
-from gateway.conversations.stt.stall_detector import DOUBT_S, DOUBT_S_MIN, PATIENT_S, VERDICT_S
+from gateway.conversations.stt.stall_detector import (
+    DOUBT_S,
+    DOUBT_S_MIN,
+    PATIENT_S,
+    STEP_S_MIN,
+    VERDICT_S,
+)
 from gateway.conversations.stt.states import OPEN_DOUBT_S
+from gateway.routing.breaker import REPLAY_SAMPLES_MIN, Breaker
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Kind
 from gateway.upstreams.stt import Capabilities, Ended, Finish
-from tests.conversations.stt.play import ACME, Play, final, interim
+from tests.conversations.stt.play import ACME, ZEUS, Play, final, interim
 
 UNHEDGED = SttConfig.model_validate({"hedge": {"enabled": False}})
 SLOW = Capabilities(replay_rate=1.25)
@@ -216,6 +223,29 @@ def test_a_silent_second_one_is_joined_by_a_third_after_a_step() -> None:
 
     assert sorted(play.dropped) == [1, 2]
     assert [one.lost for one in play.session.report.tries] == [False, True, False]
+
+
+def test_a_step_is_as_short_as_replays_usually_take() -> None:
+    health = Breaker()
+    for attempt in (ACME, ZEUS) * REPLAY_SAMPLES_MIN:
+        health.record_replay(attempt, 0.1)
+    play = Play(hedges=HedgeBudget(0.25, 5.0), health=health).started()
+    play.talk(DOUBT_S + 0.4)
+    play.accept(2)
+    play.talk(STEP_S_MIN + 0.1)
+    assert play.providers == ["acme", "zeus", "acme"]
+
+
+def test_how_soon_a_replay_brings_words_is_kept() -> None:
+    play = doubted()
+    for _ in range(REPLAY_SAMPLES_MIN):
+        assert play.health.replay_p95_s(ZEUS) is None
+        play.talk(0.4)
+        play.hear(interim("hello", 0.0, 0.5), number=play.opened[-1].number)
+        play = Play(hedges=HedgeBudget(0.25, 5.0), health=play.health).started()
+        play.talk(DOUBT_S + 0.4)
+        play.accept()
+    assert play.health.replay_p95_s(ZEUS) == pytest.approx(0.4, abs=0.1)
 
 
 def test_hedges_that_were_needed_cost_nothing_of_the_budget() -> None:

@@ -1,0 +1,360 @@
+"""WebSocket /realtime: what the host does not do for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from gateway.conversations.realtime.session import (
+    METER_S,
+    Accept,
+    Action,
+    Admit,
+    Admitted,
+    Begin,
+    Close,
+    Drop,
+    Event,
+    Meter,
+    Metered,
+    Open,
+    RealtimeSession,
+    Refuse,
+    Send,
+    SendToClient,
+    Used,
+)
+from gateway.routing.breaker import Breaker
+from gateway.routing.catalogue import Catalogue
+from gateway.runtime.connector import Connector
+from gateway.runtime.loop import Performed
+from gateway.server.admission import RequestContext, new_id, who_and_where
+from gateway.server.asgi import header, query
+from gateway.server.host import BLOCKED_S, SocketLink
+from gateway.server.quota import Spent
+from gateway.settings.realtime import RealtimeConfig
+from gateway.telemetry.outcome import Outcome, RealtimeCounts, SpeechUsage
+from gateway.telemetry.prices import Prices, tokens_cost
+from gateway.upstreams.adapters import Adapters
+from gateway.upstreams.chat import Usage
+from gateway.upstreams.dial import Dial
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.events import ConnectionFailed, SocketOpened
+from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
+from gateway.upstreams.realtime import Connection, InProcess, TokensUsed
+
+EVENTS_MAX: Final = 64
+"""Messages of client and provider that wait for the session; then their sockets are read no
+further."""
+
+UPSTREAM_MESSAGE_BYTES_MAX: Final = 16 << 20
+"""Longest message of a provider: an item that is retrieved with its audio is one message."""
+
+Opener = Callable[[RequestContext, Attempt], Connection | Failure]
+"""Opens a line that is served in this process (`upstreams.realtime.InProcess`), at once."""
+
+
+class RealtimeRoute:
+    """The route; holds what is the same for every session. A new configuration has a new one."""
+
+    name: Final = "realtime"
+    events_max: Final = EVENTS_MAX
+    blocked_s: Final = BLOCKED_S
+
+    def __init__(
+        self,
+        config: RealtimeConfig,
+        catalogue: Catalogue,
+        adapters: Adapters,
+        breaker: Breaker,
+        connector: Connector,
+        prices: Prices,
+        openers: Mapping[str, Opener] | None = None,
+    ) -> None:
+        """`openers`: who serves the lines of this process, by `InProcess.kind`."""
+        self.catalogue = catalogue
+        self.connector = connector
+        self.prices = prices
+        self.openers = dict(openers or {})
+        self._config = config
+        self._breaker = breaker
+        self._upstreams = adapters.realtime
+
+    async def look(self, request: RequestContext) -> Failure | None:
+        """Whether the caller's key has anything left, for the model in the URL."""
+        return await request.purse.look(query(request.scope).get("model") or None)
+
+    def open(
+        self, request: RequestContext, link: SocketLink[Event]
+    ) -> RealtimeConversation | Failure:
+        model = query(request.scope).get("model")
+        if not model:
+            words = "model: expected the name of a model in the URL, ?model=provider/name"
+            return Failure(Kind.BAD_REQUEST, words, param="model")
+        catalogue = self.catalogue.for_request(*who_and_where(request))
+        if isinstance(catalogue, Failure):
+            return catalogue
+        plan = catalogue.plan(model, header(request.scope, b"x-livekit-inference-provider"))
+        if isinstance(plan, Failure):
+            return plan
+        session_id = new_id("realtime")
+        session = RealtimeSession(
+            plan,
+            self._upstreams,
+            self._config,
+            self._breaker,
+            session_id,
+            time.monotonic(),
+            charged=request.purse.limited,
+        )
+        return RealtimeConversation(self, session, session_id, model, request, link)
+
+
+class _Counted(NamedTuple):
+    """What of a deployment was counted."""
+
+    tokens: TokensUsed = TokensUsed()
+    lines: int = 0
+    cost: int = 0
+
+
+class Bill:
+    """What of a session was counted, and what it `cost`, in billionths."""
+
+    def __init__(self, prices: Prices, plan: Plan) -> None:
+        self._prices = prices
+        self._first = plan[0]
+        self._heard_ms = 0
+        self._counted: dict[Deployment, _Counted] = {}
+        self.cost = 0
+
+    def ahead(self) -> Spent:
+        """What is reserved."""
+        return Spent(audio_ms=round(1000 * METER_S))
+
+    def since_last(self, heard_s: float, used: list[Used]) -> list[Spent]:
+        """What is to be counted since this was asked last."""
+        heard_ms = round(1000 * heard_s)
+        new_ms, self._heard_ms = heard_ms - self._heard_ms, heard_ms
+        spent = [Spent(audio_ms=new_ms)] if new_ms else []
+        for one in used:
+            before = self._counted.get(one.attempt.deployment, _Counted())
+            now = _Counted(one.tokens, one.lines, self._cost(one))
+            if now == before:
+                continue
+            self._counted[one.attempt.deployment] = now
+            self.cost += now.cost - before.cost
+            tokens = now.tokens.input + now.tokens.output
+            tokens -= before.tokens.input + before.tokens.output
+            spent.append(
+                Spent(
+                    names_of(one.attempt),
+                    requests=now.lines - before.lines,
+                    tokens=tokens,
+                    cost=now.cost - before.cost,
+                )
+            )
+        return spent
+
+    def _cost(self, one: Used) -> int:
+        price, tokens = self._prices.of_attempt(one.attempt), one.tokens
+        if price is None:
+            return 0
+        return tokens_cost(price, tokens.input, tokens.output, tokens.cached)
+
+
+class _Upstream:
+    """One line, from the wish for it to its end."""
+
+    __slots__ = ("connection", "sending_since", "task")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.sending_since: float | None = None
+
+
+class RealtimeConversation:
+    """One session's I/O: performs what it decides."""
+
+    def __init__(
+        self,
+        route: RealtimeRoute,
+        session: RealtimeSession,
+        session_id: str,
+        model: str,
+        request: RequestContext,
+        link: SocketLink[Event],
+    ) -> None:
+        self.session = session
+        self.refused: Failure | None = None
+        self._route = route
+        self._id = session_id
+        self._model = model
+        self._request = request
+        self._purse = request.purse
+        self._bill = Bill(route.prices, session.plan)
+        self._link = link
+        self._client = link.client
+        self._inbox = link.inbox
+        self._upstreams: dict[int, _Upstream] = {}
+        link.inbox.post(Begin())
+        link.spawn(self._watch())
+
+    async def _watch(self) -> None:
+        """Look now and then whether a send is stuck: it costs nothing on the way of a frame."""
+        while True:
+            await asyncio.sleep(BLOCKED_S / 2)
+            now = time.monotonic()
+            for number, upstream in tuple(self._upstreams.items()):
+                since = upstream.sending_since
+                if since is not None and now - since > BLOCKED_S:
+                    upstream.sending_since = None
+                    failure = Failure(Kind.TIMEOUT, "the provider does not read what it is sent")
+                    self._inbox.post(ConnectionFailed(number, failure))
+                    if upstream.connection is not None:
+                        upstream.connection.abort()
+
+    def perform(self, action: Action) -> Performed:
+        match action:
+            case SendToClient(text):
+                return self._client.say_now(text)
+            case Send(number, frames):
+                return self._send(number, frames)
+            case Open(number, attempt, target, timeout_s):
+                upstream = self._upstreams[number] = _Upstream()
+                upstream.task = self._link.spawn(
+                    self._serve(number, upstream, attempt, target, timeout_s)
+                )
+            case Drop(number):
+                upstream_or_none = self._upstreams.pop(number, None)
+                if upstream_or_none is not None and upstream_or_none.task is not None:
+                    upstream_or_none.task.cancel()
+            case Accept():
+                return self._link.accept()
+            case Admit(plan):
+                return self._admit(plan)
+            case Meter():
+                return self._meter()
+            case Refuse(failure):
+                self.refused = failure
+                return self._over()
+            case Close(code, reason):
+                return self._end(code, reason)
+        return None
+
+    def _send(self, number: int, frames: list[str]) -> Performed:
+        upstream = self._upstreams.get(number)
+        if upstream is None or (connection := upstream.connection) is None:
+            return None
+        ready = True
+        try:
+            for frame in frames:
+                ready = connection.write(frame)
+        except (OSError, RuntimeError):
+            self._broke_off(number)
+        return None if ready else self._wait(number, upstream, connection)
+
+    async def _wait(self, number: int, upstream: _Upstream, connection: Connection) -> bool:
+        """Until the provider reads; `_watch` sees to it that it does not last."""
+        upstream.sending_since = time.monotonic()
+        try:
+            await connection.drained()
+        except OSError:
+            self._broke_off(number)
+        finally:
+            upstream.sending_since = None
+        return True
+
+    def _broke_off(self, number: int) -> None:
+        failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
+        self._inbox.post(ConnectionFailed(number, failure))
+
+    async def _admit(self, plan: Plan) -> bool:
+        ahead = self._bill.ahead()
+        self._inbox.answer(Admitted(await self._purse.enter(self._model, plan, ahead=ahead)))
+        return True
+
+    async def _meter(self) -> bool:
+        self._inbox.answer(Metered(await self._purse.settle(self._spent(), self._bill.ahead())))
+        return True
+
+    async def _over(self) -> bool:
+        return False
+
+    async def _end(self, code: int, reason: str) -> bool:
+        await self._client.close(code, reason)
+        return False
+
+    async def _serve(
+        self,
+        number: int,
+        upstream: _Upstream,
+        attempt: Attempt,
+        target: Dial | InProcess,
+        timeout_s: float,
+    ) -> None:
+        """Open a line and listen to it until it ends."""
+        connection = await self._open(attempt, target, timeout_s)
+        if isinstance(connection, Failure):
+            self._inbox.post(ConnectionFailed(number, connection))
+            return
+        upstream.connection = connection
+        self._inbox.post(SocketOpened(number))
+        try:
+            await connection.listen(number, self._inbox)
+        finally:
+            await connection.close()
+
+    async def _open(
+        self, attempt: Attempt, target: Dial | InProcess, timeout_s: float
+    ) -> Connection | Failure:
+        if isinstance(target, Dial):
+            return await self._route.connector.websocket(
+                target, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
+            )
+        opener = self._route.openers.get(target.kind)
+        if opener is None:
+            return Failure(Kind.NO_ROUTE, f"nothing in this process serves {target.kind!r}")
+        return opener(self._request, attempt)
+
+    def _spent(self) -> list[Spent]:
+        used = self.session.used(time.monotonic())
+        return self._bill.since_last(self.session.report.audio_s, used)
+
+    async def settle(self) -> None:
+        """Count what was used until now."""
+        await self._purse.settle(self._spent(), self._bill.ahead())
+
+    async def close(self) -> Outcome:
+        await self._purse.settle(self._spent())
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """How it stands, with what was counted."""
+        report, route = self.session.report, self._route
+        last = report.served or (report.tries[-1] if report.tries else None)
+        tokens = sum(
+            (one.tokens for one in self.session.used(time.monotonic())), start=TokensUsed()
+        )
+        usage = None
+        if report.responses:
+            usage = Usage(tokens.input, tokens.output, tokens.cached)
+        return Outcome(
+            failure=report.failure,
+            left=report.left,
+            session_id=self._id,
+            model=self._model,
+            label=route.catalogue.model_label(self._model),
+            provider=last.provider if last is not None else None,
+            deployment=last.model if last is not None else None,
+            tries=tuple(report.tries),
+            first_s=report.first_s,
+            usage=usage,
+            speech=SpeechUsage(report.audio_s),
+            bytes_out=report.bytes_out,
+            cost=self._bill.cost,
+            counts=RealtimeCounts(report.responses, report.cancelled, report.failovers),
+        )

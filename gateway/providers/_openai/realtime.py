@@ -1,0 +1,156 @@
+"""Vendors that speak OpenAI's Realtime protocol themselves: what is said is passed on as it is.
+
+Sources: https://platform.openai.com/docs/api-reference/realtime,
+https://docs.x.ai/docs/guides/voice/agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+
+from gateway.upstreams.bounded_json import loads
+from gateway.upstreams.dial import Dial, join_url, websocket_url
+from gateway.upstreams.errors import Failure, Kind, presentable
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account
+from gateway.upstreams.realtime import ClientEvent, Line, LineFailed, ServerEvent
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "session_expired": Kind.SESSION_LIMIT,
+    "insufficient_quota": Kind.UPSTREAM_QUOTA,
+    "credit_balance_exhausted": Kind.UPSTREAM_QUOTA,
+    "billing_hard_limit_reached": Kind.UPSTREAM_QUOTA,
+    "rate_limit_exceeded": Kind.RATE_LIMITED,
+    "invalid_api_key": Kind.UPSTREAM_AUTH,
+    "account_deactivated": Kind.UPSTREAM_AUTH,
+    "invalid_model": Kind.UPSTREAM_NOT_FOUND,
+    "model_not_found": Kind.UPSTREAM_NOT_FOUND,
+}
+"""Codes of errors after which a line is of no use: they are about the account, not about what the
+client said."""
+
+_UNREADABLE: Final = Failure(Kind.PROTOCOL_ERROR, "the provider sent what is no event")
+
+_CLOSES: Final[Mapping[int, Kind]] = {
+    1003: Kind.UPSTREAM_REFUSED,
+    1007: Kind.UPSTREAM_REFUSED,
+    1008: Kind.UPSTREAM_REFUSED,
+    1009: Kind.UPSTREAM_REFUSED,
+    1013: Kind.OVERLOADED,
+}
+
+
+class OpenAIRealtime:
+    """The adapter of one provider with `/realtime` under its base URL."""
+
+    def __init__(self, account: Account) -> None:
+        self._url = websocket_url(join_url(account.base_url, "realtime"))
+        key = {"authorization": f"Bearer {account.api_key}"} if account.api_key else {}
+        self._headers = {**key, **account.headers}
+
+    def line(self, attempt: Attempt) -> Line:
+        url = f"{self._url}?{urlencode({'model': attempt.model})}"
+        return RelayedLine(Dial(url, self._headers, ping_interval_s=30.0), attempt.options)
+
+
+class RelayedLine:
+    """One connection. `options` of the deployment are merged over each `session.update`."""
+
+    def __init__(self, dial: Dial, options: Mapping[str, Any]) -> None:
+        self._dial = dial
+        self._options = options
+
+    def dial(self) -> Dial:
+        return self._dial
+
+    def opening(self) -> Sequence[str]:
+        return ()
+
+    def encode(self, event: ClientEvent) -> Sequence[str]:
+        if event.type != "session.update":
+            return (event.text,)
+        session = event.body.get("session")
+        if not isinstance(session, dict) or not (self._options or "model" in session):
+            return (event.text,)
+        # which model it is was settled by the URL, and has another name there
+        kept = merged({k: v for k, v in session.items() if k != "model"}, self._options)
+        return (orjson.dumps({**event.body, "session": kept}).decode(),)
+
+    def decode(self, frame: str | bytes) -> Sequence[ServerEvent | LineFailed]:
+        try:
+            body: Any = loads(frame)
+        except (orjson.JSONDecodeError, TypeError):
+            return (LineFailed(_UNREADABLE),)
+        kind = body.get("type") if isinstance(body, dict) else None
+        if not isinstance(kind, str):
+            return (LineFailed(_UNREADABLE),)
+        if (error := _error_of(kind, body)) is not None:
+            return (_failed(kind, body, error),)
+        return (ServerEvent(kind, body, frame if isinstance(frame, str) else frame.decode()),)
+
+    def closed(self, code: int, reason: str) -> Failure:
+        said = presentable(reason)
+        text = f"the provider closed the connection with code {code}"
+        kind = next((kind for word, kind in KINDS.items() if word in reason), None)
+        if kind is None:
+            expired = "maximum duration" in reason
+            kind = Kind.SESSION_LIMIT if expired else _CLOSES.get(code, Kind.CONNECTION_LOST)
+        return Failure(kind, f"{text}: {said}" if said else text, upstream_status=code)
+
+
+def merged(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` with `options` over it, objects inside of objects too; null removes what it names."""
+    found = dict(given)
+    for name, value in options.items():
+        before = found.get(name)
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(before, Mapping):
+            found[name] = merged(before, value)
+        else:
+            found[name] = value
+    return found
+
+
+def _error_of(kind: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The error that an event tells of, if it does."""
+    if kind == "error" or kind.endswith(".failed"):
+        error = body.get("error")
+        return error if isinstance(error, dict) else {}
+    if kind != "response.done":
+        return None
+    response = body.get("response")
+    details = response.get("status_details") if isinstance(response, dict) else None
+    error = details.get("error") if isinstance(details, dict) else None
+    return error if isinstance(error, dict) else None
+
+
+def _failed(
+    kind: str, body: Mapping[str, Any], error: Mapping[str, Any]
+) -> ServerEvent | LineFailed:
+    """What an event with an error means; its words are fit to be shown to callers."""
+    clean = {
+        name: presentable(value) if isinstance(value, str) else value
+        for name, value in error.items()
+        if isinstance(value, str | int | float | None)
+    }
+    words = clean.get("message")
+    known = KINDS.get(str(clean.get("code"))) or KINDS.get(str(clean.get("type")))
+    if known is not None and kind in ("error", "response.done"):
+        said = words if isinstance(words, str) and words else "the provider gave no reason"
+        if known in (Kind.UPSTREAM_AUTH, Kind.UPSTREAM_QUOTA):
+            # it speaks of the operator's account
+            told = "the provider does not take this server's account"
+            return LineFailed(Failure(known, told, upstream_text=said))
+        return LineFailed(Failure(known, said))
+    if kind == "response.done":
+        response = body["response"]
+        details = {**response["status_details"], "error": clean}
+        cleaned = {**body, "response": {**response, "status_details": details}}
+    else:
+        cleaned = {**body, "error": clean}
+    return ServerEvent(kind, cleaned, orjson.dumps(cleaned).decode())

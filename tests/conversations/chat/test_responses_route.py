@@ -1,0 +1,96 @@
+"""/responses behind the real application: what is kept, and for whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.app import Gateway
+from gateway.config import load
+from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute
+from gateway.upstreams.errors import Failure
+
+
+def route(tmp_path: Path, chat: str = "") -> ResponsesRoute:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "providers: {openai: {api_key: x}}\nlocal_stand_in: false\n"
+        f"usage: {{enabled: false}}\nchat: {{{chat}}}\n"
+    )
+    return Gateway(load(file, {}, dev=True)).installation.responses
+
+
+def request(path: str, key: str = "a") -> Any:
+    return SimpleNamespace(scope={"path": path}, caller=SimpleNamespace(key=key))
+
+
+def keep(made: ResponsesRoute) -> None:
+    response = {"id": "resp_1", "output": [{"role": "assistant", "content": "Yes."}]}
+    made.store.put("a", response, [{"role": "user", "content": "hi", "id": "i"}], None, 1e12)
+
+
+async def asked(made: ResponsesRoute, what: str, path: str, key: str = "a") -> Any:
+    told = await KeptRoute(made, what).answer(request(path, key), b"")
+    return told if isinstance(told, Failure) else orjson.loads(told)
+
+
+async def test_what_is_kept_is_told_to_its_own_key(tmp_path: Path) -> None:
+    made = route(tmp_path)
+    keep(made)
+    assert (await asked(made, "get", "/responses/resp_1"))["id"] == "resp_1"
+    items = await asked(made, "input_items", "/responses/resp_1/input_items")
+    assert [one["content"] for one in items["data"]] == ["hi"]
+    assert items["first_id"] == "i"
+    for what in ("get", "delete", "input_items"):
+        other = await asked(made, what, "/responses/resp_1", key="b")
+        assert isinstance(other, Failure)
+        assert other.status == 404
+    assert (await asked(made, "delete", "/responses/resp_1"))["deleted"] is True
+    assert isinstance(await asked(made, "get", "/responses/resp_1"), Failure)
+
+
+def test_a_new_configuration_goes_on_with_what_is_kept(tmp_path: Path) -> None:
+    made = route(tmp_path)
+    keep(made)
+    again = ResponsesRoute(made._chat, made)
+    assert len(again.store) == 1
+    assert again.origins is made.origins
+
+
+@pytest.mark.parametrize(("chat", "kept"), [("", 1), ("responses: {per_key: 0}", 0)])
+def test_bounds_are_the_operators(tmp_path: Path, chat: str, kept: int) -> None:
+    made = route(tmp_path, chat)
+    keep(made)
+    assert len(made.store) == kept
+
+
+def test_a_previous_response_of_another_key_is_not_found(tmp_path: Path) -> None:
+    made = route(tmp_path)
+    keep(made)
+    body = orjson.dumps({"model": "m", "input": "x", "previous_response_id": "resp_1"})
+    assert isinstance(made._read(("b",), body), Failure)
+    found = made._read(("a",), body)
+    assert not isinstance(found, Failure)
+    assert [one["content"] for one in found[0].items] == ["hi", "Yes.", "x"]
+    # a connection finds what was kept for it alone, and what its key has
+    assert not isinstance(made._read(("b", "a"), body), Failure)
+
+
+def test_what_one_worker_keeps_another_goes_on_with(tmp_path: Path) -> None:
+    one, other = route(tmp_path), route(tmp_path)
+    one._tell = other.hear
+    said = [{"role": "assistant", "content": "Yes."}]
+    user = [{"role": "user", "content": "hi"}]
+    one.keep("a", {"id": "r1", "output": said}, user, None)
+    before = one.store.get("a", "r1", 0.0)
+    one.keep("a", {"id": "r2", "output": said, "previous_response_id": "r1"}, user, before)
+    found = other.store.get("a", "r2", 0.0)
+    assert found is not None
+    assert found.conversation == [*user, *said, *user, *said]
+    # without what came before it would be another conversation
+    other.hear(("a", {"id": "r4", "output": [], "previous_response_id": "r3"}, user))
+    assert other.store.get("a", "r4", 0.0) is None

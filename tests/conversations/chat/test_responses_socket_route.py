@@ -1,0 +1,51 @@
+"""The answer to an HTTP request, as messages of a WebSocket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.conversations.chat.responses_socket_route import _Frames
+from gateway.upstreams.errors import Failure, Kind
+
+
+class Client:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    async def say(self, text: str) -> None:
+        self.told.append(orjson.loads(text))
+
+
+def frames(lane: str = "") -> tuple[_Frames, Client]:
+    client = Client()
+    return _Frames(client, lane), client  # type: ignore[arg-type]
+
+
+async def test_events_are_messages() -> None:
+    made, client = frames("s")
+    await made.send({"type": "http.response.start", "status": 200, "headers": []})
+    await made.send({"type": "http.response.body", "body": b'data: {"a":1}\n\n: x\n\n'})
+    await made.send({"type": "http.response.body", "body": b""})
+    assert client.told == [{"stream_id": "s", "a": 1}]
+
+
+async def test_an_error_is_one_message() -> None:
+    made, client = frames()
+    await made.send({"type": "http.response.start", "status": 503, "headers": []})
+    await made.send({"type": "http.response.body", "body": b'{"error": {', "more_body": True})
+    assert not client.told
+    await made.send({"type": "http.response.body", "body": b'"message": "x"}}'})
+    assert client.told == [{"type": "error", "status": 503, "error": {"message": "x"}}]
+
+
+async def test_what_is_refused_is_an_error() -> None:
+    made, client = frames("s")
+    await made.refuse(Failure(Kind.NOT_FOUND, "no such model", param="model"))
+    (told,) = client.told
+    assert told["status"] == 404
+    assert told["stream_id"] == "s"
+    assert told["error"]["param"] == "model"

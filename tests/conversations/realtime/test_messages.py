@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.conversations.realtime import messages
+from gateway.upstreams.errors import Failure, Kind
+from gateway.upstreams.realtime import ClientEvent, TokensUsed
+
+
+def event(**fields: Any) -> ClientEvent:
+    text = orjson.dumps(fields).decode()
+    read = messages.read_event(text)
+    assert isinstance(read, ClientEvent)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "expected a JSON object"),
+        ("{}", "type: expected the type of an event"),
+        ('{"type": 7}', "type: expected the type of an event"),
+        (f'{{"type": "{"x" * 129}"}}', "type: expected the type of an event"),
+    ],
+)
+def test_what_is_no_event_is_named(text: str, words: str) -> None:
+    failure = messages.read_event(text)
+    assert isinstance(failure, Failure)
+    assert words in failure.message
+
+
+def test_an_event_that_nobody_knows_is_read_as_it_came() -> None:
+    text = '{"type":"of.tomorrow","x":1}'
+    assert messages.read_event(text) == ClientEvent("of.tomorrow", orjson.loads(text), text)
+
+
+def test_an_error_has_the_protocols_form() -> None:
+    told = orjson.loads(messages.error_event(Failure(Kind.TIMEOUT, "too late"), "event_1", "mine"))
+    assert told == {
+        "type": "error",
+        "event_id": "event_1",
+        "error": {
+            "type": "timeout_error",
+            "code": "upstream_timeout",
+            "message": "too late",
+            "param": None,
+            "event_id": "mine",
+        },
+    }
+
+
+def test_a_session_that_has_lasted_too_long_is_told_with_the_vendors_code() -> None:
+    told = orjson.loads(messages.error_event(Failure(Kind.SESSION_LIMIT, "60 minutes"), "e"))
+    assert told["error"]["code"] == "session_expired"
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 3, 2400])
+def test_audio_is_measured_without_being_decoded(samples: int) -> None:
+    append = event(
+        type="input_audio_buffer.append", audio=base64.b64encode(bytes(2 * samples)).decode()
+    )
+    assert messages.audio_seconds(append, 48_000) == pytest.approx(samples / 24_000)
+
+
+@pytest.mark.parametrize("audio", [None, 7, ["x"]])
+def test_what_is_no_audio_has_no_length(audio: Any) -> None:
+    assert messages.audio_seconds(event(type="input_audio_buffer.append", audio=audio), 1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("session", "expected"),
+    [
+        ({"audio": {"input": {"format": {"type": "audio/pcmu"}}}}, 8_000),
+        ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 24000}}}}, 48_000),
+        ({"audio": {"input": {"format": {"type": "audio/of-tomorrow"}}}}, 1),
+        ({"audio": {"input": None}}, 1),
+        (None, 1),
+        ([], 1),
+    ],
+)
+def test_the_format_says_how_much_a_second_is(session: Any, expected: int) -> None:
+    assert messages.input_bytes_per_s(session, 1) == expected
+
+
+def test_tokens_are_those_of_the_usage() -> None:
+    usage = {
+        "input_tokens": 100,
+        "output_tokens": 50,
+        "input_token_details": {
+            "text_tokens": 40,
+            "audio_tokens": 60,
+            "cached_tokens": 30,
+            "cached_tokens_details": {"text_tokens": 10, "audio_tokens": 20},
+        },
+        "output_token_details": {"text_tokens": 10, "audio_tokens": 40},
+    }
+    assert messages.tokens_of({"response": {"usage": usage}}) == TokensUsed(100, 50, 30, 60, 20, 40)
+
+
+@pytest.mark.parametrize("response", [None, {}, {"usage": None}, {"usage": 7}])
+def test_without_usage_nothing_is_known(response: Any) -> None:
+    assert messages.tokens_of({"response": response}) is None
+
+
+def test_no_part_is_larger_than_the_whole() -> None:
+    usage = {
+        "input_tokens": 10,
+        "output_tokens": -3,
+        "input_token_details": {"audio_tokens": 1 << 60, "cached_tokens": 99},
+        "output_token_details": "nonsense",
+    }
+    assert messages.tokens_of({"response": {"usage": usage}}) == TokensUsed(10, 0, 10, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [({"item": {"id": "a"}}, "a"), ({"item_id": "b"}, "b"), ({"item": {"id": 7}}, ""), ({}, "")],
+)
+def test_an_event_names_its_item(body: Any, expected: str) -> None:
+    assert messages.item_id_of(body) == expected
+
+
+def test_a_deleted_item_is_named() -> None:
+    assert orjson.loads(messages.item_deleted("item_1", "event_2")) == {
+        "type": "conversation.item.deleted", "event_id": "event_2", "item_id": "item_1",
+    }  # fmt: skip
