@@ -180,9 +180,13 @@ class Breaker:
         for key, state in self._states_of(attempt):
             if state.open_until:
                 self._tell(key, 0.0)
+                self.recovered(key)
             state.recent.append(True)
             state.failures_in_row, state.probing = 0, False
             state.open_until, state.rest_s = 0.0, REST_S
+
+    def recovered(self, key: Key) -> None:
+        """Called when a rest ends with a success here."""
 
     def failed(
         self, attempt: Attempt, failure: Failure, now: float, cause: int | None = None
@@ -216,11 +220,13 @@ class Breaker:
         for _, state in self._states_of(attempt):
             state.probing = False
 
-    def rate_limited_until(self, attempt: Attempt, until: float, now: float) -> None:
-        """Rate-limit headers say that nothing is left before `until`."""
+    def rate_limited_until(self, attempt: Attempt, until: float, now: float) -> bool:
+        """Rate-limit headers say that nothing is left before `until`; True if a rest begins."""
         state = self._state(attempt.deployment)
+        begins = now >= state.open_until
         state.why = Kind.RATE_LIMITED.value
         self._rest(attempt.deployment, state, min(until, now + REST_S_MAX), now)
+        return begins
 
     def _rest(self, key: Key, state: _State, until: float, now: float) -> None:
         told = max(state.open_until, now)

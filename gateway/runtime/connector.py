@@ -43,6 +43,7 @@ from gateway.upstreams.events import (
     SocketEvent,
     SocketFrame,
 )
+from gateway.upstreams.request_ids import told_id
 
 READ_BYTES: Final = 1 << 16
 """Upstream bytes buffered before reading pauses (aiohttp pauses at twice this)."""
@@ -505,10 +506,13 @@ def _refusal(error: WSHandshakeError) -> Failure:
         return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no WebSocket handshake")
     if 300 <= status < 400:
         return _failure(RedirectedError())
+    assert error.response is not None
+    headers = {name.lower(): text for name, text in error.response.headers.items()}
     return Failure(
         kind_of_status(status),
         f"the provider refused the connection with status {status}",
         upstream_status=status,
+        upstream_id=told_id(headers),
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
+from gateway.upstreams.request_ids import named, told_id
 from gateway.upstreams.tts import (
     Failed,
     Finished,
@@ -40,11 +42,14 @@ class RequestSynthesis:
         voice: RequestVoice,
         request: SpeechRequest,
         sink: Sink,
+        request_id: str = "",
     ) -> None:
+        """`request_id`: what the provider is told of whose request it is."""
         self._connector = connector
         self._connect_timeout_s = connect_timeout_s
         self._voice = voice
         self._request = request
+        self._id = request_id
         self._sink: Sink | None = sink
         self._texts: deque[str] = deque()
         self._running: deque[tuple[Inbox[Any], asyncio.Task[None]]] = deque()
@@ -68,7 +73,7 @@ class RequestSynthesis:
     def _start(self) -> None:
         while self._texts and len(self._running) <= self._voice.traits.look_ahead:
             inbox: Inbox[Any] = Inbox(PIECES_MAX)
-            dial = self._voice.dial(self._request, self._texts.popleft())
+            dial = named(self._voice.dial(self._request, self._texts.popleft()), self._id)
             task = asyncio.create_task(
                 self._connector.request(dial, 0, inbox, self._connect_timeout_s)
             )
@@ -141,5 +146,7 @@ class RequestSynthesis:
                 Kind.PROTOCOL_ERROR,
                 f"the provider answered with status {head.status}",
                 upstream_status=head.status,
+                upstream_id=told_id(head.headers),
             )
-        return self._voice.failure(head.status, head.headers, body)
+        failure = self._voice.failure(head.status, head.headers, body)
+        return replace(failure, upstream_id=told_id(head.headers))

@@ -21,6 +21,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 from gateway.runtime.loop import Gate, Inbox, Performed, Session, drive
 from gateway.server.admission import Admission, RequestContext, request_id
 from gateway.server.asgi import (
+    JSON_TYPE,
     ClientSocket,
     Message,
     Receive,
@@ -190,9 +191,12 @@ class ReplyLink(Link[EventT]):
         events_max: int,
         blocked_s: float = BLOCKED_S,
         exchange: Exchange | None = None,
+        request_id: str = "",
     ) -> None:
-        """`exchange`: the server's own, which needs no task to wait for the client's end."""
+        """`exchange`: the server's own, which needs no task to wait for the client's end. The
+        answer names the request by `request_id`."""
         super().__init__(events_max)
+        self._request_id = request_id
         self._receive = receive
         self._send = send
         self._exchange = exchange
@@ -205,8 +209,9 @@ class ReplyLink(Link[EventT]):
     async def send(self, message: Message) -> None:
         """Send a part of the answer; waits while the client does not read."""
         self._sending_since = time.monotonic()
-        if self.status is None:
-            self.status = message.get("status")
+        if self.status is None and message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = _named(message, self._request_id)
         await self._send(message)
         self._sending_since = None
 
@@ -247,6 +252,17 @@ class ReplyLink(Link[EventT]):
             patience.reschedule(asyncio.get_running_loop().time())
         else:
             self._look_later(patience)
+
+
+_REQUEST_ID: Final = b"x-request-id"
+
+
+def _named(start: Message, request_id: str) -> Message:
+    """The start of an answer, with a header that says which request it is for."""
+    headers = start["headers"]
+    if not request_id or any(name == _REQUEST_ID for name, _ in headers):
+        return start
+    return {**start, "headers": [*headers, (_REQUEST_ID, request_id.encode())]}
 
 
 class Named(Protocol):
@@ -481,7 +497,9 @@ class ReplyHost(_Host):
         if not isinstance(body, bytes):
             return body
         exchange = exchange_of(request.scope)
-        link: ReplyLink[Any] = ReplyLink(receive, send, route.events_max, exchange=exchange)
+        link: ReplyLink[Any] = ReplyLink(
+            receive, send, route.events_max, exchange=exchange, request_id=request.id
+        )
         conversation = await route.open(request, body, link)
         if isinstance(conversation, Failure):
             return conversation
@@ -508,5 +526,6 @@ class BodyHost(_Host):
         if isinstance(reply, Failure):
             return reply
         request.status = 200
-        await answer(send, request.status, reply)
+        headers = (JSON_TYPE, (_REQUEST_ID, request.id.encode()))
+        await answer(send, request.status, reply, headers)
         return None

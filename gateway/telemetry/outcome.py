@@ -41,6 +41,7 @@ class Try:
     (chat alone). `hedge`: it was made beside another; `lost`: the other one spoke first; `standby`:
     it was kept connected and never needed; `left`: the client left while it ran; `rests`: with its
     failure the deployment began to rest. `first_s`: until it was connected or first said something.
+    `upstream_id`: the provider's own name of the request, if it told one.
     """
 
     provider: str
@@ -56,6 +57,7 @@ class Try:
     first_s: float | None = None
     usage: Usage | None = None
     asked: bool = False
+    upstream_id: str | None = None
 
     @property
     def word(self) -> str:
@@ -286,6 +288,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
+    found["upstream_ids"] = _upstream_ids(outcome)
     if outcome.first_s is not None and ended.route != "embeddings":
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
         found[name] = round(outcome.first_s, 4)
@@ -307,6 +310,16 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if outcome.failure is not None:
         found["error"] = outcome.failure.message
     return found
+
+
+def _upstream_ids(outcome: Outcome) -> str | None:
+    """How providers call the request, to ask them about it: "openai:req_7a1f,azure:91c0"."""
+    told = (
+        f"{one.provider}:{one_id}"
+        for one in outcome.tries
+        if (one_id := one.upstream_id or (one.failure.upstream_id if one.failure else None))
+    )
+    return ",".join(dict.fromkeys(told))[:FAILURES_CHARS_MAX] or None
 
 
 def _failures(outcome: Outcome) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final
@@ -196,7 +196,8 @@ class Failure:
     `retry_same_after_s`: retry the same deployment after this delay; 0 means before moving on, more
     only if it is the last one. `upstream_text` is the provider's own text where callers
     get another one (it speaks of the operator's account); it is for the log. `headers` are further
-    HTTP headers of the answer, names in lower case.
+    HTTP headers of the answer, names in lower case. `upstream_id` is the provider's own name of the
+    request, for the log.
     """
 
     kind: Kind
@@ -209,6 +210,7 @@ class Failure:
     retry_same_after_s: float | None = None
     upstream_text: str | None = None
     headers: Mapping[str, str] | None = None
+    upstream_id: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("message", "param", "upstream_text"):

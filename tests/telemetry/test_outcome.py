@@ -259,3 +259,18 @@ def test_a_deployment_that_begins_to_rest_is_told_once(caplog: pytest.LogCapture
     assert told.levelno == logging.ERROR
     assert told.message == "a deployment rests"
     assert (told.provider, told.model, told.kind) == ("openai", "gpt", "upstream_auth")  # type: ignore[attr-defined]
+
+
+def test_the_line_says_how_providers_call_the_request_also_where_they_refused_it() -> None:
+    late = Failure(Kind.TIMEOUT, "late", upstream_id="of-the-failure")
+    told = Outcome(
+        tries=(
+            Try("a", "x", 0.0, failure=late),
+            Try("b", "y", 1.0, upstream_id="req_b"),
+            Try("b", "y", 2.0, upstream_id="req_b"),
+            Try("c", "z", 3.0),
+        )
+    )
+    assert line("chat", told)["upstream_ids"] == "a:of-the-failure,b:req_b"
+    many = Outcome(tries=tuple(Try("a", "x", 0.0, upstream_id=f"{i:0128}") for i in range(50)))
+    assert len(str(line("chat", many)["upstream_ids"])) <= 500

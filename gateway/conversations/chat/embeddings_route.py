@@ -24,6 +24,7 @@ from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
 from gateway.upstreams.plan import Attempt, names_of
+from gateway.upstreams.request_ids import named, told_id
 
 ANSWER_S_MAX: Final = 60.0
 """How long one provider may take; a server without a GPU needs a while for a large batch."""
@@ -105,10 +106,11 @@ class EmbeddingsRoute:
             chat.breaker.began(attempt, began)
             dial = _dial(chat.upstreams[attempt.provider], parsed, attempt)
             assert dial is not None  # or it would not be in the plan
-            heard = await self._ask(attempt, dial)
-            now = time.monotonic()
-            failure = heard if isinstance(heard, Failure) else None
-            tries.append(Try(attempt.provider, attempt.model, began, now, failure))
+            told = Try(attempt.provider, attempt.model, began)
+            heard = await self._ask(told, attempt, named(dial, request.id))
+            told.ended = now = time.monotonic()
+            told.failure = heard if isinstance(heard, Failure) else None
+            tries.append(told)
             usage = None if isinstance(heard, Failure) else usage_of(heard)
             cost = self._cost(attempt, usage)
             request.outcome = Outcome(
@@ -117,7 +119,7 @@ class EmbeddingsRoute:
                 provider=attempt.provider,
                 deployment=attempt.model,
                 tries=tuple(tries),
-                first_s=None if failure is not None else now - asked_at,
+                first_s=None if told.failure is not None else now - asked_at,
                 usage=usage,
                 bytes_out=0 if isinstance(heard, Failure) else len(heard),
                 cost=cost,
@@ -140,14 +142,14 @@ class EmbeddingsRoute:
             return 0
         return tokens_cost(price, usage.prompt, 0)
 
-    async def _ask(self, attempt: Attempt, dial: Dial) -> bytes | Failure:
-        """One provider's answer, as it is."""
+    async def _ask(self, told: Try, attempt: Attempt, dial: Dial) -> bytes | Failure:
+        """One provider's answer, as it is; `told` learns how it calls the request."""
         inbox: Inbox[Any] = Inbox(EVENTS_MAX)
         connecting_s = self._chat.config.connect_timeout_s
         task = asyncio.create_task(self._chat.connector.request(dial, 1, inbox, connecting_s))
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                return await self._listen(attempt, inbox)
+                return await self._listen(told, attempt, inbox)
         except TimeoutError:
             return Failure(Kind.TIMEOUT, "the provider did not answer in time")
         finally:
@@ -155,13 +157,13 @@ class EmbeddingsRoute:
             await asyncio.gather(task, return_exceptions=True)
             inbox.close()
 
-    async def _listen(self, attempt: Attempt, inbox: Inbox[Any]) -> bytes | Failure:
+    async def _listen(self, told: Try, attempt: Attempt, inbox: Inbox[Any]) -> bytes | Failure:
         head: ResponseHead | None = None
         body = bytearray()
         while True:
             match await inbox.next(None, time.monotonic):
                 case ResponseHead() as head:
-                    pass
+                    told.upstream_id = told_id(head.headers)
                 case BodyChunk(_, data):
                     body += data
                     if len(body) > ANSWER_BYTES_MAX:

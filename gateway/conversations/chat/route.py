@@ -58,6 +58,7 @@ from gateway.upstreams.chat import (
 )
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Plan, names_of
+from gateway.upstreams.request_ids import named
 
 EVENTS_MAX: Final = 16
 """Upstream pieces that wait for the client to read; then the upstream waits."""
@@ -235,6 +236,7 @@ class ChatConversation:
         self._purse = purse
         self._link = link
         self._began = time.monotonic()
+        self._id = request_id
         self._headers: list[Header] = [(b"x-request-id", request_id.encode())]
         self._headers += [(n.encode(), v.encode()) for n, v in purse.headers.items()]
         self._attempts: dict[int, asyncio.Task[None]] = {}
@@ -249,7 +251,7 @@ class ChatConversation:
                 route = self._route
                 self._attempts[attempt] = link.spawn(
                     route.connector.request(
-                        dial, attempt, link.inbox, route.config.connect_timeout_s
+                        named(dial, self._id), attempt, link.inbox, route.config.connect_timeout_s
                     )
                 )
             case Drop(attempt):

@@ -42,6 +42,7 @@ from gateway.upstreams.events import (
     ResponseHead,
 )
 from gateway.upstreams.plan import Attempt, Plan
+from gateway.upstreams.request_ids import told_id
 
 ERROR_BODY_BYTES_MAX: Final = 64 << 10
 """So much of an upstream's error body is read; the rest is not worth waiting for."""
@@ -429,6 +430,7 @@ class ChatSession:
     # -- listening to them
 
     def _head(self, running: _Running, event: ResponseHead, now: float) -> list[Action]:
+        running.told.upstream_id = told_id(event.headers)
         if event.status != 200:
             running.error_head = event
             return []

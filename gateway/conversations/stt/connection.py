@@ -18,6 +18,8 @@ from gateway.upstreams.stt import (
     KEEP_ALIVE,
     Audio,
     Capabilities,
+    FinalTranscript,
+    InterimTranscript,
     Recognizer,
     RecognizerEvent,
 )
@@ -193,6 +195,8 @@ class RecognizerConnection:
         self._until: int | None = None
         self._skips_silence = False
         self._quiet_run_s = 0.0
+        self.upstream_id: str | None = None
+        """The provider's own name of it, once a transcript has told one."""
 
     # -- its life
 
@@ -211,7 +215,12 @@ class RecognizerConnection:
         """What a message of the provider means."""
         self.activity.heard(now)
         self.untold_at_flush_s = 0.0
-        return self._recognizer.decode(frame)
+        events = self._recognizer.decode(frame)
+        if self.upstream_id is None:
+            for event in events:
+                if isinstance(event, InterimTranscript | FinalTranscript):
+                    self.upstream_id = event.transcript.request_id
+        return events
 
     def closed(self, code: int, reason: str) -> Failure:
         """What it means that the provider hung up without being asked."""

@@ -74,7 +74,7 @@ class RecognizerConnections:
     ) -> list[Drop]:
         """It ended in `failure`, and is dropped; `lost`: as a hedge that had not taken over."""
         if (entry := self._open.get(connection.number)) is not None:
-            entry[1].failure, entry[1].lost = failure, lost
+            entry[1].failure, entry[1].lost, entry[1].ended = failure, lost, now
         self._breaker.failed(connection.attempt, failure, now, id(self._report))
         return self.drop(connection)
 
@@ -89,6 +89,7 @@ class RecognizerConnections:
         if (entry := self._open.pop(connection.number, None)) is None:
             return []
         _count(self._used, connection)
+        entry[1].upstream_id = connection.upstream_id
         if entry[1].failure is None:
             self._breaker.cancelled(connection.attempt)
         return [Drop(connection.number)]

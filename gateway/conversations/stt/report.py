@@ -13,16 +13,19 @@ from gateway.upstreams.plan import Deployment
 @dataclass(slots=True)
 class Try:
     """One connection; `failure` is None while it runs and if it ended well. `hedge`: it was opened
-    beside a doubted one; `standby`: it was kept silent; `lost`: it was not needed."""
+    beside a doubted one; `standby`: it was kept silent; `lost`: it was not needed. `upstream_id`:
+    the provider's own name of it, if it told one."""
 
     provider: str
     model: str
     began: float
     ready: float | None = None
+    ended: float | None = None
     failure: Failure | None = None
     hedge: bool = False
     standby: bool = False
     lost: bool = False
+    upstream_id: str | None = None
 
 
 class Latency(NamedTuple):

@@ -41,7 +41,7 @@ from gateway.runtime.loop import Gate, Inbox, Performed
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
 from gateway.server.host import BLOCKED_S
-from gateway.server.quota import Purse, Spent
+from gateway.server.quota import Spent
 from gateway.settings.stt import SttConfig
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import OTHER
@@ -54,6 +54,7 @@ from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.listing import named_models
 from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.provider import find
+from gateway.upstreams.request_ids import named
 from gateway.upstreams.stt import LocalModel, LocalTarget
 
 _logger = logging.getLogger(__name__)
@@ -225,9 +226,7 @@ class SttRoute:
         hearing = None
         if self._learning is not None:
             hearing = self._learning.hearing(request.call, request.caller.key)
-        return SttConversation(
-            self, session, session_id, link, request.purse, request.call, hearing
-        )
+        return SttConversation(self, session, session_id, link, request, hearing)
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -333,16 +332,16 @@ class SttConversation:
         session: SttSession,
         session_id: str,
         link: ClientLink,
-        purse: Purse,
-        call: str = "",
+        request: RequestContext,
         hearing: Hearing | None = None,
     ) -> None:
         self.session = session
-        self._call = call
+        self._call = request.call
         self._hearing = hearing
         self._route = route
         self._id = session_id
-        self._purse = purse
+        self._request_id = request.id
+        self._purse = request.purse
         self._bill = Bill(route.prices)
         self._link = link
         self._client = link.client
@@ -455,7 +454,7 @@ class SttConversation:
             socket = self._route.open_local(dial, self._interims)
         else:
             socket = await self._route.connector.websocket(
-                dial, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
+                named(dial, self._request_id), timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
             )
         if isinstance(socket, Failure):
             self._inbox.post(ConnectionFailed(number, socket))
@@ -520,11 +519,13 @@ class SttConversation:
                     one.provider,
                     one.model,
                     one.began,
-                    failure=one.failure,
+                    one.ended,
+                    one.failure,
                     hedge=one.hedge,
                     lost=one.lost,
                     standby=one.standby,
                     first_s=None if one.ready is None else one.ready - one.began,
+                    upstream_id=one.upstream_id,
                 )
                 for one in report.tries
             ),

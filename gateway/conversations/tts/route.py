@@ -67,7 +67,7 @@ from gateway.runtime.voice_worker import Workers
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import query
 from gateway.server.host import SocketLink
-from gateway.server.quota import Purse, Spent
+from gateway.server.quota import Spent
 from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import OTHER, Metrics
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
@@ -369,7 +369,7 @@ class TtsRoute:
             charged=request.purse.limited,
             tells_sound=mouth is not None,
         )
-        return TtsConversation(self, session, session_id, model, link, request.purse, mouth)
+        return TtsConversation(self, session, session_id, model, link, request, mouth)
 
     def _add(self, name: str, upstream: TtsUpstream) -> None:
         self._traits[name] = upstream.traits
@@ -380,8 +380,11 @@ class TtsRoute:
         else:
             self._by_process[name] = upstream
 
-    def begin(self, provider: str, request: SpeechRequest, sink: Sink) -> LiveSynthesis:
-        """Start a synthesis at a provider."""
+    def begin(
+        self, provider: str, request: SpeechRequest, sink: Sink, request_id: str
+    ) -> LiveSynthesis:
+        """Start a synthesis at a provider, which is told `request_id` where nobody else's text goes
+        over the same connection."""
         if provider in self._by_socket:
             return self.voices.begin(provider, self._by_socket[provider], request, sink)
         if provider in self._by_request:
@@ -391,6 +394,7 @@ class TtsRoute:
                 self._by_request[provider],
                 request,
                 sink,
+                request_id,
             )
         return self.workers.begin(self._by_process[provider], request, sink)
 
@@ -472,11 +476,12 @@ class TtsConversation:
         session_id: str,
         model: str | None,
         link: ClientLink,
-        purse: Purse,
+        request: RequestContext,
         mouth: Mouth | None = None,
     ) -> None:
         self._mouth = mouth
-        self._purse = purse
+        self._request_id = request.id
+        self._purse = request.purse
         self._spent: list[Spent] = []
         self._cost = 0
         self.session = session
@@ -667,6 +672,6 @@ class TtsConversation:
 
         if self._client.gone:
             return
-        synthesis = self._route.begin(provider, request, sink)
+        synthesis = self._route.begin(provider, request, sink, self._request_id)
         if not over:  # it may have failed already
             self._syntheses[number] = synthesis
