@@ -242,6 +242,8 @@ class Installation:
         process, limits = self._process, self.config.limits
         admission, metrics, idle_s = process.admission, process.metrics, limits.session_idle_s
 
+        others = (self.catalogues["realtime"],)
+
         def socket(route: SocketRoute) -> SocketHost:
             return SocketHost(route, admission, limits, process.sockets)
 
@@ -262,8 +264,8 @@ class Installation:
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
-            ("GET", "/models"): body(ModelsRoute(self.chat)),
-            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat)),
+            ("GET", "/models"): body(ModelsRoute(self.chat, others)),
+            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, others)),
             ("POST", "/avatar/sessions"): body(self.avatars),
             ("POST", "/avatar/sessions/terminate"): body(AvatarEndRoute(self.avatars)),
             ("POST", "/bargein"): body(process.bargein_window),

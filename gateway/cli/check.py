@@ -165,7 +165,7 @@ def model_lines(found: list[dict[str, Any]]) -> Iterator[str]:
             plan = f"not served: ended by its vendor {one['ended']}".rstrip()
             if one["successor"]:
                 plan += f"; `successors: true` serves {one['successor']} in its place"
-        yield f"  {one['modality']:4}  {one['name']:40} {plan}{example}"
+        yield f"  {one['modality']:8}  {one['name']:40} {plan}{example}"
     if not found:
         yield "  none: set a provider's key (for example OPENAI_API_KEY), or list providers"
 
@@ -433,9 +433,9 @@ def _print(outcome: Outcome, *, live: bool) -> None:
         print("credentials")
     for trial in outcome.credentials:
         state = "" if trial["state"] == "failed" else f"{trial['state']}: "
-        print(f"  {trial['provider']:20} {trial['modality']:4}  {state}{trial['detail']}")
+        print(f"  {trial['provider']:20} {trial['modality']:8}  {state}{trial['detail']}")
         if trial["unlisted"]:
-            print(f"  {'':26}  not in its list: {', '.join(trial['unlisted'])}")
+            print(f"  {'':30}  not in its list: {', '.join(trial['unlisted'])}")
     print("\nready to serve" if outcome.ready else "\nnot ready: see above")
 
 

@@ -378,7 +378,7 @@ class Admission:
     def _caller(
         self, scope: Scope, address: str, anonymous: Sequence[IPv4Network | IPv6Network]
     ) -> Principal | Failure:
-        authorization = header(scope, b"authorization")
+        authorization = header(scope, b"authorization") or _from_subprotocol(scope)
         if anonymous and not authorization and within(address, anonymous):
             return ANONYMOUS
         return self.authenticator.authenticate(authorization)
@@ -466,6 +466,19 @@ def _call(request: RequestContext) -> Call:
         "" if model == "NOT_GIVEN" else model,
         time.time(),
     )
+
+
+_KEY_OFFERED: Final = "openai-insecure-api-key."
+"""How OpenAI's clients in a browser, which cannot set headers, offer their key as a subprotocol of
+a WebSocket."""
+
+
+def _from_subprotocol(scope: Scope) -> str | None:
+    """What an Authorization header would say."""
+    for name in scope.get("subprotocols", ()):
+        if name.startswith(_KEY_OFFERED):
+            return f"Bearer {name.removeprefix(_KEY_OFFERED)}"
+    return None
 
 
 def _peer(scope: Scope) -> str:

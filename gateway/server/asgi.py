@@ -170,12 +170,21 @@ class _Pour:
 class ClientSocket:
     """The client's WebSocket after its upgrade: a source of events and a place to say things."""
 
-    __slots__ = ("_direct", "_receive", "_send", "code", "gone")
+    __slots__ = ("_accept", "_direct", "_receive", "_send", "code", "gone")
 
     def __init__(
-        self, receive: Receive, send: Send, scope: Scope, blocked_s: float | None = None
+        self,
+        receive: Receive,
+        send: Send,
+        scope: Scope,
+        blocked_s: float | None = None,
+        subprotocol: str | None = None,
     ) -> None:
-        """`blocked_s`: a client that reads nothing for so long is cut off; `say` then returns."""
+        """`blocked_s`: a client that reads nothing for so long is cut off; `say` then returns.
+        `subprotocol`: chosen if the client offers it."""
+        self._accept: Message = {"type": "websocket.accept"}
+        if subprotocol is not None and subprotocol in scope.get("subprotocols", ()):
+            self._accept["subprotocol"] = subprotocol
         self._receive = receive
         self._send = send
         self._direct: WebSocketProtocol | None = scope.get("extensions", {}).get(EXTENSION)
@@ -189,7 +198,7 @@ class ClientSocket:
         """Complete the upgrade; False if the client has gone already."""
         if (await self._receive())["type"] != "websocket.connect":
             return False
-        await self._send({"type": "websocket.accept"})
+        await self._send(self._accept)
         return True
 
     def cut(self) -> None:

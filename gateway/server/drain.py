@@ -11,6 +11,8 @@ What clients do when an open socket is closed, whatever the code (read from live
   s, but notices a close no sooner than at the next overlap; it does notice an error message whose
   code is no 4xx. So there is one before the close (`OpenSocket.last_words`).
 - /eot: given up for the rest of the call, for the detector that the agent carries.
+- /realtime: connected again after 0.1 s, with the settings and the whole conversation; what is said
+  meanwhile is lost.
 
 So only idle /tts sockets of Python's client are closed early in a drain; all others are left alone
 for as long as the grace lasts, and then closed when nobody speaks.

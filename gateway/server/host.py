@@ -114,6 +114,14 @@ class Charged(Protocol):
     async def look(self, request: RequestContext) -> Failure | None: ...
 
 
+@runtime_checkable
+class Subprotocol(Protocol):
+    """A route whose clients may offer a subprotocol, which browsers want to see chosen."""
+
+    @property
+    def subprotocol(self) -> str: ...
+
+
 class Link(Generic[EventT]):
     """Where a conversation's events come together: its inbox, and the tasks that fill it."""
 
@@ -437,7 +445,8 @@ class SocketHost(_Host):
         route = self._route
         if isinstance(route, Charged) and (failure := await route.look(request)) is not None:
             return failure
-        client = ClientSocket(receive, send, request.scope, route.blocked_s)
+        subprotocol = route.subprotocol if isinstance(route, Subprotocol) else None
+        client = ClientSocket(receive, send, request.scope, route.blocked_s, subprotocol)
         link: SocketLink[Any] = SocketLink(client, route.events_max)
         conversation = route.open(request, link)
         if isinstance(conversation, Failure):

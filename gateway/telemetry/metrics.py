@@ -266,7 +266,8 @@ class Metrics:
         )
         self.tokens = Counter(
             "parley_tokens",
-            "Tokens as the provider counted them; kind: prompt, cached, completion, reasoning.",
+            "Tokens as the provider counted them; kind: prompt, cached, completion, reasoning, and "
+            "of /realtime audio_prompt, audio_completion (parts of prompt and completion).",
             ["provider", "model", "kind"],
             registry=registry,
         )
@@ -542,6 +543,8 @@ def count(metrics: Metrics, ended: Ended) -> None:
             ("cached", usage.cached),
             ("completion", usage.completion),
             ("reasoning", usage.reasoning),
+            ("audio_prompt", usage.audio_prompt),
+            ("audio_completion", usage.audio_completion),
         ):
             if tokens:
                 metrics.tokens.labels(outcome.provider, outcome.label, kind).inc(tokens)

@@ -301,6 +301,9 @@ def log_fields(ended: Ended) -> dict[str, object]:
         found["cached_tokens"] = usage.cached
         found["completion_tokens"] = usage.completion
         found["reasoning_tokens"] = usage.reasoning
+        if isinstance(outcome.counts, RealtimeCounts):
+            found["audio_prompt_tokens"] = usage.audio_prompt
+            found["audio_completion_tokens"] = usage.audio_completion
     if (speech := outcome.speech) is not None:
         found["audio_s"] = round(speech.audio_s, 2)
         if isinstance(outcome.counts, TtsCounts):

@@ -24,6 +24,13 @@ def _tokens(
     return Price(input=input, output=output, cached_input=cached, cache_write=write)
 
 
+def _voice(text: Price, input: float, output: float, cached: float) -> Price:
+    """`text`, and what tokens of audio cost."""
+    return text.model_copy(
+        update={"audio_input": input, "audio_output": output, "cached_audio_input": cached}
+    )
+
+
 SHIPPED: Final[Mapping[str, Price]] = {
     # https://openai.com/api/pricing and https://developers.openai.com/api/docs/pricing, standard
     # processing, contexts below 270,000 tokens; June 2026
@@ -41,6 +48,14 @@ SHIPPED: Final[Mapping[str, Price]] = {
     "openai:gpt-4.1-nano": _tokens(0.1, 0.4, 0.025),
     "openai:gpt-4o": _tokens(2.5, 10.0, 1.25),
     "openai:gpt-4o-mini": _tokens(0.15, 0.6, 0.075),
+    # https://developers.openai.com/api/docs/models/gpt-realtime-2.1 and the pages of the others,
+    # November 2026; pictures are counted as text, which is a fifth cheaper
+    "openai:gpt-realtime": _voice(_tokens(4.0, 16.0, 0.4), 32.0, 64.0, 0.4),
+    "openai:gpt-realtime-1.5": _voice(_tokens(4.0, 16.0, 0.4), 32.0, 64.0, 0.4),
+    "openai:gpt-realtime-2": _voice(_tokens(4.0, 24.0, 0.4), 32.0, 64.0, 0.4),
+    "openai:gpt-realtime-2.1": _voice(_tokens(4.0, 24.0, 0.4), 32.0, 64.0, 0.4),
+    "openai:gpt-realtime-mini": _voice(_tokens(0.6, 2.4, 0.06), 10.0, 20.0, 0.3),
+    "openai:gpt-realtime-2.1-mini": _voice(_tokens(0.6, 2.4, 0.06), 10.0, 20.0, 0.3),
     # the vendor's own estimates a minute, April 2026: it counts tokens of audio
     "openai:gpt-4o-transcribe": Price(audio_minute=0.006),
     "openai:gpt-4o-mini-transcribe": Price(audio_minute=0.003),

@@ -13,6 +13,7 @@ from gateway.telemetry.outcome import NANO
 from gateway.telemetry.price_list import SHIPPED
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, find
+from gateway.upstreams.realtime import TokensUsed
 
 MILLION: Final = 1_000_000
 
@@ -95,6 +96,27 @@ def tokens_cost(
         + completion * price.output
     )
     return round(price.request * NANO + tokens * (NANO // MILLION))
+
+
+def realtime_cost(price: Price, used: TokensUsed, open_s: float, lines: int) -> int:
+    """What sessions of speech-to-speech cost, in billionths: `lines` to the provider, all together
+    open for `open_s`, and tokens of text and audio."""
+    audio = price.input if price.audio_input is None else price.audio_input
+    cached_audio = audio if price.cached_audio_input is None else price.cached_audio_input
+    spoken = price.output if price.audio_output is None else price.audio_output
+    heard = max(0, used.audio_input - used.cached_audio)
+    text = tokens_cost(
+        price,
+        used.input - used.audio_input,
+        used.output - used.audio_output,
+        used.cached - used.cached_audio,
+    )
+    tokens = heard * audio + used.cached_audio * cached_audio + used.audio_output * spoken
+    minutes = price.session_minute * open_s / 60
+    # `tokens_cost` counts one request
+    return text + round(
+        (lines - 1) * price.request * NANO + minutes * NANO + tokens * (NANO // MILLION)
+    )
 
 
 def speech_cost(price: Price, audio_s: float, characters: int, requests: int = 1) -> int:

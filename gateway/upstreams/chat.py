@@ -85,13 +85,16 @@ def token_count(value: object) -> int | None:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer as the provider counted them. `cached` is part of `prompt`, and
-    `cache_write` too, `reasoning` is part of `completion`."""
+    `cache_write` too, `reasoning` is part of `completion`. `audio_prompt` and `audio_completion`
+    are the parts of both that are audio."""
 
     prompt: int
     completion: int
     cached: int = 0
     reasoning: int = 0
     cache_write: int = 0
+    audio_prompt: int = 0
+    audio_completion: int = 0
 
 
 @dataclass(slots=True)

@@ -281,6 +281,6 @@ def test_a_refused_key_makes_it_unready(checked: Any) -> None:
         fake.refuse()
         code, shown = checked(text, "--live")
     assert code == 1
-    assert re.search(r"openai +chat  cannot be reached", shown)
-    assert re.search(r"openai +tts   not tried: every request is billed", shown)
+    assert re.search(r"openai +chat +cannot be reached", shown)
+    assert re.search(r"openai +tts +not tried: every request is billed", shown)
     assert "wrong-key" not in shown

@@ -24,6 +24,8 @@ from tests.fakes.google_stt import FakeGoogleLive
 from tests.fakes.inworld_stt import FakeInworld
 from tests.fakes.inworld_tts import FakeInworld as FakeInworldVoice
 from tests.fakes.openai_chat import FakeOpenAI
+from tests.fakes.openai_realtime import KEY as REALTIME_KEY
+from tests.fakes.openai_realtime import FakeRealtime
 from tests.fakes.openai_stt import FakeOpenAIRealtime
 from tests.fakes.rime_tts import FakeRime
 from tests.fakes.speech import KEY
@@ -145,6 +147,19 @@ async def test_a_voice_takes_a_good_key_and_refuses_a_wrong_one(type_name: str) 
     assert good.state == "ok", good
     assert wrong.state == "failed"
     assert "status 401: the key is not accepted" in wrong.detail
+
+
+@pytest.mark.parametrize("type_name", ["openai", "xai"])
+async def test_speech_to_speech_takes_a_good_key_and_refuses_a_wrong_one(type_name: str) -> None:
+    with FakeRealtime() as fake:
+        good = await tried(type_name, fake.base_url, REALTIME_KEY, modality="realtime")
+        wrong = await tried(type_name, fake.base_url, WRONG, modality="realtime")
+        fake.script("invalid-key")
+        told = await tried(type_name, fake.base_url, REALTIME_KEY, modality="realtime")
+        assert not fake.connections()[0].heard
+    assert good.state == "ok", good
+    assert wrong.detail == "refused with status 401: the key is not accepted"
+    assert (told.state, REALTIME_KEY in told.detail) == ("failed", False)
 
 
 async def test_what_can_only_be_tried_for_money_is_told_as_not_tried(openai: FakeOpenAI) -> None:

@@ -16,7 +16,7 @@ A scenario is scripted for each connection (`fake.script("die:response.create")`
     expire              response.create is answered by `session_expired`, and a close
     fail:CODE           the response is done as failed, with this code
     leak                response.create is answered by an error that repeats the key
-    slow                pieces of a response come 0.2 s apart
+    slow                pieces of a response come a second apart
 """
 
 from __future__ import annotations
@@ -431,6 +431,7 @@ class Conversation:
 
     async def _maybe_fail(self) -> None:
         if "die-in-response" in self.faults:
+            await asyncio.sleep(0.3)  # a reset takes along what was not read
             reset(self.request)
             await asyncio.Event().wait()
         if "stall-in-response" in self.faults:
@@ -439,7 +440,7 @@ class Conversation:
             await self.socket.send_str("<html>")
             await asyncio.Event().wait()
         if "slow" in self.faults:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1.0)
 
     async def _cancel(self, event: Json) -> None:
         if self.responding is None:
@@ -503,13 +504,14 @@ class FakeRealtime(FakeServer):
         return web.json_response({"object": "list", "data": data})
 
     async def _connect(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        exchange.scenario = self.next_scripted() or ""
+        asked = request.query.get("model")
+        exchange.scenario = (self.next_scripted() if asked else None) or ""
         refused = None
         if request.headers.get("Authorization") != f"Bearer {self.key}":
             refused = 401
         elif exchange.scenario.startswith("status:"):
             refused = int(exchange.scenario.partition(":")[2])
-        elif not request.query.get("model"):
+        elif not asked:
             refused = 400
         if refused is not None:
             error = {"message": "refused by the fake", "type": "fake", "code": None, "param": None}

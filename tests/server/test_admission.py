@@ -233,3 +233,19 @@ def test_sessions_at_the_other_workers_take_places_of_the_server() -> None:
     assert isinstance(limiter.take("two"), Failure)
     elsewhere = 1
     assert limiter.take("two") is None
+
+
+def test_a_browser_offers_its_token_as_a_subprotocol() -> None:
+    door = Admission(Authenticator({"key": "s" * 40}), SessionLimiter(LimitsConfig()), Metrics())
+    token = mint("key", "s" * 40, identity="page", ttl_s=60)
+    offered = ["realtime", f"openai-insecure-api-key.{token}"]
+    socket = {**scope(("127.0.0.1", 1)), "type": "websocket", "subprotocols": offered}
+    visit = door.admit(socket, "realtime")
+    assert isinstance(visit, RequestContext)
+    assert visit.caller.identity == "page"
+    with visit:
+        pass
+    offered[1] += "x"
+    refused = door.admit(socket, "realtime")
+    assert isinstance(refused, Failure)
+    assert refused.status == 401

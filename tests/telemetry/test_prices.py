@@ -1,8 +1,9 @@
 """What an answer costs."""
 
 from gateway.settings.prices import Price
-from gateway.telemetry.prices import Prices, speech_cost, tokens_cost
+from gateway.telemetry.prices import Prices, realtime_cost, speech_cost, tokens_cost
 from gateway.upstreams.plan import Attempt
+from gateway.upstreams.realtime import TokensUsed
 
 
 def test_cached_tokens_have_their_own_price() -> None:
@@ -61,3 +62,28 @@ def test_the_operators_table_comes_before_the_shipped_one() -> None:
     assert of(Attempt("main", "gpt-4o-2024-08-06")) == 2.5
     assert of(Attempt("main", "gpt-4o-audio")) is None
     assert of(Attempt("here", "base", names=frozenset({"mine"}), stand_in="local/base")) is None
+
+
+def test_tokens_of_audio_have_prices_of_their_own() -> None:
+    price = Price(
+        input=4.0, cached_input=0.4, output=16.0,
+        audio_input=32.0, cached_audio_input=0.5, audio_output=64.0,
+    )  # fmt: skip
+    used = TokensUsed(
+        input=100, output=50, cached=40, audio_input=60, cached_audio=30, audio_output=20
+    )
+    # 30 of text in, 10 of them cached by text; 30 of audio in, 30 cached; 30 and 20 out
+    expected = 30 * 4.0 + 10 * 0.4 + 30 * 32.0 + 30 * 0.5 + 30 * 16.0 + 20 * 64.0
+    assert realtime_cost(price, used, 0.0, 1) == round(expected * 1000)
+
+
+def test_without_a_price_of_its_own_audio_costs_as_text() -> None:
+    price = Price(input=2.0, output=8.0)
+    used = TokensUsed(input=10, output=5, audio_input=10, audio_output=5)
+    assert realtime_cost(price, used, 0.0, 1) == (20 + 40) * 1000
+
+
+def test_a_vendor_may_bill_by_the_minute_and_by_the_session() -> None:
+    price = Price(session_minute=0.05, request=1.0)
+    assert realtime_cost(price, TokensUsed(), 90.0, 2) == 2_075_000_000
+    assert realtime_cost(price, TokensUsed(), 0.0, 0) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -341,29 +341,36 @@ class ChatConversation:
 
 
 class ModelsRoute:
-    """GET /models: an OpenAI list of what can be served now."""
+    """GET /models: an OpenAI list of what can be served now, for chat and, as OpenAI's own list has
+    them, by `others` (/realtime)."""
 
     name: Final = "models"
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute) -> None:
+    def __init__(self, chat: ChatRoute, others: Sequence[Catalogue] = ()) -> None:
         self._warm = chat.warm
-        self._catalogue = chat.catalogue
-        self._list = _list(chat.catalogue)
+        self._catalogues = (chat.catalogue, *others)
+        self._list = _list(self._catalogues)
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
-        catalogue = self._catalogue.for_request(*who_and_where(request))
-        if isinstance(catalogue, Failure):
-            return catalogue
+        who, where = who_and_where(request)
+        inside: list[Catalogue] = []
+        for catalogue in self._catalogues:
+            found = catalogue.for_request(who, where)
+            if isinstance(found, Failure):
+                return found
+            inside.append(found)
         self._warm()
-        return self._list if catalogue is self._catalogue else _list(catalogue)
+        same = all(a is b for a, b in zip(inside, self._catalogues, strict=True))
+        return self._list if same else _list(inside)
 
 
-def _list(catalogue: Catalogue) -> bytes:
+def _list(catalogues: Iterable[Catalogue]) -> bytes:
+    plans = {name: plan for one in catalogues for name, plan in one.names().items()}
     data: list[dict[str, Any]] = [
         {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
-        for name, plan in catalogue.names().items()
+        for name, plan in sorted(plans.items())
     ]
     return orjson.dumps({"object": "list", "data": data})
 
@@ -375,17 +382,26 @@ class ModelRoute:
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute) -> None:
+    def __init__(self, chat: ChatRoute, others: Sequence[Catalogue] = ()) -> None:
         self._catalogue = chat.catalogue
+        self._others = others
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         model = str(request.scope["path"]).removeprefix("/models/")
-        catalogue = self._catalogue.for_request(*who_and_where(request))
-        if isinstance(catalogue, Failure):
-            return catalogue
-        plan = catalogue.plan(model)
+        plan = self._plan(model, self._catalogue, request)
+        if isinstance(plan, Failure):
+            for other in self._others:
+                elsewhere = self._plan(model, other, request)
+                if not isinstance(elsewhere, Failure):
+                    plan = elsewhere
+                    break
         if isinstance(plan, Failure):
             return plan
         return orjson.dumps(
             {"id": model, "object": "model", "created": 0, "owned_by": plan[0].provider}
         )
+
+    @staticmethod
+    def _plan(model: str, catalogue: Catalogue, request: RequestContext) -> Plan | Failure:
+        inside = catalogue.for_request(*who_and_where(request))
+        return inside if isinstance(inside, Failure) else inside.plan(model)

@@ -7,12 +7,13 @@ https://platform.openai.com/docs/api-reference/realtime-client-events and -serve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-from gateway.conversations.messages import bad_request, parse
+from gateway.conversations.messages import NAME_CHARS_MAX, bad_request, parse
 from gateway.upstreams.chat import token_count
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.realtime import ClientEvent, TokensUsed
@@ -26,6 +27,12 @@ BYTES_PER_S: Final[Mapping[str, int]] = {
     "audio/pcma": 8_000,
 }
 """Of the caller's audio, by its format; pcm at 24 kHz where it says nothing."""
+
+AUDIO_TOKEN_S: Final = 0.1
+"""Seconds of a caller's audio in one token of OpenAI's."""
+
+TRANSCRIBED_S_MAX: Final = 3600.0
+"""Of one turn; a longer one is nonsense."""
 
 SESSION_EXPIRED: Final = "session_expired"
 """OpenAI's code of the error that ends a session which has lasted too long."""
@@ -76,6 +83,28 @@ def input_bytes_per_s(session: object, before: int) -> int:
         case {"audio": {"input": {"format": {"type": str(form)}}}}:
             return BYTES_PER_S.get(form, before)
     return before
+
+
+def transcriber(session: object, before: str) -> str:
+    """The model that writes down what the caller says, after a `session.update` with this
+    session; "": none."""
+    match session:
+        case {"audio": {"input": {"transcription": {"model": str(model)}}}}:
+            return model[:NAME_CHARS_MAX]
+        case {"audio": {"input": {"transcription": None}}}:
+            return ""
+    return before
+
+
+def transcribed_s(body: Mapping[str, Any]) -> float:
+    """Seconds of the caller's speech that a completed transcription is of."""
+    match body.get("usage"):
+        case {"type": "duration", "seconds": int() | float() as seconds}:
+            return min(max(0.0, seconds), TRANSCRIBED_S_MAX) if math.isfinite(seconds) else 0.0
+        case {"type": "tokens", "input_token_details": {"audio_tokens": int()} as details}:
+            tokens = _count(details, "audio_tokens")
+            return min(tokens * AUDIO_TOKEN_S, TRANSCRIBED_S_MAX)
+    return 0.0
 
 
 def item_id_of(body: Mapping[str, Any]) -> str:

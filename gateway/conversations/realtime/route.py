@@ -36,7 +36,7 @@ from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.server.quota import Spent
 from gateway.settings.realtime import RealtimeConfig
 from gateway.telemetry.outcome import Outcome, RealtimeCounts, SpeechUsage
-from gateway.telemetry.prices import Prices, tokens_cost
+from gateway.telemetry.prices import Prices, realtime_cost, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.dial import Dial
@@ -62,6 +62,7 @@ class RealtimeRoute:
     name: Final = "realtime"
     events_max: Final = EVENTS_MAX
     blocked_s: Final = BLOCKED_S
+    subprotocol: Final = "realtime"
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class RealtimeRoute:
 class _Counted(NamedTuple):
     """What of a deployment was counted."""
 
-    tokens: TokensUsed = TokensUsed()
+    tokens: int = 0
     lines: int = 0
     cost: int = 0
 
@@ -131,8 +132,10 @@ class Bill:
         self.cost = 0
 
     def ahead(self) -> Spent:
-        """What is reserved."""
-        return Spent(audio_ms=round(1000 * METER_S))
+        """What is reserved: tokens are counted once a response has told them."""
+        price = self._prices.of_attempt(self._first)
+        cost = 0 if price is None else realtime_cost(price, TokensUsed(), METER_S, 0)
+        return Spent(audio_ms=round(1000 * METER_S), cost=cost)
 
     def since_last(self, heard_s: float, used: list[Used]) -> list[Spent]:
         """What is to be counted since this was asked last."""
@@ -141,28 +144,28 @@ class Bill:
         spent = [Spent(audio_ms=new_ms)] if new_ms else []
         for one in used:
             before = self._counted.get(one.attempt.deployment, _Counted())
-            now = _Counted(one.tokens, one.lines, self._cost(one))
+            now = _Counted(one.tokens.input + one.tokens.output, one.lines, self._cost(one))
             if now == before:
                 continue
             self._counted[one.attempt.deployment] = now
             self.cost += now.cost - before.cost
-            tokens = now.tokens.input + now.tokens.output
-            tokens -= before.tokens.input + before.tokens.output
             spent.append(
                 Spent(
                     names_of(one.attempt),
                     requests=now.lines - before.lines,
-                    tokens=tokens,
+                    tokens=now.tokens - before.tokens,
                     cost=now.cost - before.cost,
                 )
             )
         return spent
 
     def _cost(self, one: Used) -> int:
-        price, tokens = self._prices.of_attempt(one.attempt), one.tokens
-        if price is None:
-            return 0
-        return tokens_cost(price, tokens.input, tokens.output, tokens.cached)
+        price = self._prices.of_attempt(one.attempt)
+        cost = 0 if price is None else realtime_cost(price, one.tokens, one.open_s, one.lines)
+        for model, seconds in one.transcribed_s.items():
+            if (price := self._prices.of(one.attempt.provider, model)) is not None:
+                cost += speech_cost(price, seconds, 0, 0)
+        return cost
 
 
 class _Upstream:
@@ -341,7 +344,13 @@ class RealtimeConversation:
         )
         usage = None
         if report.responses:
-            usage = Usage(tokens.input, tokens.output, tokens.cached)
+            usage = Usage(
+                tokens.input,
+                tokens.output,
+                tokens.cached,
+                audio_prompt=tokens.audio_input,
+                audio_completion=tokens.audio_output,
+            )
         return Outcome(
             failure=report.failure,
             left=report.left,

@@ -67,6 +67,9 @@ RESPONSES_MAX: Final = 64
 """Responses that are open at a time; the protocol has one, and those outside of the
 conversation."""
 
+TRANSCRIBERS_MAX: Final = 8
+"""Models that write down what the caller says, in one session."""
+
 TRIES_MAX: Final = 200
 """Lines listed in a report; later ones are left out."""
 
@@ -171,12 +174,13 @@ Event = Begin | Admitted | Metered | SocketEvent | Text | Binary | ClientLeft
 @dataclass(slots=True)
 class Used:
     """What one deployment was asked in a session, over so many lines. `open_s`: how long they were
-    open."""
+    open. `transcribed_s`: of the caller's speech, by the model that wrote it down."""
 
     attempt: Attempt
     tokens: TokensUsed = field(default_factory=TokensUsed)
     lines: int = 0
     open_s: float = 0.0
+    transcribed_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -244,6 +248,7 @@ class RealtimeSession:
         # the client's side
         self._said_at = now
         self._bytes_per_s = messages.BYTES_PER_S["audio/pcm"]
+        self._transcriber = ""
         self._meter_at = METER_S
         self._used_up: Failure | None = None
         # until the first response
@@ -276,7 +281,10 @@ class RealtimeSession:
 
     def used(self, now: float) -> list[Used]:
         """What each deployment was asked so far."""
-        found = {deployment: replace(one) for deployment, one in self._used.items()}
+        found = {
+            deployment: replace(one, transcribed_s=dict(one.transcribed_s))
+            for deployment, one in self._used.items()
+        }
         running = self._running
         if running is not None and running.ready_at is not None:
             found[running.attempt.deployment].open_s += now - running.ready_at
@@ -479,6 +487,8 @@ class RealtimeSession:
             case "input_audio_buffer.speech_stopped" | "input_audio_buffer.committed":
                 self._speaks = False
                 self._turn_at = now
+            case "conversation.item.input_audio_transcription.completed":
+                self._transcribed(event, running)
             case "error":
                 self._asked = False
                 self._timers.clear("response")
@@ -536,6 +546,12 @@ class RealtimeSession:
         elif self._charged:
             self._out.append(Meter())
 
+    def _transcribed(self, event: ServerEvent, running: _Running) -> None:
+        seconds = self._used[running.attempt.deployment].transcribed_s
+        if self._transcriber in seconds or len(seconds) < TRANSCRIBERS_MAX:
+            before = seconds.get(self._transcriber, 0.0)
+            seconds[self._transcriber] = before + messages.transcribed_s(event.body)
+
     # -- what the client says
 
     def _text(self, text: str, now: float) -> None:
@@ -552,6 +568,7 @@ class RealtimeSession:
             case "session.update":
                 session = event.body.get("session")
                 self._bytes_per_s = messages.input_bytes_per_s(session, self._bytes_per_s)
+                self._transcriber = messages.transcriber(session, self._transcriber)
             case "response.create":
                 self._asked, self._turn_at = True, now
                 self._expect_response(now)

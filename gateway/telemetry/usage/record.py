@@ -27,7 +27,8 @@ class Record:
 
     `deployment` is the provider's own name of the model. `attempts` counts every try, `hedges`
     those made beside another. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of
-    `completion_tokens`. `first_token_s` is the time to the first content; of /tts, to the first
+    `completion_tokens`; `audio_prompt_tokens` and `audio_completion_tokens` are the parts of both
+    that are audio. `first_token_s` is the time to the first content; of /tts, to the first
     audio of the first utterance that no cache spoke. `first_word_s` and `final_s` are means over a
     session of /stt: seconds of speech to the first word of an utterance, and from the end of speech
     to its final. `standby_s` is the time that second recognisers were kept silent. `estimated` says
@@ -66,6 +67,8 @@ class Record:
     first_word_s: float | None = None
     final_s: float | None = None
     standby_s: float = 0.0
+    audio_prompt_tokens: int = 0
+    audio_completion_tokens: int = 0
     charges: Mapping[str, int] = field(default_factory=dict)
     """No column: what it adds to the counts of days, months and balances."""
 
@@ -79,6 +82,11 @@ TOKENS_MAX: Final = (1 << 63) - 1
 values_of: Final[Callable[[Record], tuple[Any, ...]]] = attrgetter(*COLUMNS)
 """What stands in COLUMNS."""
 
+
+_TOKENS: Final = (
+    "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens",
+    "audio_prompt_tokens", "audio_completion_tokens",
+)  # fmt: skip
 
 NO_CHARGES: Final[Mapping[str, int]] = {}
 
@@ -101,12 +109,14 @@ def part_of(whole: Record, before: Record | None, charges: Mapping[str, int]) ->
         audio_ms=audio_ms,
         standby_s=whole.standby_s - before.standby_s,
         charges=charges,
+        **{name: getattr(whole, name) - getattr(before, name) for name in _TOKENS},
     )
 
 
 def says_nothing(part: Record) -> bool:
     """Whether a part of a session that goes on would add to no sum."""
-    return not (part.audio_ms or part.characters or part.cost_nano or part.charges)
+    tokens = part.prompt_tokens or part.completion_tokens
+    return not (part.audio_ms or part.characters or tokens or part.cost_nano or part.charges)
 
 
 def record_of(ended: Ended) -> Record:
@@ -148,6 +158,8 @@ def record_of(ended: Ended) -> Record:
         first_word_s=None if outcome.running else _seconds(outcome.latency_s("first_word")),
         final_s=None if outcome.running else _seconds(outcome.latency_s("final")),
         standby_s=round(outcome.standby_s, 2),
+        audio_prompt_tokens=min(usage.audio_prompt, TOKENS_MAX),
+        audio_completion_tokens=min(usage.audio_completion, TOKENS_MAX),
     )
 
 

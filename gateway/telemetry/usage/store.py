@@ -33,6 +33,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     ("part", "identity", "tenant", "cost_nano", "audio_ms"),
     ("first_word_s", "final_s", "standby_s"),
+    ("audio_prompt_tokens", "audio_completion_tokens"),
 )
 """The versions of the table, in order: the columns that each adds. A new field of `Record` is a new
 version. Tables from before versions were counted are version 0 and have some of the first."""

@@ -129,3 +129,32 @@ def test_a_deleted_item_is_named() -> None:
     assert orjson.loads(messages.item_deleted("item_1", "event_2")) == {
         "type": "conversation.item.deleted", "event_id": "event_2", "item_id": "item_1",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("session", "expected"),
+    [
+        ({"audio": {"input": {"transcription": {"model": "whisper-1"}}}}, "whisper-1"),
+        ({"audio": {"input": {"transcription": None}}}, ""),
+        ({"audio": {"input": {}}}, "before"),
+        (None, "before"),
+    ],
+)
+def test_the_session_names_who_writes_down_what_is_said(session: Any, expected: str) -> None:
+    assert messages.transcriber(session, "before") == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "seconds"),
+    [
+        ({"type": "duration", "seconds": 2.5}, 2.5),
+        ({"type": "tokens", "input_token_details": {"audio_tokens": 30}}, 3.0),
+        ({"type": "duration", "seconds": float("inf")}, 0.0),
+        ({"type": "duration", "seconds": -1}, 0.0),
+        ({"type": "duration", "seconds": 1e12}, messages.TRANSCRIBED_S_MAX),
+        ({"type": "tokens"}, 0.0),
+        (None, 0.0),
+    ],
+)
+def test_transcripts_tell_how_much_was_written_down(usage: Any, seconds: float) -> None:
+    assert messages.transcribed_s({"usage": usage}) == pytest.approx(seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, RequestContext, SessionLimiter
 from gateway.server.auth import Authenticator, mint
-from gateway.server.host import SocketHost
+from gateway.server.host import OpenSockets, SocketHost
 from gateway.server.quota import Quota
 from gateway.settings.models import Deployment
 from gateway.settings.prices import Price
@@ -145,7 +146,9 @@ class Client:
 
 
 class Setup:
-    def __init__(self, quota: QuotaConfig | None = None) -> None:
+    def __init__(
+        self, limits: LimitsConfig | None = None, quota: QuotaConfig | None = None
+    ) -> None:
         accounts = {
             "here": Account("here", "openai", "http://nowhere", settings=find("openai").settings())
         }
@@ -177,7 +180,8 @@ class Setup:
             leave(request)
 
         self.admission.leave = noted  # type: ignore[method-assign]
-        self.host = SocketHost(route, self.admission, LimitsConfig())
+        self.sockets = OpenSockets()
+        self.host = SocketHost(route, self.admission, limits or LimitsConfig(), self.sockets)
 
     def open(self, request: RequestContext, attempt: Attempt) -> Connection | Failure:
         assert (request.caller.key, attempt.model) == (KEY, "echo")
@@ -241,6 +245,18 @@ async def test_what_cannot_be_opened_is_refused_before_the_upgrade() -> None:
     assert setup.outcomes[0].word == "not_served"
 
 
+async def test_a_session_that_has_lasted_too_long_is_closed_between_turns() -> None:
+    setup, client = Setup(LimitsConfig(session_s_max=1)), Client()
+    serving = asyncio.create_task(setup.serve(client))
+    await client.next()
+    await client.event()
+    setup.sockets.sweep(None, time.monotonic() + 1.5)
+    assert (await client.next())["code"] == 1012
+    client.leave()
+    await serving
+    assert setup.outcomes[0].word == "session_too_long"
+
+
 @pytest.mark.parametrize(("query", "status"), [("", 400), ("model=", 400), ("model=nobody/x", 404)])
 async def test_a_model_that_is_not_served_is_refused(query: str, status: int) -> None:
     setup, client = Setup(), Client(query)
@@ -249,14 +265,14 @@ async def test_a_model_that_is_not_served_is_refused(query: str, status: int) ->
 
 
 async def test_a_key_without_anything_left_is_refused_before_the_upgrade() -> None:
-    setup = Setup(QuotaConfig(keys={KEY: KeyAllowance(credits=0)}))
+    setup = Setup(quota=QuotaConfig(keys={KEY: KeyAllowance(credits=0)}))
     client = Client()
     await setup.serve(client)
     assert (await client.next())["status"] == 429
 
 
 async def test_a_model_that_a_key_may_not_use_is_refused() -> None:
-    setup = Setup(QuotaConfig(keys={KEY: KeyAllowance(allowed_models=["another"])}))
+    setup = Setup(quota=QuotaConfig(keys={KEY: KeyAllowance(allowed_models=["another"])}))
     client = Client()
     await setup.serve(client)
     assert (await client.next())["status"] == 403

@@ -584,3 +584,18 @@ def test_the_client_leaves(code: int, left: bool) -> None:
     assert driver.actions == [Drop(1), Close(1000)]
     assert driver.session.report.left is left
     assert driver.do(SocketFrame(1, '{"type":"x"}')) == []
+
+
+def test_transcripts_are_counted_by_the_model_that_made_them() -> None:
+    driver = Driver()
+    driver.connect()
+    for model in ("a", "b"):
+        session = {"audio": {"input": {"transcription": {"model": model}}}}
+        driver.says("session.update", session=session)
+        for _ in range(2):
+            driver.hears(
+                "conversation.item.input_audio_transcription.completed",
+                usage={"type": "duration", "seconds": 1.5},
+            )
+    (used,) = driver.session.used(driver.now)
+    assert used.transcribed_s == {"a": 3.0, "b": 3.0}

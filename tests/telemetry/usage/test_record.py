@@ -117,3 +117,18 @@ def test_what_a_record_charges_is_no_column() -> None:
     whole = part_of(record_of(ended(Outcome())), None, {"balance": 1})
     assert len(values_of(whole)) == len(COLUMNS)
     assert "charges" not in COLUMNS
+
+
+def test_tokens_of_a_session_are_told_part_by_part() -> None:
+    parts, before = [], None
+    for i in range(1, 4):
+        usage = Usage(10 * i, 5 * i, cached=i, audio_prompt=4 * i, audio_completion=3 * i)
+        whole = record_of(ended(Outcome(usage=usage, running=i < 3)))
+        parts.append(part_of(whole, before, {}))
+        before = replace(whole, part=parts[-1].part)
+    for name, total in (
+        ("prompt_tokens", 30), ("completion_tokens", 15), ("cached_tokens", 3),
+        ("audio_prompt_tokens", 12), ("audio_completion_tokens", 9),
+    ):  # fmt: skip
+        assert sum(getattr(part, name) for part in parts) == total
+    assert not says_nothing(parts[1])
