@@ -63,6 +63,11 @@ class Version:
         self.open = 0
         """Sessions that go by it."""
         self.retired = False
+        for outcome in ("interruption", "held"):
+            metrics.bargein_version_overlaps.labels(self.name, outcome)
+        metrics.bargein_version_decision.labels(self.name)
+        for outcome in ("agreed", "cut", "missed", "unknown"):
+            metrics.bargein_followed.labels(self.name, outcome)
 
     @property
     def name(self) -> str:

@@ -80,3 +80,14 @@ def test_a_version_that_is_not_there_or_hears_otherwise_is_told(tmp_path: Path) 
         check_versions(config)
     with pytest.raises(ModelError, match="there is no such file"):
         BargeinEngine(config, Metrics())
+
+
+def test_what_is_counted_of_a_version_is_there_from_the_start(tmp_path: Path) -> None:
+    metrics = Metrics()
+    engine = BargeinEngine(BargeinConfig(model=frame_model.write(tmp_path / "m.onnx")), metrics)
+    engine.close()
+
+    for counter in (metrics.bargein_version_overlaps, metrics.bargein_followed):
+        (family,) = counter.collect()
+        assert {sample.labels["version"] for sample in family.samples} == {"test"}
+        assert all(sample.value == 0 for sample in family.samples)
