@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from gateway.routing import references
 from gateway.settings.avatar import AvatarConfig
 from gateway.settings.bargein import BargeinConfig
+from gateway.settings.cascades import CascadeConfig, CascadeName
 from gateway.settings.chat import ChatConfig
 from gateway.settings.document import Document, DocumentError, parse
 from gateway.settings.eot import EotConfig
@@ -101,6 +102,10 @@ class Config(Section):
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
     realtime: RealtimeConfig = RealtimeConfig()
+    cascades: dict[CascadeName, CascadeConfig] = Field(default_factory=dict)
+    """Name -> recogniser, chat model and voice, which serve /realtime together as
+    `cascade/<name>`: see deploy/realtime.md. Where this machine has an engine of each kind, there
+    is `local/cascade` too."""
     avatar: AvatarConfig = AvatarConfig()
 
     @field_validator("models", mode="before")
@@ -269,6 +274,7 @@ class _Reading:
                     turn_languages=config.eot.thresholds,
                     residency=config.residency,
                     eager_keys=config.bargein.eagerness_by_key,
+                    cascades=config.cascades,
                 )
             )
         return config

@@ -23,6 +23,8 @@ from gateway.conversations.chat.responses_socket_route import ResponsesSocketRou
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
+from gateway.conversations.realtime.cascade.line import KIND as CASCADE
+from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts
 from gateway.conversations.realtime.route import RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
@@ -33,10 +35,11 @@ from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
+from gateway.routing import cascades
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.stand_in import StandIns
 from gateway.runtime.connector import Connector
-from gateway.server.admission import Admission
+from gateway.server.admission import Admission, RequestContext
 from gateway.server.auth import Authenticator
 from gateway.server.host import (
     BodyHost,
@@ -134,6 +137,7 @@ class Installation:
     responses: ResponsesRoute
     avatars: AvatarRoute
     tts: TtsRoute
+    _parts: Parts
 
     def __init__(
         self,
@@ -217,6 +221,7 @@ class Installation:
             process.agreements,
             process.learning,
         )
+        self.cascades = cascades.served(config.cascades, self.adapters.accounts.values())
         self.realtime = RealtimeRoute(
             config.realtime,
             self.catalogues["realtime"],
@@ -224,6 +229,8 @@ class Installation:
             self.breaker,
             connector,
             self.prices,
+            {CASCADE: self._open_cascade},
+            self.cascades,
         )
         self.avatars = AvatarRoute(
             config.avatar,
@@ -253,24 +260,11 @@ class Installation:
         def body(route: BodyRoute) -> BodyHost:
             return BodyHost(route, admission, limits)
 
-        return {
-            ("POST", "/chat/completions"): reply(self.chat),
-            ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
-            ("POST", "/responses"): reply(self.responses),
-            ("GET", "/responses/{id}"): body(KeptRoute(self.responses, "get")),
-            ("DELETE", "/responses/{id}"): body(KeptRoute(self.responses, "delete")),
-            ("GET", "/responses/{id}/input_items"): body(KeptRoute(self.responses, "input_items")),
-            ("WEBSOCKET", "/responses"): socket(ResponsesSocketRoute(self.responses, idle_s)),
-            ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
-            ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
-            ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
-            ("GET", "/models"): body(ModelsRoute(self.chat, others)),
-            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, others)),
-            ("POST", "/avatar/sessions"): body(self.avatars),
-            ("POST", "/avatar/sessions/terminate"): body(AvatarEndRoute(self.avatars)),
-            ("POST", "/bargein"): body(process.bargein_window),
-            ("POST", "/eot/multi"): body(process.eot_multi),
-            ("WEBSOCKET", "/bargein"): socket(
+        parts = self._parts = Parts(
+            stt=socket(self.stt),
+            tts=socket(self.tts),
+            chat=reply(self.chat),
+            bargein=socket(
                 BargeinRoute(
                     process.bargein,
                     metrics,
@@ -280,11 +274,36 @@ class Installation:
                     process.learning,
                 )
             ),
-            ("WEBSOCKET", "/stt"): socket(self.stt),
-            ("WEBSOCKET", "/tts"): socket(self.tts),
+            eot=socket(EotRoute(process.eot, metrics, idle_s, process.learning)),
+        )
+        return {
+            ("POST", "/chat/completions"): parts.chat,
+            ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
+            ("POST", "/responses"): reply(self.responses),
+            ("GET", "/responses/{id}"): body(KeptRoute(self.responses, "get")),
+            ("DELETE", "/responses/{id}"): body(KeptRoute(self.responses, "delete")),
+            ("GET", "/responses/{id}/input_items"): body(KeptRoute(self.responses, "input_items")),
+            ("WEBSOCKET", "/responses"): socket(ResponsesSocketRoute(self.responses, idle_s)),
+            ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
+            ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
+            ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
+            ("GET", "/models"): body(ModelsRoute(self.chat, others, self.cascades)),
+            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, others, self.cascades)),
+            ("POST", "/avatar/sessions"): body(self.avatars),
+            ("POST", "/avatar/sessions/terminate"): body(AvatarEndRoute(self.avatars)),
+            ("POST", "/bargein"): body(process.bargein_window),
+            ("POST", "/eot/multi"): body(process.eot_multi),
+            ("WEBSOCKET", "/bargein"): parts.bargein,
+            ("WEBSOCKET", "/stt"): parts.stt,
+            ("WEBSOCKET", "/tts"): parts.tts,
             ("WEBSOCKET", "/realtime"): socket(self.realtime),
-            ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s, process.learning)),
+            ("WEBSOCKET", "/eot"): parts.eot,
         }
+
+    def _open_cascade(self, request: RequestContext, attempt: Attempt) -> CascadeLine:
+        model = attempt.model
+        engines = self._process.engines
+        return CascadeLine(request, model, self.cascades[model], self._parts, engines)
 
     def serves(self, modality: Modality, now: float) -> bool:
         """Whether it has a deployment that does not rest."""

@@ -117,6 +117,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
 def models(config: Config) -> list[dict[str, Any]]:
     """Every name that can be asked for, by modality, with its deployments in order. One that ends
     in `*` has an example; one that its vendor has ended has none, and says so."""
+    from gateway.routing import cascades
     from gateway.routing.catalogue import Catalogue
 
     found = []
@@ -144,6 +145,16 @@ def models(config: Config) -> list[dict[str, Any]]:
                     "source": ended.source,
                 }
             )
+    for name, cascade in cascades.served(config.cascades, accounts.values()).items():
+        parts = (("stt", cascade.stt), ("chat", cascade.chat), ("tts", cascade.tts))
+        found.append(
+            {
+                "modality": "realtime",
+                "name": name,
+                "deployments": [],
+                "parts": dict(parts),
+            }
+        )
     return found
 
 
@@ -160,6 +171,8 @@ def model_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     """The models as people read them."""
     for one in found:
         plan = ", then ".join(f"{d['provider']} ({d['model']})" for d in one["deployments"])
+        if "parts" in one:
+            plan = ", ".join(one["parts"].values())
         example = f", for example {one['example']}" if "example" in one else ""
         if "ended" in one:
             plan = f"not served: ended by its vendor {one['ended']}".rstrip()

@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.routing import cascades
 from gateway.routing.catalogue import Catalogue
 from gateway.settings import languages
+from gateway.settings.cascades import CascadeConfig
 from gateway.settings.mistake import Mistake, Place
 from gateway.settings.models import Deployment
 from gateway.settings.quota import QuotaConfig
@@ -46,6 +48,7 @@ class Named:
     turn_languages: Collection[str] = ()
     residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     eager_keys: Collection[str] = ()
+    cascades: Mapping[str, CascadeConfig] = field(default_factory=dict)
 
 
 def check(named: Named) -> list[Mistake]:
@@ -59,6 +62,7 @@ def check(named: Named) -> list[Mistake]:
     found += _quotas(named, names)
     found += _residency(named, names)
     found += _eager(named)
+    found += _cascades(named, names)
     for name in named.prices:
         found += names.matter(("prices", name), name, deployments=True)
     return found
@@ -159,6 +163,15 @@ def _eager(named: Named) -> Iterator[Mistake]:
             yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
 
 
+def _cascades(named: Named, names: _Names) -> Iterator[Mistake]:
+    for name, cascade in named.cascades.items():
+        place: Place = ("cascades", name)
+        if cascade.stt != "auto":
+            yield from names.needed((*place, "stt"), cascade.stt, "stt")
+        yield from names.needed((*place, "chat"), cascade.chat, "chat")
+        yield from names.needed((*place, "tts"), cascade.tts, "tts")
+
+
 def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
     for key, allowance in named.quota.keys.items():
         place: Place = ("quota", "keys", key)
@@ -189,7 +202,11 @@ def _residency(named: Named, names: _Names) -> Iterator[Mistake]:
     for section, demands in (("keys", residency.keys), ("models", residency.models)):
         for name, regions in demands.items():
             place = ("residency", section, name)
-            if section == "models":
+            if section == "models" and name in names.cascades:
+                yield Mistake(
+                    place, "a cascade is where its parts are; expected the names of those"
+                )
+            elif section == "models":
                 yield from names.matter(place, name)
             elif named.keys is not None and name not in named.keys:
                 yield Mistake(place, f"no such API key is configured{suggestion(name, named.keys)}")
@@ -206,6 +223,8 @@ class _Names:
 
     def __init__(self, named: Named) -> None:
         self._named = named
+        self.cascades = cascades.served(named.cascades, named.accounts.values())
+        """They can be asked for, and have no deployments of their own."""
         self._catalogues = {
             modality: Catalogue(named.models, named.accounts, modality) for modality in _EVERY
         }
@@ -257,12 +276,14 @@ class _Names:
                 yield self.unserved(place, name)
         elif not (
             any(self.served(name, modality) for modality in _EVERY)
+            or name in self.cascades
             or (deployments and name.partition(":")[0] in self._named.accounts)
         ):
             yield self.unserved(place, name)
 
     def _begins(self, beginning: str, *, deployments: bool) -> bool:
-        known = self._served | (self._deployments if deployments else set())
+        known = self._served | self.cascades.keys()
+        known |= self._deployments if deployments else set()
         if any(name.startswith(beginning) for name in known):
             return True
         marks = ("/", ":") if deployments else ("/",)

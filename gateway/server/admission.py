@@ -87,6 +87,10 @@ def request_id(scope: Scope) -> str:
     return new_id("req")
 
 
+PART_OF_CHARS_MAX: Final = 100
+"""Of a session's id, in the ids of its parts on other routes."""
+
+
 def _traceparent(scope: Scope) -> str:
     """The caller's `traceparent`, if it is one."""
     for name, value in scope["headers"]:
@@ -197,6 +201,7 @@ class RequestContext:
         self.status: int | None = None
         """HTTP status that was answered, 101 for an upgrade; None: nothing was."""
         self.purse = admission.quota.purse(caller.key, route)
+        self._parts = 0
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
         self.cost_counted = 0
@@ -213,7 +218,10 @@ class RequestContext:
         for name in (b"x-livekit-job-id", b"x-livekit-room-id"):
             if value := header(self.scope, name):
                 return f"{self.caller.key}\n{name.decode()}\n{value[:LABEL_CHARS_MAX]}"
-        return ""
+        if self.connection is None:
+            return ""
+        # what belongs together is one call, whether or not its client names it
+        return f"{self.caller.key}\nconnection\n{self.connection}"
 
     @property
     def call_ids(self) -> CallIds:
@@ -232,16 +240,17 @@ class RequestContext:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
 
-    def part(self) -> RequestContext:
-        """One of the requests that come on this connection: logged, counted and recorded for
-        itself, in this one's place."""
+    def part(self, route: str | None = None, scope: Scope | None = None) -> RequestContext:
+        """One of the requests that come on this connection, or that this server makes for it on
+        another route: logged, counted and recorded for itself, in this one's place."""
+        self._parts += 1
         made = RequestContext(
             self._admission,
-            self.route,
+            route or self.route,
             self.caller,
-            self.scope,
+            self.scope if scope is None else scope,
             time.perf_counter(),
-            new_id("req"),
+            new_id("req") if route is None else f"{self.id[:PART_OF_CHARS_MAX]}.{self._parts}",
             self.address,
         )
         made.connection = self.id

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import re
 import time
@@ -23,6 +24,7 @@ from gateway.server.admission import Admission, RequestContext, request_id
 from gateway.server.asgi import (
     JSON_TYPE,
     ClientSocket,
+    Header,
     Message,
     Receive,
     Scope,
@@ -346,12 +348,23 @@ class _Host:
         if isinstance(request, Failure):
             await refuse(scope, send, request, headers)
             return
+        await self._admitted(request, receive, send, headers)
+
+    async def serve_part(
+        self, whole: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve what this server asks of itself for the admitted session `whole`."""
+        await self._admitted(whole.part(self._name, scope), receive, send)
+
+    async def _admitted(
+        self, request: RequestContext, receive: Receive, send: Send, headers: Sequence[Header] = ()
+    ) -> None:
         with request:
             failure = await self._serve(request, receive, send)
             if failure is not None:
                 request.fail(failure)
                 request.status = failure.status
-                await refuse(scope, send, failure, headers)
+                await refuse(request.scope, send, failure, headers)
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
         """Serve an admitted request, or say why it is refused."""
@@ -482,6 +495,8 @@ class SocketHost(_Host):
         return refused
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
+        if request.connection is not None:  # that is closed, and this with it
+            return OpenSocket(math.inf, 0.0, replaces=False, may_end=lambda now: False)
         agent = header(request.scope, b"user-agent") or ""
         session = conversation.session
         return OpenSocket(

@@ -48,7 +48,12 @@ pairs of a key and a model."""
 
 COSTS_EXPECTED_MAX: Final = 1000
 
-ENGINE_LATE_S: Final[Mapping[str, float]] = {"interruption": 0.7, "turn": 0.7, "turn_text": 1.5}
+ENGINE_LATE_S: Final[Mapping[str, float]] = {
+    "interruption": 0.7,
+    "interruption_other": 0.7,
+    "turn": 0.7,
+    "turn_text": 1.5,
+}
 """After so long an answer of an engine is of no use: the client of /bargein does without this
 server for the rest of the call, those of /eot were told that there is no prediction."""
 

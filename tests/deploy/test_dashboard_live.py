@@ -201,7 +201,6 @@ OF_SPEECH = (
     "Standbys of recognisers",
     "Until an interruption was decided",
     "Until an interruption was decided, by version",
-    "Decisions and what followed",
 )
 """Panels that stay empty here, where nobody speaks."""
 

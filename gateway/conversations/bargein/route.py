@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -37,7 +38,14 @@ from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
+from gateway.telemetry.outcome import (
+    SAMPLES_MAX,
+    BargeinCounts,
+    EngineRun,
+    Outcome,
+    SpeechUsage,
+    quantiles,
+)
 from gateway.upstreams.errors import Failure
 
 EVENTS_MAX: Final = 8
@@ -142,12 +150,17 @@ class BargeinConversation:
         self._verdicts = verdicts
         self._decision = metrics.decision
         self._decision_of_version = metrics.bargein_version_decision.labels(version.name)
+        self._began = time.monotonic()
+        self._took: deque[float] = deque(maxlen=SAMPLES_MAX)
+        self._decided_s: deque[float] = deque(maxlen=SAMPLES_MAX)
         self._track = version.model.track(voice)
         self._place = version.batcher.place(self._answered)
         self._frame_s = version.card.frame_samples / version.card.sample_rate
 
     def _answered(self, question: Question, floats: Floats | None, timing: Timing | None) -> None:
         run_s = timing.run_s if timing is not None else 0.0
+        if timing is not None:
+            self._took.append(timing.queued_s + timing.run_s)
         if floats is not None:
             floats = eager(floats, self._eagerness)
             if self._overlaps is not None:
@@ -164,6 +177,7 @@ class BargeinConversation:
                 if decided_s is not None:
                     self._decision.observe(decided_s)
                     self._decision_of_version.observe(decided_s)
+                    self._decided_s.append(decided_s)
                 return self._client.say_now(text)
             case Ask(created_at, window):
                 now = time.monotonic()
@@ -188,6 +202,13 @@ class BargeinConversation:
         of_version = self._metrics.bargein_version_overlaps
         of_version.labels(self._version.name, "interruption").inc(report.interruptions)
         of_version.labels(self._version.name, "held").inc(report.overlaps - report.interruptions)
+        facts = {
+            "windows": report.windows,
+            "stale": report.stale,
+            **quantiles(self._took, "answer"),
+            **quantiles(self._decided_s, "decision"),
+        }
+        run = EngineRun("interruption", self._began, time.monotonic(), facts)
         return Outcome(
             failure=report.failure,
             left=report.left,
@@ -200,6 +221,7 @@ class BargeinConversation:
                 report.overlaps,
                 report.interruptions,
             ),
+            runs=(run,) if report.windows else (),
         )
 
 
