@@ -23,6 +23,7 @@ from gateway.settings.avatar import AvatarConfig
 from gateway.settings.bargein import BargeinConfig
 from gateway.settings.cascades import CascadeConfig, CascadeName
 from gateway.settings.chat import ChatConfig
+from gateway.settings.contradictions import contradictions
 from gateway.settings.document import Document, DocumentError, parse
 from gateway.settings.eot import EotConfig
 from gateway.settings.mistake import Mistake, Place
@@ -260,6 +261,15 @@ class _Reading:
         config = config.model_copy(update={"providers": providers})
         SECRETS.learn(secrets_of(config))
         self._check_keys(config, missing, dev=dev)
+        self.mistakes += contradictions(
+            {
+                "server": config.server,
+                "limits": config.limits,
+                "chat": config.chat,
+                "stt": config.stt,
+                "tts": config.tts,
+            }
+        )
         if not any(mistake.fatal for mistake in self.mistakes):
             self.mistakes += references.check(
                 references.Named(

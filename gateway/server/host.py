@@ -40,6 +40,7 @@ from gateway.server.drain import Drain, Ending, OpenSocket, ending
 from gateway.server.http import Exchange
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.outcome import Outcome
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import ClientLeft
 
@@ -214,6 +215,9 @@ class ReplyLink(Link[EventT]):
         self.status: int | None = None
         """Of the answer, once that has begun."""
         self._sending_since: float | None = None
+        self.blocked = False
+        """The client has read nothing for `blocked_s`."""
+
         self._timer: asyncio.TimerHandle
 
     async def send(self, message: Message) -> None:
@@ -239,6 +243,7 @@ class ReplyLink(Link[EventT]):
         except TimeoutError:
             if not patience.expired():
                 raise
+            self.blocked = True
         finally:
             self._timer.cancel()
 
@@ -532,6 +537,8 @@ class ReplyHost(_Host):
         finally:
             request.status = link.status
             await link.end(conversation, request)
+            if link.blocked:
+                request.outcome = replace(request.outcome, bounds=(Bound.SLOW_READER,))
         return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.errors import Blame, Failure, Kind
 
@@ -200,7 +201,7 @@ class Outcome:
     served, or were asked last; a session that moved names all its providers. `first_s`: until the
     first content (of the first utterance). `estimated`: the provider did not tell all of `usage`.
     `cost` is in billionths of `usage.currency`. `running`: it is not over yet, and this is how it
-    stands.
+    stands. `bounds`: those that the caller came to beside that of `failure`.
     """
 
     failure: Failure | None = None
@@ -219,6 +220,7 @@ class Outcome:
     cost: int = 0
     estimated: bool = False
     running: bool = False
+    bounds: tuple[Bound, ...] = ()
     counts: Counts | None = None
     latencies: tuple[SttLatency, ...] = ()
     standbys: tuple[StandbyTime, ...] = ()

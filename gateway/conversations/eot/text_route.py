@@ -28,9 +28,9 @@ from gateway.conversations.messages import (
     Message,
     Name,
     bad_request,
-    expected,
     parse,
     required,
+    too_many,
     validated,
 )
 from gateway.engines.batcher import Batcher, Timing
@@ -86,7 +86,7 @@ def _texts(content: Any) -> list[str] | None:
 
 def _few_enough(items: list[Any]) -> list[Any]:
     if len(items) > ITEMS_MAX:
-        raise expected(f"at most {ITEMS_MAX}")
+        raise too_many(f"at most {ITEMS_MAX}")
     return items
 
 

@@ -58,6 +58,9 @@ class Report:
     latencies: deque[Latency] = field(default_factory=lambda: deque(maxlen=LATENCIES_MAX))
     finals: int = 0
     failovers: int = 0
+    ahead: bool = False
+    """The client sent faster than recognisers take it, and was not read for a while."""
+
     failure: Failure | None = None
     left: bool = False
     model: str | None = None

@@ -49,6 +49,7 @@ from gateway.telemetry.metrics import OTHER
 from gateway.telemetry.outcome import Outcome, SpeechUsage, StandbyTime, SttCounts, SttLatency, Try
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
@@ -557,4 +558,5 @@ class SttConversation:
                 )
                 for one in report.latencies
             ),
+            bounds=(Bound.AUDIO_AHEAD,) if report.ahead else (),
         )
