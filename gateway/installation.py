@@ -23,7 +23,7 @@ from gateway.conversations.chat.responses_socket_route import ResponsesSocketRou
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
-from gateway.conversations.realtime.route import RealtimeRoute
+from gateway.conversations.realtime.route import DuplexRoute, RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
@@ -78,6 +78,7 @@ PATHS = {
     ("WEBSOCKET", "/stt"),
     ("WEBSOCKET", "/tts"),
     ("WEBSOCKET", "/realtime"),
+    ("WEBSOCKET", "/live/sessions"),
     ("WEBSOCKET", "/eot"),
 }
 """Method and path of every inference route."""
@@ -217,7 +218,15 @@ class Installation:
         self.realtime = RealtimeRoute(
             config.realtime,
             self.catalogues["realtime"],
-            self.adapters,
+            self.adapters.realtime,
+            self.breaker,
+            connector,
+            self.prices,
+        )
+        self.duplex = DuplexRoute(
+            config.realtime,
+            self.catalogues["duplex"],
+            self.adapters.duplex,
             self.breaker,
             connector,
             self.prices,
@@ -239,7 +248,7 @@ class Installation:
         process, limits = self._process, self.config.limits
         admission, metrics, idle_s = process.admission, process.metrics, limits.session_idle_s
 
-        others = (self.catalogues["realtime"],)
+        others = (self.catalogues["realtime"], self.catalogues["duplex"])
 
         def socket(route: SocketRoute) -> SocketHost:
             return SocketHost(route, admission, limits, process.sockets)
@@ -273,6 +282,7 @@ class Installation:
             ("WEBSOCKET", "/stt"): socket(self.stt),
             ("WEBSOCKET", "/tts"): socket(self.tts),
             ("WEBSOCKET", "/realtime"): socket(self.realtime),
+            ("WEBSOCKET", "/live/sessions"): socket(self.duplex),
             ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s)),
         }
 
