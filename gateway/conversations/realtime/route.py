@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar, Final, NamedTuple
 
+from gateway.conversations.realtime.cascade.line import PROVIDER, Cascades, attempt_of
 from gateway.conversations.realtime.duplex import DuplexSession
 from gateway.conversations.realtime.session import (
     METER_S,
@@ -73,8 +74,10 @@ class RealtimeRoute:
         connector: Connector,
         prices: Prices,
         openers: Mapping[str, Opener] | None = None,
+        cascades: Collection[str] = (),
     ) -> None:
-        """`openers`: who serves the lines of this process, by `InProcess.kind`."""
+        """`openers`: who serves the lines of this process, by `InProcess.kind`. `cascades`: models
+        that are served by parts of this gateway, which are counted for themselves."""
         self.catalogue = catalogue
         self.connector = connector
         self.prices = prices
@@ -82,6 +85,7 @@ class RealtimeRoute:
         self._config = config
         self._breaker = breaker
         self._upstreams = upstreams
+        self._cascades = cascades
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left, for the model in the URL."""
@@ -97,20 +101,25 @@ class RealtimeRoute:
         catalogue = self.catalogue.for_request(*who_and_where(request))
         if isinstance(catalogue, Failure):
             return catalogue
-        plan = catalogue.plan(model, header(request.scope, b"x-livekit-inference-provider"))
+        upstreams: Mapping[str, RealtimeUpstream] = self._upstreams
+        plan: Plan | Failure
+        if own := model in self._cascades:
+            plan, upstreams = (attempt_of(model),), {PROVIDER: Cascades()}
+        else:
+            plan = catalogue.plan(model, header(request.scope, b"x-livekit-inference-provider"))
         if isinstance(plan, Failure):
             return plan
         session_id = new_id("realtime")
         session = RealtimeSession(
             plan,
-            self._upstreams,
+            upstreams,
             self._config,
             self._breaker,
             session_id,
             time.monotonic(),
             charged=request.purse.limited,
         )
-        return RealtimeConversation(self, session, session_id, model, request, link)
+        return RealtimeConversation(self, session, session_id, model, request, link, own=own)
 
 
 class DuplexRoute(RealtimeRoute):
@@ -221,9 +230,13 @@ class RealtimeConversation:
         model: str | None,
         request: RequestContext,
         link: SocketLink[Event],
+        *,
+        own: bool = False,
     ) -> None:
-        """`model`: that of the URL, if it names one."""
+        """`model`: that of the URL, if it names one. `own`: parts of this gateway serve it, and
+        count what they use."""
         self.session = session
+        self._own = own
         self.refused: Failure | None = None
         self._route = route
         self._id = session_id
@@ -308,13 +321,12 @@ class RealtimeConversation:
         self._inbox.post(ConnectionFailed(number, failure))
 
     async def _admit(self, plan: Plan) -> bool:
-        admitted = await self._purse.enter(self._asked, plan, ahead=self._bill.ahead(plan))
+        admitted = await self._purse.enter(self._asked, plan, ahead=self._ahead())
         self._inbox.answer(Admitted(admitted))
         return True
 
     async def _meter(self) -> bool:
-        ahead = self._bill.ahead(self.session.plan)
-        self._inbox.answer(Metered(await self._purse.settle(self._spent(), ahead)))
+        self._inbox.answer(Metered(await self._purse.settle(self._spent(), self._ahead())))
         return True
 
     async def _over(self) -> bool:
@@ -356,13 +368,18 @@ class RealtimeConversation:
             return Failure(Kind.NO_ROUTE, f"nothing in this process serves {target.kind!r}")
         return opener(self._request, attempt)
 
+    def _ahead(self) -> Spent:
+        return Spent() if self._own else self._bill.ahead(self.session.plan)
+
     def _spent(self) -> list[Spent]:
+        if self._own:
+            return []
         used = self.session.used(time.monotonic())
         return self._bill.since_last(self.session.report.audio_s, used)
 
     async def settle(self) -> None:
         """Count what was used until now."""
-        await self._purse.settle(self._spent(), self._bill.ahead(self.session.plan))
+        await self._purse.settle(self._spent(), self._ahead())
 
     async def close(self) -> Outcome:
         await self._purse.settle(self._spent())
@@ -376,12 +393,13 @@ class RealtimeConversation:
     def outcome(self) -> Outcome:
         """How it stands, with what was counted."""
         report, route = self.session.report, self._route
+        asked = self._asked or ""
         last = report.served or (report.tries[-1] if report.tries else None)
         tokens = sum(
             (one.tokens for one in self.session.used(time.monotonic())), start=TokensUsed()
         )
         usage = None
-        if report.responses:
+        if report.responses and not self._own:
             usage = Usage(
                 tokens.input,
                 tokens.output,
@@ -394,13 +412,13 @@ class RealtimeConversation:
             left=report.left,
             session_id=self._id,
             model=self._asked,
-            label=route.catalogue.model_label(self._asked or ""),
+            label=asked if self._own else route.catalogue.model_label(asked),
             provider=last.provider if last is not None else None,
             deployment=last.model if last is not None else None,
             tries=tuple(report.tries),
             first_s=report.first_s,
             usage=usage,
-            speech=SpeechUsage(report.audio_s),
+            speech=None if self._own else SpeechUsage(report.audio_s),
             bytes_out=report.bytes_out,
             cost=self._bill.cost,
             counts=RealtimeCounts(report.responses, report.cancelled, report.failovers),
