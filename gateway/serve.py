@@ -26,6 +26,7 @@ import uvloop
 
 from gateway.app import Gateway, create_admin_app, create_app, supervisors_page
 from gateway.config import Config, ConfigError, Loaded
+from gateway.engines.interruption.engine import check_versions
 from gateway.engines.types import ModelError
 from gateway.page.routes import PAGE_HEADER
 from gateway.reload import Reloader, options
@@ -303,7 +304,7 @@ async def use(gateway: Gateway, settings: uvicorn.Config, config: Config) -> Non
 
 
 def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
-    """`read`, and the files of TLS with it."""
+    """`read`, and the files of TLS and of other versions of models with it."""
 
     def checked() -> Loaded:
         loaded = read()
@@ -311,6 +312,10 @@ def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
             check_tls(loaded.config.server.tls)
         except TlsError as error:
             raise ConfigError([str(error)]) from error
+        try:
+            check_versions(loaded.config.bargein)
+        except ModelError as error:
+            raise ConfigError([f"bargein.models: {error}"]) from error
         return loaded
 
     return checked
