@@ -462,6 +462,8 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         tuple(SUMS),
         gateway.readiness,
         lambda: gateway.installation.catalogues,
+        gateway.config.usage.time_zone,
+        gateway.config.usage.currency,
     )
 
     if supervised:
