@@ -479,6 +479,24 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="What holds it up holds up every call.",
         ),
         Panel(
+            "Bounds that callers came to",
+            (
+                Query(
+                    "sum by (bound) (increase(parley_bound_reached_total{$here}"
+                    "[$__rate_interval])) > 0",
+                    "{{bound}}",
+                ),
+            ),
+            width=6,
+            meaning="They were refused, closed or slowed down; deploy/security.md lists them.",
+        ),
+        Panel(
+            "Tasks",
+            (Query("parley_tasks{$here}", "{{instance}}"),),
+            width=6,
+            meaning="Of the event loop. They go with the calls: what stays is a leak.",
+        ),
+        Panel(
             "Usage records",
             (_rate("parley_usage_records_total", "outcome", "$here", "{{outcome}}"),),
             "ops",

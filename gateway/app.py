@@ -248,6 +248,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
+        loop = asyncio.get_running_loop()
+        self.metrics.tasks.set_function(lambda: float(len(asyncio.all_tasks(loop))))
         self.usage.start()
         if self.cluster_sessions is not None:
             self.cluster_sessions.start()
@@ -460,6 +462,8 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         tuple(SUMS),
         gateway.readiness,
         lambda: gateway.installation.catalogues,
+        gateway.config.usage.time_zone,
+        gateway.config.usage.currency,
     )
 
     if supervised:

@@ -7,6 +7,7 @@ for quotas, open sockets, running processes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -53,7 +54,7 @@ from gateway.server.machine import Machine
 from gateway.server.quota import Quota
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import Expected, Metrics
-from gateway.telemetry.prices import prices_in
+from gateway.telemetry.prices import prices_in, told_unpriced
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.adapters import Adapters
@@ -154,7 +155,15 @@ class Installation:
             {key: secret.get_secret_value() for key, secret in config.keys.items()},
             config.server.token_leeway_s,
         )
-        self.prices = prices_in(config.usage, config.prices, self.adapters.accounts)
+        self.prices = prices_in(
+            config.usage,
+            config.prices,
+            self.adapters.accounts,
+            told_unpriced(
+                self.adapters.accounts,
+                logging.WARNING if config.quota.counts_money else logging.INFO,
+            ),
+        )
         self.quota = (
             Quota(
                 config.quota,

@@ -38,7 +38,6 @@ from gateway.server.supervisor import TAKEN, Seat, Supervisor, take_orders
 from gateway.settings.server import TlsConfig
 from gateway.telemetry import log
 from gateway.telemetry.changes import ChangeLog, changes_file, user
-from gateway.upstreams.errors import Kind
 
 _logger = logging.getLogger(__name__)
 
@@ -522,7 +521,7 @@ def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     config, tls = gateway.config, gateway.config.server.tls
     http, ws = counted_protocols(
         gateway.addresses,
-        gateway.metrics.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc,
+        gateway.metrics.connection_reached,
         lambda: gateway.admission.drain is not None,
     )
     return uvicorn.Config(

@@ -336,7 +336,10 @@ async def _usage(config: Config, outcome: Outcome, store_s: float) -> None:
 
     url = config.usage.url.get_secret_value() if config.usage.url else ""
     spill = Path(config.usage.spill) if config.usage.spill else state_folder() / "spill"
-    _folder("usage.spill", spill.parent, outcome, quiet=True)
+    if spill.is_dir():
+        outcome.add("usage.spill", "failed", f"{spill} is a folder; expected a file")
+    else:
+        _folder("usage.spill", spill.parent, outcome, quiet=True)
     if url.startswith("postgres"):
         place = shown(url).partition("?")[0]
     else:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
+from pydantic import Field
 
 from gateway.providers._openai.dialect import Dialect, OpenAIChat, with_options
 from gateway.providers._openai.models import (
@@ -32,7 +33,7 @@ class Settings(OpenAIModelsSettings):
     """Settings of an Azure OpenAI resource. `base_url` is https://{resource}.openai.azure.com (or
     .services.ai.azure.com), without a path; a model is the name of a deployment."""
 
-    api_version: str | None = None
+    api_version: str | None = Field(None, pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")
     """A dated version (2024-10-21 or later) puts the deployment in the path. Default: the v1 API,
     which needs none."""
     bearer: bool = False

@@ -48,6 +48,7 @@ class Named:
     turn_languages: Collection[str] = ()
     residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     eager_keys: Collection[str] = ()
+    decision_model: str | None = None
     cascades: Mapping[str, CascadeConfig] = field(default_factory=dict)
 
 
@@ -76,6 +77,7 @@ def _models(named: Named) -> Iterator[Mistake]:
             yield Mistake(place, "expected `*` at the end of a name alone")
         if not deployments:
             yield Mistake(place, "expected at least one deployment")
+        seen: set[tuple[str | None, str]] = set()
         for i, deployment in enumerate(deployments):
             at = (*place, str(i))
             if _WILD in deployment.model:
@@ -104,6 +106,10 @@ def _models(named: Named) -> Iterator[Mistake]:
                     f"the provider {deployment.provider!r} is switched off",
                     fatal=False,
                 )
+            if (deployment.provider, deployment.model) in seen:
+                text = "stands twice: where it fails, it is asked again at once"
+                yield Mistake(at, text, fatal=False)
+            seen.add((deployment.provider, deployment.model))
 
 
 def _reachable(models: Mapping[str, Sequence[Deployment]], model: str) -> set[str]:
@@ -136,6 +142,8 @@ def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
     for language, models in named.stt.auto.items():
         if language != "default" and (wrong := languages.problem(language)):
             yield Mistake(("stt", "auto", language), f"{wrong}, or default")
+        if not models:
+            yield Mistake(("stt", "auto", language), "expected at least one model")
         for i, model in enumerate(models):
             yield from names.needed(("stt", "auto", language, str(i)), model, "stt")
     for i, model in enumerate(named.stt.fallback):
@@ -149,6 +157,8 @@ def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
     for i, model in enumerate(standby.models):
         if model != "auto":
             yield from names.needed(("stt", "standby", "models", str(i)), model, "stt")
+    if named.decision_model is not None:
+        yield from names.needed(("chat", "decision_model"), named.decision_model, "chat")
     if named.default_voice is not None:
         yield from names.needed(("tts", "default_model"), named.default_voice, "tts")
     for language in named.turn_languages:
@@ -182,6 +192,9 @@ def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
         for model in allowance.models:
             yield from names.matter((*place, "models", model), model)
     for tenant, shared in named.quota.tenants.items():
+        if not shared.keys:
+            place = ("quota", "tenants", tenant)
+            yield Mistake(place, "has no `keys`: it limits nobody", fatal=False)
         for i, key in enumerate(shared.keys):
             if named.keys is not None and key not in named.keys:
                 yield Mistake(
@@ -241,6 +254,8 @@ class _Names:
     def served(self, name: str, modality: Modality) -> bool:
         """Whether a caller can ask for `name` there, also with a language or a voice behind it."""
         catalogue = self._catalogues[modality]
+        if name in self._served and name not in catalogue.names():
+            return False  # it is listed, for something else
         if not isinstance(catalogue.plan(name), Failure):
             known = modalities_of_name(name)
             return not known or modality in known

@@ -36,6 +36,7 @@ from gateway.telemetry.traces import Tracer
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import Record, part_of, record_of, says_nothing
 from gateway.telemetry.watch import Call, Watch
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 
 _logger = logging.getLogger("gateway.request")
@@ -145,6 +146,7 @@ class SessionLimiter:
                 Kind.TOO_MANY_SESSIONS,
                 f"this server serves {self.limits.sessions} sessions already",
                 retry_after_s=1,
+                bound=Bound.SESSIONS,
             )
         held = self._held[key]
         if self._elsewhere is not None:
@@ -154,12 +156,14 @@ class SessionLimiter:
                 Kind.TOO_MANY_SESSIONS,
                 "callers without a token have all the places that they may have",
                 retry_after_s=1,
+                bound=Bound.SESSIONS_ANONYMOUS,
             )
         if held >= self.limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
                 f"this API key has {self.limits.sessions_per_key} sessions open already",
                 retry_after_s=1,
+                bound=Bound.SESSIONS_PER_KEY,
             )
         self._held[key] += 1
         self.open += 1
@@ -337,6 +341,8 @@ class Admission:
                 counts.give_back(address)
         if failure is not None:
             self._metrics.refusals.labels(route, failure.kind.value).inc()
+            if failure.bound is not None:
+                self._metrics.reached(failure.bound)
             _logger.log(
                 log_level(failure),
                 "refused",

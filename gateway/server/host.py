@@ -40,6 +40,7 @@ from gateway.server.drain import Drain, Ending, OpenSocket, ending
 from gateway.server.http import Exchange
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.outcome import Outcome
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import ClientLeft
 
@@ -214,6 +215,9 @@ class ReplyLink(Link[EventT]):
         self.status: int | None = None
         """Of the answer, once that has begun."""
         self._sending_since: float | None = None
+        self.blocked = False
+        """The client has read nothing for `blocked_s`."""
+
         self._timer: asyncio.TimerHandle
 
     async def send(self, message: Message) -> None:
@@ -239,13 +243,12 @@ class ReplyLink(Link[EventT]):
         except TimeoutError:
             if not patience.expired():
                 raise
+            self.blocked = True
         finally:
             self._timer.cancel()
 
     async def _watch(self) -> None:
-        """Wait for the client to leave."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await _leave(self._receive)
         self._left()
 
     def _left(self) -> None:
@@ -324,6 +327,14 @@ class BodyRoute(Named, Protocol):
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         """What the answer is."""
+
+
+@runtime_checkable
+class EndsWithClient(Protocol):
+    """A body route whose answer costs money, and is cancelled where its client has left."""
+
+    @property
+    def ends_with_client(self) -> bool: ...
 
 
 class _Host:
@@ -532,6 +543,8 @@ class ReplyHost(_Host):
         finally:
             request.status = link.status
             await link.end(conversation, request)
+            if link.blocked:
+                request.outcome = replace(request.outcome, bounds=(Bound.SLOW_READER,))
         return None
 
 
@@ -546,10 +559,37 @@ class BodyHost(_Host):
         body = await self._body(request, receive, self._route.body_bytes_max)
         if not isinstance(body, bytes):
             return body
-        reply = await self._route.answer(request, body)
-        if isinstance(reply, Failure):
+        reply: bytes | Failure | None
+        if isinstance(self._route, EndsWithClient):
+            reply = await self._while_there(request, body, receive)
+        else:
+            reply = await self._route.answer(request, body)
+        if not isinstance(reply, bytes):
             return reply
         request.status = 200
         headers = (JSON_TYPE, (_REQUEST_ID, request.id.encode()))
         await answer(send, request.status, reply, headers)
         return None
+
+    async def _while_there(
+        self, request: RequestContext, body: bytes, receive: Receive
+    ) -> bytes | Failure | None:
+        """The answer; None: the client left before it was there, and what was done for it ends."""
+        answering = asyncio.create_task(self._route.answer(request, body))
+        leaving = asyncio.create_task(_leave(receive))
+        try:
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                return answering.result()
+        finally:
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+        request.leave()
+        return None
+
+
+async def _leave(receive: Receive) -> None:
+    """Wait for the client to leave."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

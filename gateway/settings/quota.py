@@ -49,6 +49,11 @@ class Allowance(Section):
     month: Budget = Budget()
     """In a month of `usage.time_zone`."""
 
+    @property
+    def counts_money(self) -> bool:
+        """Whether anything of it is money."""
+        return any(one is not None for one in (self.credits, self.day.cost, self.month.cost))
+
 
 class KeyAllowance(Allowance):
     """What one key may use, and of single models."""
@@ -57,6 +62,10 @@ class KeyAllowance(Allowance):
     """Names of models that this key may ask for; a name may end in `*`. Default: all."""
     models: dict[str, Allowance] = Field(default_factory=dict)
     """Model name -> what this key may use of it; a name may end in `*`."""
+
+    @property
+    def counts_money(self) -> bool:
+        return super().counts_money or any(one.counts_money for one in self.models.values())
 
 
 class TenantAllowance(Allowance):
@@ -94,6 +103,12 @@ class QuotaConfig(Section):
     """Tenant (a customer, a team) -> its keys, and what they may use together."""
     models: dict[str, Allowance] = Field(default_factory=dict)
     """Model name -> what all keys together may use of it; a name may end in `*`."""
+
+    @property
+    def counts_money(self) -> bool:
+        """Whether a budget or balance of anybody's is money."""
+        tables = (self.keys, self.tenants, self.models)
+        return any(one.counts_money for table in tables for one in table.values())
 
     @field_validator("redis_url")
     @classmethod

@@ -27,6 +27,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
 from gateway.telemetry.outcome import LATENCIES, NANO, BargeinCounts, Ended
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Kind
 
 ROUTES: Final = (
@@ -107,6 +108,13 @@ class Metrics:
             ["route", "kind"],
             registry=registry,
         )
+        self.bounds = Counter(
+            "parley_bound_reached",
+            "Times that a caller came to a bound, and was refused, closed or slowed down; "
+            "deploy/security.md lists them.",
+            ["bound"],
+            registry=registry,
+        )
         self.open_sessions = Gauge(
             "parley_open_sessions",
             "Requests and WebSocket sessions open now.",
@@ -154,6 +162,11 @@ class Metrics:
             "How late the event loop came to a task that was due, ten times a second: what holds "
             "it up holds up every call.",
             buckets=_LAG_S,
+            registry=registry,
+        )
+        self.tasks = Gauge(
+            "parley_tasks",
+            "Tasks of the event loop now. They go with the calls: what stays is a leak.",
             registry=registry,
         )
         self.overlaps = Counter(
@@ -371,6 +384,8 @@ class Metrics:
             self.open_sessions.labels(route)
             self.duration.labels(route)
         self.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value)
+        for bound in Bound:
+            self.bounds.labels(bound.value)
         for route, direction in _PAYLOAD:
             self.bytes.labels(route, direction)
         for route, direction in _AUDIO:
@@ -442,6 +457,16 @@ class Metrics:
                 self.first_byte.labels("tts", provider, model)
                 self.voice_first_audio.labels(provider, model)
 
+    def reached(self, bound: Bound) -> None:
+        """A caller has come to `bound`."""
+        self.bounds.labels(bound.value).inc()
+
+    def connection_reached(self, bound: Bound) -> None:
+        """A connection has, before there is a request."""
+        self.reached(bound)
+        if bound is Bound.CONNECTIONS_PER_ADDRESS:
+            self.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc()
+
     def key_label(self, key: str) -> str:
         """`key` as a label: see KEYS_NAMED_MAX."""
         if not key:
@@ -478,6 +503,10 @@ def count(metrics: Metrics, ended: Ended) -> None:
     metrics.duration.labels(route).observe(ended.duration_s)
     if outcome.failure is not None:
         metrics.errors.labels(route, outcome.word).inc()
+        if outcome.failure.bound is not None:
+            metrics.reached(outcome.failure.bound)
+    for bound in outcome.bounds:
+        metrics.reached(bound)
     if route in COUNTED_LIVE:
         return
     for i, one in enumerate(outcome.tries):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -36,7 +37,14 @@ from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
+from gateway.telemetry.outcome import (
+    SAMPLES_MAX,
+    BargeinCounts,
+    EngineRun,
+    Outcome,
+    SpeechUsage,
+    quantiles,
+)
 from gateway.upstreams.errors import Failure
 
 EVENTS_MAX: Final = 8
@@ -128,12 +136,17 @@ class BargeinConversation:
         self._eagerness = eagerness
         self._verdicts = verdicts
         self._decision = metrics.decision
+        self._began = time.monotonic()
+        self._took: deque[float] = deque(maxlen=SAMPLES_MAX)
+        self._decided_s: deque[float] = deque(maxlen=SAMPLES_MAX)
         self._track = engine.model.track(voice)
         self._place = engine.batcher.place(self._answered)
         self._frame_s = engine.card.frame_samples / engine.card.sample_rate
 
     def _answered(self, question: Question, floats: Floats | None, timing: Timing | None) -> None:
         run_s = timing.run_s if timing is not None else 0.0
+        if timing is not None:
+            self._took.append(timing.queued_s + timing.run_s)
         if floats is not None:
             floats = eager(floats, self._eagerness)
         self._inbox.post(Answered(question.created_at, floats, run_s))
@@ -145,6 +158,7 @@ class BargeinConversation:
                     self._verdicts[verdict].inc()
                 if decided_s is not None:
                     self._decision.observe(decided_s)
+                    self._decided_s.append(decided_s)
                 return self._client.say_now(text)
             case Ask(created_at, window):
                 self._place.ask(Question(self._track, window, created_at, time.monotonic()))
@@ -161,6 +175,13 @@ class BargeinConversation:
     async def close(self) -> Outcome:
         self._place.leave()
         report = self.session.report
+        facts = {
+            "windows": report.windows,
+            "stale": report.stale,
+            **quantiles(self._took, "answer"),
+            **quantiles(self._decided_s, "decision"),
+        }
+        run = EngineRun("interruption", self._began, time.monotonic(), facts)
         return Outcome(
             failure=report.failure,
             left=report.left,
@@ -173,6 +194,7 @@ class BargeinConversation:
                 report.overlaps,
                 report.interruptions,
             ),
+            runs=(run,) if report.windows else (),
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.conversations.bargein import protocol
 from gateway.conversations.bargein.protocol import CloseSession, Create, Settings
 from gateway.engines.interruption.decision import first_detection
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, FrameModelCard
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 
@@ -149,9 +150,8 @@ class BargeinSession:
             case DeadlinePassed() if now < self._idle_at:
                 return self._held() if self.may_end(now) else []
             case DeadlinePassed():
-                return self._end(
-                    Failure(Kind.IDLE, f"nothing was heard for {self._idle_s:g} s"), 1000
-                )
+                why = f"nothing was heard for {self._idle_s:g} s"
+                return self._end(Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE), 1000)
 
     def _text(self, text: str) -> list[Action]:
         match protocol.read_message(text):
@@ -183,7 +183,7 @@ class BargeinSession:
         if wrong is not None:
             self._bad_windows += 1
             if self._bad_windows >= BAD_WINDOWS_MAX:
-                return self._end(wrong, 1008)
+                return self._end(replace(wrong, bound=Bound.BAD_WINDOWS), 1008)
             self.report.failure = wrong
             return [SendToClient(protocol.error(wrong, self._id))]
         self.report.windows += 1

@@ -42,7 +42,7 @@ from gateway.runtime.connector import Connector
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
-from gateway.server.quota import Purse, Spent
+from gateway.server.quota import Purse, Spent, forbidden
 from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
@@ -369,12 +369,24 @@ class ModelsRoute:
                 return found
             inside.append(found)
         self._warm()
+        if request.purse.chooses:
+            return _list(inside, self._cascades, request.purse)
         same = all(a is b for a, b in zip(inside, self._catalogues, strict=True))
         return self._list if same else _list(inside, self._cascades)
 
 
-def _list(catalogues: Iterable[Catalogue], cascades: Collection[str]) -> bytes:
+def _list(
+    catalogues: Iterable[Catalogue], cascades: Collection[str], purse: Purse | None = None
+) -> bytes:
+    """What is served; with `purse`, what its key may ask for."""
     plans = {name: plan for one in catalogues for name, plan in one.names().items()}
+    if purse is not None:
+        plans = {
+            name: plan
+            for name, plan in plans.items()
+            if purse.may_ask(name) and purse.permitted(plan)
+        }
+        cascades = [name for name in cascades if purse.may_ask(name)]
     data: list[dict[str, Any]] = [
         _model(name, plan[0].provider) for name, plan in sorted(plans.items())
     ]
@@ -402,6 +414,8 @@ class ModelRoute:
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         model = str(request.scope["path"]).removeprefix("/models/")
+        if not request.purse.may_ask(model):
+            return forbidden(model)
         if model in self._cascades:
             return orjson.dumps(_model(model, CASCADE))
         plan = self._plan(model, self._catalogue, request)

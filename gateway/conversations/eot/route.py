@@ -23,7 +23,7 @@ from gateway.engines.types import Prediction
 from gateway.server.admission import RequestContext
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.outcome import EotCounts, Outcome, SpeechUsage
+from gateway.telemetry.outcome import RUNS_MAX, EngineRun, EotCounts, Outcome, SpeechUsage
 from gateway.upstreams.errors import Failure
 
 EVENTS_MAX: Final = 32
@@ -74,6 +74,7 @@ class EotConversation:
         self._route = route
         self._client = link.client
         self._inbox = link.inbox
+        self._runs: list[EngineRun] = []
         self._place = route.engine.batcher.place(self._answered)
         listen = route.engine.listen
         self._listener = listen(self._claimed) if listen is not None else None
@@ -81,6 +82,12 @@ class EotConversation:
     def _answered(
         self, question: Question, prediction: Prediction | None, timing: Timing | None
     ) -> None:
+        if timing is not None and len(self._runs) < RUNS_MAX:
+            facts = {"queued_s": round(timing.queued_s, 4), "batch": timing.batch}
+            now = time.monotonic()
+            began = now - timing.queued_s - timing.run_s
+            failed = prediction is None
+            self._runs.append(EngineRun("turn", began, now, facts, failed))
         self._inbox.post(Predicted(question.number, prediction))
 
     def _claimed(self, number: int, claim: float | None) -> None:
@@ -112,4 +119,5 @@ class EotConversation:
             left=report.left,
             speech=SpeechUsage(report.audio_bytes / 2 / SAMPLE_RATE),
             counts=EotCounts(report.predictions, report.finished, report.none, report.late),
+            runs=tuple(self._runs),
         )

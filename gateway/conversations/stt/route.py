@@ -29,6 +29,7 @@ from gateway.conversations.stt.actions import (
 from gateway.conversations.stt.connections import Used
 from gateway.conversations.stt.planning import SttPlanner, asked_name
 from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
+from gateway.conversations.stt.report import TRIES_MAX
 from gateway.conversations.stt.session import METER_S, Event, SttSession
 from gateway.conversations.stt.standby import Places
 from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
@@ -47,6 +48,7 @@ from gateway.telemetry.metrics import OTHER
 from gateway.telemetry.outcome import Outcome, SpeechUsage, StandbyTime, SttCounts, SttLatency, Try
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
@@ -339,6 +341,7 @@ class SttConversation:
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
         self._interims = Interims()
+        self._dropped: dict[int, float] = {}  # connections, and when their end came
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
@@ -455,6 +458,8 @@ class SttConversation:
 
     def _drop(self, number: int) -> None:
         """Let go of a connection without waiting for it."""
+        if number <= TRIES_MAX:
+            self._dropped[number] = time.monotonic()
         upstream = self._upstreams.pop(number, None)
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
@@ -506,16 +511,19 @@ class SttConversation:
                     one.provider,
                     one.model,
                     one.began,
-                    one.ended,
+                    one.ended or self._dropped.get(number),
                     one.failure,
                     hedge=one.hedge,
                     lost=one.lost,
                     standby=one.standby,
                     first_s=None if one.ready is None else one.ready - one.began,
+                    audio_s=one.audio_s,
+                    replayed_s=one.replayed_s,
                     upstream_id=one.upstream_id,
                 )
-                for one in report.tries
+                for number, one in enumerate(report.tries, start=1)
             ),
+            runs=tuple(self._interims.runs),
             speech=SpeechUsage(self._bill.heard_ms / 1000),
             cost=self._bill.cost,
             counts=SttCounts(
@@ -537,4 +545,5 @@ class SttConversation:
                 )
                 for one in report.latencies
             ),
+            bounds=(Bound.AUDIO_AHEAD,) if report.ahead else (),
         )

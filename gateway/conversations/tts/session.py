@@ -60,6 +60,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.tts import TtsConfig
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 from gateway.upstreams.plan import Attempt, Plan
@@ -322,6 +323,7 @@ class TtsSession:
                     Kind.TOO_LARGE,
                     f"the utterance has more than {UTTERANCE_CHARS_MAX} characters",
                     param="transcript",
+                    bound=Bound.UTTERANCE_CHARS,
                 )
             )
             return
@@ -886,6 +888,8 @@ class TtsSession:
     def _woken(self, now: float) -> None:
         if self._utterance is None:
             if now >= self._idle_at:
+                why = f"nothing came from the client for {self._idle_s:g} s"
+                self.report.failure = Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE)
                 self._end()
                 self._out.append(Close(1001, "idle"))
             return

@@ -98,7 +98,8 @@ function show(now) {
   ], now.latencies, "nothing was measured yet");
   const costs = now.costs;
   facts("sums", costs.error ? [["", costs.error]] : [
-    ["today", number(costs.today?.cost ?? 0)], ["this month", number(costs.month?.cost ?? 0)],
+    [`today, ${costs.currency ?? ""}`, number(costs.today?.cost ?? 0)],
+    [`this month, ${costs.currency ?? ""}`, number(costs.month?.cost ?? 0)],
     ["requests this month", number(costs.month?.requests ?? 0)],
   ]);
   draw("costs", [
