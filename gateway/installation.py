@@ -32,6 +32,7 @@ from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
@@ -104,6 +105,7 @@ class Process:
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
     agreements: Agreements | None = None
+    learning: LearningKeeper | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -226,6 +228,7 @@ class Installation:
             process.engines,
             self.prices,
             process.agreements,
+            process.learning,
         )
         self.cascades = cascades.served(config.cascades, self.adapters.accounts.values())
         self.realtime = RealtimeRoute(
@@ -271,9 +274,16 @@ class Installation:
             tts=socket(self.tts),
             chat=reply(self.chat),
             bargein=socket(
-                BargeinRoute(process.bargein, metrics, idle_s, process.voices, process.agreements)
+                BargeinRoute(
+                    process.bargein,
+                    metrics,
+                    idle_s,
+                    process.voices,
+                    process.agreements,
+                    process.learning,
+                )
             ),
-            eot=socket(EotRoute(process.eot, metrics, idle_s)),
+            eot=socket(EotRoute(process.eot, metrics, idle_s, process.learning)),
         )
         return {
             ("POST", "/chat/completions"): parts.chat,
