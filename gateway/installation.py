@@ -26,7 +26,7 @@ from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.conversations.realtime.cascade.line import KIND as CASCADE
 from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts
-from gateway.conversations.realtime.route import RealtimeRoute
+from gateway.conversations.realtime.route import DuplexRoute, RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
@@ -83,6 +83,7 @@ PATHS = {
     ("WEBSOCKET", "/stt"),
     ("WEBSOCKET", "/tts"),
     ("WEBSOCKET", "/realtime"),
+    ("WEBSOCKET", "/live/sessions"),
     ("WEBSOCKET", "/eot"),
 }
 """Method and path of every inference route."""
@@ -234,12 +235,20 @@ class Installation:
         self.realtime = RealtimeRoute(
             config.realtime,
             self.catalogues["realtime"],
-            self.adapters,
+            self.adapters.realtime,
             self.breaker,
             connector,
             self.prices,
             {CASCADE: self._open_cascade},
             self.cascades,
+        )
+        self.duplex = DuplexRoute(
+            config.realtime,
+            self.catalogues["duplex"],
+            self.adapters.duplex,
+            self.breaker,
+            connector,
+            self.prices,
         )
         self.avatars = AvatarRoute(
             config.avatar,
@@ -258,7 +267,7 @@ class Installation:
         process, limits = self._process, self.config.limits
         admission, metrics, idle_s = process.admission, process.metrics, limits.session_idle_s
 
-        others = (self.catalogues["realtime"],)
+        others = (self.catalogues["realtime"], self.catalogues["duplex"])
 
         def socket(route: SocketRoute) -> SocketHost:
             return SocketHost(route, admission, limits, process.sockets)
@@ -306,6 +315,7 @@ class Installation:
             ("WEBSOCKET", "/stt"): parts.stt,
             ("WEBSOCKET", "/tts"): parts.tts,
             ("WEBSOCKET", "/realtime"): socket(self.realtime),
+            ("WEBSOCKET", "/live/sessions"): socket(self.duplex),
             ("WEBSOCKET", "/eot"): parts.eot,
         }
 

@@ -29,7 +29,7 @@ from gateway.config import Config, ConfigError, Loaded
 from gateway.engines.interruption.engine import check_versions
 from gateway.engines.types import ModelError
 from gateway.page.routes import PAGE_HEADER
-from gateway.reload import Reloader
+from gateway.reload import Reloader, options
 from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
 from gateway.server.machine import Machine
@@ -324,8 +324,7 @@ def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
 def _changes(config: Config) -> ChangeLog:
     """Where it is kept who changes the configuration: that somebody started this server, too."""
     kept = ChangeLog(changes_file(config.usage))
-    names = {"keys": ", ".join(config.keys), "providers": ", ".join(config.accounts())}
-    kept.note("start", user(), {name: listed for name, listed in names.items() if listed})
+    kept.started(user(), options(config))
     return kept
 
 

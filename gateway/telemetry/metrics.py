@@ -31,12 +31,12 @@ from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Kind
 
 ROUTES: Final = (
-    "chat", "models", "embeddings", "stt", "tts", "realtime", "avatar", "bargein", "eot",
-    "eot_multi",
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "duplex", "avatar", "bargein",
+    "eot", "eot_multi",
 )  # fmt: skip
 """Values of the label `route`."""
 
-SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts")
+SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts", "realtime", "duplex")
 """Routes that ask providers."""
 
 KEYS_NAMED_MAX: Final = 100
