@@ -45,6 +45,7 @@ from gateway.server.host import OpenSockets
 from gateway.server.machine import Machine
 from gateway.server.reload_route import Reload, reload_route
 from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.changes import ChangeLog, changes_file
 from gateway.telemetry.expositions import exposition
 from gateway.telemetry.metrics import ROUTES, Metrics
 from gateway.telemetry.traces import OtlpTracer
@@ -486,6 +487,7 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         overview.models,
         create_app(gateway),
         lambda: first_key(gateway.config),
+        ChangeLog(changes_file(gateway.config.usage)),
     )
     return page.routes()
 
@@ -508,6 +510,7 @@ def supervisors_page(
         overview.models,
         Relay(sockets),
         lambda: first_key(config()),
+        ChangeLog(changes_file(config().usage)),
     )
     return page.routes()
 

@@ -21,6 +21,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, Retry, RetryPolicy
 from gateway.settings.realtime import RealtimeConfig
 from gateway.telemetry.outcome import Try
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
@@ -664,7 +665,7 @@ class RealtimeSession:
 
     def _idle(self, now: float) -> None:
         why = f"nothing came from the client for {self._config.idle_s:g} s"
-        self._end(Failure(Kind.IDLE, why), now)
+        self._end(Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE), now)
 
     def _end_used_up(self, now: float) -> None:
         if self._used_up is not None:
