@@ -1235,8 +1235,8 @@ def test_words_are_told_to_who_wants_to_know_of_them_with_the_time_that_they_wer
     play.hear(final("please wait a moment now", 0.5, 2.0))
     first, last = play.words
     assert (first.words, last.words) == (2, 5)
-    assert (first.since, first.until) == (pytest.approx(100.5), pytest.approx(101.5))
-    assert (last.since, last.until) == (pytest.approx(100.5), pytest.approx(102.0))
+    assert [first.since, first.until] == pytest.approx([100.5, 101.5])
+    assert [last.since, last.until] == pytest.approx([100.5, 102.0])
 
 
 def test_nobody_is_told_of_words_who_does_not_want_to_know() -> None:
