@@ -392,6 +392,50 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="After 0.7 s a client does without interruptions for the rest of its call.",
         ),
         Panel(
+            "Callers over the agent, by version",
+            (
+                _rate(
+                    "parley_bargein_version_overlaps_total",
+                    "version, outcome",
+                    "$here",
+                    "{{version}} {{outcome}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            meaning="By the version of the interruption model that served the call "
+            "(`bargein.models`).",
+        ),
+        Panel(
+            "Until an interruption was decided, by version",
+            _quantiles(
+                "parley_bargein_version_decision_seconds", ", version", "{{version}}", "$here"
+            ),
+            "s",
+            meaning="From the first window of the overlap.",
+        ),
+        Panel(
+            "Decisions and what followed",
+            (
+                _rate(
+                    "parley_bargein_followed_total",
+                    "version, outcome",
+                    "$here",
+                    "{{version}} {{outcome}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            meaning="Of calls that may be learnt from (`bargein.learn`): whether words or silence "
+            "bore the decision out.",
+        ),
+        Panel(
+            "Windows to learn from",
+            (_rate("parley_bargein_windows_total", "outcome", "$here", "{{outcome}}"),),
+            "ops",
+            stack=True,
+        ),
+        Panel(
             "Answers of /bargein",
             (_rate("parley_bargein_answers_total", "verdict", "$here", "{{verdict}}"),),
             "ops",

@@ -26,6 +26,7 @@ from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
@@ -102,6 +103,12 @@ class Gateway:
         if machine is not None and self.voices is not None:
             machine.on_voice = self.voices.hear
             self.voices.on_marks = machine.voice
+        self.learning = LearningKeeper(
+            config.bargein.learn, metrics, None if self.voices is None else self.voices.of
+        )
+        if machine is not None:
+            machine.on_followed = self.learning.hear
+            self.learning.on_told = machine.followed
         self.agreements = Agreements(lambda *labels: metrics.agreement.labels(*labels).inc())
         if machine is not None:
             machine.on_words = self.agreements.hear
@@ -127,6 +134,7 @@ class Gateway:
             machine,
             self.voices,
             self.agreements,
+            self.learning,
         )
         self.installation = Installation(config, self._process)
         self._before: set[Installation] = set()
@@ -149,7 +157,9 @@ class Gateway:
         What needs a restart is the same in it as in the one before (see gateway/reload.py)."""
         async with self._using:
             prepared = await asyncio.to_thread(prepare, config)
+            versions = await asyncio.to_thread(self.bargein_engine.prepare, config.bargein)
             self._use(Installation(config, self._process, self.installation, prepared))
+            self.bargein_engine.decide_by(config.bargein, versions)
 
     def _use(self, installation: Installation) -> None:
         before, self.installation = self.installation, installation
@@ -169,7 +179,7 @@ class Gateway:
         self._limiter.limits = config.limits
         self.addresses.most = config.limits.connections_per_address
         self.addresses.trusted = config.server.trusted_proxies
-        self.bargein_engine.decide_by(config.bargein)
+        self.learning.use(config.bargein.learn)
         for route in (self.bargein_window, self.eot_multi):
             route.body_bytes_max = config.limits.message_bytes
         self.metrics.expect(config.keys, installation.expected())
@@ -200,6 +210,7 @@ class Gateway:
         """Now and then: close the sockets whose time has come, judge what was decided, end avatars
         that nobody ended."""
         self.sockets.sweep(self.admission.drain, now)
+        self.learning.tick(now)
         self.agreements.judge(now)
         self.installation.avatars.sweep(now)
 
@@ -260,6 +271,7 @@ class Gateway:
 
     async def close(self) -> None:
         self.bargein_engine.close()
+        await asyncio.to_thread(self.learning.join)
         if self.voices is not None:
             self.voices.close()
         self.engines.close()

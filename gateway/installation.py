@@ -26,12 +26,13 @@ from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.conversations.realtime.cascade.line import KIND as CASCADE
 from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts
-from gateway.conversations.realtime.route import RealtimeRoute
+from gateway.conversations.realtime.route import DuplexRoute, RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
@@ -82,6 +83,7 @@ PATHS = {
     ("WEBSOCKET", "/stt"),
     ("WEBSOCKET", "/tts"),
     ("WEBSOCKET", "/realtime"),
+    ("WEBSOCKET", "/live/sessions"),
     ("WEBSOCKET", "/eot"),
 }
 """Method and path of every inference route."""
@@ -104,6 +106,7 @@ class Process:
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
     agreements: Agreements | None = None
+    learning: LearningKeeper | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -226,17 +229,26 @@ class Installation:
             process.engines,
             self.prices,
             process.agreements,
+            process.learning,
         )
         self.cascades = cascades.served(config.cascades, self.adapters.accounts.values())
         self.realtime = RealtimeRoute(
             config.realtime,
             self.catalogues["realtime"],
-            self.adapters,
+            self.adapters.realtime,
             self.breaker,
             connector,
             self.prices,
             {CASCADE: self._open_cascade},
             self.cascades,
+        )
+        self.duplex = DuplexRoute(
+            config.realtime,
+            self.catalogues["duplex"],
+            self.adapters.duplex,
+            self.breaker,
+            connector,
+            self.prices,
         )
         self.avatars = AvatarRoute(
             config.avatar,
@@ -255,7 +267,7 @@ class Installation:
         process, limits = self._process, self.config.limits
         admission, metrics, idle_s = process.admission, process.metrics, limits.session_idle_s
 
-        others = (self.catalogues["realtime"],)
+        others = (self.catalogues["realtime"], self.catalogues["duplex"])
 
         def socket(route: SocketRoute) -> SocketHost:
             return SocketHost(route, admission, limits, process.sockets)
@@ -271,9 +283,16 @@ class Installation:
             tts=socket(self.tts),
             chat=reply(self.chat),
             bargein=socket(
-                BargeinRoute(process.bargein, metrics, idle_s, process.voices, process.agreements)
+                BargeinRoute(
+                    process.bargein,
+                    metrics,
+                    idle_s,
+                    process.voices,
+                    process.agreements,
+                    process.learning,
+                )
             ),
-            eot=socket(EotRoute(process.eot, metrics, idle_s)),
+            eot=socket(EotRoute(process.eot, metrics, idle_s, process.learning)),
         )
         return {
             ("POST", "/chat/completions"): parts.chat,
@@ -296,6 +315,7 @@ class Installation:
             ("WEBSOCKET", "/stt"): parts.stt,
             ("WEBSOCKET", "/tts"): parts.tts,
             ("WEBSOCKET", "/realtime"): socket(self.realtime),
+            ("WEBSOCKET", "/live/sessions"): socket(self.duplex),
             ("WEBSOCKET", "/eot"): parts.eot,
         }
 

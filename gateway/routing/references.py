@@ -22,12 +22,13 @@ from gateway.upstreams.listing import modalities_of_name
 from gateway.upstreams.provider import Account, Modality, ProviderSettings
 
 _WILD: Final = "*"
-_EVERY: Final[tuple[Modality, ...]] = ("chat", "stt", "tts", "realtime", "avatar")
+_EVERY: Final[tuple[Modality, ...]] = ("chat", "stt", "tts", "realtime", "duplex", "avatar")
 _ROUTES: Final[Mapping[Modality, str]] = {
     "chat": "/chat/completions",
     "stt": "/stt",
     "tts": "/tts",
     "realtime": "/realtime",
+    "duplex": "/live/sessions",
     "avatar": "/avatar/sessions",
 }
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final
 from urllib.parse import parse_qs
 
+from gateway.engines.interruption.disputed import CallIds
 from gateway.server.addresses import client_address, within
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Principal
@@ -225,6 +226,15 @@ class RequestContext:
             return ""
         # what belongs together is one call, whether or not its client names it
         return f"{self.caller.key}\nconnection\n{self.connection}"
+
+    @property
+    def call_ids(self) -> CallIds:
+        """Which call it is of, and what its client calls the room and the job."""
+        room, job = (
+            (header(self.scope, name) or "")[:LABEL_CHARS_MAX]
+            for name in (b"x-livekit-room-id", b"x-livekit-job-id")
+        )
+        return CallIds(self.call, self.caller.key, room, job)
 
     def fail(self, failure: Failure) -> None:
         """The request ends in `failure`."""

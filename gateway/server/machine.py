@@ -1,6 +1,7 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
 what the agents of all calls say (see engines/interruption/voice_keeper.py), that their callers say
-something (see telemetry/agreement.py), and responses that are kept (see
+something (see telemetry/agreement.py) and of which kind it is (engines/interruption/learning.py;
+nothing while learning is off), and responses that are kept (see
 conversations/chat/responses_store.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
@@ -11,6 +12,7 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
+    {"do": "followed", "args": [call, what, from, until]} -> likewise, as {"followed": [...]}
     {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
     {"do": "words", "args": [call, at, words]}    -> likewise, as {"words": [...]}
 """
@@ -46,7 +48,7 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice", "words", "kept"})
+TOLD: Final = frozenset({"rest", "voice", "words", "kept", "followed"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
@@ -149,6 +151,8 @@ class Machine:
         seconds: it works again."""
         self.on_voice: Callable[[str, float, bytes], None] | None = None
         """Called with what an agent said at another worker; see `voice`."""
+        self.on_followed: Callable[[str, str, float, float], None] | None = None
+        """Called with what followed in a call at another worker; see `followed`."""
         self.on_kept: Callable[[Any], None] | None = None
         """Called with what another worker keeps; see `kept`."""
         self.on_words: Callable[[str, float, int], object] | None = None
@@ -197,6 +201,11 @@ class Machine:
     def _tell_voice(self, call: str, begins_at: float, marks: bytes) -> None:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("voice", [call, begins_at, base64.b64encode(marks).decode()])
+
+    def followed(self, call: str, what: str, began: float, ended: float) -> None:
+        """Tell the other workers what followed in a call, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("followed", [call, what, began, ended])
 
     def kept(self, args: Sequence[Any]) -> None:
         """Tell the other workers of a response that is kept, without waiting; one that does not fit
@@ -274,6 +283,9 @@ class Machine:
             if self.on_voice is not None:
                 call, begins_at, marks = told["voice"]
                 self.on_voice(call, begins_at, base64.b64decode(marks))
+        elif "followed" in told:
+            if self.on_followed is not None:
+                self.on_followed(*told["followed"])
         elif "kept" in told:
             if self.on_kept is not None:
                 self.on_kept(told["kept"])

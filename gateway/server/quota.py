@@ -75,6 +75,7 @@ CONCERNS: Final[Mapping[str, frozenset[str]]] = {
     "stt": frozenset({REQUESTS, AUDIO, COST}),
     "tts": frozenset({REQUESTS, CHARACTERS, COST}),
     "realtime": frozenset({REQUESTS, TOKENS, AUDIO, COST}),
+    "duplex": frozenset({REQUESTS, TOKENS, AUDIO, COST}),
     "avatar": frozenset({REQUESTS, COST}),
 }
 """What a request of each route uses: whoever has no characters left may still chat."""

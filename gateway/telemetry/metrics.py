@@ -31,12 +31,12 @@ from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Kind
 
 ROUTES: Final = (
-    "chat", "models", "embeddings", "stt", "tts", "realtime", "avatar", "bargein", "eot",
-    "eot_multi",
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "duplex", "avatar", "bargein",
+    "eot", "eot_multi",
 )  # fmt: skip
 """Values of the label `route`."""
 
-SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts")
+SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts", "realtime", "duplex")
 """Routes that ask providers."""
 
 KEYS_NAMED_MAX: Final = 100
@@ -49,7 +49,12 @@ pairs of a key and a model."""
 
 COSTS_EXPECTED_MAX: Final = 1000
 
-ENGINE_LATE_S: Final[Mapping[str, float]] = {"interruption": 0.7, "turn": 0.7, "turn_text": 1.5}
+ENGINE_LATE_S: Final[Mapping[str, float]] = {
+    "interruption": 0.7,
+    "interruption_other": 0.7,
+    "turn": 0.7,
+    "turn_text": 1.5,
+}
 """After so long an answer of an engine is of no use: the client of /bargein does without this
 server for the rest of the call, those of /eot were told that there is no prediction."""
 
@@ -182,6 +187,39 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        for outcome in ("interruption", "held"):
+            self.overlaps.labels(outcome)
+        self.bargein_version_overlaps = Counter(
+            "parley_bargein_version_overlaps",
+            "The same by the version of the interruption model that served the call "
+            "(`bargein.models`).",
+            ["version", "outcome"],
+            registry=registry,
+        )
+        self.bargein_version_decision = Histogram(
+            "parley_bargein_version_decision_seconds",
+            "The same by the version of the interruption model that served the call.",
+            ["version"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.bargein_followed = Counter(
+            "parley_bargein_followed",
+            "Overlaps of calls that may be learnt from, by what followed in the call; outcome: "
+            "agreed, cut (it was an interruption to the model alone), missed (the other way) or "
+            "unknown.",
+            ["version", "outcome"],
+            registry=registry,
+        )
+        self.bargein_kept = Counter(
+            "parley_bargein_windows",
+            "Windows to learn from (`bargein.learn`); outcome: kept, dropped (the disk is slow) or "
+            "failed (it cannot be written).",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("kept", "dropped", "failed"):
+            self.bargein_kept.labels(outcome)
         self.agreement = Counter(
             "parley_bargein_agreement",
             "Decided overlaps of calls that also have a /stt session here, by what that heard from "

@@ -41,9 +41,10 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "stt": "transcription",
     "tts": "text_to_speech",
     "realtime": "realtime",
+    "duplex": "duplex",
     "avatar": "avatar",
 }
-"""`gen_ai.operation.name` by route; the last four have no name in the conventions."""
+"""`gen_ai.operation.name` by route; the last five have no name in the conventions."""
 
 Value = str | bool | int | float
 

@@ -35,7 +35,7 @@ from gateway.upstreams.realtime import RealtimeUpstream
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
-Modality = Literal["chat", "stt", "tts", "realtime", "avatar"]
+Modality = Literal["chat", "stt", "tts", "realtime", "duplex", "avatar"]
 """What a provider can be asked for."""
 
 
@@ -168,6 +168,7 @@ class Vendor(Generic[S]):
     stt: Offer[S, SttUpstream] | None = None
     tts: Offer[S, TtsUpstream] | None = None
     realtime: Offer[S, RealtimeUpstream] | None = None
+    duplex: Offer[S, RealtimeUpstream] | None = None
     avatar: Offer[S, AvatarUpstream] | None = None
     listing: Callable[[Account[S]], Dial] | None = None
     """The request for its list of models, for a vendor without chat (`ChatUpstream.warm`)."""
@@ -184,6 +185,7 @@ class Vendor(Generic[S]):
             "stt": self.stt,
             "tts": self.tts,
             "realtime": self.realtime,
+            "duplex": self.duplex,
             "avatar": self.avatar,
         }
         return {modality: offer for modality, offer in offers.items() if offer is not None}

@@ -87,7 +87,7 @@ def test_everything_says_that_nothing_comes_from_elsewhere(page: TestClient) -> 
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     for part in (b"http://", b"https://", b"<script>", b"style=", b"onclick"):
         assert part not in answer.content
-    for name in ("page.js", "bench.js", "microphone.js", "page.css"):
+    for name in ("page.js", "bench.js", "microphone.js", "page.css", "icon.svg"):
         assert page.get(f"/ui/static/{name}").status_code == 200
     assert page.get("/ui/static/..%2froutes.py").status_code == 404
 

@@ -125,6 +125,12 @@ class BargeinSession:
         """When it wants `DeadlinePassed`."""
         return self._idle_at if self._decided else min(self._idle_at, self._window_at + CALM_S)
 
+    @property
+    def threshold(self) -> float:
+        """What the client asked for, or goes by without."""
+        asked = self._settings.threshold if self._settings is not None else None
+        return self._default_threshold if asked is None else asked
+
     def may_end(self, now: float) -> bool:
         """Whether no overlap is going on."""
         return now >= self._window_at + CALM_S
@@ -206,10 +212,7 @@ class BargeinSession:
         if event.probabilities is None:
             self.report.stale += 1
         else:
-            threshold = self._settings.threshold
-            if threshold is None:
-                threshold = self._default_threshold
-            found = first_detection(event.probabilities, threshold, self._settings.min_frames)
+            found = first_detection(event.probabilities, self.threshold, self._settings.min_frames)
             self._known_detected = found is not None
             self._known = protocol.probabilities_json(event.probabilities)
         decided_s = None

@@ -32,6 +32,7 @@ from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
 from gateway.conversations.stt.report import TRIES_MAX
 from gateway.conversations.stt.session import METER_S, Event, SttSession
 from gateway.conversations.stt.standby import Places
+from gateway.engines.interruption.learning import Hearing, LearningKeeper
 from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -123,8 +124,11 @@ class SttRoute:
         engines: UtteranceEngines,
         prices: Prices,
         agreements: Agreements | None = None,
+        learning: LearningKeeper | None = None,
     ) -> None:
-        """`agreements`: who wants to know what callers say."""
+        """`agreements`: who wants to know what callers say; `learning`: who is told of which kind
+        the words of some calls are."""
+        self._learning = learning
         self.prices = prices
         self.agreements = agreements
         self.catalogue = catalogue
@@ -221,7 +225,10 @@ class SttRoute:
             charged=request.purse.limited,
             tells_words=self.agreements is not None and bool(request.call),
         )
-        return SttConversation(self, session, session_id, link, request)
+        hearing = None
+        if self._learning is not None:
+            hearing = self._learning.hearing(request.call, request.caller.key)
+        return SttConversation(self, session, session_id, link, request, hearing)
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -328,9 +335,11 @@ class SttConversation:
         session_id: str,
         link: ClientLink,
         request: RequestContext,
+        hearing: Hearing | None = None,
     ) -> None:
         self.session = session
         self._call = request.call
+        self._hearing = hearing
         self._route = route
         self._id = session_id
         self._request_id = request.id
@@ -349,6 +358,8 @@ class SttConversation:
         while True:
             await asyncio.sleep(BLOCKED_S / 2)
             now = time.monotonic()
+            if self._hearing is not None:
+                self._hearing.listens(self.session.heard_s, now)
             for number, upstream in self._upstreams.items():
                 since = upstream.sending_since
                 if since is not None and now - since > BLOCKED_S:
@@ -362,6 +373,8 @@ class SttConversation:
         if isinstance(action, Send):  # the commonest by far
             return self._send(*action)
         if isinstance(action, SendToClient):
+            if self._hearing is not None:
+                self._hearing.sent(action.text, self.session.heard_s, time.monotonic())
             return self._client.say_now(action.text)
         match action:
             case Open(number, dial, timeout_s):
