@@ -138,7 +138,7 @@ class Machine:
     """A worker's side."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
@@ -259,7 +259,7 @@ class Machine:
         while True:
             try:
                 reader, self._writer = await asyncio.open_unix_connection(
-                    self._path, limit=LINE_BYTES_MAX
+                    self.path, limit=LINE_BYTES_MAX
                 )
                 self._connected.set()
                 while line := await reader.readline():
