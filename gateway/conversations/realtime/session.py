@@ -21,6 +21,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, Retry, RetryPolicy
 from gateway.settings.realtime import RealtimeConfig
 from gateway.telemetry.outcome import Try
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
@@ -391,7 +392,7 @@ class RealtimeSession:
             running.opened = True
             if opening := list(running.line.opening()):
                 self._out.append(Send(number, opening))
-            if not self.greets:
+            if not self.greets and running.ready_at is None:
                 self._ready(running, now)
 
     def _late(self, now: float) -> None:
@@ -638,8 +639,10 @@ class RealtimeSession:
 
     def _expect_response(self, now: float) -> None:
         if not self._responses:
-            at = now + self._config.response_timeout_s
-            self._timers.set("response", at, self._no_response)
+            # where nobody else can be asked there is no hurry
+            config = self._config
+            wait_s = config.stall_s if self._replay is None else config.response_timeout_s
+            self._timers.set("response", now + wait_s, self._no_response)
 
     # -- time
 
@@ -664,7 +667,7 @@ class RealtimeSession:
 
     def _idle(self, now: float) -> None:
         why = f"nothing came from the client for {self._config.idle_s:g} s"
-        self._end(Failure(Kind.IDLE, why), now)
+        self._end(Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE), now)
 
     def _end_used_up(self, now: float) -> None:
         if self._used_up is not None:

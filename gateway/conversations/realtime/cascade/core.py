@@ -88,6 +88,13 @@ WINDOW_BEFORE_MS: Final = 1000.0
 WINDOW_MS_MAX: Final = 3000.0
 """What the model of interruptions hears: so much before the overlap, and so much altogether."""
 
+OVERLAP_END_MS: Final = 500.0
+"""A silence of so long ends an overlap, however long one has to be that ends a turn."""
+
+UNJUDGED_MAX: Final = 2
+"""Questions of one overlap that the model of interruptions leaves without an answer; then whoever
+speaks interrupts."""
+
 ASK_EVERY_MS: Final = 100.0
 """It is asked again after so much new audio."""
 
@@ -140,6 +147,7 @@ class _Overlap:
     asked_ms: float = 0.0
     question: int = 0
     waits: bool = False
+    unjudged: int = 0
 
 
 class Cascade:
@@ -165,7 +173,6 @@ class Cascade:
         self._spoken: Item | None = None  # the last item that the caller hears or has heard
         self._answer_wanted = False  # once the response of now is over
         self._blind = False  # no model of turns
-        self._judges = True  # there is a model of interruptions
         self._event_id: str | None = None  # of the client's event that is being handled
         self._listening: Listen | None = None
 
@@ -443,7 +450,7 @@ class Cascade:
         return sound is not None and now < sound.plays_until + HEARD_S
 
     def _speech_began(self, until_ms: float, now: float) -> None:
-        if self._settings.interrupts and self._is_heard(now) and self._judges:
+        if self._settings.interrupts and self._is_heard(now):
             self._overlap = _Overlap(self._gate.began_ms)
             self._ask_interruption(self._overlap, until_ms)
             return
@@ -487,7 +494,8 @@ class Cascade:
     def _go_on_overlapping(self, until_ms: float, change: Change | None, now: float) -> None:
         overlap = self._overlap
         assert overlap is not None
-        if change is Change.SILENT:
+        silent_ms = until_ms - (self._gate.silent_since_ms or until_ms)
+        if change is Change.SILENT or silent_ms >= OVERLAP_END_MS:
             self._overlap = None
             self._gate.reset()
             self._begin_ms = until_ms
@@ -506,12 +514,11 @@ class Cascade:
 
     def _judged(self, number: int, means_it: bool | None, now: float) -> None:
         overlap = self._overlap
-        if means_it is None:
-            self._judges = False  # from now on whoever speaks interrupts
         if overlap is None or overlap.question != number:
             return
         overlap.waits = False
-        if means_it is not False:
+        overlap.unjudged = overlap.unjudged + 1 if means_it is None else 0
+        if means_it or overlap.unjudged >= UNJUDGED_MAX:
             self._overlap = None
             self._speech_started(overlap.start_ms, now)
 

@@ -49,6 +49,7 @@ from gateway.conversations.realtime.cascade.parts import (
 )
 from gateway.conversations.realtime.cascade.protocol import Settings
 from gateway.engines.speech import SpeechListener
+from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX
 from gateway.engines.utterances import UtteranceEngines
 from gateway.engines.vad import RATE
 from gateway.runtime.loop import Inbox, Performed, drive
@@ -70,6 +71,9 @@ EVENTS_MAX: Final = 64
 
 RECENT_S: Final = 8.0
 """Input that is kept for the models of turns and interruptions."""
+
+WINDOW_BYTES_MAX: Final = 2 * round(INTERRUPTION_WINDOW_S_MAX * RATE)
+"""Of the model of interruptions."""
 
 HEAR_BYTES_MAX: Final = 48_000
 """Audio of one message to the recogniser: a second at 24 kHz. It takes 5 s at most."""
@@ -175,9 +179,10 @@ class CascadeLine:
         tasks = [task for task in (self._driving,) if task is not None]
         for part in (self._recogniser, self._voice, self._model, self._ear):
             tasks += part.leave()
-        # what they used is counted when they end, and they end at once
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._inbox.close()
+        if tasks:
+            # they end at once, and count what they used; who waits for that may be cancelled
+            await asyncio.wait(tasks)
 
     # -- what the core decides
 
@@ -583,7 +588,8 @@ class _Ear:
         return bytes(self._recent[-2 * max(1, samples) :])
 
     def ask_interruption(self, number: int, since_ms: float) -> None:
-        self._interruptions.ask(number, self._since(since_ms))
+        # more has come than the voice detector has heard: the newest counts
+        self._interruptions.ask(number, self._since(since_ms)[-WINDOW_BYTES_MAX:])
 
     def ask_turn(self, number: int, since_ms: float) -> None:
         self._turns.ask(number, self._since(since_ms))

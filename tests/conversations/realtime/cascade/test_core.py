@@ -335,6 +335,22 @@ def test_a_backchannel_leaves_no_trace() -> None:
     assert play.asked.body["messages"][-1] == {"role": "user", "content": "And seven?"}
 
 
+def test_a_backchannel_is_over_after_half_a_second_however_long_turns_may_pause() -> None:
+    play = Play()
+    play.turns(type="semantic_vad")
+    play.speaks("Count.", silence_s=4.1)
+    play.answers("One two three four five six.", 6.0)
+    play.hears(1.0, 0.0)
+    play.forget()
+    play.hears(0.4, 0.9)
+    play.hears(0.6, 0.0)
+    asked = len(play.all(AskInterruption))
+    play.happens(Interrupts(play.last(AskInterruption).number, False))
+    play.hears(4.5, 0.0)
+    assert len(play.all(AskInterruption)) == asked
+    assert not play.told
+
+
 def test_an_interruption_ends_the_speech_and_leaves_what_was_heard() -> None:
     play = Play()
     play.speaks("Count.")
@@ -397,6 +413,9 @@ def test_who_still_speaks_when_the_response_is_over_has_the_floor() -> None:
 def test_without_the_model_of_interruptions_whoever_speaks_interrupts() -> None:
     play = Play()
     spoken_to(play)
+    play.hears(0.2, 0.9)
+    play.happens(Interrupts(play.last(AskInterruption).number, None))
+    assert not play.told  # once it may have been too busy
     play.hears(0.2, 0.9)
     play.happens(Interrupts(play.last(AskInterruption).number, None))
     assert play.kinds() == ["input_audio_buffer.speech_started", "conversation.item.truncated"]
