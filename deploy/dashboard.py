@@ -392,6 +392,50 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="After 0.7 s a client does without interruptions for the rest of its call.",
         ),
         Panel(
+            "Callers over the agent, by version",
+            (
+                _rate(
+                    "parley_bargein_version_overlaps_total",
+                    "version, outcome",
+                    "$here",
+                    "{{version}} {{outcome}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            meaning="By the version of the interruption model that served the call "
+            "(`bargein.models`).",
+        ),
+        Panel(
+            "Until an interruption was decided, by version",
+            _quantiles(
+                "parley_bargein_version_decision_seconds", ", version", "{{version}}", "$here"
+            ),
+            "s",
+            meaning="From the first window of the overlap.",
+        ),
+        Panel(
+            "Decisions and what followed",
+            (
+                _rate(
+                    "parley_bargein_followed_total",
+                    "version, outcome",
+                    "$here",
+                    "{{version}} {{outcome}}",
+                ),
+            ),
+            "ops",
+            stack=True,
+            meaning="Of calls that may be learnt from (`bargein.learn`): whether words or silence "
+            "bore the decision out.",
+        ),
+        Panel(
+            "Windows to learn from",
+            (_rate("parley_bargein_windows_total", "outcome", "$here", "{{outcome}}"),),
+            "ops",
+            stack=True,
+        ),
+        Panel(
             "Answers of /bargein",
             (_rate("parley_bargein_answers_total", "verdict", "$here", "{{verdict}}"),),
             "ops",
@@ -477,6 +521,24 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             _quantiles("parley_event_loop_lag_seconds", ", instance", "{{instance}}", "$here"),
             "s",
             meaning="What holds it up holds up every call.",
+        ),
+        Panel(
+            "Bounds that callers came to",
+            (
+                Query(
+                    "sum by (bound) (increase(parley_bound_reached_total{$here}"
+                    "[$__rate_interval])) > 0",
+                    "{{bound}}",
+                ),
+            ),
+            width=6,
+            meaning="They were refused, closed or slowed down; deploy/security.md lists them.",
+        ),
+        Panel(
+            "Tasks",
+            (Query("parley_tasks{$here}", "{{instance}}"),),
+            width=6,
+            meaning="Of the event loop. They go with the calls: what stays is a leak.",
         ),
         Panel(
             "Usage records",

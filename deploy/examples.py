@@ -58,6 +58,7 @@ SHOWN: dict[str, Any] = {
         "models": {"fast": _LIMITS},
     },
     "prices": {"fast": {"input": 0.4, "output": 1.6}},
+    "cascades": {"support": {"stt": "auto", "chat": "fast", "tts": "cartesia/sonic-3:VOICE"}},
 }
 """What stands under the keys whose default is nothing."""
 

@@ -26,6 +26,7 @@ from gateway.config import Config
 from gateway.conversations.bargein.route import BargeinWindowRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
@@ -37,6 +38,7 @@ from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import JSON_TYPE, Receive, Scope, Send, answer, refuse
 from gateway.server.auth import Authenticator
+from gateway.server.cluster_calls import ClusterCalls, machine_name
 from gateway.server.cluster_sessions import ClusterSessionCounts
 from gateway.server.connections import AddressLimit
 from gateway.server.drain import Drain
@@ -44,6 +46,7 @@ from gateway.server.host import OpenSockets
 from gateway.server.machine import Machine
 from gateway.server.reload_route import Reload, reload_route
 from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.changes import ChangeLog, changes_file
 from gateway.telemetry.expositions import exposition
 from gateway.telemetry.metrics import ROUTES, Metrics
 from gateway.telemetry.traces import OtlpTracer
@@ -99,9 +102,18 @@ class Gateway:
         self.engines = UtteranceEngines(self.connector)
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
         self.voices = VoiceKeeper() if config.bargein.own_voice else None
-        if machine is not None and self.voices is not None:
-            machine.on_voice = self.voices.hear
-            self.voices.on_marks = machine.voice
+        self.learning = LearningKeeper(
+            config.bargein.learn, metrics, None if self.voices is None else self.voices.of
+        )
+        self.cluster_calls: ClusterCalls | None = None
+        if (url := config.quota.redis_url) is not None:
+            self.cluster_calls = ClusterCalls(
+                url.get_secret_value(),
+                config.quota.prefix,
+                machine_name(None if machine is None else str(machine.path)),
+                metrics.quota_store_failures.inc,
+            )
+        self._tell_of_calls([one for one in (machine, self.cluster_calls) if one is not None])
         self.agreements = Agreements(lambda *labels: metrics.agreement.labels(*labels).inc())
         if machine is not None:
             machine.on_words = self.agreements.hear
@@ -127,6 +139,7 @@ class Gateway:
             machine,
             self.voices,
             self.agreements,
+            self.learning,
         )
         self.installation = Installation(config, self._process)
         self._before: set[Installation] = set()
@@ -139,6 +152,27 @@ class Gateway:
             machine.on_kept = lambda told: self.installation.responses.hear(told)
         self._admit_by(self.installation)
 
+    def _tell_of_calls(self, others: Sequence[Machine | ClusterCalls]) -> None:
+        """What is known of calls here is told to `others`, and what they know is heard."""
+        voices, learning = self.voices, self.learning
+        for other in others:
+            other.on_followed = learning.hear
+            if voices is not None:
+                other.on_voice = voices.hear
+
+        def said(call: str, begins_at: float, marks: bytes) -> None:
+            for other in others:
+                other.voice(call, begins_at, marks)
+
+        def followed(call: str, what: str, began: float, ended: float) -> None:
+            for other in others:
+                other.followed(call, what, began, ended)
+
+        if others:
+            learning.on_told = followed
+            if voices is not None:
+                voices.on_marks = said
+
     @property
     def config(self) -> Config:
         """What new sessions are served by."""
@@ -149,7 +183,9 @@ class Gateway:
         What needs a restart is the same in it as in the one before (see gateway/reload.py)."""
         async with self._using:
             prepared = await asyncio.to_thread(prepare, config)
+            versions = await asyncio.to_thread(self.bargein_engine.prepare, config.bargein)
             self._use(Installation(config, self._process, self.installation, prepared))
+            self.bargein_engine.decide_by(config.bargein, versions)
 
     def _use(self, installation: Installation) -> None:
         before, self.installation = self.installation, installation
@@ -169,7 +205,7 @@ class Gateway:
         self._limiter.limits = config.limits
         self.addresses.most = config.limits.connections_per_address
         self.addresses.trusted = config.server.trusted_proxies
-        self.bargein_engine.decide_by(config.bargein)
+        self.learning.use(config.bargein.learn)
         for route in (self.bargein_window, self.eot_multi):
             route.body_bytes_max = config.limits.message_bytes
         self.metrics.expect(config.keys, installation.expected())
@@ -200,6 +236,7 @@ class Gateway:
         """Now and then: close the sockets whose time has come, judge what was decided, end avatars
         that nobody ended."""
         self.sockets.sweep(self.admission.drain, now)
+        self.learning.tick(now)
         self.agreements.judge(now)
         self.installation.avatars.sweep(now)
 
@@ -248,9 +285,13 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
+        loop = asyncio.get_running_loop()
+        self.metrics.tasks.set_function(lambda: float(len(asyncio.all_tasks(loop))))
         self.usage.start()
         if self.cluster_sessions is not None:
             self.cluster_sessions.start()
+        if self.cluster_calls is not None:
+            self.cluster_calls.start()
         if self.machine is not None:
             await self.machine.start(self.held)
         await self.installation.quota.start()
@@ -258,6 +299,7 @@ class Gateway:
 
     async def close(self) -> None:
         self.bargein_engine.close()
+        await asyncio.to_thread(self.learning.join)
         if self.voices is not None:
             self.voices.close()
         self.engines.close()
@@ -268,6 +310,8 @@ class Gateway:
         await asyncio.gather(*self._ending)
         if self.cluster_sessions is not None:
             await self.cluster_sessions.close()
+        if self.cluster_calls is not None:
+            await self.cluster_calls.close()
         if self.machine is not None:
             await self.machine.close()
         await self.usage.close()
@@ -460,6 +504,8 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         tuple(SUMS),
         gateway.readiness,
         lambda: gateway.installation.catalogues,
+        gateway.config.usage.time_zone,
+        gateway.config.usage.currency,
     )
 
     if supervised:
@@ -470,6 +516,7 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         overview.models,
         create_app(gateway),
         lambda: first_key(gateway.config),
+        ChangeLog(changes_file(gateway.config.usage)),
     )
     return page.routes()
 
@@ -492,6 +539,7 @@ def supervisors_page(
         overview.models,
         Relay(sockets),
         lambda: first_key(config()),
+        ChangeLog(changes_file(config().usage)),
     )
     return page.routes()
 

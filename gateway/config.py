@@ -21,7 +21,9 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from gateway.routing import references
 from gateway.settings.avatar import AvatarConfig
 from gateway.settings.bargein import BargeinConfig
+from gateway.settings.cascades import CascadeConfig, CascadeName
 from gateway.settings.chat import ChatConfig
+from gateway.settings.contradictions import contradictions
 from gateway.settings.document import Document, DocumentError, parse
 from gateway.settings.eot import EotConfig
 from gateway.settings.mistake import Mistake, Place
@@ -101,6 +103,10 @@ class Config(Section):
     stt: SttConfig = SttConfig()
     tts: TtsConfig = TtsConfig()
     realtime: RealtimeConfig = RealtimeConfig()
+    cascades: dict[CascadeName, CascadeConfig] = Field(default_factory=dict)
+    """Name -> recogniser, chat model and voice, which serve /realtime together as
+    `cascade/<name>`: see deploy/realtime.md. Where this machine has an engine of each kind, there
+    is `local/cascade` too."""
     avatar: AvatarConfig = AvatarConfig()
 
     @field_validator("models", mode="before")
@@ -124,6 +130,11 @@ class Config(Section):
         for key, secret in keys.items():
             if not key or not secret.get_secret_value():
                 raise ValueError("an API key and its secret must not be empty")
+            # its name is not shown: it may be a secret
+            if any(map(str.isspace, key)):
+                raise ValueError("expected API keys without spaces")
+            if any(map(str.isspace, secret.get_secret_value())):
+                raise ValueError("expected API secrets without spaces and line breaks")
         return keys
 
     def accounts(self) -> dict[str, Account]:
@@ -250,11 +261,34 @@ class _Reading:
             config = Config.model_validate(raw)
         except ValidationError as error:
             wrong = describe(error, Config, (), interpolation.sources)
-            self.mistakes += [mistake for mistake in wrong if mistake.place not in missing]
+            self.mistakes += [
+                mistake
+                for mistake in wrong
+                if mistake.place not in missing
+                # what is said of all keys is said because one is missing
+                and not (mistake.place == ("keys",) and any(one[0] == "keys" for one in missing))
+            ]
             return None
         config = config.model_copy(update={"providers": providers})
         SECRETS.learn(secrets_of(config))
+        if config.page.token is not None and config.server.admin_port is None:
+            text = "the page is on the operator's port; expected a server.admin_port"
+            self.mistakes.append(Mistake(("page", "token"), text))
+        for name in config.traces.headers:
+            if not _HEADER_NAME.fullmatch(name):
+                text = "expected a header's name: letters, digits and -"
+                self.mistakes.append(Mistake(("traces", "headers", name), text))
         self._check_keys(config, missing, dev=dev)
+        self._warn(config)
+        self.mistakes += contradictions(
+            {
+                "server": config.server,
+                "limits": config.limits,
+                "chat": config.chat,
+                "stt": config.stt,
+                "tts": config.tts,
+            }
+        )
         if not any(mistake.fatal for mistake in self.mistakes):
             self.mistakes += references.check(
                 references.Named(
@@ -269,6 +303,8 @@ class _Reading:
                     turn_languages=config.eot.thresholds,
                     residency=config.residency,
                     eager_keys=config.bargein.eagerness_by_key,
+                    decision_model=config.chat.decision_model,
+                    cascades=config.cascades,
                 )
             )
         return config
@@ -291,10 +327,36 @@ class _Reading:
                 )
             )
 
+    def _warn(self, config: Config) -> None:
+        """Networks that are everybody."""
+        for place, networks, what in (
+            (
+                ("server", "trusted_proxies"),
+                config.server.trusted_proxies,
+                "may name its own address",
+            ),
+            (
+                ("eot", "anonymous_networks"),
+                config.eot.anonymous_networks,
+                "is answered on /eot/multi without a token",
+            ),
+        ):
+            for i, network in enumerate(networks):
+                if network.prefixlen == 0:
+                    at = (*place, str(i))
+                    self.mistakes.append(
+                        Mistake(at, f"{network} is everybody, who then {what}", fatal=False)
+                    )
+
     def _check_keys(self, config: Config, missing: set[Place], *, dev: bool) -> None:
         for key, secret in config.keys.items():
             place = ("keys", key)
-            if dev or place in missing or len(secret.get_secret_value()) >= SECRET_CHARS_MIN:
+            if dev or place in missing:
+                continue
+            if wrong := _no_secret(secret.get_secret_value()):
+                self.mistakes.append(Mistake(place, wrong))
+                continue
+            if len(secret.get_secret_value()) >= SECRET_CHARS_MIN:
                 continue
             if len(key) >= SECRET_CHARS_MIN:  # the name may be the secret: it is not shown
                 text = "a secret has fewer characters than its key; are they swapped?"
@@ -337,6 +399,10 @@ class _Reading:
     ) -> ProviderSettings | None:
         """The settings of a provider of the file, or None if they are wrong."""
         place = ("providers", name)
+        if _NO_NAME.search(name):
+            text = "expected a name without spaces, / : and *, which names of models are made of"
+            self.mistakes.append(Mistake(place, text))
+            return None
         if not isinstance(given, dict):
             self.mistakes.append(Mistake(place, "expected a mapping of settings"))
             return None
@@ -413,14 +479,40 @@ class _Reading:
 
 def _unsendable(settings: ProviderSettings) -> Iterator[tuple[Place, str]]:
     """What cannot stand in a header of HTTP: places inside the settings, and why."""
-    if settings.api_key is not None and not _is_header(settings.api_key.get_secret_value()):
-        yield ("api_key",), "expected one line of plain characters"
+    if settings.api_key is not None:
+        key = settings.api_key.get_secret_value()
+        wrong = _no_secret(key) if _is_header(key) else "expected one line of plain characters"
+        if wrong:
+            yield ("api_key",), wrong
     for name, value in settings.headers.items():
         if not _HEADER_NAME.fullmatch(name):
             yield ("headers", name), "expected a header's name: letters, digits and -"
+        elif name.lower() in _OF_THE_CONNECTION:
+            yield ("headers", name), "each connection sets it itself; expected another header"
         if not _is_header(value.get_secret_value()):
             yield ("headers", name), "expected one line of plain characters"
 
+
+def _no_secret(text: str) -> str:
+    """Why this is hardly a secret, which is not shown; "" if it may be one."""
+    if re.fullmatch(r"\$\w+|%\w+%", text):
+        return "the name of a variable stands there; its value is ${NAME}"
+    if re.fullmatch(r"\.{2,}|…|<.*>|x{3,}", text):
+        return "a placeholder stands there; put your own, or leave the line out"
+    if re.match("bearer ", text, re.IGNORECASE):
+        return "expected the key alone, without `Bearer` before it"
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        return "expected the key alone, without quotes around it"
+    return ""
+
+
+_NO_NAME = re.compile(r"[\s/:*]")
+"""In a provider's name: what stands between it and a model, and in patterns of names."""
+
+_OF_THE_CONNECTION = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
+)
+"""Headers that no configuration can know."""
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 

@@ -7,6 +7,7 @@ for quotas, open sockets, running processes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -23,19 +24,23 @@ from gateway.conversations.chat.responses_socket_route import ResponsesSocketRou
 from gateway.conversations.chat.route import ChatRoute, ModelRoute, ModelsRoute
 from gateway.conversations.eot.route import EotRoute
 from gateway.conversations.eot.text_route import EotMultiRoute
-from gateway.conversations.realtime.route import RealtimeRoute
+from gateway.conversations.realtime.cascade.line import KIND as CASCADE
+from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts
+from gateway.conversations.realtime.route import DuplexRoute, RealtimeRoute
 from gateway.conversations.stt.route import SttRoute
 from gateway.conversations.stt.transcription_route import TranscriptionRoute
 from gateway.conversations.tts.route import TtsRoute
 from gateway.conversations.tts.speech_route import SpeechRoute
 from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.learning import LearningKeeper
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 from gateway.engines.turn_detection.engine import EotEngine
 from gateway.engines.utterances import UtteranceEngines
+from gateway.routing import cascades
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.stand_in import StandIns
 from gateway.runtime.connector import Connector
-from gateway.server.admission import Admission
+from gateway.server.admission import Admission, RequestContext
 from gateway.server.auth import Authenticator
 from gateway.server.host import (
     BodyHost,
@@ -50,7 +55,7 @@ from gateway.server.machine import Machine
 from gateway.server.quota import Quota
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import Expected, Metrics
-from gateway.telemetry.prices import prices_in
+from gateway.telemetry.prices import prices_in, told_unpriced
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.telemetry.usage.log import UsageLog
 from gateway.upstreams.adapters import Adapters
@@ -78,6 +83,7 @@ PATHS = {
     ("WEBSOCKET", "/stt"),
     ("WEBSOCKET", "/tts"),
     ("WEBSOCKET", "/realtime"),
+    ("WEBSOCKET", "/live/sessions"),
     ("WEBSOCKET", "/eot"),
 }
 """Method and path of every inference route."""
@@ -100,6 +106,7 @@ class Process:
     machine: Machine | None = None
     voices: VoiceKeeper | None = None
     agreements: Agreements | None = None
+    learning: LearningKeeper | None = None
 
 
 Catalogues = Mapping[Modality, Catalogue]
@@ -132,6 +139,7 @@ class Installation:
     responses: ResponsesRoute
     avatars: AvatarRoute
     tts: TtsRoute
+    _parts: Parts
 
     def __init__(
         self,
@@ -150,7 +158,15 @@ class Installation:
             {key: secret.get_secret_value() for key, secret in config.keys.items()},
             config.server.token_leeway_s,
         )
-        self.prices = prices_in(config.usage, config.prices, self.adapters.accounts)
+        self.prices = prices_in(
+            config.usage,
+            config.prices,
+            self.adapters.accounts,
+            told_unpriced(
+                self.adapters.accounts,
+                logging.WARNING if config.quota.counts_money else logging.INFO,
+            ),
+        )
         self.quota = (
             Quota(
                 config.quota,
@@ -213,11 +229,23 @@ class Installation:
             process.engines,
             self.prices,
             process.agreements,
+            process.learning,
         )
+        self.cascades = cascades.served(config.cascades, self.adapters.accounts.values())
         self.realtime = RealtimeRoute(
             config.realtime,
             self.catalogues["realtime"],
-            self.adapters,
+            self.adapters.realtime,
+            self.breaker,
+            connector,
+            self.prices,
+            {CASCADE: self._open_cascade},
+            self.cascades,
+        )
+        self.duplex = DuplexRoute(
+            config.realtime,
+            self.catalogues["duplex"],
+            self.adapters.duplex,
             self.breaker,
             connector,
             self.prices,
@@ -239,7 +267,7 @@ class Installation:
         process, limits = self._process, self.config.limits
         admission, metrics, idle_s = process.admission, process.metrics, limits.session_idle_s
 
-        others = (self.catalogues["realtime"],)
+        others = (self.catalogues["realtime"], self.catalogues["duplex"])
 
         def socket(route: SocketRoute) -> SocketHost:
             return SocketHost(route, admission, limits, process.sockets)
@@ -250,8 +278,24 @@ class Installation:
         def body(route: BodyRoute) -> BodyHost:
             return BodyHost(route, admission, limits)
 
+        parts = self._parts = Parts(
+            stt=socket(self.stt),
+            tts=socket(self.tts),
+            chat=reply(self.chat),
+            bargein=socket(
+                BargeinRoute(
+                    process.bargein,
+                    metrics,
+                    idle_s,
+                    process.voices,
+                    process.agreements,
+                    process.learning,
+                )
+            ),
+            eot=socket(EotRoute(process.eot, metrics, idle_s, process.learning)),
+        )
         return {
-            ("POST", "/chat/completions"): reply(self.chat),
+            ("POST", "/chat/completions"): parts.chat,
             ("POST", "/decisions"): reply(DecisionsRoute(self.chat)),
             ("POST", "/responses"): reply(self.responses),
             ("GET", "/responses/{id}"): body(KeptRoute(self.responses, "get")),
@@ -261,20 +305,24 @@ class Installation:
             ("POST", "/audio/speech"): reply(SpeechRoute(self.tts)),
             ("POST", "/audio/transcriptions"): reply(TranscriptionRoute(self.stt)),
             ("POST", "/embeddings"): body(EmbeddingsRoute(self.chat)),
-            ("GET", "/models"): body(ModelsRoute(self.chat, others)),
-            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, others)),
+            ("GET", "/models"): body(ModelsRoute(self.chat, others, self.cascades)),
+            ("GET", "/models/{id:path}"): body(ModelRoute(self.chat, others, self.cascades)),
             ("POST", "/avatar/sessions"): body(self.avatars),
             ("POST", "/avatar/sessions/terminate"): body(AvatarEndRoute(self.avatars)),
             ("POST", "/bargein"): body(process.bargein_window),
             ("POST", "/eot/multi"): body(process.eot_multi),
-            ("WEBSOCKET", "/bargein"): socket(
-                BargeinRoute(process.bargein, metrics, idle_s, process.voices, process.agreements)
-            ),
-            ("WEBSOCKET", "/stt"): socket(self.stt),
-            ("WEBSOCKET", "/tts"): socket(self.tts),
+            ("WEBSOCKET", "/bargein"): parts.bargein,
+            ("WEBSOCKET", "/stt"): parts.stt,
+            ("WEBSOCKET", "/tts"): parts.tts,
             ("WEBSOCKET", "/realtime"): socket(self.realtime),
-            ("WEBSOCKET", "/eot"): socket(EotRoute(process.eot, metrics, idle_s)),
+            ("WEBSOCKET", "/live/sessions"): socket(self.duplex),
+            ("WEBSOCKET", "/eot"): parts.eot,
         }
+
+    def _open_cascade(self, request: RequestContext, attempt: Attempt) -> CascadeLine:
+        model = attempt.model
+        engines = self._process.engines
+        return CascadeLine(request, model, self.cascades[model], self._parts, engines)
 
     def serves(self, modality: Modality, now: float) -> bool:
         """Whether it has a deployment that does not rest."""

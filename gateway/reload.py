@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from gateway.config import Config, ConfigError, Loaded
 from gateway.server.certificates import expires_at
 from gateway.server.reload_route import Reloaded
-from gateway.telemetry.changes import ChangeLog
+from gateway.telemetry.changes import NAMED, ChangeLog, difference, listed
 from gateway.telemetry.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -38,12 +39,6 @@ NEEDS_RESTART: Final = (
 )
 """What is opened or loaded once: ports, stores, models inside this server. For `server.tls` only
 whether there is any: certificates are read anew, from wherever they are then."""
-
-NAMED: Final = ("keys", "providers")
-"""Sections whose entries are named where they change."""
-
-TEXT_CHARS_MAX: Final = 500
-"""Longest list of names in a log line."""
 
 
 class Reloader:
@@ -87,18 +82,23 @@ class Reloader:
             else:
                 _logger.error(
                     "the configuration was not taken: it has mistakes, and nothing was changed",
-                    extra={"by": by, "mistakes": _listed(told.mistakes)},
+                    extra={"by": by, "mistakes": listed(told.mistakes)},
                 )
             if self._kept is not None:
-                what = "applied" if told.applied else "refused"
-                await asyncio.to_thread(self._kept.note, what, by, told.changes)
+                await asyncio.to_thread(self._keep, self._kept, by, told)
             for warning in told.warnings:
                 _logger.warning("configuration", extra={"warning": warning})
             if told.needs_restart:
                 _logger.warning(
-                    "changes that need a restart", extra={"options": _listed(told.needs_restart)}
+                    "changes that need a restart", extra={"options": listed(told.needs_restart)}
                 )
             return told
+
+    def _keep(self, kept: ChangeLog, by: str, told: Reloaded) -> None:
+        waits = {"waits_for_restart": listed(told.needs_restart)} if told.needs_restart else {}
+        kept.note("applied" if told.applied else "refused", by, {**told.changes, **waits})
+        if told.applied:
+            kept.remember(options(self.config))
 
     async def _reload(self) -> Reloaded:
         try:
@@ -137,35 +137,47 @@ def keep(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
 
 def changes(old: Config, new: Config) -> dict[str, str]:
     """What is different, by names alone: no value, which may be a secret."""
+    return difference(options(old), options(new))
+
+
+def options(config: Config) -> dict[str, str]:
+    """Every option that is not at its default, by its name, and its value as text, secrets among
+    them: "limits.sessions", "quota.keys.APIx.day.cost"; a key or a provider is one option."""
     found: dict[str, str] = {}
-    for section in NAMED:
-        before: Mapping[str, Any] = getattr(old, section)
-        now: Mapping[str, Any] = getattr(new, section)
-        for what, names in (
-            ("added", now.keys() - before.keys()),
-            ("removed", before.keys() - now.keys()),
-            ("changed", {n for n in now.keys() & before.keys() if now[n] != before[n]}),
-        ):
-            if names:
-                found[f"{section}_{what}"] = _listed(sorted(names))
-    options = [
-        one
-        for name in Config.model_fields
-        if name not in NAMED
-        for one in _different(name, getattr(old, name), getattr(new, name))
-    ]
-    if options:
-        found["options"] = _listed(options)
+    for section in type(config).model_fields:
+        value = getattr(config, section)
+        if section in NAMED:
+            found |= {f"{section}.{name}": _text(one) for name, one in value.items()}
+        else:
+            _flatten(section, value, found)
     return found
 
 
-def _different(name: str, old: Any, new: Any) -> list[str]:
-    if old == new:
-        return []
-    if isinstance(old, BaseModel):
-        fields = type(old).model_fields
-        return [f"{name}.{one}" for one in fields if getattr(old, one) != getattr(new, one)]
-    return [name]
+def _flatten(name: str, value: Any, found: dict[str, str]) -> None:
+    if isinstance(value, BaseModel):
+        for field, about in type(value).model_fields.items():
+            inner = getattr(value, field)
+            if inner != about.get_default(call_default_factory=True):
+                _flatten(f"{name}.{field}", inner, found)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _flatten(f"{name}.{key}", inner, found)
+    else:
+        found[name] = _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=_plain, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    return str(value)
 
 
 def _at(config: Config, option: str) -> Any:
@@ -173,8 +185,3 @@ def _at(config: Config, option: str) -> Any:
     for name in option.split("."):
         found = getattr(found, name)
     return found
-
-
-def _listed(names: Any) -> str:
-    text = "; ".join(names)
-    return text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + "..."

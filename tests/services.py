@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,8 @@ PACKAGES = {
     "nginx": "nginx",
     "caddy": "caddy",
     "amtool": "prometheus-alertmanager",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "curl": "curl",
     "systemd-analyze": "systemd",
     "chromium": "chromium",
     "bash": "bash",
@@ -77,7 +80,17 @@ class Redis:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
 
+    def hang(self) -> None:
+        """Answer nothing, with every connection open, until `go_on`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
+        self.go_on()
         self.stop()
         self._port.release()
 
@@ -120,6 +133,24 @@ class Postgres:
     def stop(self) -> None:
         self._run(self._control, "-D", str(self._data), "-m", "immediate", "-w", "stop")
 
+    def hang(self) -> None:
+        """Answer nothing, with every connection open, until `go_on`."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for pid in self._processes():
+            os.kill(pid, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """Its first process, and those that serve its connections."""
+        try:
+            first = int((self._data / "postmaster.pid").read_text().split()[0])
+            children = Path(f"/proc/{first}/task/{first}/children").read_text()
+        except FileNotFoundError:  # it does not run
+            return []
+        return [first, *map(int, children.split())]
+
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._port.release()
@@ -145,6 +176,7 @@ def postgres() -> Iterator[Postgres]:
     try:
         server.start()
         yield server
+        server.go_on()
         server.stop()
     finally:
         server.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, Loaded, load
-from gateway.reload import NEEDS_RESTART, Reloader, changes, keep
+from gateway.reload import NEEDS_RESTART, Reloader, changes, keep, options
 from gateway.telemetry.changes import ChangeLog, read_changes
 from gateway.telemetry.metrics import Metrics
 
@@ -85,9 +85,22 @@ def test_changes_are_told_by_names_alone(file: Path) -> None:
         "providers_added": "groq",
         "providers_removed": "openai",
         "providers_changed": "cartesia",
-        "options": "limits.sessions; prices",
+        "options": "limits.sessions; prices.cartesia:x.input",
     }
     assert changes(new, new) == {}
+
+
+def test_a_budget_of_a_key_and_a_setting_of_the_page_are_named_to_the_last(file: Path) -> None:
+    before = config(file, YAML + "quota: {keys: {one: {day: {cost: 1}}}}")
+    after = config(
+        file,
+        YAML
+        + "quota: {keys: {one: {day: {cost: 2}}, two: {credits: 3}}}\n"
+        + "page: {token: a-token-of-the-page}",
+    )
+    assert changes(before, after) == {
+        "options": "page.token; quota.keys.one.day.cost; quota.keys.two.credits"
+    }
 
 
 class Server:
@@ -146,3 +159,17 @@ async def test_what_cannot_be_taken_counts_as_refused(file: Path) -> None:
     assert server.reloader.config is server.taken[-1]
     kept = [(one["what"], one["by"], one.get("keys_removed")) for one in read_changes(server.kept)]
     assert kept == [("refused", "SIGHUP", None), ("applied", "SIGHUP", "two")]
+
+
+async def test_what_waits_for_a_restart_is_kept_too_and_is_new_with_the_next_start(
+    file: Path,
+) -> None:
+    server = Server(file)
+    log = ChangeLog(server.kept)
+    log.started("ann", options(server.reloader.config))
+    new = config(file, YAML + "page: {token: a-token-of-the-page}\nlimits: {sessions: 3}")
+    await server.reloader.reload("SIGHUP")
+    log.started("ann", options(new))
+    _, applied, started = read_changes(server.kept)
+    assert (applied["options"], applied["waits_for_restart"]) == ("limits.sessions", "page")
+    assert started["options"] == "page.token"

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.cli.main import main
-from gateway.config import CONFIG_BYTES_MAX, Config, ConfigError, load
+from gateway.config import CONFIG_BYTES_MAX, Config, ConfigError, load, load_with_warnings
 from gateway.settings.section import Section
 from gateway.upstreams import provider as vendors
 
@@ -44,7 +44,7 @@ def mistakes(tmp_path: Path, text: str | bytes, environ: dict[str, str] | None =
 
 RACK = "providers: {rack: {type: openai-compatible, base_url: 'http://rack/v1'%s}}\n"
 
-WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
+WRONG: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     # -- the file as such
     "a list": ("- a\n- b", ("expected a mapping of sections at the top",)),
     "a text": ("hello", ("expected a mapping of sections at the top",)),
@@ -371,8 +371,188 @@ WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+ONE = f"keys: {{APIx: {SECRET}}}\n"
+OPENAI = "providers: {openai: {api_key: %s}}"
+NAMED = "providers: {'%s': {type: openai-compatible, base_url: 'http://x'}}"
+
+# -- what people bring along: other formats, editors and shells, pages that they copy from
+WRONG |= {
+    "a shell's variables": ("LIVEKIT_API_KEY=x", ("expected a mapping of sections",)),
+    "an ini file": ("[server]\nport = 1", ("line 2", "expected a mapping of sections")),
+    "a directive": ("%foo", ("line 1", "expected a mapping of sections")),
+    "a dotted name": ("server.port: 1", ("server.port: unknown key",)),
+    "capitals": ("Server: {}", ("Server: unknown key; did you mean 'server'?",)),
+    "a dash": ("server: {admin-port: 1}", ("did you mean 'admin_port'?",)),
+    "a name with a space behind": ("'server ': {}", ("did you mean 'server'?",)),
+    "utf-16": ("log: {}".encode("utf-16"), ("not UTF-8 in line 1",)),
+    "a byte order mark inside": ("log: {}\n\ufeffserver: {}", ("did you mean 'server'? (line 2)",)),
+    "a nul": ("log: {}\n\0", ("line 2", "a character that YAML does not allow")),
+    "no colon": ("server:\n  port 8080", ("server: expected a mapping of options", "not text")),
+    "indented wrongly": (
+        "server:\n  port: 1\n host: x",
+        ("line 3", "fits neither the lines above nor their indentation"),
+    ),
+    "indented too far": ("log: {}\n  server: {}", ("line 2", "neither the lines above")),
+    "a colon too many": ("log: {level: a: b}", ("line 1", "text with `: ` that needs quotes")),
+    "a colon in text": ("server:\n  host: a: b", ("line 2", "a colon that fits nowhere")),
+    "a tab before a value": ("log:\n  level: \tinfo\tx:\t1", ("line 2", "a tab")),
+    "an open quote": ("log: {level: 'info}", ("the file ends inside of quotes",)),
+    "an open brace": ("log: {level: info\nserver: {}", ("a brace without its }",)),
+    "an open list": ("stt: {fallback: [a\nlog: {}", ("a bracket without its ]",)),
+    "an at sign": ("log: {level: @info}", ("line 1", "needs quotes")),
+    "a backtick": ("log:\n  level: `info`", ("line 2", "needs quotes")),
+    "a bar": ("log:\n  level: |info", ("line 2", "text that begins with | or > needs quotes")),
+    "a lone star": ("server: {host: *}", ("line 1", "needs quotes")),
+    "a name alone": ("log: {}\nserver", ("line 2", "a name without a colon behind it")),
+    "a backslash": ('usage: {spill: "C:\\data"}', ("line 1", "a backslash inside of double")),
+    "a bracket alone": ("stt: ]", ("line 1", "expected a value")),
+    "a set": ("stt: {fallback: !!set {a, b}}", ("line 1", "a tag (!name)")),
+    "binary": ("server: {host: !!binary aGk=}", ("line 1", "a tag (!name)")),
+    "a block of text for a section": ("server: |\n  port: 1", ("expected a mapping", "not text")),
+    "an octal": ("server: {port: 0o17}", ("from 0 to 65535, not '0o17'",)),
+    "a time for a number": ("server: {port: 190:20:30}", ("not '190:20:30'",)),
+    "a huge number": ("server: {port: " + "9" * 400 + "}", ("from 0 to 65535, not 999",)),
+    "hours": ("server: {shutdown_grace_s: 5h}", ("expected a number from 0 to 18000.0, not '5h'",)),
+    "bytes with a unit": ("limits: {chat_body_bytes: 16MB}", ("a whole number", "not '16MB'")),
+    "days": ("usage: {keep_days: 90d}", ("usage.keep_days: expected a whole number", "not '90d'")),
+    "a comma": ("prices: {'*': {input: '0,4'}}", ("prices.*.input: expected a number",)),
+    "a currency sign": ("prices: {'*': {input: $1}}", ("prices.*.input: expected a number",)),
+    "a percentage": ("bargein: {threshold: 50%}", ("less than 1, not '50%'",)),
+    "a share as a percentage": ("quota: {warn_at: 80}", ("at most 1, not 80",)),
+    "auto": ("server: {workers: auto}", ("a whole number from 1 to 64, not 'auto'",)),
+    "a currency": ("usage: {currency: Euro}", ("three capital letters such as USD, not 'Euro'",)),
+    "an offset for a zone": ("usage: {time_zone: '+01:00'}", ("expected a time zone such as",)),
+    # addresses
+    "host with a scheme": ("server: {host: 'http://0.0.0.0'}", ("expected an address or a host",)),
+    "host with a port": ("server: {host: '127.0.0.1:80'}", ("expected an address or a host name",)),
+    "host in brackets": ("server: {host: '[::1]'}", ("server.host: expected an address",)),
+    "a network for a host": ("server: {host: 10.0.0.0/8}", ("expected an address or a host name",)),
+    "a proxy by name": ("server: {trusted_proxies: [nginx]}", ("expected a network", "'nginx'")),
+    "proxies as text": ("server: {trusted_proxies: 10.0.0.0/8}", ("expected a list", "not text")),
+    "two schemes": (RACK.replace("http://", "https://http://") % "", ("URL with one scheme",)),
+    "an endpoint": (
+        RACK.replace("/v1", "/v1/chat/completions") % "",
+        ("expected the address of the API, without /chat/completions behind it",),
+    ),
+    "backslashes": (RACK.replace("http://", "http:\\\\") % "", ("a URL that starts with",)),
+    "dots for a host": (RACK.replace("rack/", "../") % "", ("expected a host name or an address",)),
+    "redis without a host": ("quota: {redis_url: 'redis://'}", ("expected a host after redis://",)),
+    "traces without a scheme": (
+        "traces: {endpoint: 'x:4318'}",
+        ("traces.endpoint: expected a URL",),
+    ),
+    "traces by grpc": ("traces: {endpoint: 'grpc://x:4317'}", ("expected a URL that starts with",)),
+    # secrets
+    "a shell's way": (OPENAI % "$OPENAI_API_KEY", ("its value is ${NAME}",)),
+    "a batch file's way": (OPENAI % "'%KEY%'", ("api_key: the name of a variable stands there",)),
+    "dots for a key": (OPENAI % "'...'", ("a placeholder stands there; put your own",)),
+    "a placeholder in brackets": (OPENAI % "<your key>", ("a placeholder stands there",)),
+    "bearer": (OPENAI % f"Bearer {SECRET}", ("without `Bearer` before it",)),
+    "quotes inside": (OPENAI % f"'\"{SECRET}\"'", ("without quotes around it",)),
+    "a secret by a shell's name": (
+        "keys: {APIx: $LIVEKIT_API_SECRET_OF_THE_AGENTS_OF_MINE}",
+        ("keys.APIx: the name of a variable stands there",),
+    ),
+    "a key with a space": (f"keys: {{' APIx': {SECRET}}}", ("expected API keys without spaces",)),
+    "a secret with its line end": (
+        f'keys: {{APIx: "{SECRET}\\n"}}',
+        ("expected API secrets without spaces and line breaks",),
+    ),
+    "a page without a port": (
+        "page: {token: '0123456789abcdef'}\nserver: {admin_port: null}",
+        ("page.token: the page is on the operator's port",),
+    ),
+    # names
+    "a provider with a slash": (NAMED % "a/b", ("expected a name without spaces, / : and *",)),
+    "a provider with a colon": (NAMED % "a:b", ("providers.a:b: expected a name without",)),
+    "a provider with a star": (NAMED % "*", ("providers.*: expected a name without",)),
+    "a provider of two words": (NAMED % "a b", ("providers.a b: expected a name without",)),
+    "the connection's header": (
+        RACK % ", headers: {Host: x}",
+        ("providers.rack.headers.Host: each connection sets it itself",),
+    ),
+    "a trace's header": (
+        "traces: {endpoint: 'http://x/v1/traces', headers: {a b: c}}",
+        ("traces.headers.a b: expected a header's name",),
+    ),
+    "a model without a name": (RACK % ", models: ['']", ("expected names of models, not ''",)),
+    "every model": (RACK % ", models: ['*']", ("expected names of models, not '*'",)),
+    "a way with tools": (
+        "providers: {openai: {api_key: k, tools: {gpt: maybe}}}",
+        ("expected one of chat, responses-for-effort", "not 'maybe'"),
+    ),
+    "a date for a version": (
+        "providers: {azure-openai: {api_key: k, base_url: 'https://x', api_version: latest}}",
+        ("expected a date such as 2024-10-21",),
+    ),
+    "a computer's number": (
+        "providers: {local: {whisper_compute_type: int4}}",
+        ("one of int8, int8_float16", "not 'int4'"),
+    ),
+    "a region as a number": (
+        ONE + "residency: {keys: {APIx: 3}}",
+        ("residency.keys.APIx: expected text or a list, each entry text, not 3",),
+    ),
+    "no region": (ONE + "residency: {keys: {APIx: []}}", ("expected text or a list",)),
+    "nobody's region": (
+        ONE + "residency: {keys: {APIx: mars}}",
+        ("no provider says `region: mars`",),
+    ),
+    "no recogniser": (RACK % "" + "stt: {auto: {en: []}}", ("expected at least one model",)),
+    "a fallback that chats": (
+        RACK % ", models: [llama]" + "stt: {fallback: [rack/llama]}",
+        ("the model 'rack/llama' is for /chat/completions, not for /stt",),
+    ),
+    "a decision by nobody": (
+        ONE + "chat: {decision_model: nobody/x}",
+        ("chat.decision_model: nothing serves 'nobody/x'",),
+    ),
+    "a key that is not eager": (
+        ONE + "bargein: {eagerness_by_key: {APIy: 1}}",
+        ("no such API key is configured; did you mean 'APIx'?",),
+    ),
+    "a tenant's key": (
+        ONE + "quota: {tenants: {t: {keys: [APIy]}}}",
+        ("quota.tenants.t.keys.0: no such API key", "'APIx'"),
+    ),
+}
+
+WARNED: dict[str, tuple[str, str]] = {
+    "everybody is a proxy": (
+        "server: {trusted_proxies: [0.0.0.0/0]}",
+        "server.trusted_proxies.0: 0.0.0.0/0 is everybody",
+    ),
+    "everybody is anonymous": (
+        "eot: {anonymous_networks: ['::/0']}",
+        "eot.anonymous_networks.0: ::/0 is everybody",
+    ),
+    "no grace": (
+        "server: {drain_delay_s: 60, shutdown_grace_s: 10}",
+        "server.drain_delay_s: 60 is more than server.shutdown_grace_s (10)",
+    ),
+    "twice": (
+        RACK % ", models: [llama]" + "models: {m: [rack/llama, rack/llama]}",
+        "models.m.1: stands twice",
+    ),
+    "nobody's tenant": ("quota: {tenants: {t: {}}}", "quota.tenants.t: has no `keys`"),
+}
+"""What is odd, and may be meant."""
+
+
 def test_there_are_many() -> None:
-    assert len(WRONG) >= 85
+    assert len(WRONG) >= 85 + 60
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_what_is_odd_is_told_and_accepted(tmp_path: Path, name: str) -> None:
+    text, expected = WARNED[name]
+    path = tmp_path / "gateway.yaml"
+    path.write_text(ONE + text)
+
+    (warning,) = load_with_warnings(path, {}).warnings
+
+    assert expected in warning
+    assert "(line " in warning
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -388,7 +568,8 @@ def test_no_wrong_configuration_ends_a_command_with_a_traceback(
 ) -> None:
     monkeypatch.delenv("LIVEKIT_API_KEY", raising=False)
     path = tmp_path / "gateway.yaml"
-    path.write_text(WRONG[name][0])
+    text = WRONG[name][0]
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SystemExit) as ended:
         main(["check", "--config", str(path)])
     assert ended.value.code == 2

@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from gateway.audio import g711
+
 RATE_MIN: Final = 4_000
 RATE_MAX: Final = 192_000
 
@@ -92,21 +94,11 @@ def _floating(raw: memoryview) -> npt.NDArray[np.float32]:
 
 
 def _mulaw(raw: memoryview) -> npt.NDArray[np.float32]:
-    """ITU-T G.711, section 3."""
-    code = ~np.frombuffer(raw, np.uint8)
-    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
-    size = (((mantissa << 3) + 132) << exponent) - 132
-    return np.asarray(np.where(code & 128, -size, size) / 32768, np.float32)
+    return np.asarray(g711.ULAW[np.frombuffer(raw, np.uint8)] / 32768, np.float32)
 
 
 def _alaw(raw: memoryview) -> npt.NDArray[np.float32]:
-    """ITU-T G.711, section 2."""
-    code = np.frombuffer(raw, np.uint8) ^ 0x55
-    exponent, mantissa = ((code >> 4) & 7).astype(np.int32), (code & 15).astype(np.int32)
-    size = np.where(
-        exponent == 0, (mantissa << 4) + 8, ((mantissa << 4) + 264) << np.maximum(exponent - 1, 0)
-    )
-    return np.asarray(np.where(code & 128, size, -size) / 32768, np.float32)
+    return np.asarray(g711.ALAW[np.frombuffer(raw, np.uint8)] / 32768, np.float32)
 
 
 _READERS: Final = {

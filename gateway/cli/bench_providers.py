@@ -157,9 +157,10 @@ def told(chosen: Sequence[Target], costs: Bill, speech_s: float) -> str:
     return "\n".join(lines)
 
 
-def measured_config(config: Config, chosen: Sequence[Target]) -> Config:
+def measured_config(config: Config, chosen: Sequence[Target], folder: Path) -> Config:
     """The installation's configuration, where each target has a name of its own that leads nowhere
-    else: no fallback, no hedge, no cache answers for it."""
+    else: no fallback, no hedge, no cache answers for it. Use is recorded as ever; that a server
+    started is none of the installation's changes, and stands in `folder`."""
     models = {
         one.asked: [
             {"provider": one.provider, "model": one.model, "options": _options(config, one)}
@@ -172,6 +173,7 @@ def measured_config(config: Config, chosen: Sequence[Target]) -> Config:
         "models": deployments,
         "keys": config.keys or {"APIbench": SecretStr("bench-secret-bench-secret-bench-secret")},
         "local_stand_in": False,
+        "usage": config.usage.model_copy(update={"spill": str(folder / "spill")}),
         "server": type(config.server).model_validate({"drain_delay_s": 0, "shutdown_grace_s": 1}),
         "page": type(config.page)(),
         "traces": type(config.traces)(),
@@ -215,7 +217,7 @@ async def try_all(config: Config, chosen: Sequence[Target], speech: bytes | None
     tried: list[Tried] = []
     with (
         tempfile.TemporaryDirectory(prefix="parley-bench-") as name,
-        server(measured_config(config, chosen), Path(name), "bench") as running,
+        server(measured_config(config, chosen, Path(name)), Path(name), "bench") as running,
     ):
         async with asking() as http:
             for one in chosen:

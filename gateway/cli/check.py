@@ -117,6 +117,7 @@ def look(config: Config, *, live: bool, store_s: float = STORE_S) -> Outcome:
 def models(config: Config) -> list[dict[str, Any]]:
     """Every name that can be asked for, by modality, with its deployments in order. One that ends
     in `*` has an example; one that its vendor has ended has none, and says so."""
+    from gateway.routing import cascades
     from gateway.routing.catalogue import Catalogue
 
     found = []
@@ -144,6 +145,16 @@ def models(config: Config) -> list[dict[str, Any]]:
                     "source": ended.source,
                 }
             )
+    for name, cascade in cascades.served(config.cascades, accounts.values()).items():
+        parts = (("stt", cascade.stt), ("chat", cascade.chat), ("tts", cascade.tts))
+        found.append(
+            {
+                "modality": "realtime",
+                "name": name,
+                "deployments": [],
+                "parts": dict(parts),
+            }
+        )
     return found
 
 
@@ -160,6 +171,8 @@ def model_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     """The models as people read them."""
     for one in found:
         plan = ", then ".join(f"{d['provider']} ({d['model']})" for d in one["deployments"])
+        if "parts" in one:
+            plan = ", ".join(one["parts"].values())
         example = f", for example {one['example']}" if "example" in one else ""
         if "ended" in one:
             plan = f"not served: ended by its vendor {one['ended']}".rstrip()
@@ -323,7 +336,10 @@ async def _usage(config: Config, outcome: Outcome, store_s: float) -> None:
 
     url = config.usage.url.get_secret_value() if config.usage.url else ""
     spill = Path(config.usage.spill) if config.usage.spill else state_folder() / "spill"
-    _folder("usage.spill", spill.parent, outcome, quiet=True)
+    if spill.is_dir():
+        outcome.add("usage.spill", "failed", f"{spill} is a folder; expected a file")
+    else:
+        _folder("usage.spill", spill.parent, outcome, quiet=True)
     if url.startswith("postgres"):
         place = shown(url).partition("?")[0]
     else:

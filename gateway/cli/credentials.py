@@ -163,6 +163,7 @@ class _Trier:
             "stt": self._stt,
             "tts": self._tts,
             "realtime": self._realtime,
+            "duplex": self._duplex,
             "avatar": self._avatar,
         }[modality]
         try:
@@ -297,6 +298,17 @@ class _Trier:
         problem = await self._socket(dial, _LineEar(line))
         return self._socket_trial("realtime", problem, model)
 
+    async def _duplex(self) -> Trial:
+        assert self.vendor.duplex is not None
+        if not self.models["duplex"]:
+            return self._trial("duplex", "not tried", "no model is named to try it with")
+        model = self.models["duplex"][0]
+        line = self.vendor.duplex.adapter(self.account).line(Attempt(self.account.name, model))
+        dial = line.dial()
+        assert isinstance(dial, Dial)
+        problem = await self._socket(dial, _LineEar(line, greets=False))
+        return self._socket_trial("duplex", problem, model)
+
     # -- avatars
 
     async def _avatar(self) -> Trial:
@@ -412,10 +424,9 @@ class _VoiceEar(_Ear):
 
 
 class _LineEar(_Ear):
-    must_greet = True
-
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, *, greets: bool = True) -> None:
         self._line = line
+        self.must_greet = greets
 
     def opening(self) -> Sequence[Any]:
         return self._line.opening()

@@ -333,6 +333,38 @@ def _add_bargein(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SECONDS",
         help="where the caller begins, instead of finding it by loudness; may be repeated",
     )
+    learn = bargein_commands.add_parser(
+        "learn",
+        help="adapt the interruption model to your own calls",
+        description="Adapt the interruption model to the windows that `bargein.learn` keeps, "
+        "compare it on calls that it was not fitted on and on the regression set that ships, and "
+        "publish it for `bargein.models` if it is better. See deploy/learning.md.",
+    )
+    learn.set_defaults(run=_bargein_learn)
+    _add_config(learn)
+    review = bargein_commands.add_parser(
+        "review",
+        help="label kept windows by ear",
+        description="Show each kept window whose label is missing or unsure, as a WAV file to "
+        "listen to, and ask what it was.",
+    )
+    review.set_defaults(run=_bargein_review)
+    _add_config(review)
+    review.add_argument(
+        "--clip", type=Path, metavar="WAV", help="where to write it (default: a folder of yours)"
+    )
+    review.add_argument("--all", action="store_true", help="all that no person has labelled")
+    forget = bargein_commands.add_parser(
+        "forget",
+        help="delete kept windows",
+        description="Delete what `bargein.learn` has kept of a room or job, or all of it. "
+        "Versions that were published stay.",
+    )
+    forget.set_defaults(run=_bargein_forget)
+    _add_config(forget)
+    which = forget.add_mutually_exclusive_group(required=True)
+    which.add_argument("--room", metavar="NAME", help="X-LiveKit-Room-ID or X-LiveKit-Job-ID")
+    which.add_argument("--all", action="store_true", help="everything")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -690,6 +722,42 @@ def _bargein_analyse(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     print(text)
+    return 0
+
+
+def _bargein_learn(args: argparse.Namespace) -> int:
+    from gateway.cli import learn
+
+    config = load(args.config, dev=True)
+    try:
+        published = learn.learn(config.bargein, print)
+    except learn.LearnError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    return 0 if published is not None else 1
+
+
+def _bargein_review(args: argparse.Namespace) -> int:
+    from gateway.cli import learn
+
+    config = load(args.config, dev=True)
+    try:
+        learn.review(config.bargein.learn, print, input, args.clip, every=args.all)
+    except learn.LearnError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+def _bargein_forget(args: argparse.Namespace) -> int:
+    from gateway.cli import learn
+
+    config = load(args.config, dev=True)
+    try:
+        learn.forget(config.bargein.learn, args.room, print)
+    except learn.LearnError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
     return 0
 
 

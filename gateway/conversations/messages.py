@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gateway.upstreams.bounded_json import VALUES_MAX, count_values, holds_more
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import MESSAGE_CHARS_MAX, Failure, Kind
 from gateway.upstreams.plan import FallbackModel
 
@@ -148,7 +149,7 @@ class JsonBudget:
 def too_many_values(what: str, values_max: int, param: str | None = None) -> Failure:
     """A 413 for JSON that would take long to read, however short it is."""
     words = f"{what} holds too much JSON: expected at most {values_max} values"
-    return Failure(Kind.TOO_LARGE, words, param=param)
+    return Failure(Kind.TOO_LARGE, words, param=param, bound=Bound.JSON_VALUES)
 
 
 def bad_request(message: str, param: str | None = None) -> Failure:
@@ -206,6 +207,7 @@ def _failure(error: ValidationError, value: Any, place: str) -> Failure:
         Kind.TOO_LARGE if kind == _TOO_LARGE else Kind.BAD_REQUEST,
         f"{where}: expected {words}, got {_came(came)}"[:MESSAGE_CHARS_MAX],
         param=where or None,
+        bound=Bound.FIELD_SIZE if kind in (_TOO_LARGE, _TOO_MANY) else None,
     )
 
 
@@ -237,6 +239,7 @@ def _came(value: Any) -> str:
 
 _EXPECTED: Final = "expected"
 _TOO_LARGE: Final = "too_large"
+_TOO_MANY: Final = "too_many"
 
 
 def expected(words: str) -> PydanticCustomError:
@@ -247,6 +250,11 @@ def expected(words: str) -> PydanticCustomError:
 def too_large(words: str) -> PydanticCustomError:
     """As `expected`, for what is only too large (413)."""
     return PydanticCustomError(_TOO_LARGE, "{words}", {"words": words})
+
+
+def too_many(words: str) -> PydanticCustomError:
+    """As `expected`, for what has too many items or characters."""
+    return PydanticCustomError(_TOO_MANY, "{words}", {"words": words})
 
 
 class Expected:
@@ -282,8 +290,22 @@ def list_of_at_most(count: int, of: str) -> BeforeValidator:
     """A list is short enough; looked at before its items are."""
 
     def check(value: Any) -> Any:
-        if not isinstance(value, list) or len(value) > count:
-            raise expected(f"a list of at most {count} {of}")
+        words = f"a list of at most {count} {of}"
+        if not isinstance(value, list):
+            raise expected(words)
+        if len(value) > count:
+            raise too_many(words)
+        return value
+
+    return BeforeValidator(check)
+
+
+def at_most(count: int, words: str) -> BeforeValidator:
+    """In an annotation, behind `Expected`: a list or text is short enough. `words` as there."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | str) and len(value) > count:
+            raise too_many(words)
         return value
 
     return BeforeValidator(check)

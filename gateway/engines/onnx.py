@@ -48,6 +48,14 @@ def open_session(path: Path, threads: int, device: str = "cpu") -> onnxruntime.I
         raise ModelError(f"{path}: not a model that ONNX Runtime can load: {error}") from None
 
 
+def session_of(data: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """The model in `data`, on CPUs. Raises ModelError."""
+    try:
+        return onnxruntime.InferenceSession(data, _options(threads), providers=[_CPU])
+    except Exception as error:  # onnxruntime's own errors share no base class
+        raise ModelError(f"not a model that ONNX Runtime can load: {error}") from None
+
+
 def stoppable() -> onnxruntime.RunOptions:
     """Options for runs that another thread can end: once `terminate` is True, they raise."""
     return onnxruntime.RunOptions()

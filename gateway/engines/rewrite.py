@@ -25,7 +25,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 _MESSAGES: Final = {
-    "Model": [("opset_import", 8, "Opset"), ("graph", 7, "Graph")],
+    "Model": [
+        ("opset_import", 8, "Opset"),
+        ("graph", 7, "Graph"),
+        ("metadata_props", 14, "Entry"),
+    ],
+    "Entry": [("key", 1, "string"), ("value", 2, "string")],
     "Opset": [("domain", 1, "string"), ("version", 2, "int64")],
     "Graph": [("node", 1, "Node"), ("initializer", 5, "Tensor"), ("output", 12, "Value")],
     "Node": [
@@ -40,7 +45,7 @@ _MESSAGES: Final = {
 }
 """Messages of onnx.proto: names and numbers of fields, and their types."""
 
-_REPEATED: Final = {"opset_import", "node", "initializer", "input"}
+_REPEATED: Final = {"opset_import", "node", "initializer", "input", "metadata_props"}
 _REPEATED_IN: Final = {("Node", "output"), ("Graph", "output")}
 
 _OWN_DOMAIN: Final = "com.microsoft"
@@ -74,12 +79,13 @@ def _model_class() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("parley.onnx.Model"))
 
 
-_Model: Final = _model_class()
+ModelFile: Final = _model_class()
+"""A model file as a message, with the fields of `_MESSAGES`."""
 
 
 def faster(data: bytes) -> bytes | None:
     """The model file `data` written anew; None if there is nothing to gain, or it is no model."""
-    model = _Model()
+    model = ModelFile()
     try:
         model.ParseFromString(data)
     except DecodeError:

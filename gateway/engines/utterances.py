@@ -12,18 +12,20 @@ import logging
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.engines import vad, whisper
 from gateway.engines.batcher import Batcher, BatchSlot, Timing
 from gateway.engines.segmenter import CHUNK, Out, Segmenter, Transcribe
+from gateway.engines.speech import SpeechListener
 from gateway.engines.types import ModelError
 from gateway.runtime.connector import Connector
 from gateway.runtime.loop import Inbox
+from gateway.telemetry.outcome import RUNS_MAX, EngineRun
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead, SocketFrame
 from gateway.upstreams.stt import (
@@ -62,10 +64,22 @@ _VAD_STALE_S: Final = 3600.0  # audio is never overtaken: what waits is heard
 @dataclass(slots=True)
 class Interims:
     """Transcriptions of utterances that were still open, which a server was asked for: how many,
-    and seconds of audio sent for them, which some servers bill."""
+    and seconds of audio sent for them, which some servers bill. `runs`: all transcriptions of the
+    session, RUNS_MAX of them."""
 
     count: int = 0
     audio_s: float = 0.0
+    runs: list[EngineRun] = field(default_factory=list)
+
+    def ran(self, engine: str, asked: Transcribe, began: float, *, failed: bool) -> None:
+        """A transcription has ended."""
+        if len(self.runs) < RUNS_MAX:
+            facts = {
+                "audio_s": round(len(asked.pcm) / 2 / vad.RATE, 3),
+                "interim": asked.interim,
+                "early": asked.early,
+            }
+            self.runs.append(EngineRun(engine, began, time.monotonic(), facts, failed))
 
 
 class UtteranceEngines:
@@ -84,7 +98,11 @@ class UtteranceEngines:
             transcriber: LocalWhisper | HttpWhisper = self._local_whisper(engine.transcriber)
         else:
             transcriber = HttpWhisper(engine.transcriber, self._connector, interims)
-        return UtteranceStream(engine, transcriber, self._detector())
+        return UtteranceStream(engine, transcriber, self._detector(), interims)
+
+    def speech(self, heard: Callable[[float, float], None]) -> SpeechListener:
+        """A listener for where somebody speaks; see `SpeechListener`."""
+        return SpeechListener(self._detector(), heard)
 
     def warm(self, engine: LocalTarget) -> None:
         """Load a model of this machine now, so that the first caller does not wait for it."""
@@ -140,7 +158,9 @@ class UtteranceStream:
         engine: LocalTarget,
         transcriber: LocalWhisper | HttpWhisper,
         detector: Batcher[vad.VadRequest, list[float]],
+        interims: Interims,
     ) -> None:
+        self._interims = interims
         self._engine = engine
         self._transcriber = transcriber
         self._cutter = Segmenter(engine.cutting, engine.prompt)
@@ -242,6 +262,7 @@ class UtteranceStream:
         answer: Transcript | Failure | None = None
         if not self._has_to_wait(asked):
             self._transcribing += 1
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(TRANSCRIBE_S_MAX):
                     answer = await self._transcriber.transcribe(asked, self._engine, self._memory)
@@ -249,6 +270,10 @@ class UtteranceStream:
                 answer = Failure(Kind.TIMEOUT, "the transcription took too long")
             finally:
                 self._transcribing -= 1
+                failed = not isinstance(answer, Transcript)
+                is_ours = isinstance(self._transcriber, LocalWhisper)
+                engine = "whisper" if is_ours else "transcription"
+                self._interims.ran(engine, asked, began, failed=failed)
         self._do(self._cutter.answered(asked.number, answer))
 
     def _has_to_wait(self, asked: Transcribe) -> bool:

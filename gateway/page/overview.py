@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -95,6 +96,9 @@ class Overview:
     """Names of the sums at the end of a row of `summary`."""
     readiness: Callable[[], Mapping[str, Any]]
     catalogues: Callable[[], Mapping[Modality, Catalogue]]
+    time_zone: str = "UTC"
+    """Where days and months begin, as in `gateway usage`."""
+    currency: str = "USD"
     _costs: dict[str, Any] = field(default_factory=dict)
     _costs_until: float = 0.0
 
@@ -127,17 +131,19 @@ class Overview:
         }
 
     async def costs(self) -> dict[str, Any]:
-        """Sums of today and of this month (UTC), and this month's by key and model."""
+        """Sums of today and of this month, and this month's by key and model."""
         now = time.monotonic()
         if now < self._costs_until:
             return self._costs
         self._costs_until = now + COST_S
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        zone = ZoneInfo(self.time_zone)
+        today = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
         month = today.replace(day=1)
         by = ("key", "model")
         try:
             rows = await self.summary(by, month.timestamp())
             self._costs = {
+                "currency": self.currency,
                 "today": self._sums(await self.summary((), today.timestamp())),
                 "month": self._sums(await self.summary((), month.timestamp())),
                 "rows": [

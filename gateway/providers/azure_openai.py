@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
+from pydantic import Field
 
 from gateway.providers._openai.dialect import Dialect, OpenAIChat, with_options
 from gateway.providers._openai.models import (
@@ -19,7 +20,7 @@ from gateway.providers._openai.models import (
     is_trusted,
     takes_breakpoints,
 )
-from gateway.providers._openai.realtime import RelayedLine
+from gateway.providers._openai.realtime import LiveLine, RelayedLine
 from gateway.providers._shared.history import OPENAI
 from gateway.upstreams.chat import ChatRequest
 from gateway.upstreams.dial import Dial, join_url, path_segment, websocket_url
@@ -32,7 +33,7 @@ class Settings(OpenAIModelsSettings):
     """Settings of an Azure OpenAI resource. `base_url` is https://{resource}.openai.azure.com (or
     .services.ai.azure.com), without a path; a model is the name of a deployment."""
 
-    api_version: str | None = None
+    api_version: str | None = Field(None, pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")
     """A dated version (2024-10-21 or later) puts the deployment in the path. Default: the v1 API,
     which needs none."""
     bearer: bool = False
@@ -97,6 +98,22 @@ class AzureRealtime:
         return RelayedLine(Dial(url, self._headers, ping_interval_s=30.0), attempt.options)
 
 
+class AzureLive:
+    """The Live protocol of the v1 API.
+
+    Source: https://learn.microsoft.com/azure/foundry/openai/gpt-live-reference
+    """
+
+    def __init__(self, account: Account[Settings]) -> None:
+        self._url = websocket_url(join_url(account.base_url, "openai/v1/live/sessions"))
+        bearer = {"authorization": f"Bearer {account.api_key}"}
+        self._headers = {**azure_headers(account, bearer), **account.headers}
+
+    def line(self, attempt: Attempt) -> Line:
+        dial = Dial(self._url, self._headers, ping_interval_s=30.0)
+        return LiveLine(dial, attempt.model, attempt.options)
+
+
 def azure_headers(account: Account[Settings], headers: dict[str, str]) -> dict[str, str]:
     """`headers` with the key where Azure looks for it."""
     if account.settings.bearer:
@@ -120,5 +137,6 @@ VENDOR = Vendor(
     settings=Settings,
     chat=Offer(chat, deployed_as="openai/"),
     realtime=Offer(AzureRealtime, deployed_as="openai/"),
+    duplex=Offer(AzureLive, deployed_as="openai/"),
     listed=(),  # it lists models; ours are names of deployments
 )

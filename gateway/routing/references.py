@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.routing import cascades
 from gateway.routing.catalogue import Catalogue
 from gateway.settings import languages
+from gateway.settings.cascades import CascadeConfig
 from gateway.settings.mistake import Mistake, Place
 from gateway.settings.models import Deployment
 from gateway.settings.quota import QuotaConfig
@@ -20,12 +22,13 @@ from gateway.upstreams.listing import modalities_of_name
 from gateway.upstreams.provider import Account, Modality, ProviderSettings
 
 _WILD: Final = "*"
-_EVERY: Final[tuple[Modality, ...]] = ("chat", "stt", "tts", "realtime", "avatar")
+_EVERY: Final[tuple[Modality, ...]] = ("chat", "stt", "tts", "realtime", "duplex", "avatar")
 _ROUTES: Final[Mapping[Modality, str]] = {
     "chat": "/chat/completions",
     "stt": "/stt",
     "tts": "/tts",
     "realtime": "/realtime",
+    "duplex": "/live/sessions",
     "avatar": "/avatar/sessions",
 }
 
@@ -46,6 +49,8 @@ class Named:
     turn_languages: Collection[str] = ()
     residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     eager_keys: Collection[str] = ()
+    decision_model: str | None = None
+    cascades: Mapping[str, CascadeConfig] = field(default_factory=dict)
 
 
 def check(named: Named) -> list[Mistake]:
@@ -59,6 +64,7 @@ def check(named: Named) -> list[Mistake]:
     found += _quotas(named, names)
     found += _residency(named, names)
     found += _eager(named)
+    found += _cascades(named, names)
     for name in named.prices:
         found += names.matter(("prices", name), name, deployments=True)
     return found
@@ -72,6 +78,7 @@ def _models(named: Named) -> Iterator[Mistake]:
             yield Mistake(place, "expected `*` at the end of a name alone")
         if not deployments:
             yield Mistake(place, "expected at least one deployment")
+        seen: set[tuple[str | None, str]] = set()
         for i, deployment in enumerate(deployments):
             at = (*place, str(i))
             if _WILD in deployment.model:
@@ -100,6 +107,10 @@ def _models(named: Named) -> Iterator[Mistake]:
                     f"the provider {deployment.provider!r} is switched off",
                     fatal=False,
                 )
+            if (deployment.provider, deployment.model) in seen:
+                text = "stands twice: where it fails, it is asked again at once"
+                yield Mistake(at, text, fatal=False)
+            seen.add((deployment.provider, deployment.model))
 
 
 def _reachable(models: Mapping[str, Sequence[Deployment]], model: str) -> set[str]:
@@ -132,6 +143,8 @@ def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
     for language, models in named.stt.auto.items():
         if language != "default" and (wrong := languages.problem(language)):
             yield Mistake(("stt", "auto", language), f"{wrong}, or default")
+        if not models:
+            yield Mistake(("stt", "auto", language), "expected at least one model")
         for i, model in enumerate(models):
             yield from names.needed(("stt", "auto", language, str(i)), model, "stt")
     for i, model in enumerate(named.stt.fallback):
@@ -145,6 +158,8 @@ def _speech(named: Named, names: _Names) -> Iterator[Mistake]:
     for i, model in enumerate(standby.models):
         if model != "auto":
             yield from names.needed(("stt", "standby", "models", str(i)), model, "stt")
+    if named.decision_model is not None:
+        yield from names.needed(("chat", "decision_model"), named.decision_model, "chat")
     if named.default_voice is not None:
         yield from names.needed(("tts", "default_model"), named.default_voice, "tts")
     for language in named.turn_languages:
@@ -159,6 +174,15 @@ def _eager(named: Named) -> Iterator[Mistake]:
             yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
 
 
+def _cascades(named: Named, names: _Names) -> Iterator[Mistake]:
+    for name, cascade in named.cascades.items():
+        place: Place = ("cascades", name)
+        if cascade.stt != "auto":
+            yield from names.needed((*place, "stt"), cascade.stt, "stt")
+        yield from names.needed((*place, "chat"), cascade.chat, "chat")
+        yield from names.needed((*place, "tts"), cascade.tts, "tts")
+
+
 def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
     for key, allowance in named.quota.keys.items():
         place: Place = ("quota", "keys", key)
@@ -169,6 +193,9 @@ def _quotas(named: Named, names: _Names) -> Iterator[Mistake]:
         for model in allowance.models:
             yield from names.matter((*place, "models", model), model)
     for tenant, shared in named.quota.tenants.items():
+        if not shared.keys:
+            place = ("quota", "tenants", tenant)
+            yield Mistake(place, "has no `keys`: it limits nobody", fatal=False)
         for i, key in enumerate(shared.keys):
             if named.keys is not None and key not in named.keys:
                 yield Mistake(
@@ -189,7 +216,11 @@ def _residency(named: Named, names: _Names) -> Iterator[Mistake]:
     for section, demands in (("keys", residency.keys), ("models", residency.models)):
         for name, regions in demands.items():
             place = ("residency", section, name)
-            if section == "models":
+            if section == "models" and name in names.cascades:
+                yield Mistake(
+                    place, "a cascade is where its parts are; expected the names of those"
+                )
+            elif section == "models":
                 yield from names.matter(place, name)
             elif named.keys is not None and name not in named.keys:
                 yield Mistake(place, f"no such API key is configured{suggestion(name, named.keys)}")
@@ -206,6 +237,8 @@ class _Names:
 
     def __init__(self, named: Named) -> None:
         self._named = named
+        self.cascades = cascades.served(named.cascades, named.accounts.values())
+        """They can be asked for, and have no deployments of their own."""
         self._catalogues = {
             modality: Catalogue(named.models, named.accounts, modality) for modality in _EVERY
         }
@@ -222,6 +255,8 @@ class _Names:
     def served(self, name: str, modality: Modality) -> bool:
         """Whether a caller can ask for `name` there, also with a language or a voice behind it."""
         catalogue = self._catalogues[modality]
+        if name in self._served and name not in catalogue.names():
+            return False  # it is listed, for something else
         if not isinstance(catalogue.plan(name), Failure):
             known = modalities_of_name(name)
             return not known or modality in known
@@ -257,12 +292,14 @@ class _Names:
                 yield self.unserved(place, name)
         elif not (
             any(self.served(name, modality) for modality in _EVERY)
+            or name in self.cascades
             or (deployments and name.partition(":")[0] in self._named.accounts)
         ):
             yield self.unserved(place, name)
 
     def _begins(self, beginning: str, *, deployments: bool) -> bool:
-        known = self._served | (self._deployments if deployments else set())
+        known = self._served | self.cascades.keys()
+        known |= self._deployments if deployments else set()
         if any(name.startswith(beginning) for name in known):
             return True
         marks = ("/", ":") if deployments else ("/",)

@@ -25,12 +25,14 @@ from picows import (
     WSHandshakeError,
     WSListener,
     WSMsgType,
+    WSParsedURL,
     WSTransport,
     ws_connect,
 )
 from python_socks import ProxyError
 
 from gateway.runtime.loop import TURN_S, Inbox
+from gateway.runtime.names import Names
 from gateway.runtime.pace import PacedConnector
 from gateway.upstreams.dial import Dial, websocket_url
 from gateway.upstreams.errors import Failure, Kind, kind_of_status
@@ -353,6 +355,7 @@ class Connector:
         self._session: aiohttp.ClientSession | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
+        self._names = Names()
         self.open_sockets = 0
         """WebSockets that are open now."""
 
@@ -381,7 +384,12 @@ class Connector:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # no limit: one slow upstream must not take connections from the others
-                connector=PacedConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60),
+                connector=PacedConnector(
+                    limit=0,
+                    keepalive_timeout=KEEPALIVE_S,
+                    resolver=self._names,
+                    use_dns_cache=False,
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 read_bufsize=READ_BYTES,
@@ -448,7 +456,7 @@ class Connector:
                     max_redirects=0,
                     proxy=_proxy(url),
                     read_buffer_init_size=READ_BUFFER_BYTES,
-                    happy_eyeballs_delay=HAPPY_EYEBALLS_S,
+                    socket_factory=self._connect,
                 )
             opened = socket.connected
         except TimeoutError:
@@ -466,6 +474,10 @@ class Connector:
 
     def _count(self, change: int) -> None:
         self.open_sockets += change
+
+    async def _connect(self, url: WSParsedURL) -> socket.socket:
+        """A connection to the provider, or to the proxy before it."""
+        return await self._names.connect(url.host, url.port, HAPPY_EYEBALLS_S)
 
     def _tls_context(self) -> ssl.SSLContext:
         """Made once: it reads all certificates that the machine trusts."""

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final
 from urllib.parse import parse_qs
 
+from gateway.engines.interruption.disputed import CallIds
 from gateway.server.addresses import client_address, within
 from gateway.server.asgi import LABEL_CHARS_MAX, Scope, header
 from gateway.server.auth import Authenticator, Principal
@@ -36,6 +37,7 @@ from gateway.telemetry.traces import Tracer
 from gateway.telemetry.usage.log import UsageLog
 from gateway.telemetry.usage.record import Record, part_of, record_of, says_nothing
 from gateway.telemetry.watch import Call, Watch
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 
 _logger = logging.getLogger("gateway.request")
@@ -84,6 +86,10 @@ def request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
     return new_id("req")
+
+
+PART_OF_CHARS_MAX: Final = 100
+"""Of a session's id, in the ids of its parts on other routes."""
 
 
 def _traceparent(scope: Scope) -> str:
@@ -141,6 +147,7 @@ class SessionLimiter:
                 Kind.TOO_MANY_SESSIONS,
                 f"this server serves {self.limits.sessions} sessions already",
                 retry_after_s=1,
+                bound=Bound.SESSIONS,
             )
         held = self._held[key]
         if self._elsewhere is not None:
@@ -150,12 +157,14 @@ class SessionLimiter:
                 Kind.TOO_MANY_SESSIONS,
                 "callers without a token have all the places that they may have",
                 retry_after_s=1,
+                bound=Bound.SESSIONS_ANONYMOUS,
             )
         if held >= self.limits.sessions_per_key:
             return Failure(
                 Kind.TOO_MANY_SESSIONS,
                 f"this API key has {self.limits.sessions_per_key} sessions open already",
                 retry_after_s=1,
+                bound=Bound.SESSIONS_PER_KEY,
             )
         self._held[key] += 1
         self.open += 1
@@ -196,6 +205,7 @@ class RequestContext:
         self.status: int | None = None
         """HTTP status that was answered, 101 for an upgrade; None: nothing was."""
         self.purse = admission.quota.purse(caller.key, route)
+        self._parts = 0
         self.recorded: Record | None = None
         """The sums of what the records of this session say so far, and the number of the last."""
         self.cost_counted = 0
@@ -212,7 +222,19 @@ class RequestContext:
         for name in (b"x-livekit-job-id", b"x-livekit-room-id"):
             if value := header(self.scope, name):
                 return f"{self.caller.key}\n{name.decode()}\n{value[:LABEL_CHARS_MAX]}"
-        return ""
+        if self.connection is None:
+            return ""
+        # what belongs together is one call, whether or not its client names it
+        return f"{self.caller.key}\nconnection\n{self.connection}"
+
+    @property
+    def call_ids(self) -> CallIds:
+        """Which call it is of, and what its client calls the room and the job."""
+        room, job = (
+            (header(self.scope, name) or "")[:LABEL_CHARS_MAX]
+            for name in (b"x-livekit-room-id", b"x-livekit-job-id")
+        )
+        return CallIds(self.call, self.caller.key, room, job)
 
     def fail(self, failure: Failure) -> None:
         """The request ends in `failure`."""
@@ -222,16 +244,17 @@ class RequestContext:
         """The client went away before the end."""
         self.outcome = replace(self.outcome, left=True)
 
-    def part(self) -> RequestContext:
-        """One of the requests that come on this connection: logged, counted and recorded for
-        itself, in this one's place."""
+    def part(self, route: str | None = None, scope: Scope | None = None) -> RequestContext:
+        """One of the requests that come on this connection, or that this server makes for it on
+        another route: logged, counted and recorded for itself, in this one's place."""
+        self._parts += 1
         made = RequestContext(
             self._admission,
-            self.route,
+            route or self.route,
             self.caller,
-            self.scope,
+            self.scope if scope is None else scope,
             time.perf_counter(),
-            new_id("req"),
+            new_id("req") if route is None else f"{self.id[:PART_OF_CHARS_MAX]}.{self._parts}",
             self.address,
         )
         made.connection = self.id
@@ -328,6 +351,8 @@ class Admission:
                 counts.give_back(address)
         if failure is not None:
             self._metrics.refusals.labels(route, failure.kind.value).inc()
+            if failure.bound is not None:
+                self._metrics.reached(failure.bound)
             _logger.log(
                 log_level(failure),
                 "refused",

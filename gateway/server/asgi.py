@@ -13,6 +13,7 @@ import orjson
 from gateway.runtime.loop import Gate, Inbox, Performed
 from gateway.server.http import EXCHANGE, Exchange
 from gateway.server.websocket import EXTENSION, WebSocketProtocol
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind, error_body
 from gateway.upstreams.events import Binary, ClientLeft, Text
 
@@ -55,7 +56,7 @@ async def read_body(
             return await _read_body(receive, bytes_max)
     except TimeoutError:
         message = f"the body did not come within {timeout_s:g} s"
-        return Failure(Kind.IDLE, message, headers={"connection": "close"})
+        return Failure(Kind.IDLE, message, headers={"connection": "close"}, bound=Bound.BODY_TIME)
 
 
 async def _read_body(receive: Receive, bytes_max: int) -> bytes | Failure | None:
@@ -81,7 +82,9 @@ def exchange_of(scope: Scope) -> Exchange | None:
 
 
 def too_large(bytes_max: int) -> Failure:
-    return Failure(Kind.TOO_LARGE, f"the body is larger than {bytes_max} bytes")
+    return Failure(
+        Kind.TOO_LARGE, f"the body is larger than {bytes_max} bytes", bound=Bound.BODY_BYTES
+    )
 
 
 async def answer(

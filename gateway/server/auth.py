@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import jwt
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 
 VERIFIED_MAX: Final = 4096
@@ -76,7 +77,8 @@ class Authenticator:
 
     def _verify(self, token: str) -> Principal | Failure:
         if len(token) > TOKEN_CHARS_MAX:
-            return _refused(f"malformed token: longer than {TOKEN_CHARS_MAX} characters")
+            why = f"malformed token: longer than {TOKEN_CHARS_MAX} characters"
+            return Failure(Kind.UNAUTHENTICATED, why, bound=Bound.TOKEN_CHARS)
         try:
             header = jwt.get_unverified_header(token)
             claimed: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})

@@ -18,6 +18,7 @@ from gateway.server.asgi import failure_headers
 from gateway.server.http import HttpProtocol
 from gateway.server.http1 import last_answer
 from gateway.server.websocket import WebSocketProtocol
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind, error_body
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def too_many(most: int) -> Failure:
         Kind.TOO_MANY_CONNECTIONS,
         f"this address has {most} connections open already (limits.connections_per_address)",
         retry_after_s=1,
+        bound=Bound.CONNECTIONS_PER_ADDRESS,
     )
 
 
@@ -125,11 +127,12 @@ class Descriptors:
 
 def counted_protocols(
     limit: AddressLimit,
-    on_refusal: Callable[[], None],
+    on_bound: Callable[[Bound], None],
     closing: Callable[[], bool],
 ) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
     """The HTTP and the WebSocket protocol, whose connections have a place of `limit` from their
-    beginning to their end. Answers that begin while `closing` end their connection."""
+    beginning to their end. `on_bound` is told of every bound that one comes to. Answers that begin
+    while `closing` end their connection."""
 
     held: dict[asyncio.BaseTransport, str] = {}
     descriptors = Descriptors(descriptors_max())
@@ -145,9 +148,13 @@ def counted_protocols(
         def closing(self) -> bool:
             return super().closing() or closing()
 
+        def reached(self, bound: Bound) -> None:
+            on_bound(bound)
+
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             if descriptors.exhausted(transport):
+                on_bound(Bound.DESCRIPTORS)
                 self._refused = self._loop.call_later(REFUSED_S, self._transport.abort)
                 self._transport.abort()
                 return
@@ -157,7 +164,7 @@ def counted_protocols(
             if limit.take(address):
                 held[transport] = address
             else:
-                on_refusal()
+                on_bound(Bound.CONNECTIONS_PER_ADDRESS)
                 self._refused = self._loop.call_later(REFUSED_S, self._transport.abort)
 
         def data_received(self, data: bytes) -> None:
@@ -174,6 +181,9 @@ def counted_protocols(
             super().connection_lost(exc)
 
     class CountedWebSocket(WebSocketProtocol):
+        def reached(self, bound: Bound) -> None:
+            on_bound(bound)
+
         def connection_lost(self, exc: Exception | None) -> None:
             leave(self._transport)
             super().connection_lost(exc)

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 
 SPREAD_S_MAX: Final = 60.0
@@ -109,7 +110,11 @@ DRAINED: Final = Ending(RESTARTING, "this server is shutting down")
 TOO_LONG: Final = Ending(
     RESTARTING,
     "limits.session_s_max: the session has lasted too long, connect again",
-    Failure(Kind.SESSION_TOO_LONG, "the session has lasted longer than limits.session_s_max"),
+    Failure(
+        Kind.SESSION_TOO_LONG,
+        "the session has lasted longer than limits.session_s_max",
+        bound=Bound.SESSION_TIME,
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import re
 import time
@@ -23,6 +24,7 @@ from gateway.server.admission import Admission, RequestContext, request_id
 from gateway.server.asgi import (
     JSON_TYPE,
     ClientSocket,
+    Header,
     Message,
     Receive,
     Scope,
@@ -38,6 +40,7 @@ from gateway.server.drain import Drain, Ending, OpenSocket, ending
 from gateway.server.http import Exchange
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.outcome import Outcome
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure
 from gateway.upstreams.events import ClientLeft
 
@@ -212,6 +215,9 @@ class ReplyLink(Link[EventT]):
         self.status: int | None = None
         """Of the answer, once that has begun."""
         self._sending_since: float | None = None
+        self.blocked = False
+        """The client has read nothing for `blocked_s`."""
+
         self._timer: asyncio.TimerHandle
 
     async def send(self, message: Message) -> None:
@@ -237,13 +243,12 @@ class ReplyLink(Link[EventT]):
         except TimeoutError:
             if not patience.expired():
                 raise
+            self.blocked = True
         finally:
             self._timer.cancel()
 
     async def _watch(self) -> None:
-        """Wait for the client to leave."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await _leave(self._receive)
         self._left()
 
     def _left(self) -> None:
@@ -324,6 +329,14 @@ class BodyRoute(Named, Protocol):
         """What the answer is."""
 
 
+@runtime_checkable
+class EndsWithClient(Protocol):
+    """A body route whose answer costs money, and is cancelled where its client has left."""
+
+    @property
+    def ends_with_client(self) -> bool: ...
+
+
 class _Host:
     """Admission, and its end."""
 
@@ -346,12 +359,23 @@ class _Host:
         if isinstance(request, Failure):
             await refuse(scope, send, request, headers)
             return
+        await self._admitted(request, receive, send, headers)
+
+    async def serve_part(
+        self, whole: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve what this server asks of itself for the admitted session `whole`."""
+        await self._admitted(whole.part(self._name, scope), receive, send)
+
+    async def _admitted(
+        self, request: RequestContext, receive: Receive, send: Send, headers: Sequence[Header] = ()
+    ) -> None:
         with request:
             failure = await self._serve(request, receive, send)
             if failure is not None:
                 request.fail(failure)
                 request.status = failure.status
-                await refuse(scope, send, failure, headers)
+                await refuse(request.scope, send, failure, headers)
 
     async def _serve(self, request: RequestContext, receive: Receive, send: Send) -> Failure | None:
         """Serve an admitted request, or say why it is refused."""
@@ -482,6 +506,8 @@ class SocketHost(_Host):
         return refused
 
     def _open_socket(self, request: RequestContext, conversation: Conversation) -> OpenSocket:
+        if request.connection is not None:  # that is closed, and this with it
+            return OpenSocket(math.inf, 0.0, replaces=False, may_end=lambda now: False)
         agent = header(request.scope, b"user-agent") or ""
         session = conversation.session
         return OpenSocket(
@@ -517,6 +543,8 @@ class ReplyHost(_Host):
         finally:
             request.status = link.status
             await link.end(conversation, request)
+            if link.blocked:
+                request.outcome = replace(request.outcome, bounds=(Bound.SLOW_READER,))
         return None
 
 
@@ -531,10 +559,37 @@ class BodyHost(_Host):
         body = await self._body(request, receive, self._route.body_bytes_max)
         if not isinstance(body, bytes):
             return body
-        reply = await self._route.answer(request, body)
-        if isinstance(reply, Failure):
+        reply: bytes | Failure | None
+        if isinstance(self._route, EndsWithClient):
+            reply = await self._while_there(request, body, receive)
+        else:
+            reply = await self._route.answer(request, body)
+        if not isinstance(reply, bytes):
             return reply
         request.status = 200
         headers = (JSON_TYPE, (_REQUEST_ID, request.id.encode()))
         await answer(send, request.status, reply, headers)
         return None
+
+    async def _while_there(
+        self, request: RequestContext, body: bytes, receive: Receive
+    ) -> bytes | Failure | None:
+        """The answer; None: the client left before it was there, and what was done for it ends."""
+        answering = asyncio.create_task(self._route.answer(request, body))
+        leaving = asyncio.create_task(_leave(receive))
+        try:
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                return answering.result()
+        finally:
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+        request.leave()
+        return None
+
+
+async def _leave(receive: Receive) -> None:
+    """Wait for the client to leave."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

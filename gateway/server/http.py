@@ -33,6 +33,7 @@ from gateway.server.http1 import (
     Upgrade,
     last_answer,
 )
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind, error_body
 
 _logger = logging.getLogger(__name__)
@@ -236,6 +237,9 @@ class HttpProtocol(asyncio.Protocol):
         """Whether no connection is to be kept after its answer."""
         return self._ends
 
+    def reached(self, bound: Bound) -> None:
+        """The client has come to `bound`. For who counts them."""
+
     # -- from uvicorn and the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -422,6 +426,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with it once it is its turn, and close."""
+        if refusal.bound is not None:
+            self.reached(refusal.bound)
         broken, self._reading = self._reading, None
         self._stop()
         self._set_paused(True)
@@ -448,8 +454,9 @@ class HttpProtocol(asyncio.Protocol):
             self.balance()
         elif self._reader.begun:
             message = f"the headers did not come within {HEAD_S:g} s"
-            self._refuse(Refusal(408, Kind.IDLE, message))
+            self._refuse(Refusal(408, Kind.IDLE, message, Bound.HEAD_TIME))
         else:
+            self.reached(Bound.HEAD_TIME)
             self._close()
 
     def _hang_up(self, *, lingers: bool = False) -> None:

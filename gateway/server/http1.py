@@ -16,6 +16,7 @@ from typing import Final
 
 import httptools
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Kind
 
 HEAD_BYTES_MAX: Final = 64 << 10
@@ -98,6 +99,7 @@ class Refusal:
     status: int
     kind: Kind
     message: str
+    bound: Bound | None = None
 
 
 Event = Head | bytes | End | Upgrade | Refusal
@@ -157,7 +159,7 @@ class RequestReader:
                 self._refusal = Refusal(400, Kind.BAD_REQUEST, message)
         if self._overhead > HEAD_BYTES_MAX and self._refusal is None:
             message = f"the headers are longer than {HEAD_BYTES_MAX} bytes"
-            self._refusal = Refusal(431, Kind.TOO_LARGE, message)
+            self._refusal = Refusal(431, Kind.TOO_LARGE, message, Bound.HEAD_BYTES)
         if self._refusal is not None and not self._over:
             self._over = True
             events.append(self._refusal)
@@ -179,8 +181,10 @@ class RequestReader:
         self._parser.feed_data(replace(head, headers=headers).to_bytes())
         return offset
 
-    def _refuse(self, status: int, kind: Kind, message: str) -> _RefusedError:
-        self._refusal = Refusal(status, kind, message)
+    def _refuse(
+        self, status: int, kind: Kind, message: str, bound: Bound | None = None
+    ) -> _RefusedError:
+        self._refusal = Refusal(status, kind, message, bound)
         return _RefusedError(message)
 
     # -- what the parser says
@@ -197,13 +201,13 @@ class RequestReader:
         self._url += url
         if len(self._url) > URL_BYTES_MAX:
             message = f"the URL is longer than {URL_BYTES_MAX} bytes"
-            raise self._refuse(414, Kind.TOO_LARGE, message)
+            raise self._refuse(414, Kind.TOO_LARGE, message, Bound.URL_BYTES)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_count += 1  # those after a body count too
         if self._header_count > HEADERS_MAX:
             message = f"there are more than {HEADERS_MAX} headers"
-            raise self._refuse(431, Kind.TOO_LARGE, message)
+            raise self._refuse(431, Kind.TOO_LARGE, message, Bound.HEAD_LINES)
         if self._in_head:  # what stands behind a body says nothing about the request
             self._headers.append((name.lower(), value.rstrip(b" \t")))
 

@@ -1,6 +1,7 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
 what the agents of all calls say (see engines/interruption/voice_keeper.py), that their callers say
-something (see telemetry/agreement.py), and responses that are kept (see
+something (see telemetry/agreement.py) and of which kind it is (engines/interruption/learning.py;
+nothing while learning is off), and responses that are kept (see
 conversations/chat/responses_store.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
@@ -11,8 +12,9 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "held", "args": [{key: sessions}]}     -> {"ok": {key: sessions of the others}}
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
+    {"do": "followed", "args": [call, what, from, until]} -> likewise, as {"followed": [...]}
     {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
-    {"do": "words", "args": [call, at, words]}    -> likewise, as {"words": [...]}
+    {"do": "words", "args": [call, since, at, n]} -> likewise, as {"words": [...]}
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice", "words", "kept"})
+TOLD: Final = frozenset({"rest", "voice", "words", "kept", "followed"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
@@ -136,7 +138,7 @@ class Machine:
     """A worker's side."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
@@ -149,9 +151,11 @@ class Machine:
         seconds: it works again."""
         self.on_voice: Callable[[str, float, bytes], None] | None = None
         """Called with what an agent said at another worker; see `voice`."""
+        self.on_followed: Callable[[str, str, float, float], None] | None = None
+        """Called with what followed in a call at another worker; see `followed`."""
         self.on_kept: Callable[[Any], None] | None = None
         """Called with what another worker keeps; see `kept`."""
-        self.on_words: Callable[[str, float, int], object] | None = None
+        self.on_words: Callable[[str, float, float, int], object] | None = None
         """Called with what a caller said at another worker; see `words`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -198,16 +202,21 @@ class Machine:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("voice", [call, begins_at, base64.b64encode(marks).decode()])
 
+    def followed(self, call: str, what: str, began: float, ended: float) -> None:
+        """Tell the other workers what followed in a call, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("followed", [call, what, began, ended])
+
     def kept(self, args: Sequence[Any]) -> None:
         """Tell the other workers of a response that is kept, without waiting; one that does not fit
         into a message is known here alone."""
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("kept", list(args), LINE_BYTES_MAX // 2)
 
-    def words(self, call: str, at: float, words: int) -> None:
+    def words(self, call: str, since: float, at: float, words: int) -> None:
         """Tell the other workers how many words a caller has said, without waiting."""
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
-            self._send("words", [call, at, words])
+            self._send("words", [call, since, at, words])
 
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
@@ -250,7 +259,7 @@ class Machine:
         while True:
             try:
                 reader, self._writer = await asyncio.open_unix_connection(
-                    self._path, limit=LINE_BYTES_MAX
+                    self.path, limit=LINE_BYTES_MAX
                 )
                 self._connected.set()
                 while line := await reader.readline():
@@ -274,6 +283,9 @@ class Machine:
             if self.on_voice is not None:
                 call, begins_at, marks = told["voice"]
                 self.on_voice(call, begins_at, base64.b64decode(marks))
+        elif "followed" in told:
+            if self.on_followed is not None:
+                self.on_followed(*told["followed"])
         elif "kept" in told:
             if self.on_kept is not None:
                 self.on_kept(told["kept"])

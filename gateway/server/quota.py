@@ -75,6 +75,7 @@ CONCERNS: Final[Mapping[str, frozenset[str]]] = {
     "stt": frozenset({REQUESTS, AUDIO, COST}),
     "tts": frozenset({REQUESTS, CHARACTERS, COST}),
     "realtime": frozenset({REQUESTS, TOKENS, AUDIO, COST}),
+    "duplex": frozenset({REQUESTS, TOKENS, AUDIO, COST}),
     "avatar": frozenset({REQUESTS, COST}),
 }
 """What a request of each route uses: whoever has no characters left may still chat."""
@@ -556,6 +557,15 @@ class Purse:
         """Whether anything is limited for this caller."""
         return self._quota.limits(self._key, self._route)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether some models are not for its key."""
+        return self._quota.chooses(self._key)
+
+    def may_ask(self, name: str) -> bool:
+        """Whether its key may ask for this name."""
+        return self._quota.may_ask(self._key, name)
+
     def permitted(self, plan: Plan) -> Plan:
         """Those attempts of a plan that its key may ask at all."""
         quota, key = self._quota, self._key
@@ -568,7 +578,7 @@ class Purse:
         Nothing is counted."""
         quota = self._quota
         if model is not None and not quota.may_ask(self._key, model):
-            return _forbidden(model)
+            return forbidden(model)
         limits = self._limits(model)
         if not limits:
             return None
@@ -590,10 +600,10 @@ class Purse:
             return plan
         if quota.chooses(key):
             if asked is not None and not quota.may_ask(key, asked):
-                return _forbidden(asked)
+                return forbidden(asked)
             plan = self.permitted(plan)
             if not plan:
-                return _forbidden(asked)
+                return forbidden(asked)
         limits = self._limits(asked)
         names = frozenset().union(*map(names_of, plan)) - {asked}
         others = {name: self._limits(name) for name in names}
@@ -713,7 +723,7 @@ class Purse:
         return None if first is None else quota.exceeded(*first, headers)
 
 
-def _forbidden(model: str | None) -> Failure:
+def forbidden(model: str | None) -> Failure:
     which = "any model that this request may go to" if model is None else repr(model[:128])
     return Failure(Kind.FORBIDDEN, f"this API key may not use {which}", param="model")
 

@@ -26,6 +26,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from gateway.server.addresses import endpoint
+from gateway.upstreams.bounds import Bound
 
 try:
     from websockets.speedups import apply_mask
@@ -60,6 +61,10 @@ FRAGMENTS_MAX: Final = 1024
 
 CLOSE_S: Final = 10.0
 """How long a closing handshake, and the sending of what is still buffered, may take."""
+
+LINGER_S: Final = 1.0
+"""After a mistake of the client, what it still sends is read and thrown away for so long: to close
+at once would take our close frame, and with it the reason, back (TCP reset)."""
 
 REASON_BYTES_MAX: Final = 123
 """Of a close frame's 125 bytes, 2 are the code."""
@@ -151,6 +156,9 @@ class WebSocketProtocol(asyncio.Protocol):
         """Cut the connection: what is buffered is not sent, a send that waits fails."""
         self._transport.abort()
 
+    def reached(self, bound: Bound) -> None:
+        """The client has come to `bound`. For who counts them."""
+
     # -- from uvicorn and the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -185,6 +193,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._hang_up()
 
     def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
         if self._conn.state is State.CONNECTING:
             self._buffer += data
             if self._upgrade is None:
@@ -309,6 +319,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 elif size == 127:
                     size = int.from_bytes(data[at + 2 : at + 10], "big")
                 if size > self._bytes_max:
+                    self.reached(Bound.MESSAGE_BYTES)
                     self._fail(1009, f"a message is longer than {self._bytes_max} bytes")
                     return have
             end = body + size
@@ -343,11 +354,14 @@ class WebSocketProtocol(asyncio.Protocol):
                 message, self._fragments = b"".join(self._fragments), []
                 self._take(message, self._is_text)
             elif len(self._fragments) >= FRAGMENTS_MAX:
+                self.reached(Bound.MESSAGE_FRAGMENTS)
                 self._fail(1009, f"a message has more than {FRAGMENTS_MAX} fragments")
         failed = self._conn.parser_exc is not None
         close = self._conn.close_sent if failed else self._conn.close_rcvd
         if close is not None and not self._ended:
-            self._end(close.code, close.reason)
+            if failed and close.code == 1009:
+                self.reached(Bound.MESSAGE_BYTES)
+            self._end(close.code, close.reason, lingers=failed)
         self._flush()
 
     def _take(self, data: bytes, is_text: bool) -> None:
@@ -402,14 +416,29 @@ class WebSocketProtocol(asyncio.Protocol):
     def _fail(self, code: int, reason: str) -> None:
         """The client has made a mistake."""
         self._conn.fail(code, reason)
-        self._end(code, reason)
+        self._end(code, reason, lingers=True)
 
-    def _end(self, code: int, reason: str = "") -> None:
+    def _end(self, code: int, reason: str = "", *, lingers: bool = False) -> None:
         self._ended = True
         self._tell_end(code, reason)
         self._flush()
-        self._hang_up()
+        if lingers:
+            self._linger()
+        else:
+            self._hang_up()
         self._writable.set()  # what waits to be sent will not be
+
+    def _linger(self) -> None:
+        if self._close_timer is not None or self._lost:
+            return
+        self._close_timer = self._loop.call_later(LINGER_S, self._lingered)
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _lingered(self) -> None:
+        self._close_timer = None
+        self._hang_up()
 
     def _tell_end(self, code: int, reason: str = "") -> None:
         if not self._told:
@@ -481,11 +510,15 @@ class WebSocketProtocol(asyncio.Protocol):
         if self.blocked_s is None:
             await self._writable.wait()
             return
-        timer = self._loop.call_later(self.blocked_s, self._transport.abort)
+        timer = self._loop.call_later(self.blocked_s, self._cut_blocked)
         try:
             await self._writable.wait()
         finally:
             timer.cancel()
+
+    def _cut_blocked(self) -> None:
+        self.reached(Bound.SLOW_READER)
+        self._transport.abort()
 
     def _send_answer(self, kind: str, message: Any) -> None:
         """The application's answer to the handshake."""

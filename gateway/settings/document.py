@@ -80,6 +80,24 @@ _NAMING_PROBLEMS: Final = {
     "found undefined tag handle": "a tag (!name); text that begins with ! needs quotes",
     "expected a single document": "a second document (---)",
     "but found another document": "a second document (---)",
+    "expected <block end>": "what stands here fits neither the lines above nor their indentation",
+    "did not find expected key": "what stands here fits neither the lines above nor their "
+    "indentation",
+    "expected '<document start>'": "expected a mapping of sections, `server:` and so on",
+    "mapping values are not allowed here": "a colon that fits nowhere: text with `: ` needs "
+    "quotes, or the indentation is not that of the lines above",
+    "found character '\\t'": "a tab: YAML is indented by spaces",
+    "found unexpected end of stream": "the file ends inside of quotes",
+    "while scanning a quoted scalar": "the file ends inside of quotes",
+    "found character": "text that begins with @, ` or % needs quotes",
+    "expected chomping": "text that begins with | or > needs quotes",
+    "expected alphabetic": "an alias (*name) or an anchor (&name) without a name; text that begins "
+    "with * or & needs quotes",
+    "could not find expected ':'": "a name without a colon behind it",
+    "found unknown escape": "a backslash inside of double quotes: write two, or use single quotes",
+    "expected the node content": "expected a value",
+    "expected ',' or '}'": "a brace without its }, or text with `: ` that needs quotes",
+    "expected ',' or ']'": "a bracket without its ], or text with `: ` that needs quotes",
 }
 """PyYAML's words that repeat what stands in the file, or say too little -> ours."""
 

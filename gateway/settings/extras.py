@@ -16,6 +16,7 @@ EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "redis": _IN_IMAGE,
         "postgres": _IN_IMAGE,
         "otel": _IN_IMAGE,
+        "learn": _IN_IMAGE,
         "local": _FULL,
         "espeak": _FULL,
         "turn-text": _FULL,

@@ -49,6 +49,11 @@ class Allowance(Section):
     month: Budget = Budget()
     """In a month of `usage.time_zone`."""
 
+    @property
+    def counts_money(self) -> bool:
+        """Whether anything of it is money."""
+        return any(one is not None for one in (self.credits, self.day.cost, self.month.cost))
+
 
 class KeyAllowance(Allowance):
     """What one key may use, and of single models."""
@@ -57,6 +62,10 @@ class KeyAllowance(Allowance):
     """Names of models that this key may ask for; a name may end in `*`. Default: all."""
     models: dict[str, Allowance] = Field(default_factory=dict)
     """Model name -> what this key may use of it; a name may end in `*`."""
+
+    @property
+    def counts_money(self) -> bool:
+        return super().counts_money or any(one.counts_money for one in self.models.values())
 
 
 class TenantAllowance(Allowance):
@@ -82,7 +91,8 @@ class QuotaConfig(Section):
 
     redis_url: SecretStr | None = None
     """redis://[user:password@]host:port/db: quotas and `limits.sessions_per_key` are counted over
-    all processes that share it. Default: in this server alone."""
+    all processes that share it, and these tell one another what agents say (`bargein.own_voice`).
+    Default: in this server alone."""
     prefix: str = Field("parley", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")
     """Beginning of the names of all that is kept in Redis."""
     warn_at: float = Field(0.8, gt=0, le=1)
@@ -94,6 +104,12 @@ class QuotaConfig(Section):
     """Tenant (a customer, a team) -> its keys, and what they may use together."""
     models: dict[str, Allowance] = Field(default_factory=dict)
     """Model name -> what all keys together may use of it; a name may end in `*`."""
+
+    @property
+    def counts_money(self) -> bool:
+        """Whether a budget or balance of anybody's is money."""
+        tables = (self.keys, self.tenants, self.models)
+        return any(one.counts_money for table in tables for one in table.values())
 
     @field_validator("redis_url")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -26,7 +26,9 @@ def host_problem(host: str) -> str:
     try:
         # an empty one would listen on every address
         good = host.isprintable() and not any(map(str.isspace, host)) and host.encode("idna")
-    except UnicodeError:
+        if any(char in "/:[]" for char in host):
+            ip_address(host)  # no name has these, nor has an address with a port or a scheme
+    except ValueError:
         good = False
     return "" if good else "expected an address or a host name, such as 0.0.0.0 or 127.0.0.1"
 

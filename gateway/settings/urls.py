@@ -29,13 +29,24 @@ def problem(url: str, schemes: Collection[str], *, host: bool = True, query: boo
         return expected
     if host and not parts.hostname:
         return f"expected a host after {parts.scheme}://"
-    if parts.hostname and any(char in '"<>\\^`{|}' for char in parts.hostname):
+    if parts.hostname and not _is_host(parts.hostname):
         return "expected a host name or an address in the URL"
+    if "://" in parts.path or (parts.netloc.endswith(":") and parts.path.startswith("//")):
+        return "expected a URL with one scheme"
     if port == 0:
         return "expected a port from 1 to 65535 in the URL"
     if not query and (parts.query or parts.fragment):
         return "expected a URL without ? and #: paths are put behind it"
     return ""
+
+
+def _is_host(name: str) -> bool:
+    if any(char in '"<>\\^`{|}' for char in name):
+        return False
+    try:
+        return ":" in name or bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def shown(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import NoneType, UnionType
@@ -36,6 +37,8 @@ _NAMES: Final[Mapping[Any, str]] = {
 _PATTERNS: Final[Mapping[str, str]] = {
     r"^[A-Za-z0-9_.:-]{1,64}$": "up to 64 letters, digits and . : _ -",
     r"^[a-z]{2,3}$": "a language code such as en",
+    r"^[A-Z]{3}$": "three capital letters such as USD",
+    r"^\d{4}-\d{2}-\d{2}(-preview)?$": "a date such as 2024-10-21, or one with -preview",
 }
 
 
@@ -133,8 +136,13 @@ class _Spot:
         origin = get_origin(annotation)
         if origin is Literal:
             return f"one of {', '.join(map(str, arguments))}"
+        if inspect.isclass(annotation) and issubclass(annotation, Enum):
+            return f"one of {', '.join(str(one.value) for one in annotation)}"
         if origin is dict:
             return f"a mapping of names, each with {_Spot(arguments[1]).expected()}"
+        if origin is frozenset:  # of which one may stand alone
+            one = _Spot(arguments[0]).expected()
+            return f"{one} or a list, each entry {one}"
         if origin in (list, tuple):
             return f"a list, each entry {_Spot(arguments[0]).expected()}"
         return self._bounded(_NAMES.get(annotation, "another value"))

@@ -27,15 +27,16 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
 from gateway.telemetry.outcome import LATENCIES, NANO, BargeinCounts, Ended
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Kind
 
 ROUTES: Final = (
-    "chat", "models", "embeddings", "stt", "tts", "realtime", "avatar", "bargein", "eot",
-    "eot_multi",
+    "chat", "models", "embeddings", "stt", "tts", "realtime", "duplex", "avatar", "bargein",
+    "eot", "eot_multi",
 )  # fmt: skip
 """Values of the label `route`."""
 
-SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts")
+SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts", "realtime", "duplex")
 """Routes that ask providers."""
 
 KEYS_NAMED_MAX: Final = 100
@@ -48,7 +49,12 @@ pairs of a key and a model."""
 
 COSTS_EXPECTED_MAX: Final = 1000
 
-ENGINE_LATE_S: Final[Mapping[str, float]] = {"interruption": 0.7, "turn": 0.7, "turn_text": 1.5}
+ENGINE_LATE_S: Final[Mapping[str, float]] = {
+    "interruption": 0.7,
+    "interruption_other": 0.7,
+    "turn": 0.7,
+    "turn_text": 1.5,
+}
 """After so long an answer of an engine is of no use: the client of /bargein does without this
 server for the rest of the call, those of /eot were told that there is no prediction."""
 
@@ -107,6 +113,13 @@ class Metrics:
             ["route", "kind"],
             registry=registry,
         )
+        self.bounds = Counter(
+            "parley_bound_reached",
+            "Times that a caller came to a bound, and was refused, closed or slowed down; "
+            "deploy/security.md lists them.",
+            ["bound"],
+            registry=registry,
+        )
         self.open_sessions = Gauge(
             "parley_open_sessions",
             "Requests and WebSocket sessions open now.",
@@ -156,6 +169,11 @@ class Metrics:
             buckets=_LAG_S,
             registry=registry,
         )
+        self.tasks = Gauge(
+            "parley_tasks",
+            "Tasks of the event loop now. They go with the calls: what stays is a leak.",
+            registry=registry,
+        )
         self.overlaps = Counter(
             "parley_bargein_overlaps",
             "Times that a caller spoke over the agent, in WebSocket sessions that ended; outcome: "
@@ -169,6 +187,39 @@ class Metrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        for outcome in ("interruption", "held"):
+            self.overlaps.labels(outcome)
+        self.bargein_version_overlaps = Counter(
+            "parley_bargein_version_overlaps",
+            "The same by the version of the interruption model that served the call "
+            "(`bargein.models`).",
+            ["version", "outcome"],
+            registry=registry,
+        )
+        self.bargein_version_decision = Histogram(
+            "parley_bargein_version_decision_seconds",
+            "The same by the version of the interruption model that served the call.",
+            ["version"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.bargein_followed = Counter(
+            "parley_bargein_followed",
+            "Overlaps of calls that may be learnt from, by what followed in the call; outcome: "
+            "agreed, cut (it was an interruption to the model alone), missed (the other way) or "
+            "unknown.",
+            ["version", "outcome"],
+            registry=registry,
+        )
+        self.bargein_kept = Counter(
+            "parley_bargein_windows",
+            "Windows to learn from (`bargein.learn`); outcome: kept, dropped (the disk is slow) or "
+            "failed (it cannot be written).",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("kept", "dropped", "failed"):
+            self.bargein_kept.labels(outcome)
         self.agreement = Counter(
             "parley_bargein_agreement",
             "Decided overlaps of calls that also have a /stt session here, by what that heard from "
@@ -371,6 +422,8 @@ class Metrics:
             self.open_sessions.labels(route)
             self.duration.labels(route)
         self.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value)
+        for bound in Bound:
+            self.bounds.labels(bound.value)
         for route, direction in _PAYLOAD:
             self.bytes.labels(route, direction)
         for route, direction in _AUDIO:
@@ -442,6 +495,16 @@ class Metrics:
                 self.first_byte.labels("tts", provider, model)
                 self.voice_first_audio.labels(provider, model)
 
+    def reached(self, bound: Bound) -> None:
+        """A caller has come to `bound`."""
+        self.bounds.labels(bound.value).inc()
+
+    def connection_reached(self, bound: Bound) -> None:
+        """A connection has, before there is a request."""
+        self.reached(bound)
+        if bound is Bound.CONNECTIONS_PER_ADDRESS:
+            self.refusals.labels("any", Kind.TOO_MANY_CONNECTIONS.value).inc()
+
     def key_label(self, key: str) -> str:
         """`key` as a label: see KEYS_NAMED_MAX."""
         if not key:
@@ -478,6 +541,10 @@ def count(metrics: Metrics, ended: Ended) -> None:
     metrics.duration.labels(route).observe(ended.duration_s)
     if outcome.failure is not None:
         metrics.errors.labels(route, outcome.word).inc()
+        if outcome.failure.bound is not None:
+            metrics.reached(outcome.failure.bound)
+    for bound in outcome.bounds:
+        metrics.reached(bound)
     if route in COUNTED_LIVE:
         return
     for i, one in enumerate(outcome.tries):

@@ -7,9 +7,11 @@ and its usage record (`usage.record`) are functions of that and of whose request
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.errors import Blame, Failure, Kind
 
@@ -41,6 +43,8 @@ class Try:
     (chat alone). `hedge`: it was made beside another; `lost`: the other one spoke first; `standby`:
     it was kept connected and never needed; `left`: the client left while it ran; `rests`: with its
     failure the deployment began to rest. `first_s`: until it was connected or first said something.
+    `audio_s` were heard or spoken, `characters` given to speak; `replayed_s` of the audio had been
+    heard before it took over.
     `upstream_id`: the provider's own name of the request, if it told one.
     """
 
@@ -57,6 +61,9 @@ class Try:
     first_s: float | None = None
     usage: Usage | None = None
     asked: bool = False
+    audio_s: float | None = None
+    characters: int | None = None
+    replayed_s: float | None = None
     upstream_id: str | None = None
 
     @property
@@ -67,6 +74,38 @@ class Try:
         if self.standby:
             return STANDBY
         return LOST if self.lost else LEFT if self.left else OK
+
+
+RUNS_MAX: Final = 200
+"""Runs of engines that one session's outcome lists, its first; for traces."""
+
+SAMPLES_MAX: Final = 1024
+"""Durations of one session that quantiles are taken of, the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """What an engine of ours did for a session, from `began` to `ended` on the session's clock.
+    `facts`: what else is known of it, by the names of a span's attributes."""
+
+    engine: str
+    began: float
+    ended: float
+    facts: Mapping[str, str | bool | int | float] = field(default_factory=dict)
+    failed: bool = False
+
+
+def quantiles(seconds: Iterable[float], prefix: str) -> dict[str, float]:
+    """Median, 95th percentile and the longest, by names that begin with `prefix`; none of none."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    return {
+        f"{prefix}_p50_s": ordered[round(0.5 * last)],
+        f"{prefix}_p95_s": ordered[round(0.95 * last)],
+        f"{prefix}_longest_s": ordered[last],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +201,7 @@ class Outcome:
     served, or were asked last; a session that moved names all its providers. `first_s`: until the
     first content (of the first utterance). `estimated`: the provider did not tell all of `usage`.
     `cost` is in billionths of `usage.currency`. `running`: it is not over yet, and this is how it
-    stands.
+    stands. `bounds`: those that the caller came to beside that of `failure`.
     """
 
     failure: Failure | None = None
@@ -181,9 +220,11 @@ class Outcome:
     cost: int = 0
     estimated: bool = False
     running: bool = False
+    bounds: tuple[Bound, ...] = ()
     counts: Counts | None = None
     latencies: tuple[SttLatency, ...] = ()
     standbys: tuple[StandbyTime, ...] = ()
+    runs: tuple[EngineRun, ...] = ()
 
     @property
     def word(self) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
 from gateway.settings.prices import Price
 from gateway.settings.usage import UsageConfig
-from gateway.telemetry.outcome import NANO
+from gateway.telemetry.outcome import DEPLOYMENT_CHARS_MAX, NANO
 from gateway.telemetry.price_list import SHIPPED
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, find
 from gateway.upstreams.realtime import TokensUsed
+
+_logger = logging.getLogger(__name__)
 
 MILLION: Final = 1_000_000
 
@@ -31,7 +34,10 @@ class Prices:
         table: Mapping[str, Price],
         types: Mapping[str, str] | None = None,
         shipped: Mapping[str, Price] | None = None,
+        on_missing: Callable[[str, str], None] | None = None,
     ) -> None:
+        """`on_missing` hears of a provider and its model, once, when something without a price is
+        asked for."""
         self._table = dict(table)
         self._types = types or {}
         self._shipped = shipped or {}
@@ -39,6 +45,7 @@ class Prices:
             ((name[:-1], price) for name, price in table.items() if name.endswith("*")),
             key=lambda one: -len(one[0]),
         )
+        self._on_missing = on_missing
         self.of = lru_cache(LOOKUPS_MAX)(self._of)
 
     def of_attempt(self, attempt: Attempt) -> Price | None:
@@ -60,21 +67,42 @@ class Prices:
         for model in (deployment, _DATE.sub("", deployment)):
             if (price := self._shipped.get(f"{vendor}:{model}")) is not None:
                 return price
+        if self._on_missing is not None:
+            self._on_missing(provider, deployment)
         return None
 
 
+def told_unpriced(accounts: Mapping[str, Account], level: int) -> Callable[[str, str], None]:
+    """Says in the log, at `level`, that a model has no price; those that run here cost what the
+    machine does."""
+
+    def tell(provider: str, model: str) -> None:
+        account = accounts.get(provider)
+        if account is not None and find(account.type).available is None:
+            _logger.log(
+                level,
+                "a model has no price: it costs nothing in usage, credits and budgets (`prices`)",
+                extra={"provider": provider, "model": model[:DEPLOYMENT_CHARS_MAX]},
+            )
+
+    return tell
+
+
 def prices_in(
-    usage: UsageConfig, table: Mapping[str, Price], accounts: Mapping[str, Account]
+    usage: UsageConfig,
+    table: Mapping[str, Price],
+    accounts: Mapping[str, Account],
+    on_missing: Callable[[str, str], None] | None = None,
 ) -> Prices:
     """The operator's table, and for accounts at a vendor's own address the shipped one."""
     if not usage.shipped_prices or usage.currency != "USD":
-        return Prices(table)
+        return Prices(table, on_missing=on_missing)
     types = {
         name: account.type
         for name, account in accounts.items()
         if account.base_url == find(account.type).base_url
     }
-    return Prices(table, types, SHIPPED)
+    return Prices(table, types, SHIPPED, on_missing)
 
 
 _DATE: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")

@@ -1,4 +1,5 @@
-"""Outcomes as OpenTelemetry spans: one for the request or session, one in it for each try.
+"""Outcomes as OpenTelemetry spans: one for the request or session, in it one for each try and for
+each run of an engine of ours (/bargein asks too often for that: one for its session).
 
 They are made when the request has ended, from its outcome, with the times that it had: nothing is
 done on a caller's way. Names of attributes are those of OpenTelemetry's conventions for generative
@@ -40,9 +41,10 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "stt": "transcription",
     "tts": "text_to_speech",
     "realtime": "realtime",
+    "duplex": "duplex",
     "avatar": "avatar",
 }
-"""`gen_ai.operation.name` by route; the last four have no name in the conventions."""
+"""`gen_ai.operation.name` by route; the last five have no name in the conventions."""
 
 Value = str | bool | int | float
 
@@ -120,10 +122,20 @@ def try_attributes(one: Try) -> dict[str, Value]:
         "parley.hedge": one.hedge or None,
         "parley.rests": one.rests or None,
         "parley.first_output_s": one.first_s,
+        "parley.audio_s": _rounded(one.audio_s),
+        "parley.replayed_s": _rounded(one.replayed_s),
+        "parley.characters": one.characters,
         "error.type": one.failure.kind.value if one.failure is not None else None,
         "http.response.status_code": one.failure.upstream_status if one.failure else None,
     }
+    if (usage := one.usage) is not None:
+        found["gen_ai.usage.input_tokens"] = usage.prompt
+        found["gen_ai.usage.output_tokens"] = usage.completion
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def span_name(ended: Ended) -> str:
@@ -213,6 +225,18 @@ def write(tracer: Any, ended: Ended, traceparent: str, clock: float) -> None:
         if one.failure is not None:
             tried.set_status(trace.StatusCode.ERROR, one.failure.message)
         tried.end(_ns(ended.at - (clock - until)))
+    for run in outcome.runs:
+        made = tracer.start_span(
+            f"run {run.engine}",
+            inside,
+            trace.SpanKind.INTERNAL,
+            {"parley.engine": run.engine}
+            | {f"parley.engine.{name}": value for name, value in run.facts.items()},
+            start_time=_ns(ended.at - (clock - run.began)),
+        )
+        if run.failed:
+            made.set_status(trace.StatusCode.ERROR)
+        made.end(_ns(ended.at - (clock - run.ended)))
     if outcome.failure is not None:
         span.set_status(trace.StatusCode.ERROR, outcome.failure.message)
     span.end(_ns(ended.at))

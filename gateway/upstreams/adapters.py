@@ -57,6 +57,10 @@ class Adapters:
         return self._all["realtime"]
 
     @property
+    def duplex(self) -> Mapping[str, RealtimeUpstream]:
+        return self._all["duplex"]
+
+    @property
     def avatar(self) -> Mapping[str, AvatarUpstream]:
         return self._all["avatar"]
 

@@ -9,6 +9,7 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.secrets import MASK, SECRETS
 
 MESSAGE_CHARS_MAX: Final = 500
@@ -197,7 +198,7 @@ class Failure:
     only if it is the last one. `upstream_text` is the provider's own text where callers
     get another one (it speaks of the operator's account); it is for the log. `headers` are further
     HTTP headers of the answer, names in lower case. `upstream_id` is the provider's own name of the
-    request, for the log.
+    request, for the log. `bound`: what the caller has come to.
     """
 
     kind: Kind
@@ -211,6 +212,7 @@ class Failure:
     upstream_text: str | None = None
     headers: Mapping[str, str] | None = None
     upstream_id: str | None = field(default=None, compare=False)
+    bound: Bound | None = None
 
     def __post_init__(self) -> None:
         for name in ("message", "param", "upstream_text"):

@@ -14,6 +14,7 @@ from gateway.upstreams.provider import Account, Modality, find, type_names
 _SOUNDS: Final[tuple[tuple[Modality, re.Pattern[str]], ...]] = (
     ("stt", re.compile(r"whisper|parakeet|canary|transcri|speech-to-text|\b(asr|stt)\b", re.I)),
     ("tts", re.compile(r"kokoro|piper|orpheus|chatterbox|text-to-speech|\btts\b", re.I)),
+    ("duplex", re.compile(r"gpt-live|duplex", re.I)),
     ("realtime", re.compile(r"realtime|grok-voice|speech-to-speech", re.I)),
 )
 """Words in names of models that hear, speak, or do both."""

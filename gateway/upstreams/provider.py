@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from typing import Any, Generic, Literal
+from typing import Any, Final, Generic, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from typing_extensions import TypeVar
@@ -35,8 +35,21 @@ from gateway.upstreams.realtime import RealtimeUpstream
 from gateway.upstreams.stt import SttUpstream
 from gateway.upstreams.tts import TtsUpstream
 
-Modality = Literal["chat", "stt", "tts", "realtime", "avatar"]
+Modality = Literal["chat", "stt", "tts", "realtime", "duplex", "avatar"]
 """What a provider can be asked for."""
+
+
+ENDPOINTS: Final = (
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/embeddings",
+    "/messages",
+    "/models",
+    "/audio/speech",
+    "/audio/transcriptions",
+)
+"""Paths that adapters put behind a `base_url` themselves; one is easily copied with it."""
 
 
 class ProviderSettings(Section):
@@ -62,9 +75,22 @@ class ProviderSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
-        if value is not None and (wrong := urls.problem(value, urls.UPSTREAM_SCHEMES, query=False)):
+        if value is None:
+            return None
+        if wrong := urls.problem(value, urls.UPSTREAM_SCHEMES, query=False):
             raise ValueError(wrong)
+        for path in ENDPOINTS:
+            if value.rstrip("/").endswith(path):
+                raise ValueError(f"expected the address of the API, without {path} behind it")
         return value
+
+    @field_validator("models")
+    @classmethod
+    def _are_names(cls, models: list[str]) -> list[str]:
+        for name in models:
+            if not name.strip() or "*" in name:
+                raise ValueError(f"expected names of models, not {name[:64]!r}")
+        return models
 
     def named_for(self, modality: Modality) -> Iterable[str]:
         """Names of models that further options of the vendor's give for one modality."""
@@ -142,6 +168,7 @@ class Vendor(Generic[S]):
     stt: Offer[S, SttUpstream] | None = None
     tts: Offer[S, TtsUpstream] | None = None
     realtime: Offer[S, RealtimeUpstream] | None = None
+    duplex: Offer[S, RealtimeUpstream] | None = None
     avatar: Offer[S, AvatarUpstream] | None = None
     listing: Callable[[Account[S]], Dial] | None = None
     """The request for its list of models, for a vendor without chat (`ChatUpstream.warm`)."""
@@ -158,6 +185,7 @@ class Vendor(Generic[S]):
             "stt": self.stt,
             "tts": self.tts,
             "realtime": self.realtime,
+            "duplex": self.duplex,
             "avatar": self.avatar,
         }
         return {modality: offer for modality, offer in offers.items() if offer is not None}

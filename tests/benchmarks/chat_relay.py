@@ -139,15 +139,13 @@ models: {bench/model: [{provider: up, model: bench}]}
 
 
 def _gateway_config(
-    folder: Path, port: int, upstream_port: int, *, clean: bool, everything: bool
+    folder: Path, port: int, upstream_port: int, settings: str, *, clean: bool
 ) -> Path:
     config = folder / f"gateway-{port}.yaml"
     config.write_text(
         f"keys: {{{KEY}: {SECRET}}}\n"
         f"providers: {{up: {{type: openai-compatible, api_key: k, clean: {str(clean).lower()}, "
-        f"base_url: 'http://127.0.0.1:{upstream_port}/v1'}}}}\n"
-        + (EVERYTHING % (KEY, folder) if everything else PLAIN)
-        + other_model()
+        f"base_url: 'http://127.0.0.1:{upstream_port}/v1'}}}}\n" + settings + other_model()
     )
     return config
 
@@ -161,11 +159,15 @@ def parley(
     clean: bool = True,
     everything: bool = False,
     workers: int = 1,
+    settings: str | None = None,
 ) -> Iterator[Target]:
     """The gateway as it is served, with authentication, metrics and logs on; `clean` streams are
-    relayed as bytes, `everything` has routing, quotas and usage records on too."""
+    relayed as bytes, `everything` has routing, quotas and usage records on too. `settings` in their
+    place: the model `bench/model` and whatever else there is."""
     port, admin_port = free_port(), free_port()
-    config = _gateway_config(folder, port, upstream_port, clean=clean, everything=everything)
+    if settings is None:
+        settings = EVERYTHING % (KEY, folder) if everything else PLAIN
+    config = _gateway_config(folder, port, upstream_port, settings, clean=clean)
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(admin_port)]
     command += ["--workers", str(workers)]

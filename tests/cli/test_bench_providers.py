@@ -84,9 +84,9 @@ def test_it_says_what_it_costs_and_which_models_have_no_price() -> None:
     assert "without a price, so not in this sum: rack:m" in shown
 
 
-def test_nobody_answers_in_anothers_name() -> None:
+def test_nobody_answers_in_anothers_name(tmp_path: Path) -> None:
     chosen = targets(CONFIG)
-    measured = measured_config(CONFIG, chosen)
+    measured = measured_config(CONFIG, chosen, tmp_path)
     assert all(len(deployments) == 1 for deployments in measured.models.values())
     (voice,) = (one.asked for one in chosen if one.modality == "tts" and one.provider == "cartesia")
     assert measured.models[voice][0].options == {"voice": "v"}
@@ -158,3 +158,4 @@ models: {{voice: [{{provider: cartesia, model: sonic-3, options: {{voice: v}}}}]
         assert len(tried[pair]["first_s"]) == ROUNDS, tried[pair]
     assert tried["chat", "gone"]["first_s"] == []
     assert tried["chat", "gone"]["error"]
+    assert not (tmp_path / "state").exists(), "the operator's list of changes stays as it is"

@@ -24,6 +24,8 @@ from tests.fakes.google_stt import FakeGoogleLive
 from tests.fakes.inworld_stt import FakeInworld
 from tests.fakes.inworld_tts import FakeInworld as FakeInworldVoice
 from tests.fakes.openai_chat import FakeOpenAI
+from tests.fakes.openai_live import KEY as LIVE_KEY
+from tests.fakes.openai_live import FakeLive
 from tests.fakes.openai_realtime import KEY as REALTIME_KEY
 from tests.fakes.openai_realtime import FakeRealtime
 from tests.fakes.openai_stt import FakeOpenAIRealtime
@@ -160,6 +162,14 @@ async def test_speech_to_speech_takes_a_good_key_and_refuses_a_wrong_one(type_na
     assert good.state == "ok", good
     assert wrong.detail == "refused with status 401: the key is not accepted"
     assert (told.state, REALTIME_KEY in told.detail) == ("failed", False)
+
+
+async def test_a_duplex_model_takes_a_good_key_and_refuses_a_wrong_one() -> None:
+    with FakeLive() as fake:
+        good = await tried("openai", fake.base_url, LIVE_KEY, modality="duplex")
+        wrong = await tried("openai", fake.base_url, WRONG, modality="duplex")
+    assert good.state == "ok", good
+    assert wrong.detail == "refused with status 401: the key is not accepted"
 
 
 async def test_what_can_only_be_tried_for_money_is_told_as_not_tried(openai: FakeOpenAI) -> None:

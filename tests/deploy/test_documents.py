@@ -12,6 +12,7 @@ import yaml
 
 from deploy import examples
 from gateway.config import Config
+from gateway.upstreams.bounds import Bound
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted((ROOT / "deploy").glob("*.md"))
@@ -27,7 +28,7 @@ UNITS = {
     "MB": 1,
 }
 BOUNDS = re.findall(
-    r"^\| [^|]+ \| (\d+) ?([A-Za-z]*) \| `([^`]+)` \| [^|]+ \|$",
+    r"^\| [^|]+ \| (\d+) ?([A-Za-z]*) \| `([^`]+)` \| [^|]+ \| (?:`[a-z_]+` )?\|$",
     (ROOT / "deploy/security.md").read_text(),
     re.MULTILINE,
 )
@@ -93,6 +94,12 @@ def test_the_table_of_bounds_is_read() -> None:
 
     # the memory of the process is bounded by whoever starts it
     assert len(BOUNDS) == len(table) - 1 > 20
+
+
+def test_the_table_says_what_each_bound_is_counted_as() -> None:
+    rows = (ROOT / "deploy/security.md").read_text().partition("## What is bounded")[2]
+
+    assert set(re.findall(r"\| `([a-z_]+)` \|$", rows, re.MULTILINE)) == set(Bound)
 
 
 def test_the_way_from_an_empty_machine_sets_all_that_production_needs() -> None:

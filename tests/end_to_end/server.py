@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,17 +101,19 @@ def running(
     config: str | None = None,
     environment: Mapping[str, str] | None = None,
     pair: tuple[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Start with a configuration (YAML) or with environment variables alone; stop at the end.
 
     `keys:` is added to the configuration; without one the pair stands in the environment. Models
     that were fetched are not there, unless `environment` names a PARLEY_CACHE. `pair`: API key and
-    secret, where several servers share them.
+    secret, where several servers share them. `prefix`: a program, with its arguments, that runs the
+    server.
     """
     api_key, api_secret = pair or ("APItest" + secrets.token_hex(4), secrets.token_hex(24))
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     variables = {**kept, "PARLEY_CACHE": str(folder / "cache"), **(environment or {})}
-    command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"]
+    command = [*prefix, sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"]
     command += ["--admin-port", "0"]
     if config is None:
         variables |= {"LIVEKIT_API_KEY": api_key, "LIVEKIT_API_SECRET": api_secret}

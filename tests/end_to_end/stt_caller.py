@@ -26,10 +26,12 @@ async def converse(
     speed: float = 1.0,
     timeout_s: float = 120.0,
     updates: dict[int, dict[str, Any]] | None = None,
+    vanishes_after_s: float | None = None,
     **create: Any,
 ) -> list[dict[str, Any]]:
     """The messages of a session that plays `pcm`, finalizes and closes; `updates` are settings
-    sent before the frame of that number. Each message has the time "at" in seconds."""
+    sent before the frame of that number. Each message has the time "at" in seconds. The client
+    goes away without a goodbye after `vanishes_after_s`."""
     token = mint(server.api_key, server.api_secret, identity="test", ttl_s=600)
     told: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -54,17 +56,28 @@ async def converse(
             await socket.send_json({"type": "session.finalize"})
             await socket.send_json({"type": "session.close"})
 
-        playing = asyncio.create_task(play())
+        playing = [asyncio.create_task(play())]
+        if vanishes_after_s is not None:
+            playing.append(asyncio.create_task(vanish(socket, vanishes_after_s)))
         try:
             async for message in socket:
                 told.append({**json.loads(message.data), "at": round(time.monotonic() - began, 2)})
         finally:
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
+            for task in playing:
+                task.cancel()
+            await asyncio.gather(*playing, return_exceptions=True)
         told.append({"type": "close", "code": socket.close_code})
     for one in told:
         check_fields(one)
     return told
+
+
+async def vanish(socket: aiohttp.ClientWebSocketResponse, after_s: float) -> None:
+    """Cut the connection."""
+    await asyncio.sleep(after_s)
+    connection = socket._response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def check_fields(message: dict[str, Any]) -> None:

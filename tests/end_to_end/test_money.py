@@ -234,6 +234,10 @@ async def test_a_voice_is_refused_before_an_utterance_and_models_by_name(
             assert (status, answer["error"]["code"]) == (403, "forbidden")
             status, _ = await chat(http, model="mini", fallback=["long"])
             assert status == 200
+            async with http.get("/v1/models") as listed:
+                assert [one["id"] for one in (await listed.json())["data"]] == ["mini"]
+            async with http.get("/v1/models/long") as refused_model:
+                assert refused_model.status == 403
             told = [
                 one for one in await converse(server, bytes(3200), model="ear") if "code" in one
             ]
@@ -259,3 +263,84 @@ async def test_a_balance_holds_over_all_workers_and_their_restart(
         served = statuses.count(200)
         assert min(requests, at_most) <= served <= at_most
         assert statuses == [200] * served + [429] * (2 * requests - served)
+
+
+async def test_a_budget_that_is_nearly_used_up_is_told_in_the_answer_the_log_and_a_metric(
+    providers: str, tmp_path: Path
+) -> None:
+    quota = f"{{keys: {{{KEY}: {{day: {{requests: 5}}}}}}}}"
+    with running(tmp_path, config(providers, tmp_path, quota), pair=PAIR) as server:
+        warned = []
+        async with caller(server) as http:
+            for _ in range(6):
+                body = {"model": "mini", "messages": [{"role": "user", "content": "hello"}]}
+                async with http.post("/v1/chat/completions", json=body) as reply:
+                    told = reply.headers.get("X-Parley-Budget-Warning")
+                    warned.append((reply.status, told is not None))
+        assert warned == [(200, False)] * 3 + [(200, True)] * 2 + [(429, True)]
+        assert '"of":"5"' in server.logged("a budget is used up")
+        for state in ("soft", "hard"):
+            reached = server.metric("parley_budgets_reached_total", window="day", state=state)
+            assert reached == 1, state
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere connections are not spread evenly")
+async def test_budgets_and_bills_outlive_the_kill_of_a_worker_and_of_all(
+    providers: str, tmp_path: Path
+) -> None:
+    requests, before = 12, 5
+    day = f"{requests * 4590 / 10**9:.9f}"  # what so many requests cost
+    quota = f"{{tenants: {{acme: {{keys: [{KEY}], day: {{cost: {day}}}}}}}}}"
+    text = config(providers, tmp_path, quota) + "server: {workers: 2, drain_delay_s: 0}\n"
+    counted = "SELECT 1 FROM parley_counts WHERE name LIKE 'tenant/acme/cost/day/%' AND used = {}"
+    with running(tmp_path, text, pair=PAIR) as server:
+        async with fresh_connections(server) as http:
+            assert [(await chat(http))[0] for _ in range(before)] == [200] * before
+            await until_stored(tmp_path, counted.format(before * 4590))
+            for worker in workers_of(server):
+                os.kill(worker, signal.SIGKILL)
+            server.logged("a worker ended and is replaced")
+            await until_served(http)
+            statuses = [(await chat(http))[0] for _ in range(2 * requests)]
+            served = before + 1 + statuses.count(200)
+            assert requests <= served <= requests + 1
+            status, answer = await chat(http)
+            assert (status, answer["error"]["quota_type"]) == (429, "cost_per_day")
+        await until_stored(tmp_path, counted.format(served * 4590))
+        doomed = workers_of(server)
+        os.kill(server.process.pid, signal.SIGKILL)
+        for worker in doomed:
+            os.kill(worker, signal.SIGKILL)
+        server.process.wait()
+
+    told = json.loads(usage(tmp_path, "--day", "today", "--by", "tenant", "--format", "json"))
+    assert [row["tenant"] for row in told["rows"]] == ["acme"]
+    assert Decimal(told["total"]["cost"]) == served * Decimal("0.00000459")
+    with running(tmp_path, text, pair=PAIR) as server:
+        async with fresh_connections(server) as http:
+            assert {(await chat(http))[0] for _ in range(4)} == {429}
+
+
+def fresh_connections(server: Server) -> aiohttp.ClientSession:
+    """A caller whose every request may reach another worker."""
+    headers = {"Authorization": f"Bearer {mint(*PAIR, identity='agent', ttl_s=600)}"}
+    connector = aiohttp.TCPConnector(force_close=True)
+    return aiohttp.ClientSession(server.url, headers=headers, connector=connector)
+
+
+async def until_served(http: aiohttp.ClientSession) -> None:
+    """One request that is served, once somebody serves again."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                if (await chat(http))[0] == 200:
+                    return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+def workers_of(server: Server) -> list[int]:
+    """Process ids of its workers."""
+    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -121,6 +122,7 @@ def entered(page: Page) -> Page:
 def photograph(page: Page, name: str) -> None:
     """Keep a picture where somebody wants to look at it."""
     if folder := os.environ.get("PARLEY_SCREENSHOTS"):
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
@@ -158,18 +160,25 @@ def test_two_recognisers_hear_one_microphone(page: Page) -> None:
     expect(page.locator("#calls")).to_contain_text("nobody")
 
 
-def test_a_person_on_a_telephone_in_the_dark_sees_all_of_it(
-    server: Server, browsers: dict[str, Browser]
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("device", "width"), [("telephone", 360), ("desk", 1280)])
+def test_a_person_sees_all_of_it_on_a_telephone_and_in_the_dark(
+    server: Server,
+    browsers: dict[str, Browser],
+    device: str,
+    width: int,
+    scheme: Literal["light", "dark"],
 ) -> None:
     with browsers["words"].new_context(
         base_url=server.admin_url,
-        viewport={"width": 360, "height": 740},
-        color_scheme="dark",
+        viewport={"width": width, "height": 740},
+        color_scheme=scheme,
     ) as context:
         page = entered(context.new_page())
+        expect(page.locator("#failures")).to_contain_text("ago" if width > 700 else "chat")
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0
-        photograph(page, "telephone")
+        photograph(page, f"{device}-{scheme}")
 
 
 def test_everything_can_be_reached_by_the_keyboard(page: Page) -> None:

@@ -16,12 +16,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from tests.end_to_end.faulty_call import SAID, call, faulty
 from tests.end_to_end.server import running
 from tests.end_to_end.tts_wire import token
 from tests.fakes.openai_chat import FakeOpenAI
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SAID = "a secret that a caller told"
 
 
 class Collector:
@@ -105,4 +105,38 @@ async def test_a_failover_is_one_trace_in_the_callers_and_says_nothing_of_what_w
         assert by_name["try bad"].parent_span_id == request.span_id
         assert attributes(by_name["try bad"])["http.response.status_code"] == 500
         assert attributes(by_name["try good"])["parley.outcome"] == "ok"
+        assert all(SAID not in str(span) for span in collector.spans)
+
+
+async def test_a_call_is_joined_by_its_job_and_tells_every_try_replay_and_engine(
+    tmp_path: Path,
+) -> None:
+    with collecting() as collector:
+        with faulty(tmp_path, collector.url) as server:
+            assert await call(server, "AJ_7", "RM_7") == [200, 0]
+        requests = [one for one in collector.spans if "livekit.job.id" in attributes(one)]
+        assert {attributes(one)["session.id"] for one in requests} == {"AJ_7"}
+        assert sorted(one.name for one in requests) == [
+            "bargein",
+            "chat mind",
+            "chat mind",
+            "stt ears",
+        ]
+        inside = {one.span_id: one for one in requests}
+        for one in collector.spans:
+            assert one in requests or one.parent_span_id in inside
+        by_name = {one.name: one for one in collector.spans}
+        taken_over = by_name["try ears-b"]
+        failed = [one for one in collector.spans if one.name == "try ears-a"]
+        errors = {attributes(one)["error.type"]: one for one in failed}
+        assert {"stream_interrupted", "upstream_overloaded"} == errors.keys()
+        broken = errors["stream_interrupted"]
+        assert broken.end_time_unix_nano <= taken_over.start_time_unix_nano
+        assert attributes(taken_over)["parley.replayed_s"] > 0
+        assert attributes(taken_over)["parley.audio_s"] > 0
+        run = attributes(by_name["run interruption"])
+        assert (run["parley.engine.windows"], run["parley.engine.stale"]) == (1, 0)
+        assert run["parley.engine.answer_p50_s"] > 0
+        (ended,) = (one for one in requests if "error.type" in attributes(one))
+        assert attributes(ended)["error.type"] == "stream_interrupted"
         assert all(SAID not in str(span) for span in collector.spans)

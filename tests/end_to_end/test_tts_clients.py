@@ -27,6 +27,7 @@ MODELS = {
     "inworld/inworld-tts-1.5-max": {"timestamp_type": "WORD", "temperature": 0.8},
     "xai/tts-1": {"speed": 1.1},
     "fishaudio/s2.1-pro": {"latency": "low"},
+    "assemblyai/assemblyai-tts-1": {"word_timestamps": True},
 }
 
 

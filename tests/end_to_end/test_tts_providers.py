@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.tts_wire import opened
+from tests.fakes.assemblyai_tts import FakeAssemblyAIVoice
 from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.deepgram_tts import FakeDeepgramVoice
 from tests.fakes.elevenlabs_tts import FakeElevenLabs
@@ -31,9 +32,10 @@ FAKES: dict[str, tuple[type[FakeVoice], str, str]] = {
     "inworld": (FakeInworld, "", "inworld-tts-1.5-max"),
     "xai": (FakeXaiVoice, "/v1", "tts-1"),
     "fishaudio": (FakeFishAudio, "", "s2.1-pro"),
+    "assemblyai": (FakeAssemblyAIVoice, "", "assemblyai-tts-1"),
 }
 NAMES = tuple(FAKES)
-TIMED = ("cartesia", "elevenlabs", "rime", "inworld")
+TIMED = ("cartesia", "elevenlabs", "rime", "inworld", "assemblyai")
 
 
 @dataclass

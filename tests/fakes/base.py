@@ -145,6 +145,10 @@ class FakeServer:
         """Undo `refuse`."""
         self._in_loop(self._listen())
 
+    def hang_up(self) -> None:
+        """Cut every connection that is open."""
+        self._in_loop(self._hang_up())
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -187,11 +191,15 @@ class FakeServer:
         assert self._site is not None
         await self._site.stop()
 
-    async def _close(self) -> None:
+    async def _hang_up(self) -> None:
         assert self._runner is not None
         for connection in list(self._runner.server.connections if self._runner.server else []):
             if connection.transport is not None:
                 connection.transport.abort()
+
+    async def _close(self) -> None:
+        assert self._runner is not None
+        await self._hang_up()
         await self._runner.cleanup()
         rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in rest:

@@ -831,11 +831,13 @@ class FakeOpenAI(FakeServer):
         return response
 
     async def _embed(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        """A number for each text, its length; a text "busy" is answered 503."""
+        """A number for each text, its length; a text "busy" is answered 503, "endless" not."""
         given = exchange.body["input"] if isinstance(exchange.body, dict) else ""
         texts = given if isinstance(given, list) else [given]
         if "busy" in texts and self.default == "text":
             return web.json_response({"error": {"message": "busy"}}, status=503)
+        if "endless" in texts:
+            await asyncio.sleep(LONG_S)
         data = [
             {"object": "embedding", "index": i, "embedding": [float(len(text))]}
             for i, text in enumerate(texts)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.clients import Client, Event
+from tests.fakes.assemblyai_tts import FakeAssemblyAIVoice
 from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.deepgram_tts import FakeDeepgramVoice
 from tests.fakes.elevenlabs_tts import FakeElevenLabs
@@ -22,6 +23,8 @@ from tests.fakes.xai_tts import FakeXaiVoice
 SENTENCES = ("Hello there my dear friend.", "This is the second one of them.")
 
 OFFICIAL: dict[str, type[FakeVoice]] = {
+    "assemblyai": FakeAssemblyAIVoice,
+    "assemblyai-sdk": FakeAssemblyAIVoice,
     "cartesia": FakeCartesia,
     "deepgram": FakeDeepgramVoice,
     "deepgram-sdk": FakeDeepgramVoice,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -49,6 +51,20 @@ def test_costs_are_those_of_today_and_of_this_month() -> None:
     assert (costs["today"]["requests"], costs["today"]["cost"]) == (7, 1.5)
     (row,) = costs["rows"]
     assert (row["key"], row["model"], row["requests"], row["cost"]) == ("k", "m", 7, 1.5)
+
+
+def test_days_begin_where_those_of_usage_do() -> None:
+    since: list[float] = []
+
+    async def summary(by: Sequence[str], begin: float) -> list[tuple[Any, ...]]:
+        since.append(begin)
+        return []
+
+    made = overview({})
+    made.summary, made.time_zone, made.currency = summary, "Asia/Kolkata", "INR"
+    assert now(made)["costs"]["currency"] == "INR"
+    begins = [datetime.fromtimestamp(one, ZoneInfo("Asia/Kolkata")) for one in since]
+    assert {(one.hour, one.minute) for one in begins} == {(0, 0)}
 
 
 def test_a_store_that_cannot_be_read_takes_nothing_else_away() -> None:

@@ -13,6 +13,7 @@ from gateway.config import load
 from gateway.page.overview import COSTS, MODELS, TOLD
 from gateway.page.relay import INFERENCE
 from gateway.page.routes import PAGE_HEADER
+from gateway.telemetry.changes import read_changes
 from gateway.telemetry.watch import Call
 
 TOKEN = "a-token-of-the-page"
@@ -25,7 +26,7 @@ def gateway(tmp_path: Path) -> Gateway:
     file.write_text(
         f"page: {{token: {TOKEN}}}\n"
         f"keys: {{APIpage: {'s' * 32}}}\n"
-        "usage: {enabled: false}\n"
+        f"usage: {{enabled: false, spill: '{tmp_path}/spill'}}\n"
         "local_stand_in: false\n"
     )
     return Gateway(load(file, {}))
@@ -73,6 +74,19 @@ def test_another_page_cannot_log_in_or_try_things_in_a_visitors_name(page: TestC
     assert page.post("/ui/v1/chat/completions", json={}, headers=elsewhere).status_code == 401
 
 
+def test_who_opens_it_is_kept_and_who_does_not_know_the_token_is_told(
+    page: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page.post("/ui/login", data={"token": "guess"}, headers={"origin": HOST})
+    (line,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert (line.message, vars(line)["client"]) == (
+        "somebody does not know the page's token",
+        "testclient",
+    )
+    (told,) = read_changes(tmp_path / "changes.jsonl")
+    assert (told["what"], told["by"], told["page"]) == ("page", "testclient", "opened")
+
+
 def test_the_cookie_is_the_browsers_alone(visitor: TestClient) -> None:
     answer = visitor.post("/ui/login", data={"token": TOKEN}, headers={"origin": HOST})
     cookie = answer.headers["set-cookie"].lower()
@@ -87,7 +101,7 @@ def test_everything_says_that_nothing_comes_from_elsewhere(page: TestClient) -> 
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     for part in (b"http://", b"https://", b"<script>", b"style=", b"onclick"):
         assert part not in answer.content
-    for name in ("page.js", "bench.js", "microphone.js", "page.css"):
+    for name in ("page.js", "bench.js", "microphone.js", "page.css", "icon.svg"):
         assert page.get(f"/ui/static/{name}").status_code == 200
     assert page.get("/ui/static/..%2froutes.py").status_code == 404
 

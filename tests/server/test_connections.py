@@ -21,6 +21,7 @@ from gateway.server.connections import (
     descriptors_max,
 )
 from gateway.server.http import HttpProtocol
+from gateway.upstreams.bounds import Bound
 from tests.server.test_websocket import Wire, settled
 
 
@@ -57,15 +58,12 @@ class Served:
     """Connections from one address to a server that lets it have `most`."""
 
     def __init__(self, most: int = 1, trusted: Networks = ()) -> None:
-        self.refused = 0
+        self.reached: list[Bound] = []
         self.ends = False
         self.limit = AddressLimit(most, trusted=trusted)
-        self._made, _ = counted_protocols(self.limit, self._refuse, lambda: self.ends)
+        self._made, _ = counted_protocols(self.limit, self.reached.append, lambda: self.ends)
         self._config = uvicorn.Config(_hello, interface="asgi3", ws="none", log_config=None)
         self._config.load()
-
-    def _refuse(self) -> None:
-        self.refused += 1
 
     def connect(self) -> tuple[HttpProtocol, Wire]:
         protocol = self._made(self._config, ServerState(), {})
@@ -82,7 +80,7 @@ async def test_a_connection_too_many_is_told_so_once_it_asks_and_closed() -> Non
     served = Served()
     first, wire = served.connect()
     second, refused = served.connect()
-    assert served.refused == 1
+    assert served.reached == [Bound.CONNECTIONS_PER_ADDRESS]
     assert refused.written == b""
     second.data_received(GET)
     assert refused.written.startswith(b"HTTP/1.1 429 ")
@@ -96,14 +94,14 @@ async def test_a_connection_too_many_is_told_so_once_it_asks_and_closed() -> Non
     assert wire.written.endswith(b"hello")
     first.connection_lost(None)
     third, _ = served.connect()
-    assert served.refused == 1
+    assert served.reached == [Bound.CONNECTIONS_PER_ADDRESS]
     third.connection_lost(None)
 
 
 async def test_connections_of_a_trusted_proxy_are_not_counted() -> None:
     served = Served(trusted=[ip_network("10.0.0.0/8")])
     made = [served.connect()[0] for _ in range(3)]
-    assert served.refused == 0
+    assert served.reached == []
     for one in made:
         one.connection_lost(None)
 
@@ -159,7 +157,8 @@ async def test_a_connection_that_would_take_the_last_descriptors_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.server.connections.descriptors_max", lambda: 100)
-    made, _ = counted_protocols(AddressLimit(5), lambda: None, lambda: False)
+    reached: list[Bound] = []
+    made, _ = counted_protocols(AddressLimit(5), reached.append, lambda: False)
     config = uvicorn.Config(_hello, interface="asgi3", ws="none", log_config=None)
     config.load()
     protocol = made(config, ServerState(), {})
@@ -169,6 +168,7 @@ async def test_a_connection_that_would_take_the_last_descriptors_is_cut(
     assert wire.closed
     protocol.data_received(GET)
     assert wire.written == b""
+    assert reached == [Bound.DESCRIPTORS]
 
 
 def test_as_many_descriptors_are_asked_for_as_can_be_had() -> None:

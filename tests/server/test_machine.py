@@ -164,6 +164,18 @@ async def test_what_an_agent_says_is_told_to_the_other_workers(workers: Workers)
     assert told == [("key\njob", 12.5, bytes(range(32)))]
 
 
+async def test_what_followed_in_a_call_is_told_to_the_other_workers(workers: Workers) -> None:
+    one, other, _ = workers
+    told: list[tuple[str, str, float, float]] = []
+    other.on_followed = lambda *what: told.append(what)
+    one.on_followed = lambda *what: pytest.fail("it knows")
+
+    one.followed("key\njob", "sentence", 12.5, 13.0)
+    await until(lambda: bool(told))
+
+    assert told == [("key\njob", "sentence", 12.5, 13.0)]
+
+
 async def test_what_one_worker_keeps_the_others_are_told_unless_it_is_too_long(
     workers: Workers,
 ) -> None:
@@ -175,3 +187,15 @@ async def test_what_one_worker_keeps_the_others_are_told_unless_it_is_too_long(
     await until(lambda: bool(told))
     assert told == [["a", {"id": "r1"}, [{"role": "user"}]]]
     assert await look(one, "k") == 0  # answers are still in order
+
+
+async def test_that_a_caller_says_something_is_told_to_the_other_workers(workers: Workers) -> None:
+    one, other, _ = workers
+    told: list[tuple[str, float, float, int]] = []
+    other.on_words = lambda *words: told.append(words)
+    one.on_words = lambda *words: pytest.fail("it knows")
+
+    one.words("key\njob", 12.5, 13.0, 4)
+    await until(lambda: bool(told))
+
+    assert told == [("key\njob", 12.5, 13.0, 4)]

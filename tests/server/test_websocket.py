@@ -223,14 +223,27 @@ async def test_what_would_have_to_wait_is_not_sent_at_once() -> None:
 )
 @pytest.mark.parametrize("size", [1000, 1 << 20])
 async def test_a_mistake_ends_the_connection_with_its_code(
-    mistake: bytes, code: int, size: int
+    mistake: bytes, code: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gateway.server.websocket.LINGER_S", 0.0)
     connection = await Connection().opened()
     told = await connection.read(*pieces(frame(TEXT, b"before") + mistake, size))
     assert told == ["before", code]
     assert connection.wire.written[:1] == b"\x88"
     assert struct.unpack(">H", connection.wire.written[2:4]) == (code,)
-    assert connection.wire.closed
+    async with asyncio.timeout(60):
+        while not connection.wire.closed:
+            await asyncio.sleep(0)
+
+
+async def test_what_still_comes_after_a_mistake_is_thrown_away_so_that_the_code_arrives() -> None:
+    connection = await Connection().opened()
+    assert await connection.read(frame(BINARY, bytes(BYTES_MAX + 1))) == [1009]
+    written = connection.wire.written
+    assert not connection.wire.closed
+    assert connection.wire.reading
+    assert await connection.read(frame(TEXT, b"late")) == [1009]
+    assert connection.wire.written == written
 
 
 async def test_what_follows_a_close_is_not_heard() -> None:

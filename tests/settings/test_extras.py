@@ -23,9 +23,11 @@ def test_what_the_image_includes_is_in_its_requirements() -> None:
         "redis",
         "postgres",
         "otel",
+        "learn",
     }
     assert "\nredis==" in included
     assert "\nasyncpg==" in included
+    assert "\ncryptography==" in included
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -40,3 +41,20 @@ def test_quotas_are_not_negative_and_unknown_ones_are_mistakes() -> None:
     for wrong in ({"requests_per_minute": 0}, {"credits": -1}, {"requests": 5}):
         with pytest.raises(ValidationError):
             QuotaConfig.model_validate({"keys": {"k": wrong}})
+
+
+@pytest.mark.parametrize(
+    ("quota", "money"),
+    [
+        ({}, False),
+        ({"keys": {"a": {"tokens_per_minute": 1, "day": {"requests": 1}}}}, False),
+        ({"keys": {"a": {"credits": 1}}}, True),
+        ({"keys": {"a": {"models": {"m": {"day": {"cost": 1}}}}}}, True),
+        ({"tenants": {"t": {"month": {"cost": 1}}}}, True),
+        ({"models": {"m": {"month": {"cost": 0}}}}, True),
+    ],
+)
+def test_it_is_known_whether_anything_is_limited_in_money(
+    quota: dict[str, Any], money: bool
+) -> None:
+    assert QuotaConfig.model_validate(quota).counts_money is money

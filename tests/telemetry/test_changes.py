@@ -8,7 +8,7 @@ import pytest
 
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry import changes
-from gateway.telemetry.changes import ChangeLog, changes_file, read_changes
+from gateway.telemetry.changes import ChangeLog, changes_file, difference, read_changes
 
 
 def test_what_was_kept_is_read_from_a_time_on(tmp_path: Path) -> None:
@@ -49,3 +49,56 @@ def test_a_disk_that_takes_none_stops_nothing(
 
 def test_they_are_kept_beside_the_spill_file(tmp_path: Path) -> None:
     assert changes_file(UsageConfig(spill=f"{tmp_path}/s")) == tmp_path / changes.NAME
+
+
+OPTIONS = {
+    "keys.APIone": '"secret-one"',
+    "quota.keys.APIone.day.cost": "10.0",
+    "page.token": '"a-token-of-the-page"',
+}
+
+
+def test_a_start_says_what_was_changed_while_no_server_ran_and_keeps_no_value(
+    tmp_path: Path,
+) -> None:
+    log = ChangeLog(tmp_path / changes.NAME)
+    log.started("ann", OPTIONS)
+    log.started("ann", OPTIONS)
+    log.started(
+        "bob",
+        {
+            "keys.APItwo": '"secret-two"',
+            "quota.keys.APIone.day.cost": "99.0",
+            "limits.sessions": "3",
+        },
+    )
+    first, same, changed = (
+        {name: value for name, value in one.items() if name not in ("at", "version", "what")}
+        for one in read_changes(tmp_path / changes.NAME)
+    )
+    assert first == {"by": "ann", "keys": "APIone"}
+    assert same == {"by": "ann"}
+    assert changed == {
+        "by": "bob",
+        "keys_added": "APItwo",
+        "keys_removed": "APIone",
+        "options": "limits.sessions; page.token; quota.keys.APIone.day.cost",
+    }
+    for file in tmp_path.iterdir():
+        for value in ("secret", "99.0", "a-token"):
+            assert value not in file.read_text()
+    assert (tmp_path / changes.STATE_NAME).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"key": "zz", "options": {}}', "[1]"])
+def test_a_state_that_cannot_be_read_is_begun_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / changes.STATE_NAME).write_text(text)
+    log = ChangeLog(tmp_path / changes.NAME)
+    log.started("ann", OPTIONS)
+    log.started("ann", OPTIONS)
+    assert [one.get("keys") for one in read_changes(tmp_path / changes.NAME)] == ["APIone", None]
+
+
+def test_long_lists_are_cut() -> None:
+    told = difference({}, {f"prices.{i:0100}": "1" for i in range(100)})
+    assert len(told["options"]) <= 2000 + len("...")

@@ -23,6 +23,7 @@ from gateway.telemetry.outcome import (
     TtsCounts,
     log_fields,
     log_level,
+    quantiles,
 )
 from gateway.telemetry.rests import LoggingBreaker
 from gateway.upstreams.chat import Usage
@@ -259,6 +260,16 @@ def test_a_deployment_that_begins_to_rest_is_told_once(caplog: pytest.LogCapture
     assert told.levelno == logging.ERROR
     assert told.message == "a deployment rests"
     assert (told.provider, told.model, told.kind) == ("openai", "gpt", "upstream_auth")  # type: ignore[attr-defined]
+
+
+def test_quantiles_are_samples_and_of_none_there_are_none() -> None:
+    assert quantiles([], "answer") == {}
+    tenths = [i / 10 for i in range(101)]
+    assert quantiles(reversed(tenths), "answer") == {
+        "answer_p50_s": 5.0,
+        "answer_p95_s": 9.5,
+        "answer_longest_s": 10.0,
+    }
 
 
 def test_the_line_says_how_providers_call_the_request_also_where_they_refused_it() -> None:

@@ -1,8 +1,21 @@
 """What an answer costs."""
 
+import logging
+
+import pytest
+
 from gateway.settings.prices import Price
-from gateway.telemetry.prices import Prices, realtime_cost, speech_cost, tokens_cost
+from gateway.settings.usage import UsageConfig
+from gateway.telemetry.prices import (
+    Prices,
+    prices_in,
+    realtime_cost,
+    speech_cost,
+    tokens_cost,
+    told_unpriced,
+)
 from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, ProviderSettings
 from gateway.upstreams.realtime import TokensUsed
 
 
@@ -87,3 +100,21 @@ def test_a_vendor_may_bill_by_the_minute_and_by_the_session() -> None:
     price = Price(session_minute=0.05, request=1.0)
     assert realtime_cost(price, TokensUsed(), 90.0, 2) == 2_075_000_000
     assert realtime_cost(price, TokensUsed(), 0.0, 0) == 0
+
+
+def test_a_model_without_a_price_is_told_once_and_one_of_this_machine_never(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accounts = {
+        name: Account(name, kind, "http://rack/v1", "k", settings=ProviderSettings())
+        for name, kind in (("rack", "openai-compatible"), ("local", "local"))
+    }
+    tell = told_unpriced(accounts, logging.WARNING)
+    prices = prices_in(UsageConfig(), {"rack:priced": Price(input=1)}, accounts, tell)
+    for _ in range(3):
+        assert prices.of_attempt(Attempt("rack", "m")) is None
+        assert prices.of_attempt(Attempt("local", "kokoro")) is None
+        assert prices.of_attempt(Attempt("rack", "priced")) is not None
+    (line,) = caplog.records
+    assert (vars(line)["provider"], vars(line)["model"]) == ("rack", "m")
+    assert line.levelname == "WARNING"

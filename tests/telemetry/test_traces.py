@@ -17,6 +17,7 @@ from gateway.telemetry.outcome import (
     ClientIds,
     Counts,
     Ended,
+    EngineRun,
     Outcome,
     SpeechUsage,
     SttCounts,
@@ -148,3 +149,31 @@ def test_speech_has_its_counts(route: str, counts: Counts, name: str, value: int
 
 def test_a_name_that_callers_invent_is_no_name_of_a_span() -> None:
     assert span_name(ended(Outcome(model="invented/by-me"))) == "chat"
+
+
+def test_a_try_tells_its_tokens_its_audio_and_what_was_replayed() -> None:
+    replay = Try("deepgram", "nova-3", 48.0, 50.0, audio_s=12.3456, replayed_s=2.0)
+    reply = Try("openai", "gpt", 48.0, 49.0, usage=Usage(10, 5))
+    said = Try("rime", "coda", 48.0, 49.0, audio_s=1.5, characters=20)
+    found = spans(ended(Outcome(tries=(replay, reply, said))))
+    replayed = found["try deepgram"].attributes or {}
+    assert (replayed["parley.audio_s"], replayed["parley.replayed_s"]) == (12.346, 2.0)
+    assert (found["try openai"].attributes or {})["gen_ai.usage.output_tokens"] == 5
+    assert (found["try rime"].attributes or {})["parley.characters"] == 20
+
+
+def test_a_run_of_an_engine_of_ours_is_a_span_inside_the_sessions() -> None:
+    run = EngineRun("whisper", 48.5, 49.0, {"audio_s": 2.0, "interim": False})
+    broken = EngineRun("kokoro", 49.0, 50.0, failed=True)
+    found = spans(ended(Outcome(label="local/whisper", runs=(run, broken)), "stt"))
+    made = found["run whisper"]
+    assert made.parent is not None
+    assert made.parent.span_id == found["stt local/whisper"].context.span_id
+    assert made.kind is SpanKind.INTERNAL
+    assert (made.start_time, made.end_time) == (int(998.5 * 1e9), 999 * 10**9)
+    assert made.attributes == {
+        "parley.engine": "whisper",
+        "parley.engine.audio_s": 2.0,
+        "parley.engine.interim": False,
+    }
+    assert found["run kokoro"].status.status_code is StatusCode.ERROR

@@ -38,6 +38,7 @@ from gateway.upstreams.avatar import AvatarRequest, AvatarUpstream
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, FailureError, Kind
 from gateway.upstreams.plan import Attempt, names_of
+from gateway.upstreams.request_ids import named, told_id
 
 _logger = logging.getLogger(__name__)
 
@@ -210,10 +211,11 @@ class AvatarRoute:
                 return Failure(Kind.UPSTREAM_ERROR, "no provider could be asked")
             self._breaker.began(attempt, began)
             upstream = self._upstreams[attempt.provider]
-            found = await self._ask(upstream, wanted, attempt)
-            now = time.monotonic()
-            failure = found if isinstance(found, Failure) else None
-            tries.append(Try(attempt.provider, attempt.model, began, now, failure))
+            tried = Try(attempt.provider, attempt.model, began)
+            tries.append(tried)
+            found = await self._ask(tried, upstream, wanted, attempt, request.id)
+            tried.ended = now = time.monotonic()
+            tried.failure = found if isinstance(found, Failure) else None
             request.outcome = Outcome(
                 model=asked.model,
                 label=self._catalogue.model_label(asked.model),
@@ -230,16 +232,23 @@ class AvatarRoute:
                 return outcome.failure
 
     async def _ask(
-        self, upstream: AvatarUpstream, wanted: AvatarRequest, attempt: Attempt
+        self,
+        tried: Try,
+        upstream: AvatarUpstream,
+        wanted: AvatarRequest,
+        attempt: Attempt,
+        request_id: str,
     ) -> str | Failure:
-        """The provider's id of the session that has begun."""
+        """The provider's id of the session that has begun; `tried` learns how it calls the
+        request."""
         try:
             dial = upstream.begin(wanted, attempt)
         except FailureError as error:
             return error.failure
-        told = await self._exchange(dial)
+        told = await self._exchange(named(dial, request_id))
         if isinstance(told, Failure):
             return told
+        tried.upstream_id = told_id(told.headers)
         if told.status not in (200, 201):
             return upstream.failure(told.status, told.headers, told.body)
         return upstream.began(told.body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -23,8 +24,9 @@ from gateway.conversations.bargein.session import (
     SendToClient,
 )
 from gateway.engines.batcher import Timing
-from gateway.engines.interruption.decision import eager, first_detection
-from gateway.engines.interruption.engine import BargeinEngine
+from gateway.engines.interruption.decision import claim, eager, first_detection
+from gateway.engines.interruption.engine import BargeinEngine, Version
+from gateway.engines.interruption.learning import LearningKeeper, Overlaps
 from gateway.engines.interruption.loose_tracks import Kept, LooseTracks
 from gateway.engines.interruption.model import Question
 from gateway.engines.interruption.own_voice import Voice
@@ -36,7 +38,14 @@ from gateway.server.asgi import query
 from gateway.server.host import BLOCKED_S, SocketLink
 from gateway.telemetry.agreement import Agreements
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.outcome import BargeinCounts, Outcome, SpeechUsage
+from gateway.telemetry.outcome import (
+    SAMPLES_MAX,
+    BargeinCounts,
+    EngineRun,
+    Outcome,
+    SpeechUsage,
+    quantiles,
+)
 from gateway.upstreams.errors import Failure
 
 EVENTS_MAX: Final = 8
@@ -69,8 +78,11 @@ class BargeinRoute:
         idle_s: float,
         voices: VoiceKeeper | None = None,
         agreements: Agreements | None = None,
+        learning: LearningKeeper | None = None,
     ) -> None:
-        """`voices`: what the agents of the same calls say; `agreements`: what their callers do."""
+        """`voices`: what the agents of the same calls say; `agreements`: what their callers do;
+        `learning`: who keeps what is worth learning from."""
+        self._learning = learning
         self._engine = engine
         self._metrics = metrics
         self._agreements = agreements
@@ -80,8 +92,9 @@ class BargeinRoute:
 
     def open(self, request: RequestContext, link: SocketLink[Event]) -> BargeinConversation:
         session_id = new_id("bargein")
+        version = self._engine.version_of(request.call)
         session = BargeinSession(
-            self._engine.card,
+            version.card,
             self._engine.default_threshold,
             session_id,
             self._idle_s,
@@ -91,13 +104,16 @@ class BargeinRoute:
         return BargeinConversation(
             session_id,
             session,
-            self._engine,
+            version,
             eagerness,
             self._metrics,
             self._verdicts,
             link,
             _voice_of(self._voices, request.call),
             partial(self._decided, request.call),
+            None
+            if self._learning is None
+            else self._learning.overlaps(request.call_ids, version.name),
         )
 
     def _decided(self, call: str, overlap: Overlap) -> None:
@@ -112,14 +128,19 @@ class BargeinConversation:
         self,
         session_id: str,
         session: BargeinSession,
-        engine: BargeinEngine,
+        version: Version,
         eagerness: float,
         metrics: Metrics,
         verdicts: Mapping[str, Counter],
         link: SocketLink[Event],
         voice: Callable[[], Voice | None] | None,
         decided: Callable[[Overlap], None],
+        overlaps: Overlaps | None = None,
     ) -> None:
+        version.open += 1
+        self._version = version
+        self._metrics = metrics
+        self._overlaps = overlaps
         self.session = session
         self._decided = decided
         self._client = link.client
@@ -128,14 +149,24 @@ class BargeinConversation:
         self._eagerness = eagerness
         self._verdicts = verdicts
         self._decision = metrics.decision
-        self._track = engine.model.track(voice)
-        self._place = engine.batcher.place(self._answered)
-        self._frame_s = engine.card.frame_samples / engine.card.sample_rate
+        self._decision_of_version = metrics.bargein_version_decision.labels(version.name)
+        self._began = time.monotonic()
+        self._took: deque[float] = deque(maxlen=SAMPLES_MAX)
+        self._decided_s: deque[float] = deque(maxlen=SAMPLES_MAX)
+        self._track = version.model.track(voice)
+        self._place = version.batcher.place(self._answered)
+        self._frame_s = version.card.frame_samples / version.card.sample_rate
 
     def _answered(self, question: Question, floats: Floats | None, timing: Timing | None) -> None:
         run_s = timing.run_s if timing is not None else 0.0
+        if timing is not None:
+            self._took.append(timing.queued_s + timing.run_s)
         if floats is not None:
             floats = eager(floats, self._eagerness)
+            if self._overlaps is not None:
+                sure = claim(floats)
+                detected = sure >= self.session.threshold
+                self._overlaps.answered(sure, detected=detected)
         self._inbox.post(Answered(question.created_at, floats, run_s))
 
     def perform(self, action: Action) -> Performed:
@@ -145,9 +176,15 @@ class BargeinConversation:
                     self._verdicts[verdict].inc()
                 if decided_s is not None:
                     self._decision.observe(decided_s)
+                    self._decision_of_version.observe(decided_s)
+                    self._decided_s.append(decided_s)
                 return self._client.say_now(text)
             case Ask(created_at, window):
-                self._place.ask(Question(self._track, window, created_at, time.monotonic()))
+                now = time.monotonic()
+                if self._overlaps is not None:
+                    self._overlaps.threshold = self.session.threshold
+                    self._overlaps.heard(window, now)
+                self._place.ask(Question(self._track, window, created_at, now))
             case Overlap():
                 self._decided(action)
             case Close(code, reason):
@@ -160,7 +197,18 @@ class BargeinConversation:
 
     async def close(self) -> Outcome:
         self._place.leave()
+        self._version.leave()
         report = self.session.report
+        of_version = self._metrics.bargein_version_overlaps
+        of_version.labels(self._version.name, "interruption").inc(report.interruptions)
+        of_version.labels(self._version.name, "held").inc(report.overlaps - report.interruptions)
+        facts = {
+            "windows": report.windows,
+            "stale": report.stale,
+            **quantiles(self._took, "answer"),
+            **quantiles(self._decided_s, "decision"),
+        }
+        run = EngineRun("interruption", self._began, time.monotonic(), facts)
         return Outcome(
             failure=report.failure,
             left=report.left,
@@ -173,6 +221,7 @@ class BargeinConversation:
                 report.overlaps,
                 report.interruptions,
             ),
+            runs=(run,) if report.windows else (),
         )
 
 
@@ -207,13 +256,15 @@ class BargeinWindowRoute:
             return wrong
         # who says of no call which one it is shares an address's, and is known by its sound
         who = request.call or f"{request.caller.key}\n{request.address}"
+        version = self._engine.version_of(request.call)
+        who = f"{version.name}\n{who}"  # another one cannot go on with this one's tracks
         kept = self._tracks.take(who, body, time.monotonic())
         if kept is None:
-            track = self._engine.model.track(_voice_of(self._voices, request.call))
+            track = version.model.track(_voice_of(self._voices, request.call))
         else:
             track = kept.track
         before = track.frames_run
-        answer = await self._ask(Question(track, body, heard_at=time.monotonic()))
+        answer = await self._ask(version, Question(track, body, heard_at=time.monotonic()))
         floats = run_s = None
         if answer is not None:  # else the track may be in use still
             floats, timing = answer
@@ -241,7 +292,9 @@ class BargeinWindowRoute:
         )
         return protocol.http_answer(asked.created_at, found, run_s or 0.0, said).encode()
 
-    async def _ask(self, question: Question) -> tuple[Floats | None, Timing | None] | None:
+    async def _ask(
+        self, version: Version, question: Question
+    ) -> tuple[Floats | None, Timing | None] | None:
         """The probabilities of a window, None where the model failed, and how its run went, None
         where it was not run; nothing if there was no time to wait for either."""
         waiter: asyncio.Future[tuple[Floats | None, Timing | None]]
@@ -251,7 +304,8 @@ class BargeinWindowRoute:
             if not waiter.done():
                 waiter.set_result((floats, timing))
 
-        place = self._engine.batcher.place(answered)
+        version.open += 1
+        place = version.batcher.place(answered)
         place.ask(question)
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
@@ -260,3 +314,4 @@ class BargeinWindowRoute:
             return None
         finally:
             place.leave()
+            version.leave()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.conversations.bargein import protocol
 from gateway.conversations.bargein.protocol import CloseSession, Create, Settings
 from gateway.engines.interruption.decision import first_detection
 from gateway.engines.types import INTERRUPTION_WINDOW_S_MAX, Floats, FrameModelCard
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 
@@ -124,6 +125,12 @@ class BargeinSession:
         """When it wants `DeadlinePassed`."""
         return self._idle_at if self._decided else min(self._idle_at, self._window_at + CALM_S)
 
+    @property
+    def threshold(self) -> float:
+        """What the client asked for, or goes by without."""
+        asked = self._settings.threshold if self._settings is not None else None
+        return self._default_threshold if asked is None else asked
+
     def may_end(self, now: float) -> bool:
         """Whether no overlap is going on."""
         return now >= self._window_at + CALM_S
@@ -149,9 +156,8 @@ class BargeinSession:
             case DeadlinePassed() if now < self._idle_at:
                 return self._held() if self.may_end(now) else []
             case DeadlinePassed():
-                return self._end(
-                    Failure(Kind.IDLE, f"nothing was heard for {self._idle_s:g} s"), 1000
-                )
+                why = f"nothing was heard for {self._idle_s:g} s"
+                return self._end(Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE), 1000)
 
     def _text(self, text: str) -> list[Action]:
         match protocol.read_message(text):
@@ -183,7 +189,7 @@ class BargeinSession:
         if wrong is not None:
             self._bad_windows += 1
             if self._bad_windows >= BAD_WINDOWS_MAX:
-                return self._end(wrong, 1008)
+                return self._end(replace(wrong, bound=Bound.BAD_WINDOWS), 1008)
             self.report.failure = wrong
             return [SendToClient(protocol.error(wrong, self._id))]
         self.report.windows += 1
@@ -206,10 +212,7 @@ class BargeinSession:
         if event.probabilities is None:
             self.report.stale += 1
         else:
-            threshold = self._settings.threshold
-            if threshold is None:
-                threshold = self._default_threshold
-            found = first_detection(event.probabilities, threshold, self._settings.min_frames)
+            found = first_detection(event.probabilities, self.threshold, self._settings.min_frames)
             self._known_detected = found is not None
             self._known = protocol.probabilities_json(event.probabilities)
         decided_s = None

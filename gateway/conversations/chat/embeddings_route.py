@@ -11,10 +11,11 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter
 
+from gateway.conversations.chat.estimates import BYTES_PER_TOKEN
 from gateway.conversations.chat.route import ChatRoute
 from gateway.conversations.messages import Message, Name, parse, required, validated
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
-from gateway.runtime.loop import Inbox
+from gateway.runtime.exchange import exchange
 from gateway.server.admission import RequestContext, who_and_where
 from gateway.server.quota import Spent
 from gateway.telemetry.outcome import Outcome, Try
@@ -22,7 +23,6 @@ from gateway.telemetry.prices import tokens_cost
 from gateway.upstreams.chat import ChatUpstream, MakesEmbeddings, Usage, token_count
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
 from gateway.upstreams.plan import Attempt, names_of
 from gateway.upstreams.request_ids import named, told_id
 
@@ -39,9 +39,6 @@ LARGE_BODY_BYTES: Final = 256 << 10
 """From this length on a body is read by a thread, as that of a chat request is."""
 
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]{0,1000}\})')
-
-EVENTS_MAX: Final = 16
-"""Pieces of an answer that wait; then the provider does."""
 
 POLICY: Final = RetryPolicy(rounds=1, rounds_alone=2)
 """A deployment that is alone is asked twice, if its failure says that this may help."""
@@ -61,6 +58,7 @@ class EmbeddingsRoute:
 
     name: Final = "embeddings"
     anonymous: Final = ()
+    ends_with_client: Final = True
 
     def __init__(self, chat: ChatRoute) -> None:
         self._chat = chat
@@ -107,10 +105,15 @@ class EmbeddingsRoute:
             dial = _dial(chat.upstreams[attempt.provider], parsed, attempt)
             assert dial is not None  # or it would not be in the plan
             told = Try(attempt.provider, attempt.model, began)
-            heard = await self._ask(told, attempt, named(dial, request.id))
+            tries.append(told)
+            try:
+                heard = await self._ask(told, attempt, named(dial, request.id))
+            except asyncio.CancelledError:  # the client has left
+                told.ended, told.left = time.monotonic(), True
+                await self._leave(request, model, tuple(tries), attempt, len(body))
+                raise
             told.ended = now = time.monotonic()
             told.failure = heard if isinstance(heard, Failure) else None
-            tries.append(told)
             usage = None if isinstance(heard, Failure) else usage_of(heard)
             cost = self._cost(attempt, usage)
             request.outcome = Outcome(
@@ -136,6 +139,33 @@ class EmbeddingsRoute:
                 return outcome.failure
             await asyncio.sleep(max(0.0, outcome.at - now))
 
+    async def _leave(
+        self,
+        request: RequestContext,
+        model: str,
+        tries: tuple[Try, ...],
+        attempt: Attempt,
+        size: int,
+    ) -> None:
+        """The provider was asked, and nobody waits for its answer: it bills what it has read."""
+        self._chat.breaker.cancelled(attempt)
+        usage = Usage(max(1, size // BYTES_PER_TOKEN), 0)
+        cost = self._cost(attempt, usage)
+        request.outcome = Outcome(
+            model=model,
+            label=self._chat.catalogue.model_label(model),
+            provider=attempt.provider,
+            deployment=attempt.model,
+            tries=tries,
+            usage=usage,
+            cost=cost,
+            estimated=True,
+            left=True,
+        )
+        called = names_of(attempt) | {model}
+        spent = Spent(called, requests=1, tokens=usage.prompt, cost=cost)
+        await request.purse.settle((spent,))
+
     def _cost(self, attempt: Attempt, usage: Usage | None) -> int:
         price = self._chat.prices.of_attempt(attempt)
         if price is None or usage is None:
@@ -144,40 +174,22 @@ class EmbeddingsRoute:
 
     async def _ask(self, told: Try, attempt: Attempt, dial: Dial) -> bytes | Failure:
         """One provider's answer, as it is; `told` learns how it calls the request."""
-        inbox: Inbox[Any] = Inbox(EVENTS_MAX)
-        connecting_s = self._chat.config.connect_timeout_s
-        task = asyncio.create_task(self._chat.connector.request(dial, 1, inbox, connecting_s))
-        try:
-            async with asyncio.timeout(ANSWER_S_MAX):
-                return await self._listen(told, attempt, inbox)
-        except TimeoutError:
-            return Failure(Kind.TIMEOUT, "the provider did not answer in time")
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            inbox.close()
-
-    async def _listen(self, told: Try, attempt: Attempt, inbox: Inbox[Any]) -> bytes | Failure:
-        head: ResponseHead | None = None
-        body = bytearray()
-        while True:
-            match await inbox.next(None, time.monotonic):
-                case ResponseHead() as head:
-                    told.upstream_id = told_id(head.headers)
-                case BodyChunk(_, data):
-                    body += data
-                    if len(body) > ANSWER_BYTES_MAX:
-                        return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is too long")
-                case BodyEnd():
-                    assert head is not None
-                    if head.status == 200 and not body.lstrip().startswith(b"{"):
-                        return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no JSON")
-                    if head.status == 200:
-                        return bytes(body)
-                    upstream = self._chat.upstreams[attempt.provider]
-                    return upstream.failure(head.status, head.headers, bytes(body))
-                case ConnectionFailed(_, failure):
-                    return failure
+        answer = await exchange(
+            self._chat.connector,
+            dial,
+            connect_timeout_s=self._chat.config.connect_timeout_s,
+            answer_s=ANSWER_S_MAX,
+            bytes_max=ANSWER_BYTES_MAX,
+        )
+        if isinstance(answer, Failure):
+            return answer
+        told.upstream_id = told_id(answer.headers)
+        if answer.status != 200:
+            upstream = self._chat.upstreams[attempt.provider]
+            return upstream.failure(answer.status, answer.headers, answer.body)
+        if not answer.body.lstrip().startswith(b"{"):
+            return Failure(Kind.PROTOCOL_ERROR, "the provider's answer is no JSON")
+        return answer.body
 
 
 def _dial(upstream: ChatUpstream, body: Mapping[str, Any], attempt: Attempt) -> Dial | None:

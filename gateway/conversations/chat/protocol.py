@@ -42,6 +42,7 @@ OpenAI list of the models that can be served now.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -54,6 +55,7 @@ from gateway.conversations.messages import (
     JsonBudget,
     Message,
     Name,
+    at_most,
     bad_request,
     embedded_json_failure,
     is_requests_own,
@@ -61,6 +63,7 @@ from gateway.conversations.messages import (
     required,
     validated,
 )
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.chat import ChatRequest
 from gateway.upstreams.errors import Failure, error_body
 from gateway.upstreams.plan import FallbackModel
@@ -84,6 +87,10 @@ _FALLBACK_KEYS: Final = ("fallback", "fallbacks", "models")
 of objects with `model` and `extra`), or LiteLLM and OpenRouter (a list of names)."""
 
 
+_MESSAGES: Final = f"a list of 1 to {MESSAGES_MAX} messages"
+_TOOLS: Final = f"a list of at most {TOOLS_MAX} tools"
+
+
 class Envelope(Message):
     """The parameters that the gateway itself or an adapter reads. The messages inside are not
     checked here: prompts are long, and the provider knows best."""
@@ -92,14 +99,16 @@ class Envelope(Message):
     messages: Annotated[
         list[Any],
         Field(min_length=1, max_length=MESSAGES_MAX),
-        Expected(f"a list of 1 to {MESSAGES_MAX} messages"),
+        Expected(_MESSAGES),
+        at_most(MESSAGES_MAX, _MESSAGES),
     ] = required()
     stream: Annotated[StrictBool | None, Expected("true or false")] = None
     n: Annotated[Literal[1] | None, Expected("1 (answers have one choice here)")] = None
     tools: Annotated[
         list[Any] | None,
         Field(max_length=TOOLS_MAX),
-        Expected(f"a list of at most {TOOLS_MAX} tools"),
+        Expected(_TOOLS),
+        at_most(TOOLS_MAX, _TOOLS),
     ] = None
     stop: Annotated[str | list[Any] | None, Expected("a string or a list of strings")] = None
     reasoning_effort: Annotated[str | None, Expected("a string")] = None
@@ -195,7 +204,8 @@ def _read_messages(messages: list[Any]) -> frozenset[str] | Failure:
 
 
 def _too_many(place: str, what: str) -> Failure:
-    return bad_request(f"{place}: expected at most {MESSAGES_MAX} {what} in all messages", place)
+    words = f"{place}: expected at most {MESSAGES_MAX} {what} in all messages"
+    return replace(bad_request(words, place), bound=Bound.FIELD_SIZE)
 
 
 def _read_fallbacks(parsed: dict[str, Any]) -> tuple[FallbackModel, ...] | Failure:
@@ -218,7 +228,8 @@ def _read_fallbacks(parsed: dict[str, Any]) -> tuple[FallbackModel, ...] | Failu
                     return bad_request(f"{where}: expected other parameters than this", where)
             found.append(entry.choice)
     if len(found) > FALLBACKS_MAX:
-        return bad_request(f"fallback: expected at most {FALLBACKS_MAX} models", "fallback")
+        failure = bad_request(f"fallback: expected at most {FALLBACKS_MAX} models", "fallback")
+        return replace(failure, bound=Bound.FIELD_SIZE)
     return tuple(found)
 
 

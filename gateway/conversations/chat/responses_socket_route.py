@@ -105,6 +105,7 @@ class ResponsesSocketConversation:
         try:
             await link.drive(conversation)
         finally:
+            request.status = link.status
             await link.end(conversation, request)
 
     async def close(self) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -42,7 +42,7 @@ from gateway.runtime.connector import Connector
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import JSON_TYPE, Header, answer, header, refuse
 from gateway.server.host import ReplyLink
-from gateway.server.quota import Purse, Spent
+from gateway.server.quota import Purse, Spent, forbidden
 from gateway.settings.chat import ChatConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
@@ -67,6 +67,9 @@ LARGE_BODY_BYTES: Final = 256 << 10
 """Bodies from this size on are parsed by a thread, one after the other. orjson holds Python's lock
 while it reads (12 MB of images: 30 ms), so the event loop gets its turns in between, and six such
 bodies at once do not add up to one long stop."""
+
+CASCADE: Final = "cascade"
+"""Who owns a model that is parts of this gateway."""
 
 WARM_EVERY_S: Final = 60.0
 """Connections are warmed no more often: idle ones are kept longer than that."""
@@ -348,10 +351,14 @@ class ModelsRoute:
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute, others: Sequence[Catalogue] = ()) -> None:
+    def __init__(
+        self, chat: ChatRoute, others: Sequence[Catalogue] = (), cascades: Collection[str] = ()
+    ) -> None:
+        """`cascades`: names that /realtime serves with parts of this gateway."""
         self._warm = chat.warm
         self._catalogues = (chat.catalogue, *others)
-        self._list = _list(self._catalogues)
+        self._cascades = cascades
+        self._list = _list(self._catalogues, cascades)
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         who, where = who_and_where(request)
@@ -362,17 +369,33 @@ class ModelsRoute:
                 return found
             inside.append(found)
         self._warm()
+        if request.purse.chooses:
+            return _list(inside, self._cascades, request.purse)
         same = all(a is b for a, b in zip(inside, self._catalogues, strict=True))
-        return self._list if same else _list(inside)
+        return self._list if same else _list(inside, self._cascades)
 
 
-def _list(catalogues: Iterable[Catalogue]) -> bytes:
+def _list(
+    catalogues: Iterable[Catalogue], cascades: Collection[str], purse: Purse | None = None
+) -> bytes:
+    """What is served; with `purse`, what its key may ask for."""
     plans = {name: plan for one in catalogues for name, plan in one.names().items()}
+    if purse is not None:
+        plans = {
+            name: plan
+            for name, plan in plans.items()
+            if purse.may_ask(name) and purse.permitted(plan)
+        }
+        cascades = [name for name in cascades if purse.may_ask(name)]
     data: list[dict[str, Any]] = [
-        {"id": name, "object": "model", "created": 0, "owned_by": plan[0].provider}
-        for name, plan in sorted(plans.items())
+        _model(name, plan[0].provider) for name, plan in sorted(plans.items())
     ]
+    data += [_model(name, CASCADE) for name in cascades]
     return orjson.dumps({"object": "list", "data": data})
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
 class ModelRoute:
@@ -382,12 +405,19 @@ class ModelRoute:
     anonymous: Final = ()
     body_bytes_max: Final = 1 << 16
 
-    def __init__(self, chat: ChatRoute, others: Sequence[Catalogue] = ()) -> None:
+    def __init__(
+        self, chat: ChatRoute, others: Sequence[Catalogue] = (), cascades: Collection[str] = ()
+    ) -> None:
         self._catalogue = chat.catalogue
         self._others = others
+        self._cascades = cascades
 
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         model = str(request.scope["path"]).removeprefix("/models/")
+        if not request.purse.may_ask(model):
+            return forbidden(model)
+        if model in self._cascades:
+            return orjson.dumps(_model(model, CASCADE))
         plan = self._plan(model, self._catalogue, request)
         if isinstance(plan, Failure):
             for other in self._others:
@@ -397,9 +427,7 @@ class ModelRoute:
                     break
         if isinstance(plan, Failure):
             return plan
-        return orjson.dumps(
-            {"id": model, "object": "model", "created": 0, "owned_by": plan[0].provider}
-        )
+        return orjson.dumps(_model(model, plan[0].provider))
 
     @staticmethod
     def _plan(model: str, catalogue: Catalogue, request: RequestContext) -> Plan | Failure:

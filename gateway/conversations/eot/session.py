@@ -20,6 +20,7 @@ from gateway.conversations.eot.protocol import (
 )
 from gateway.conversations.eot.recent import RecentAudio
 from gateway.engines.types import FINISHED, Prediction, Thresholds
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 
@@ -164,8 +165,8 @@ class EotSession:
             case DeadlinePassed() if now < self._idle_at:
                 return self._late(now)
             case DeadlinePassed():
-                failure = Failure(Kind.IDLE, f"nothing was heard for {self._idle_s:g} s")
-                return self._end(failure, 1000, now)
+                why = f"nothing was heard for {self._idle_s:g} s"
+                return self._end(Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE), 1000, now)
 
     def _said(self, said: ClientMessage | Failure, now: float) -> list[Action]:
         match said:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 import orjson
@@ -27,9 +28,9 @@ from gateway.conversations.messages import (
     Message,
     Name,
     bad_request,
-    expected,
     parse,
     required,
+    too_many,
     validated,
 )
 from gateway.engines.batcher import Batcher, Timing
@@ -37,6 +38,7 @@ from gateway.engines.turn_detection.text import Turn, load
 from gateway.server.admission import RequestContext
 from gateway.settings.eot import EotConfig
 from gateway.telemetry.metrics import BatchMetrics, Metrics
+from gateway.telemetry.outcome import EngineRun
 from gateway.upstreams.errors import Failure
 
 _logger = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ def _texts(content: Any) -> list[str] | None:
 
 def _few_enough(items: list[Any]) -> list[Any]:
     if len(items) > ITEMS_MAX:
-        raise expected(f"at most {ITEMS_MAX}")
+        raise too_many(f"at most {ITEMS_MAX}")
     return items
 
 
@@ -176,7 +178,12 @@ class EotMultiRoute:
                 threshold = self.model.threshold(tag) if self.model is not None else None
                 return orjson.dumps({"threshold": threshold})
             case Conversation(turns):
+                began = time.monotonic()
                 probability = await self._probability(turns)
+                if self._batcher is not None:
+                    failed = probability == NO_PREDICTION
+                    run = EngineRun("turn_text", began, time.monotonic(), {}, failed)
+                    request.outcome = replace(request.outcome, runs=(run,))
                 self._verdicts[self._verdict(probability)].inc()
                 return orjson.dumps({"probability": probability})
 

@@ -34,6 +34,9 @@ AUDIO_TOKEN_S: Final = 0.1
 TRANSCRIBED_S_MAX: Final = 3600.0
 """Of one turn; a longer one is nonsense."""
 
+LIVE_S_MAX: Final = 86_400.0
+"""Of one session; more is nonsense."""
+
 SESSION_EXPIRED: Final = "session_expired"
 """OpenAI's code of the error that ends a session which has lasted too long."""
 
@@ -61,6 +64,27 @@ def error_event(failure: Failure, event_id: str, about: str | None = None) -> st
         "event_id": about,
     }
     return orjson.dumps({"type": "error", "event_id": event_id, "error": error}).decode()
+
+
+def live_error_event(failure: Failure, event_id: str, about: str | None = None) -> str:
+    """The same in the Live protocol."""
+    error: dict[str, Any] = {
+        "type": failure.policy.type,
+        "code": failure.kind.value,
+        "message": failure.message,
+        "param": failure.param,
+        "client_event_id": about,
+    }
+    error.update(failure.details or {})
+    return orjson.dumps({"type": "error", "event_id": event_id, "error": error}).decode()
+
+
+def live_seconds(body: Mapping[str, Any]) -> float:
+    """The seconds of the voice that were used in a session so far."""
+    match body:
+        case {"usage": {"seconds": int() | float() as seconds}}:
+            return min(max(0.0, seconds), LIVE_S_MAX) if math.isfinite(seconds) else 0.0
+    return 0.0
 
 
 def item_deleted(item_id: str, event_id: str) -> str:
@@ -116,13 +140,14 @@ def item_id_of(body: Mapping[str, Any]) -> str:
 
 
 def tokens_of(body: Mapping[str, Any]) -> TokensUsed | None:
-    """What a `response.done` says was used; None: nothing."""
+    """What a `response.done` says was used, or a response of the Responses API; None: nothing."""
     match body:
         case {"response": {"usage": {} as usage}}:
             pass
         case _:
             return None
-    read, written = _object(usage, "input_token_details"), _object(usage, "output_token_details")
+    read = _object(usage, "input_token_details") or _object(usage, "input_tokens_details")
+    written = _object(usage, "output_token_details")
     cached = _object(read, "cached_tokens_details")
     given, made = _count(usage, "input_tokens"), _count(usage, "output_tokens")
     from_cache = min(_count(read, "cached_tokens"), given)

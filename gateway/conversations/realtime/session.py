@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from gateway.conversations.realtime import messages
 from gateway.conversations.realtime.replay import Replay
@@ -21,6 +21,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, Retry, RetryPolicy
 from gateway.settings.realtime import RealtimeConfig
 from gateway.telemetry.outcome import Try
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
@@ -174,12 +175,14 @@ Event = Begin | Admitted | Metered | SocketEvent | Text | Binary | ClientLeft
 @dataclass(slots=True)
 class Used:
     """What one deployment was asked in a session, over so many lines. `open_s`: how long they were
-    open. `transcribed_s`: of the caller's speech, by the model that wrote it down."""
+    open; `told_s`: what the provider says of that. `transcribed_s`: of the caller's speech, by the
+    model that wrote it down."""
 
     attempt: Attempt
     tokens: TokensUsed = field(default_factory=TokensUsed)
     lines: int = 0
     open_s: float = 0.0
+    told_s: float | None = None
     transcribed_s: dict[str, float] = field(default_factory=dict)
 
 
@@ -201,7 +204,7 @@ class Report:
 
 
 @dataclass(slots=True, eq=False)
-class _Running:
+class Running:
     """A line under way."""
 
     number: int
@@ -215,8 +218,15 @@ class _Running:
 Act = Callable[[float], None]
 
 
+Planner = Callable[[str], Plan | Failure]
+"""A model's name -> the attempts, in order."""
+
+
 class RealtimeSession:
     """Events in, actions out. `charged`: there are limits to what its key may use."""
+
+    greets: ClassVar[bool] = True
+    """Whether a line says something as soon as it is open, and is of use only then."""
 
     def __init__(
         self,
@@ -231,13 +241,15 @@ class RealtimeSession:
     ) -> None:
         self.report = Report()
         self.plan = plan
+        self.asked: str | None = None
+        """The model that the client has named in the session, where the URL named none."""
         self._upstreams = upstreams
         self._config = config
         self._breaker = breaker
         self._id = session_id
         self._charged = charged
         self._failover: Failover | None = None
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._number = 0
         self._events = 0
         self._out: list[Action] = []
@@ -300,10 +312,10 @@ class RealtimeSession:
             case Text(text):
                 self._text(text, now)
             case SocketOpened(number):
-                self._opened(number)
-            case SocketClosed(number, code, reason):
-                if (running := self._of(number)) is not None:
-                    self._failed(running, running.line.closed(code, reason), now)
+                self._opened(number, now)
+            case SocketClosed() as closed:
+                if (running := self._of(closed.attempt)) is not None:
+                    self._line_closed(running, closed, now)
             case ConnectionFailed(number, failure):
                 if (running := self._of(number)) is not None:
                     self._failed(running, failure, now)
@@ -312,10 +324,7 @@ class RealtimeSession:
                     if not self._over:
                         act(now)
             case Begin():
-                if self._charged:
-                    self._out.append(Admit(self.plan))
-                else:
-                    self._begin(self.plan, now)
+                self._enter(now)
             case Admitted(plan):
                 if isinstance(plan, Failure):
                     self._end(plan, now)
@@ -341,9 +350,19 @@ class RealtimeSession:
 
     # -- lines
 
-    def _of(self, number: int) -> _Running | None:
+    def _line_closed(self, running: Running, event: SocketClosed, now: float) -> None:
+        self._failed(running, running.line.closed(event.code, event.reason), now)
+
+    def _of(self, number: int) -> Running | None:
         running = self._running
         return running if running is not None and running.number == number else None
+
+    def _enter(self, now: float) -> None:
+        """It is known what is asked for."""
+        if self._charged:
+            self._out.append(Admit(self.plan))
+        else:
+            self._begin(self.plan, now)
 
     def _begin(self, plan: Plan, now: float) -> None:
         rounds = 1 + self._config.retries
@@ -362,17 +381,19 @@ class RealtimeSession:
         told = Try(attempt.provider, attempt.model, now, asked=True)
         if len(self.report.tries) < TRIES_MAX:
             self.report.tries.append(told)
-        self._running = _Running(self._number, attempt, line, told)
+        self._running = Running(self._number, attempt, line, told)
         self._breaker.began(attempt, now)
         timeout_s = self._config.open_timeout_s
         self._out.append(Open(self._number, attempt, line.dial(), timeout_s))
         self._timers.set("open", now + timeout_s, self._late)
 
-    def _opened(self, number: int) -> None:
+    def _opened(self, number: int, now: float) -> None:
         if (running := self._of(number)) is not None:
             running.opened = True
             if opening := list(running.line.opening()):
                 self._out.append(Send(number, opening))
+            if not self.greets and running.ready_at is None:
+                self._ready(running, now)
 
     def _late(self, now: float) -> None:
         if (running := self._running) is not None:
@@ -381,7 +402,7 @@ class RealtimeSession:
                 running, Failure(Kind.TIMEOUT, f"the provider did not {what} in time"), now
             )
 
-    def _ready(self, running: _Running, now: float) -> None:
+    def _ready(self, running: Running, now: float) -> None:
         """The line greets: it takes what the client says."""
         running.ready_at = now
         running.told.first_s = now - running.told.began
@@ -390,13 +411,9 @@ class RealtimeSession:
         deployment = running.attempt.deployment
         self._used.setdefault(deployment, Used(running.attempt)).lines += 1
         self.report.served = running.told
+        self._timers.clear("connect")
         if not self._accepted:
-            self._accepted = True
-            self._timers.clear("connect")
-            self._said_at = now
-            self._timers.follow("idle", lambda: self._said_at + self._config.idle_s, self._idle)
-            self._out.append(Accept())
-            return
+            self._let_in(now)
         assert self._replay is not None
         self._skipped = self._updates
         frames = [frame for event in self._replay for frame in running.line.encode(event)]
@@ -405,7 +422,13 @@ class RealtimeSession:
         if self._asked:
             self._expect_response(now)
 
-    def _failed(self, running: _Running, failure: Failure, now: float) -> None:
+    def _let_in(self, now: float) -> None:
+        self._accepted = True
+        self._said_at = now
+        self._timers.follow("idle", lambda: self._said_at + self._config.idle_s, self._idle)
+        self._out.append(Accept())
+
+    def _failed(self, running: Running, failure: Failure, now: float) -> None:
         """A line has ended in `failure`: the next one, or the end."""
         failure = replace(failure, provider=running.attempt.provider)
         running.told.failure, running.told.ended = failure, now
@@ -467,11 +490,15 @@ class RealtimeSession:
             if self._over:
                 return
 
-    def _told_by_provider(self, event: ServerEvent, running: _Running, now: float) -> None:
+    def _told_by_provider(self, event: ServerEvent, running: Running, now: float) -> None:
         if self._replay is not None and self._was_told(event):
             return
         self._out.append(SendToClient(event.text))
         self.report.bytes_out += len(event.text)
+        self._provider_said(event, running, now)
+
+    def _provider_said(self, event: ServerEvent, running: Running, now: float) -> None:
+        """What is to be known of an event that was passed on."""
         match event.type:
             case kind if kind in _CONTENT:
                 if self._turn_at is not None:
@@ -528,7 +555,7 @@ class RealtimeSession:
             self._responses.add(_response_id(event.body))
         self._timers.follow("stall", lambda: self._heard_at + self._config.stall_s, self._stalled)
 
-    def _response_done(self, event: ServerEvent, running: _Running, now: float) -> None:
+    def _response_done(self, event: ServerEvent, running: Running, now: float) -> None:
         known = _response_id(event.body)
         if known in self._responses:
             self._responses.discard(known)
@@ -541,12 +568,16 @@ class RealtimeSession:
         if (tokens := messages.tokens_of(event.body)) is not None:
             one = self._used[running.attempt.deployment]
             one.tokens += tokens
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """Something was used that costs."""
         if self._used_up is not None and not self._responses:
             self._end(self._used_up, now)
         elif self._charged:
             self._out.append(Meter())
 
-    def _transcribed(self, event: ServerEvent, running: _Running) -> None:
+    def _transcribed(self, event: ServerEvent, running: Running) -> None:
         seconds = self._used[running.attempt.deployment].transcribed_s
         if self._transcriber in seconds or len(seconds) < TRANSCRIBERS_MAX:
             before = seconds.get(self._transcriber, 0.0)
@@ -560,11 +591,23 @@ class RealtimeSession:
         if isinstance(event, Failure):
             self._complain(event)
             return
-        audio_s = 0.0
+        audio_s = self._client_said(event, now)
+        if audio_s is None:
+            return
+        self.report.audio_s += audio_s
+        if self._replay is not None:
+            self._replay.add(event, audio_s)
+        self._pass_on(event)
+        if self._charged and self.report.audio_s >= self._meter_at:
+            self._meter_at = self.report.audio_s + METER_S
+            self._out.append(Meter())
+
+    def _client_said(self, event: ClientEvent, now: float) -> float | None:
+        """What is to be known of an event before it is passed on: the seconds of audio in it; None:
+        it is not passed on."""
         match event.type:
             case "input_audio_buffer.append":
-                audio_s = messages.audio_seconds(event, self._bytes_per_s)
-                self.report.audio_s += audio_s
+                return messages.audio_seconds(event, self._bytes_per_s)
             case "session.update":
                 session = event.body.get("session")
                 self._bytes_per_s = messages.input_bytes_per_s(session, self._bytes_per_s)
@@ -575,12 +618,7 @@ class RealtimeSession:
             case "conversation.item.create":
                 if self._replay is not None and len(self._named) <= ITEMS_MAX:
                     self._named.add(messages.item_id_of(event.body))
-        if self._replay is not None:
-            self._replay.add(event, audio_s)
-        self._pass_on(event)
-        if self._charged and self.report.audio_s >= self._meter_at:
-            self._meter_at = self.report.audio_s + METER_S
-            self._out.append(Meter())
+        return 0.0
 
     def _pass_on(self, event: ClientEvent) -> None:
         running = self._running
@@ -591,12 +629,20 @@ class RealtimeSession:
 
     def _complain(self, failure: Failure) -> None:
         """Tell the client of a mistake; the session goes on, as the vendor's does."""
-        self._out.append(SendToClient(messages.error_event(failure, self._event_id())))
+        self._tell(self._error(failure))
+
+    def _tell(self, text: str) -> None:
+        self._out.append(SendToClient(text))
+
+    def _error(self, failure: Failure, about: str | None = None) -> str:
+        return messages.error_event(failure, self._event_id(), about)
 
     def _expect_response(self, now: float) -> None:
         if not self._responses:
-            at = now + self._config.response_timeout_s
-            self._timers.set("response", at, self._no_response)
+            # where nobody else can be asked there is no hurry
+            config = self._config
+            wait_s = config.stall_s if self._replay is None else config.response_timeout_s
+            self._timers.set("response", now + wait_s, self._no_response)
 
     # -- time
 
@@ -621,7 +667,7 @@ class RealtimeSession:
 
     def _idle(self, now: float) -> None:
         why = f"nothing came from the client for {self._config.idle_s:g} s"
-        self._end(Failure(Kind.IDLE, why), now)
+        self._end(Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE), now)
 
     def _end_used_up(self, now: float) -> None:
         if self._used_up is not None:
@@ -636,7 +682,7 @@ class RealtimeSession:
         if not self._accepted:
             self._out.append(Refuse(failure))
             return
-        self._out.append(SendToClient(messages.error_event(failure, self._event_id())))
+        self._out.append(SendToClient(self._error(failure)))
         if failure.kind is Kind.SESSION_LIMIT:
             code = GOING_AWAY
         else:

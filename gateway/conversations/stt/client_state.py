@@ -118,7 +118,7 @@ class ClientState:
     def slow_down(self, share: float) -> None:
         """Stop or start reading its audio. `share`: unsent audio, of what may be kept."""
         if not self._paused and share >= PAUSE_SHARE and not self.closing:
-            self._paused = True
+            self._paused = self.report.ahead = True
             self._out.append(Pause())
         elif self._paused and share <= RESUME_SHARE:
             self._paused = False

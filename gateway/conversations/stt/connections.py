@@ -64,6 +64,12 @@ class RecognizerConnections:
         self._open[connection.number][1].ready = now
         self._breaker.worked(connection.attempt)
 
+    def replays(self, connection: RecognizerConnection, seconds: float) -> None:
+        """It is sent so much audio that was there before, first."""
+        entry = self._open.get(connection.number)
+        if entry is not None and connection.number > 1:
+            entry[1].replayed_s = seconds
+
     def put_to_use(self, connection: RecognizerConnection, *, hedge: bool) -> None:
         """It was a standby, and serves now, or is asked beside a doubted one."""
         one = self._open[connection.number][1]
@@ -89,6 +95,8 @@ class RecognizerConnections:
         if (entry := self._open.pop(connection.number, None)) is None:
             return []
         _count(self._used, connection)
+        if connection.ready_at is not None:
+            entry[1].audio_s = connection.timeline.sent_s
         entry[1].upstream_id = connection.upstream_id
         if entry[1].failure is None:
             self._breaker.cancelled(connection.attempt)

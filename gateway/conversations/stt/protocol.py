@@ -71,6 +71,7 @@ from gateway.conversations.messages import (
     read,
     required,
 )
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import FallbackModel
 
@@ -263,6 +264,7 @@ def check_audio(pcm: bytes, rate: int) -> Failure | None:
             f"audio: {len(pcm) / 2 / rate:.1f} s in one message: expected at most "
             f"{FRAME_S_MAX:g} s (50 ms are usual)",
             "audio",
+            bound=Bound.MESSAGE_AUDIO,
         )
     return None
 

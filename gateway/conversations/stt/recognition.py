@@ -289,6 +289,7 @@ class Recognition:
         ahead = self._client.runs_ahead(self.buffer.end_s, now)
         if self.buffer.seconds > REPLAY_S_MIN and not ahead:
             connection.skip_silence()
+        self._connections.replays(connection, self.buffer.seconds)
         self._serve(connection, now)
 
     def _is_long_told(self, connection: RecognizerConnection) -> bool:
@@ -459,6 +460,7 @@ class Recognition:
             self._closing_goes_on(now)
             return
         connection.skip_silence()
+        self._connections.replays(connection, self.buffer.seconds)
         told_until = self.context.transcripts.told_until
         late = self._is_long_told(connection)
         step_s = self.context.stalls.step_s(connection)

@@ -14,7 +14,8 @@ from gateway.upstreams.plan import Deployment
 class Try:
     """One connection; `failure` is None while it runs and if it ended well. `hedge`: it was opened
     beside a doubted one; `standby`: it was kept silent; `lost`: it was not needed. `upstream_id`:
-    the provider's own name of it, if it told one."""
+    the provider's own name of it, if it told one. `audio_s` was sent, once it is over;
+    `replayed_s` was there when it took over from another."""
 
     provider: str
     model: str
@@ -25,6 +26,8 @@ class Try:
     hedge: bool = False
     standby: bool = False
     lost: bool = False
+    audio_s: float | None = None
+    replayed_s: float | None = None
     upstream_id: str | None = None
 
 
@@ -55,6 +58,9 @@ class Report:
     latencies: deque[Latency] = field(default_factory=lambda: deque(maxlen=LATENCIES_MAX))
     finals: int = 0
     failovers: int = 0
+    ahead: bool = False
+    """The client sent faster than recognisers take it, and was not read for a while."""
+
     failure: Failure | None = None
     left: bool = False
     model: str | None = None

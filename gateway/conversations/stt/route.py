@@ -29,8 +29,10 @@ from gateway.conversations.stt.actions import (
 from gateway.conversations.stt.connections import Used
 from gateway.conversations.stt.planning import SttPlanner, asked_name
 from gateway.conversations.stt.protocol import NO_MODEL, Asked, split_language
+from gateway.conversations.stt.report import TRIES_MAX
 from gateway.conversations.stt.session import METER_S, Event, SttSession
 from gateway.conversations.stt.standby import Places
+from gateway.engines.interruption.learning import Hearing, LearningKeeper
 from gateway.engines.utterances import Interims, UtteranceEngines, UtteranceStream
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
@@ -47,6 +49,7 @@ from gateway.telemetry.metrics import OTHER
 from gateway.telemetry.outcome import Outcome, SpeechUsage, StandbyTime, SttCounts, SttLatency, Try
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
@@ -121,8 +124,11 @@ class SttRoute:
         engines: UtteranceEngines,
         prices: Prices,
         agreements: Agreements | None = None,
+        learning: LearningKeeper | None = None,
     ) -> None:
-        """`agreements`: who wants to know what callers say."""
+        """`agreements`: who wants to know what callers say; `learning`: who is told of which kind
+        the words of some calls are."""
+        self._learning = learning
         self.prices = prices
         self.agreements = agreements
         self.catalogue = catalogue
@@ -219,7 +225,10 @@ class SttRoute:
             charged=request.purse.limited,
             tells_words=self.agreements is not None and bool(request.call),
         )
-        return SttConversation(self, session, session_id, link, request)
+        hearing = None
+        if self._learning is not None:
+            hearing = self._learning.hearing(request.call, request.caller.key)
+        return SttConversation(self, session, session_id, link, request, hearing)
 
     async def look(self, request: RequestContext) -> Failure | None:
         """Whether the caller's key has anything left; of the model in the URL, if it names one."""
@@ -326,9 +335,11 @@ class SttConversation:
         session_id: str,
         link: ClientLink,
         request: RequestContext,
+        hearing: Hearing | None = None,
     ) -> None:
         self.session = session
         self._call = request.call
+        self._hearing = hearing
         self._route = route
         self._id = session_id
         self._request_id = request.id
@@ -339,6 +350,7 @@ class SttConversation:
         self._inbox = link.inbox
         self._upstreams: dict[int, _Upstream] = {}
         self._interims = Interims()
+        self._dropped: dict[int, float] = {}  # connections, and when their end came
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
@@ -346,6 +358,8 @@ class SttConversation:
         while True:
             await asyncio.sleep(BLOCKED_S / 2)
             now = time.monotonic()
+            if self._hearing is not None:
+                self._hearing.listens(self.session.heard_s, now)
             for number, upstream in self._upstreams.items():
                 since = upstream.sending_since
                 if since is not None and now - since > BLOCKED_S:
@@ -359,6 +373,8 @@ class SttConversation:
         if isinstance(action, Send):  # the commonest by far
             return self._send(*action)
         if isinstance(action, SendToClient):
+            if self._hearing is not None:
+                self._hearing.sent(action.text, self.session.heard_s, time.monotonic())
             return self._client.say_now(action.text)
         match action:
             case Open(number, dial, timeout_s):
@@ -366,9 +382,9 @@ class SttConversation:
                 upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
             case Drop(number):
                 self._drop(number)
-            case Heard(words, ago_s):
+            case Heard(words, since, until):
                 if self._route.agreements is not None:
-                    self._route.agreements.said(self._call, time.monotonic() - ago_s, words)
+                    self._route.agreements.said(self._call, since, until, words)
             case Pause():
                 self._link.gate.shut()
             case Resume():
@@ -455,6 +471,8 @@ class SttConversation:
 
     def _drop(self, number: int) -> None:
         """Let go of a connection without waiting for it."""
+        if number <= TRIES_MAX:
+            self._dropped[number] = time.monotonic()
         upstream = self._upstreams.pop(number, None)
         if upstream is not None and upstream.task is not None:
             upstream.task.cancel()
@@ -506,16 +524,19 @@ class SttConversation:
                     one.provider,
                     one.model,
                     one.began,
-                    one.ended,
+                    one.ended or self._dropped.get(number),
                     one.failure,
                     hedge=one.hedge,
                     lost=one.lost,
                     standby=one.standby,
                     first_s=None if one.ready is None else one.ready - one.began,
+                    audio_s=one.audio_s,
+                    replayed_s=one.replayed_s,
                     upstream_id=one.upstream_id,
                 )
-                for one in report.tries
+                for number, one in enumerate(report.tries, start=1)
             ),
+            runs=tuple(self._interims.runs),
             speech=SpeechUsage(self._bill.heard_ms / 1000),
             cost=self._bill.cost,
             counts=SttCounts(
@@ -537,4 +558,5 @@ class SttConversation:
                 )
                 for one in report.latencies
             ),
+            bounds=(Bound.AUDIO_AHEAD,) if report.ahead else (),
         )

@@ -35,6 +35,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.stt import SttConfig
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, SocketEvent, Text
 from gateway.upstreams.plan import Plan
@@ -340,14 +341,14 @@ class SttSession:
 
     def _not_created(self, _: float) -> None:
         why = f"session.create did not come within {CREATE_S:g} s"
-        self._client.refuse(Failure(Kind.IDLE, why))
+        self._client.refuse(Failure(Kind.IDLE, why, bound=Bound.CREATE_TIME))
 
     def _idle_at(self) -> float:
         return self._heard_at + self._config.idle_s
 
     def _idle(self, _: float) -> None:
         why = f"nothing came from the client for {self._config.idle_s:g} s"
-        self._client.refuse(Failure(Kind.IDLE, why))
+        self._client.refuse(Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE))
 
 
 def _known_language(language: str | None) -> str | None:

@@ -10,6 +10,7 @@ import asyncio
 import binascii
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from gateway.server.admission import RequestContext
 from gateway.server.asgi import header, refuse
 from gateway.server.host import ReplyLink
 from gateway.telemetry.outcome import Outcome
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import Text
 
@@ -95,7 +97,10 @@ class TranscriptionRoute:
     ) -> TranscriptionConversation | Failure:
         if self._open >= AT_ONCE:
             return Failure(
-                Kind.OVERLOADED, "too many recordings are being transcribed", retry_after_s=5
+                Kind.OVERLOADED,
+                "too many recordings are being transcribed",
+                retry_after_s=5,
+                bound=Bound.RECORDINGS,
             )
         self._open += 1
         try:
@@ -246,7 +251,8 @@ class TranscriptionConversation:
 
     async def close(self) -> Outcome:
         self._route.ended()
-        return await self._inner.close()
+        # the recording is this server's to send
+        return replace(await self._inner.close(), bounds=())
 
 
 def pieces(pcm: bytes) -> Iterator[bytes]:

@@ -50,6 +50,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from gateway.conversations.messages import (
     FALLBACKS_MAX,
+    Connection,
     Expected,
     Fallback,
     FallbackEntry,
@@ -70,6 +71,9 @@ from gateway.upstreams.tts import Timed
 
 RATE_MIN: Final = 8_000
 RATE_MAX: Final = 48_000
+
+RETRIES_MAX: Final = 9
+"""More rounds over all providers are not made for a client that asks for them."""
 
 TEXT_CHARS_MAX: Final = 20_000
 """In one message. The clients send a sentence at a time, of a few hundred characters."""
@@ -125,6 +129,19 @@ class Create(Message):
     language: OptionalName = None
     extra: SpeechOptions | None = None
     fallback_models: VoicedFallback | None = Field(default=None, validation_alias="fallback")
+    connection: Connection | None = None
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long one provider may take to its first audio; None if the client does not say."""
+        return None if self.connection is None else self.connection.timeout
+
+    @property
+    def rounds(self) -> int | None:
+        """How often all providers may be gone through; None if the client does not say."""
+        if self.connection is None or self.connection.retries is None:
+            return None
+        return 1 + min(self.connection.retries, RETRIES_MAX)
 
     @property
     def style(self) -> Style:

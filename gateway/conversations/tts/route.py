@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, Protocol
@@ -70,7 +71,7 @@ from gateway.server.host import SocketLink
 from gateway.server.quota import Spent
 from gateway.settings.tts import TtsConfig
 from gateway.telemetry.metrics import OTHER, Metrics
-from gateway.telemetry.outcome import Outcome, SpeechUsage, Try, TtsCounts
+from gateway.telemetry.outcome import RUNS_MAX, EngineRun, Outcome, SpeechUsage, Try, TtsCounts
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.errors import Failure
@@ -85,6 +86,7 @@ from gateway.upstreams.tts import (
     Finished,
     KnowsVoices,
     LiveSynthesis,
+    PartSpoken,
     ProcessVoice,
     RequestVoice,
     Sink,
@@ -125,6 +127,8 @@ def _try_of(tried: Tried, ended: float) -> Try:
         lost=tried.lost,
         left=tried.left,
         first_s=tried.first_audio_s,
+        audio_s=tried.audio_s,
+        characters=tried.chars,
     )
 
 
@@ -406,6 +410,10 @@ class TtsRoute:
             self.workers.prepare(self._by_process[provider])
         return None
 
+    def is_engine(self, provider: str) -> bool:
+        """Whether it speaks here."""
+        return provider in self._engines
+
     def label(self, provider: str, model: str) -> str:
         """A provider's model as a label: bounded."""
         if provider == CACHE:
@@ -496,6 +504,9 @@ class TtsConversation:
         self._preparations = 0
         self._provider: str | None = None
         self._tries: list[Try] = []
+        self._runs: list[EngineRun] = []
+        self._saying: dict[int, deque[tuple[float, int]]] = {}
+        """Texts that engines of ours were given for each synthesis: when, and how long."""
         self._spoke: dict[str, str] = {}
         """The model of each provider's last try."""
         self._first_audio_s: float | None = None
@@ -532,9 +543,17 @@ class TtsConversation:
             speech=SpeechUsage(self._audio_s, self._characters),
             cost=self._cost,
             counts=TtsCounts(report.utterances, ",".join(report.left_out) or None),
+            runs=tuple(self._runs),
         )
 
+    def _ran(self, provider: str, request: SpeechRequest, began: float, characters: int) -> None:
+        """An engine of ours has spoken a text, of a sentence mostly."""
+        if len(self._runs) < RUNS_MAX:
+            facts: dict[str, str | int] = {"characters": characters, "provider": provider}
+            self._runs.append(EngineRun(request.model, began, time.monotonic(), facts))
+
     def _cancel_all(self) -> None:
+        self._saying.clear()
         syntheses, self._syntheses = self._syntheses, {}
         for synthesis in syntheses.values():
             synthesis.cancel()
@@ -551,6 +570,8 @@ class TtsConversation:
                     self._mouth.say(pcm, rate, plays_at, begins=begins)
             case Say(number, text):
                 if number in self._syntheses:
+                    if number in self._saying and len(self._runs) < RUNS_MAX:
+                        self._saying[number].append((time.monotonic(), len(text)))
                     self._syntheses[number].say(text)
             case Begin(number, provider, request):
                 self._begin(number, provider, request)
@@ -558,6 +579,7 @@ class TtsConversation:
                 if number in self._syntheses:
                     self._syntheses[number].finish()
             case CancelSynthesis(number, suspect):
+                self._saying.pop(number, None)
                 if number in self._syntheses:
                     self._syntheses.pop(number).cancel(suspect=suspect)
             case Prepare(provider, request):
@@ -668,10 +690,16 @@ class TtsConversation:
             elif isinstance(heard, (Finished, Failed)):
                 over = True
                 self._syntheses.pop(number, None)
+                self._saying.pop(number, None)
+            elif isinstance(heard, PartSpoken) and (said := self._saying.get(number)):
+                began, characters = said.popleft()
+                self._ran(provider, request, began, characters)
             return self._inbox(Spoke(number, heard))
 
         if self._client.gone:
             return
+        if self._route.is_engine(provider):
+            self._saying[number] = deque()
         synthesis = self._route.begin(provider, request, sink, self._request_id)
         if not over:  # it may have failed already
             self._syntheses[number] = synthesis

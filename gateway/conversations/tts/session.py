@@ -60,6 +60,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.failover import Exhausted, Failover, RetryPolicy
 from gateway.routing.hedging import HedgeBudget
 from gateway.settings.tts import TtsConfig
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 from gateway.upstreams.plan import Attempt, Plan
@@ -177,6 +178,8 @@ class TtsSession:
             retry_alone=True,
         )
         self._created: Create | None = None
+        self._asked_s: float | None = None
+        """How long the client lets one provider take to its first audio."""
         self._later: deque[InputText | Flush] = deque()
         self._utterance: Utterance | None = None
         self._current: Synthesis | None = None
@@ -292,6 +295,11 @@ class TtsSession:
             self._refuse(plan)
             return
         self._created = create
+        if create.rounds is not None:
+            rounds = create.rounds
+            self._retries = replace(self._retries, rounds=rounds, rounds_alone=rounds)
+        if create.timeout_s is not None:
+            self._asked_s = min(create.timeout_s, self._config.last_audio_timeout_s)
         self._tell(self._encoder.created, now)
         self._prepare(self._breaker.order(plan, now)[0])
 
@@ -322,6 +330,7 @@ class TtsSession:
                     Kind.TOO_LARGE,
                     f"the utterance has more than {UTTERANCE_CHARS_MAX} characters",
                     param="transcript",
+                    bound=Bound.UTTERANCE_CHARS,
                 )
             )
             return
@@ -806,6 +815,7 @@ class TtsSession:
         alone = self._hedge is None and not failover.has_others(synthesis.attempt)
         if not synthesis.sent and synthesis.heard_at == synthesis.began:
             wait_s = config.last_audio_timeout_s if alone else config.first_audio_timeout_s
+            wait_s = wait_s if self._asked_s is None else self._asked_s
             return max(synthesis.waits_since, self._unblocked_at) + wait_s
         if not synthesis.finished and synthesis.progress.nothing_pending(synthesis.sent_s):
             return _NEVER  # the writer is slow, not the speaker
@@ -886,6 +896,8 @@ class TtsSession:
     def _woken(self, now: float) -> None:
         if self._utterance is None:
             if now >= self._idle_at:
+                why = f"nothing came from the client for {self._idle_s:g} s"
+                self.report.failure = Failure(Kind.IDLE, why, bound=Bound.SESSION_IDLE)
                 self._end()
                 self._out.append(Close(1001, "idle"))
             return

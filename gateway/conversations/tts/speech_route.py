@@ -13,7 +13,15 @@ import orjson
 from pydantic import Field, TypeAdapter
 
 from gateway.audio.pcm import wav
-from gateway.conversations.messages import Expected, Message, Name, parse, required, validated
+from gateway.conversations.messages import (
+    Expected,
+    Message,
+    Name,
+    at_most,
+    parse,
+    required,
+    validated,
+)
 from gateway.conversations.tts.actions import Action, Event, SendToClient
 from gateway.conversations.tts.protocol import TEXT_CHARS_MAX
 from gateway.conversations.tts.route import EVENTS_MAX, TtsConversation, TtsRoute
@@ -37,6 +45,9 @@ ENDLESS: Final = 0x7FFFFFFF - 36
 comes."""
 
 
+_TEXT: Final = f"a text of at most {TEXT_CHARS_MAX} characters"
+
+
 class Request(Message):
     """What a client asks for; `instructions` and `stream_format` are nobody's here."""
 
@@ -44,7 +55,8 @@ class Request(Message):
     input: Annotated[
         str,
         Field(min_length=1, max_length=TEXT_CHARS_MAX),
-        Expected(f"a text of at most {TEXT_CHARS_MAX} characters"),
+        Expected(_TEXT),
+        at_most(TEXT_CHARS_MAX, _TEXT),
     ] = required()
     voice: Annotated[str | None, Expected("the name of a voice")] = None
     response_format: Annotated[

@@ -217,17 +217,37 @@ const plot = at("bargein-plot"), SHOWN_S = 10;
 let waves = [], points = []; // [time, loudness], [time, probability]
 
 function draw() {
-  const pen = plot.getContext("2d"), { width, height } = plot;
+  const pen = plot.getContext("2d"), sharp = devicePixelRatio || 1;
+  const width = plot.clientWidth, height = plot.clientHeight;
+  if (plot.width !== Math.round(width * sharp)) {
+    plot.width = Math.round(width * sharp);
+    plot.height = Math.round(height * sharp);
+  }
+  pen.setTransform(sharp, 0, 0, sharp, 0, 0);
   const style = getComputedStyle(document.documentElement);
   const now = performance.now() / 1000, x = (time) => width * (1 - (now - time) / SHOWN_S);
   const threshold = Number(at("bargein-threshold").value);
   pen.clearRect(0, 0, width, height);
-  pen.fillStyle = style.getPropertyValue("--line");
+  pen.fillStyle = style.getPropertyValue("--bar");
   for (const [time, loud] of waves) {
     const tall = Math.min(1, loud * 3) * height;
     pen.fillRect(x(time), (height - tall) / 2, width * 0.05 / SHOWN_S, tall);
   }
+  pen.font = "12px system-ui, sans-serif";
+  pen.fillStyle = style.getPropertyValue("--soft");
+  pen.strokeStyle = style.getPropertyValue("--line");
+  pen.lineWidth = 1;
+  for (const share of [0.25, 0.5, 0.75]) {
+    pen.beginPath();
+    pen.moveTo(0, height * (1 - share));
+    pen.lineTo(width, height * (1 - share));
+    pen.stroke();
+    pen.fillText(share.toFixed(2), 4, height * (1 - share) - 4);
+  }
+  pen.fillText("now", width - 28, height - 6);
+  pen.fillText(`${SHOWN_S} s ago`, 4, height - 6);
   pen.strokeStyle = style.getPropertyValue("--bad");
+  pen.lineWidth = 1.5;
   pen.setLineDash([6, 6]);
   pen.beginPath();
   pen.moveTo(0, height * (1 - threshold));
@@ -240,6 +260,8 @@ function draw() {
   for (const [time, probability] of points) pen.lineTo(x(time), height * (1 - probability));
   pen.stroke();
 }
+addEventListener("resize", draw);
+draw();
 
 let stopInterrupting = null;
 at("bargein-threshold").addEventListener("input", () => {

@@ -49,12 +49,27 @@ class OpenAIRealtime:
 
     def __init__(self, account: Account) -> None:
         self._url = websocket_url(join_url(account.base_url, "realtime"))
-        key = {"authorization": f"Bearer {account.api_key}"} if account.api_key else {}
-        self._headers = {**key, **account.headers}
+        self._headers = _headers(account)
 
     def line(self, attempt: Attempt) -> Line:
         url = f"{self._url}?{urlencode({'model': attempt.model})}"
         return RelayedLine(Dial(url, self._headers, ping_interval_s=30.0), attempt.options)
+
+
+class OpenAILive:
+    """The adapter of one provider with `/live/sessions` under its base URL: models that listen and
+    speak at the same time. Which model it is stands in `session.start` alone.
+
+    Source: https://developers.openai.com/api/reference/resources/live.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._url = websocket_url(join_url(account.base_url, "live/sessions"))
+        self._headers = _headers(account)
+
+    def line(self, attempt: Attempt) -> Line:
+        dial = Dial(self._url, self._headers, ping_interval_s=30.0)
+        return LiveLine(dial, attempt.model, attempt.options)
 
 
 class RelayedLine:
@@ -102,6 +117,44 @@ class RelayedLine:
         return Failure(kind, f"{text}: {said}" if said else text, upstream_status=code)
 
 
+class LiveLine(RelayedLine):
+    """One connection to `model`. `options` of the deployment are merged over `session.start`."""
+
+    def __init__(self, dial: Dial, model: str, options: Mapping[str, Any]) -> None:
+        super().__init__(dial, options)
+        self._model = model
+
+    def encode(self, event: ClientEvent) -> Sequence[str]:
+        if event.type not in ("session.start", "session.update"):
+            return (event.text,)
+        session = event.body.get("session")
+        if not isinstance(session, dict):
+            return (event.text,)
+        if event.type == "session.start":
+            session = {**merged(session, self._options), "model": self._model}
+        delegated = _delegated_model(session)
+        if delegated is not None and delegated.startswith(_OWN_PREFIX):
+            own = {"responses": {"model": delegated.removeprefix(_OWN_PREFIX)}}
+            session = merged(session, {"delegation": own})
+        return (orjson.dumps({**event.body, "session": session}).decode(),)
+
+
+_OWN_PREFIX: Final = "openai/"
+"""Callers name models with it, the vendor's own names have none."""
+
+
+def _delegated_model(session: Mapping[str, Any]) -> str | None:
+    match session:
+        case {"delegation": {"responses": {"model": str(model)}}}:
+            return model
+    return None
+
+
+def _headers(account: Account) -> dict[str, str]:
+    key = {"authorization": f"Bearer {account.api_key}"} if account.api_key else {}
+    return {**key, **account.headers}
+
+
 def merged(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """`given` with `options` over it, objects inside of objects too; null removes what it names."""
     found = dict(given)
@@ -116,22 +169,35 @@ def merged(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def _error_of(kind: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+_ERRORS: Final[Mapping[str, tuple[str, ...]]] = {
+    "error": ("error",),
+    "response.done": ("response", "status_details", "error"),
+    "response.event": ("event", "response", "error"),
+}
+"""Where events hold the error that they tell of; those of a type that ends in `.failed` have it as
+`error` has."""
+
+
+def _error_of(kind: str, body: dict[str, Any]) -> dict[str, Any] | None:
     """The error that an event tells of, if it does."""
-    if kind == "error" or kind.endswith(".failed"):
-        error = body.get("error")
-        return error if isinstance(error, dict) else {}
-    if kind != "response.done":
+    place = _ERRORS["error"] if kind.endswith(".failed") else _ERRORS.get(kind)
+    if place is None:
         return None
-    response = body.get("response")
-    details = response.get("status_details") if isinstance(response, dict) else None
-    error = details.get("error") if isinstance(details, dict) else None
-    return error if isinstance(error, dict) else None
+    value: Any = body
+    for name in place:
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        return value
+    return {} if len(place) == 1 else None
 
 
-def _failed(
-    kind: str, body: Mapping[str, Any], error: Mapping[str, Any]
-) -> ServerEvent | LineFailed:
+def _with_error(body: dict[str, Any], place: tuple[str, ...], error: Any) -> dict[str, Any]:
+    """`body` with another error in its place."""
+    name, *deeper = place
+    return {**body, name: _with_error(body[name], tuple(deeper), error) if deeper else error}
+
+
+def _failed(kind: str, body: dict[str, Any], error: dict[str, Any]) -> ServerEvent | LineFailed:
     """What an event with an error means; its words are fit to be shown to callers."""
     clean = {
         name: presentable(value) if isinstance(value, str) else value
@@ -147,10 +213,8 @@ def _failed(
             told = "the provider does not take this server's account"
             return LineFailed(Failure(known, told, upstream_text=said))
         return LineFailed(Failure(known, said))
-    if kind == "response.done":
-        response = body["response"]
-        details = {**response["status_details"], "error": clean}
-        cleaned = {**body, "response": {**response, "status_details": details}}
-    else:
-        cleaned = {**body, "error": clean}
-    return ServerEvent(kind, cleaned, orjson.dumps(cleaned).decode())
+    cleaned = _with_error(body, _ERRORS.get(kind, _ERRORS["error"]), clean)
+    try:
+        return ServerEvent(kind, cleaned, orjson.dumps(cleaned).decode())
+    except TypeError:  # orjson reads what is nested deeper than it writes
+        return LineFailed(_UNREADABLE)

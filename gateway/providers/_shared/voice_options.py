@@ -141,6 +141,7 @@ def _inverse(value: float) -> float:
 _OPENAI: Final = {"speed": SPEED, "instructions": TEXT}
 
 _ALL: Final = (
+    VoiceOptions("assemblyai", {"word_timestamps": FLAG}),
     VoiceOptions(
         "cartesia",
         {

@@ -1,6 +1,7 @@
 """AssemblyAI: https://www.assemblyai.com/docs."""
 
 from gateway.providers.assemblyai.stt import AssemblyAIStt
+from gateway.providers.assemblyai.tts import AssemblyAIVoice
 from gateway.upstreams.provider import Offer, Vendor
 
 _STT_MODELS = (
@@ -19,4 +20,5 @@ VENDOR = Vendor(
         },
         languages={"universal-streaming-english": frozenset({"en"})},
     ),
+    tts=Offer(AssemblyAIVoice, {"assemblyai/assemblyai-tts-1": "assemblyai-tts-1"}),
 )

@@ -39,9 +39,20 @@ class LocalSettings(ProviderSettings):
     `gateway models fetch whisper-base` has fetched."""
     whisper_device: Literal["cpu", "cuda", "auto"] | None = None
     """Where Whisper runs. Default: `device`."""
-    whisper_compute_type: str | None = None
-    """How it computes: int8, int8_float16, float16, float32. Default: int8 on a CPU, float16 on a
-    GPU."""
+    whisper_compute_type: (
+        Literal[
+            "int8",
+            "int8_float16",
+            "int8_bfloat16",
+            "int8_float32",
+            "int16",
+            "float16",
+            "bfloat16",
+            "float32",
+        ]
+        | None
+    ) = None
+    """How it computes. Default: int8 on a CPU, float16 on a GPU."""
     whisper_threads: int = Field(2, ge=1, le=64)
     """Threads of one worker."""
     whisper_workers: int = Field(1, ge=1, le=16)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from gateway.providers._openai.models import OpenAIModelsChat, OpenAIModelsSettings
-from gateway.providers._openai.realtime import OpenAIRealtime
+from gateway.providers._openai.realtime import OpenAILive, OpenAIRealtime
 from gateway.providers._openai.tts import OpenAISpeech
 from gateway.providers.openai.stt import OpenAIStt
 from gateway.upstreams.provider import Offer, Vendor
@@ -16,6 +16,7 @@ _CHAT_MODELS = (
 ).split()
 _STT_MODELS = "gpt-realtime-whisper gpt-4o-transcribe gpt-4o-mini-transcribe whisper-1".split()
 _TTS_MODELS = "gpt-4o-mini-tts tts-1 tts-1-hd".split()
+_DUPLEX_MODELS = "gpt-live-1 gpt-live-1.1".split()
 _REALTIME_MODELS = (
     "gpt-realtime gpt-realtime-mini gpt-realtime-1.5 gpt-realtime-2 gpt-realtime-2.1 "
     "gpt-realtime-2.1-mini"
@@ -39,5 +40,6 @@ VENDOR = Vendor(
         partial(OpenAISpeech, voice="alloy"), {f"openai/{name}": name for name in _TTS_MODELS}
     ),
     realtime=Offer(OpenAIRealtime, {f"openai/{name}": name for name in _REALTIME_MODELS}),
-    listed=("chat", "stt", "tts", "realtime"),
+    duplex=Offer(OpenAILive, {f"openai/{name}": name for name in _DUPLEX_MODELS}),
+    listed=("chat", "stt", "tts", "realtime", "duplex"),
 )

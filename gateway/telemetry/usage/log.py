@@ -134,7 +134,7 @@ class UsageLog:
         except TimeoutError:
             _logger.warning("the usage store did not take the last records in time")
         while self._waiting:
-            await self._spill_some()
+            await self._spill_some(last=True)
         assert self._store is not None
         await self._store.close()
 
@@ -173,8 +173,8 @@ class UsageLog:
             if len(self._waiting) >= BATCH_MAX:
                 self._wake.set()
             return self._config.flush_s
-        while len(self._waiting) > SPILL_AT:
-            await self._spill_some()
+        while len(self._waiting) > SPILL_AT and await self._spill_some():
+            pass
         return min(max(1.0, 2 * wait_s), RETRY_S_MAX)
 
     async def _write_some(self) -> bool:
@@ -238,18 +238,24 @@ class UsageLog:
             extra["lost"] = str(error)
         _logger.error("usage records are set aside: the store refuses what they hold", extra=extra)
 
-    async def _spill_some(self) -> None:
+    async def _spill_some(self, *, last: bool = False) -> bool:
+        """Whether the spill file has taken a batch. What it does not take waits on in memory, as
+        long as there is room; `last`: there is no later."""
         batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
         try:
             await asyncio.to_thread(append_spill, self._spill, batch)
         except OSError as error:
+            if not last and len(self._waiting) + len(batch) < WAITING_MAX:
+                self._waiting.extendleft(reversed(batch))
+                return False
             self._lost(len(batch))
             _logger.error(  # noqa: TRY400 - the reason says it all
                 "usage records are lost: neither the store nor the spill file takes them",
                 extra={"lost": len(batch), "reason": str(error)},
             )
-        else:
-            self._metrics.usage_records.labels("spilt").inc(len(batch))
+            return False
+        self._metrics.usage_records.labels("spilt").inc(len(batch))
+        return True
 
     async def _take_back_spilt(self) -> None:
         """Write a part of what was spilt, now that the store takes records again."""
@@ -296,12 +302,20 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def append_spill(path: Path, records: list[Record]) -> None:
-    """Append records to the spill file, one JSON object a line. Raises OSError."""
+    """Append records to the spill file, one JSON object a line: all of them, or none. Raises
+    OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > SPILL_BYTES_MAX:
         raise OSError(f"the spill file is larger than {SPILL_BYTES_MAX} bytes")
-    with _locked(path), path.open("ab") as file:
-        file.write(b"".join(_as_line(record) for record in records))
+    data = memoryview(b"".join(_as_line(record) for record in records))
+    with _locked(path), path.open("ab", buffering=0) as file:
+        size = path.stat().st_size
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:  # a full disk takes a part: it would be written twice
+            file.truncate(size)
+            raise
 
 
 def _as_line(record: Record) -> bytes:

@@ -76,6 +76,8 @@ class Row:
         if column in _MEANS:
             count, total_s = (sums[name] for name in _MEANS[column])
             return round(total_s / count, 4) if count else None
+        if column == "standby_s":
+            return round(sums[column], 2)  # as each record has it: what floats add is no time
         return sums[column]
 
 

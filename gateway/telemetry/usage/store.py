@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import sqlite3
 import time
 from collections import Counter
@@ -162,6 +163,15 @@ class StoreError(Exception):
 
 class RecordError(Exception):
     """A record holds what the store does not take: to write it again is of no use."""
+
+
+def _why(error: Exception) -> str:
+    """The kind of failure in words, without what the server says: that may hold a secret."""
+    if isinstance(error, socket.gaierror):
+        return "there is no such host"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return type(error).__name__
 
 
 _UNWRITABLE: Final = (OverflowError, TypeError, ValueError)
@@ -446,7 +456,7 @@ class PostgresStore:
             raise RecordError(f"{type(error).__name__}: {error}"[:200]) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             await self.close()
-            raise StoreError(type(error).__name__) from error
+            raise StoreError(_why(error)) from error
 
     @staticmethod
     async def _migrate(connection: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -86,6 +87,24 @@ def test_who_makes_none_is_not_asked_and_who_is_alone_and_fails_is_told(
     assert busy.value.status_code >= 500
     with pytest.raises(openai.NotFoundError):
         sdk.embeddings.create(model="nobody/x", input="x")
+
+
+async def test_what_nobody_waits_for_ends_at_the_provider_and_is_counted_as_left(
+    server: Server, providers: tuple[FakeOpenAI, FakeOpenAI]
+) -> None:
+    token = mint(server.api_key, server.api_secret, identity="agent", ttl_s=600)
+    url, first = f"{server.url}/v1", providers[0]
+    first.forget()
+    async with openai.AsyncOpenAI(base_url=url, api_key=token, max_retries=0) as client:
+        asking = asyncio.create_task(client.embeddings.create(model=MODEL, input="endless"))
+        assert await asyncio.to_thread(first.wait_until, lambda: first.received)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        asked = first.received[-1]
+        assert await asyncio.to_thread(first.wait_until, lambda: asked.disconnected_early)
+    text = await asyncio.to_thread(server.logged, '"outcome":"left"')
+    line = next(line for line in text.splitlines() if '"outcome":"left"' in line)
+    assert '"estimated":true' in line
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,35 @@ def test_the_session_names_who_writes_down_what_is_said(session: Any, expected: 
 )
 def test_transcripts_tell_how_much_was_written_down(usage: Any, seconds: float) -> None:
     assert messages.transcribed_s({"usage": usage}) == pytest.approx(seconds)
+
+
+def test_the_live_protocol_has_errors_of_its_own() -> None:
+    failure = Failure(Kind.BAD_REQUEST, "tools: no", "tools", details={"code": "unsupported"})
+    told = orjson.loads(messages.live_error_event(failure, "event_1", "mine"))
+    assert told["error"] == {
+        "type": "invalid_request_error",
+        "code": "unsupported",
+        "message": "tools: no",
+        "param": "tools",
+        "client_event_id": "mine",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"usage": {"seconds": 3.5}}, 3.5),
+        ({"usage": {"seconds": -1}}, 0.0),
+        ({"usage": {"seconds": float("nan")}}, 0.0),
+        ({"usage": {"seconds": 1e9}}, messages.LIVE_S_MAX),
+        ({"usage": 7}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_seconds_of_a_voice_are_bounded(body: Any, seconds: float) -> None:
+    assert messages.live_seconds(body) == seconds
+
+
+def test_tokens_of_the_responses_api_are_read_too() -> None:
+    usage = {"input_tokens": 40, "input_tokens_details": {"cached_tokens": 8}, "output_tokens": 9}
+    assert messages.tokens_of({"response": {"usage": usage}}) == TokensUsed(40, 9, 8)

@@ -27,7 +27,6 @@ from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome, RealtimeCounts
 from gateway.telemetry.prices import Prices
-from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import SocketClosed, SocketFrame
 from gateway.upstreams.plan import Attempt
@@ -152,15 +151,13 @@ class Setup:
         accounts = {
             "here": Account("here", "openai", "http://nowhere", settings=find("openai").settings())
         }
-        adapters = Adapters(accounts)
-        adapters.realtime["here"] = HereUpstream()  # type: ignore[index]
         self.lines: list[EchoLine] = []
         self.failure: Failure | None = None
         models = {"here/echo": [Deployment(provider="here", model="echo")]}
         route = RealtimeRoute(
             RealtimeConfig(),
             Catalogue(models, accounts, "realtime"),
-            adapters,
+            {"here": HereUpstream()},
             Breaker(),
             Connector(),
             Prices({"here:echo": Price(input=1.0, output=2.0)}),
@@ -280,8 +277,8 @@ async def test_a_model_that_a_key_may_not_use_is_refused() -> None:
 
 def test_a_bill_tells_only_what_is_new() -> None:
     attempt = Attempt("p", "m")
-    bill = Bill(Prices({"p:m": Price(input=1.0, output=1.0)}), (attempt,))
-    assert bill.ahead().audio_ms == 1000 * METER_S
+    bill = Bill(Prices({"p:m": Price(input=1.0, output=1.0)}))
+    assert bill.ahead((attempt,)).audio_ms == 1000 * METER_S
     first = bill.since_last(1.0, [Used(attempt, TokensUsed(10, 5), 1)])
     assert [(one.audio_ms, one.tokens, one.requests, one.cost) for one in first] == [
         (1000, 0, 0, 0), (0, 15, 1, 15_000),

@@ -85,6 +85,7 @@ class Conversation:
         rate: int = RATE,
         clips: dict[str, Clip] | None = None,
         tells_sound: bool = False,
+        connection: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
         config = {"rounds": 1, "cache": {"enabled": clips is not None}} | config
@@ -116,6 +117,8 @@ class Conversation:
             create["fallback"] = {
                 "models": [{"model": m, "voice": "eve", "extra": None} for m in fallback]
             }
+        if connection is not None:
+            create["connection"] = connection
         self.created = self.say(create)
 
     def handle(self, event: Any, after_s: float = 0.0) -> list[Action]:
@@ -468,6 +471,20 @@ def test_the_last_provider_is_given_more_time_and_the_client_is_kept() -> None:
     assert call.now == pytest.approx(20.0)
     assert types(call.log).count("keepalive") == 6
     assert told(actions)[-1]["code"] == 504
+
+
+def test_a_clients_own_time_out_and_tries_hold_within_the_gateways_bounds() -> None:
+    call = Conversation(fallback=["zeus/two"], rounds=3, connection={"timeout": 0.5, "retries": 0})
+    call.text("One. ")
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(0.5)
+    actions = call.wait_until(Close)
+    assert call.now == pytest.approx(1.0)
+    assert told(actions)[-1]["code"] == 504
+    call = Conversation(last_audio_timeout_s=20.0, connection={"timeout": 500})
+    call.text("One. ")
+    call.wait_until(CancelSynthesis)
+    assert call.now == pytest.approx(20.0)
 
 
 def test_after_audio_the_next_goes_on_with_the_first_sentence_not_fully_spoken() -> None:

@@ -3,6 +3,9 @@
 The language model and the interruption decisions come from wherever the environment says; voice
 activity detection is the client's own. Speech recognition hears nothing and speech synthesis is
 a tone: they are no part of this. Every clip is a session of its own, all at the same time.
+
+With `--realtime MODEL` that model does all of it, and the driver goes on until what the clip says
+is answered, if it is an interruption.
 """
 
 from __future__ import annotations
@@ -126,9 +129,26 @@ async def converse(clip: Clip, options: argparse.Namespace) -> None:
     samples = microphone(*read_wave(clip.path), RATE)
     room = samples[: RATE * 2]  # a second of the room before anything is heard
     heard, speaker = Microphone(), Loudspeaker()
-    session: AgentSession[None] = AgentSession(
-        vad=inference.VAD(), llm=inference.LLM(options.model), stt=Deaf(), tts=Tone()
-    )
+    session: AgentSession[None]
+    if options.realtime:
+        session = AgentSession(llm=inference.RealtimeModel(options.realtime))
+    else:
+        session = AgentSession(
+            vad=inference.VAD(), llm=inference.LLM(options.model), stt=Deaf(), tts=Tone()
+        )
+    answered = asyncio.Event()
+
+    @session.on("conversation_item_added")
+    def on_item(event: Any) -> None:
+        item = event.item
+        if item.type == "message":
+            say("item", clip=clip.path, role=item.role, text=item.text_content)
+
+    @session.on("speech_created")
+    def on_speech(event: Any) -> None:
+        if not event.user_initiated:
+            answered.set()
+
     speaking = asyncio.Event()
 
     @session.on("overlapping_speech")
@@ -181,6 +201,9 @@ async def converse(clip: Clip, options: argparse.Namespace) -> None:
             interrupted=reply.interrupted,
             text=" ".join(filter(None, said)),
         )
+        if options.realtime and reply.interrupted:
+            await asyncio.wait_for(answered.wait(), GIVE_UP_S)
+            say("answered", clip=clip.path)
     except Exception as error:
         say("failed", clip=clip.path, **error_fields(error))
     finally:
@@ -195,6 +218,7 @@ async def main() -> None:
     parser.add_argument("clips", nargs="+", type=Clip.parse, metavar="WAV:ONSET_S:END_S")
     parser.add_argument("--model", default="openai/gpt-4.1-mini")
     parser.add_argument("--message", default="Hello")
+    parser.add_argument("--realtime", default=None)
     options = parser.parse_args()
     async with http_session():
         await asyncio.gather(*(converse(clip, options) for clip in options.clips))

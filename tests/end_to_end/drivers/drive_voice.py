@@ -14,6 +14,7 @@ from typing import Any
 from events import error_fields, http_session, run, say
 
 SDKS = {
+    "assemblyai-sdk": ("assemblyai", "websockets"),
     "deepgram-sdk": ("deepgram", "deepgram.environment", "deepgram.speak.v1.types"),
     "fishaudio-sdk": ("fishaudio", "fishaudio.types"),
 }
@@ -38,6 +39,10 @@ def plugin(name: str, base: str) -> Any:
     """LiveKit's plugin of a vendor."""
     ws = base.replace("http", "ws", 1)
     match name:
+        case "assemblyai":
+            from livekit.plugins import assemblyai
+
+            return assemblyai.TTS(api_key="x", base_url=ws)
         case "cartesia":
             from livekit.plugins import cartesia
 
@@ -100,6 +105,18 @@ async def deepgram_sdk(base: str, sentences: list[str]) -> bytes:
                     return audio
 
 
+async def assemblyai_sdk(base: str, sentences: list[str]) -> bytes:
+    import assemblyai as aai
+
+    aai.settings.tts_base_url = base
+    audio = b""
+    async with aai.AsyncTTSSession(api_key="x", word_boundaries=True) as session:
+        for sentence in sentences:
+            async for piece in session.speak(sentence):
+                audio += piece
+    return audio
+
+
 async def fishaudio_sdk(base: str, sentences: list[str]) -> bytes:
     from fishaudio import AsyncFishAudio
     from fishaudio.types import TTSConfig
@@ -136,6 +153,8 @@ async def speak(client: str, base: str, out: Path, sentences: list[str]) -> None
         match client:
             case "deepgram-sdk":
                 audio = await deepgram_sdk(base, sentences)
+            case "assemblyai-sdk":
+                audio = await assemblyai_sdk(base, sentences)
             case "fishaudio-sdk":
                 audio = await fishaudio_sdk(base, sentences)
             case name:

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.providers._openai.realtime import OpenAIRealtime, merged
-from gateway.providers.azure_openai import AzureRealtime
+from gateway.providers._openai.realtime import OpenAILive, OpenAIRealtime, merged
+from gateway.providers.azure_openai import AzureLive, AzureRealtime
 from gateway.providers.azure_openai import Settings as AzureSettings
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
@@ -133,6 +133,12 @@ def test_a_mistake_of_the_clients_is_told_without_secrets() -> None:
     assert told["event_id"] == "e"
 
 
+def test_an_error_that_is_nested_too_deep_ends_the_line() -> None:
+    deep = "[" * 500 + "]" * 500
+    (event,) = line().decode(f'{{"type":"error","error":{{}},"x":{deep}}}')
+    assert isinstance(event, LineFailed)
+
+
 def test_a_failed_response_is_told_without_secrets() -> None:
     details = {"type": "failed", "error": {"code": "server_error", "message": "key sk-abcdefghi"}}
     event = decoded(
@@ -158,3 +164,69 @@ def test_a_close_is_a_failure_of_its_kind(code: int, reason: str, kind: Kind) ->
     failure = line().closed(code, reason)
     assert failure.kind is kind
     assert failure.upstream_status == code
+
+
+# -- models that listen and speak at the same time
+
+
+def live(options: dict[str, Any] | None = None) -> Line:
+    account = Account(
+        "openai", "openai", "https://api.openai.com/v1", "sk-secret-1234567",
+        settings=ProviderSettings(),
+    )  # fmt: skip
+    return OpenAILive(account).line(Attempt("openai", "gpt-live-1", options or {}))
+
+
+def test_the_model_of_a_live_session_is_no_part_of_its_address() -> None:
+    dial = live().dial()
+    assert isinstance(dial, Dial)
+    assert dial.url == "wss://api.openai.com/v1/live/sessions"
+    assert dial.headers == {"authorization": "Bearer sk-secret-1234567"}
+
+
+def test_azure_has_live_sessions_too() -> None:
+    account = Account(
+        "azure", "azure-openai", "https://x.openai.azure.com", "key", settings=AzureSettings()
+    )
+    dial = AzureLive(account).line(Attempt("azure", "my-deployment")).dial()
+    assert isinstance(dial, Dial)
+    assert dial.url == "wss://x.openai.azure.com/openai/v1/live/sessions"
+    assert list(dial.headers) == ["api-key"]
+
+
+def test_a_live_session_starts_with_the_vendors_names() -> None:
+    session = {
+        "model": "openai/gpt-live-1",
+        "delegation": {"type": "responses", "responses": {"model": "openai/gpt-x", "tools": []}},
+    }
+    (frame,) = live({"audio": {"output": {"voice": "cedar"}}}).encode(
+        client(type="session.start", session=session)
+    )
+    assert orjson.loads(frame)["session"] == {
+        "model": "gpt-live-1",
+        "audio": {"output": {"voice": "cedar"}},
+        "delegation": {"type": "responses", "responses": {"model": "gpt-x", "tools": []}},
+    }
+
+
+def test_an_update_of_a_live_session_names_no_model_of_the_voice() -> None:
+    session = {"delegation": {"type": "responses", "responses": {"model": "openai/gpt-x"}}}
+    (frame,) = live().encode(client(type="session.update", session=session))
+    assert orjson.loads(frame)["session"] == {
+        "delegation": {"type": "responses", "responses": {"model": "gpt-x"}}
+    }
+    other = client(type="session.input_audio.append", audio="")
+    assert live().encode(other) == (other.text,)
+    odd = client(type="session.start", session=7)
+    assert live().encode(odd) == (odd.text,)
+
+
+def test_a_failure_of_what_was_delegated_is_told_without_secrets() -> None:
+    error = {"code": "server_error", "message": "key sk-abcdefghi"}
+    event = {"type": "response.failed", "response": {"id": "r", "error": error}}
+    told = decoded(type="response.event", delegation_id="d", event=event)
+    assert isinstance(told, ServerEvent)
+    assert "sk-abc" not in told.text
+    assert told.body["event"]["response"]["id"] == "r"
+    plain = decoded(type="response.event", event={"type": "response.completed", "response": {}})
+    assert isinstance(plain, ServerEvent)

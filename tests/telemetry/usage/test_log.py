@@ -1,6 +1,7 @@
 """Records are written off the hot path and survive a store that does not answer."""
 
 import asyncio
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,40 @@ async def test_what_neither_holds_is_counted(tmp_path: Path, store: FakeStore) -
     of.add(record())
     await of.close()
     assert counted(metrics, "lost") == 1
+
+
+async def test_a_spill_file_that_takes_nothing_loses_nothing_while_memory_does(
+    tmp_path: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "RETRY_S_MAX", 0.01)
+    store.broken = True
+    (tmp_path / "file").write_text("")
+    of, metrics = a_log(tmp_path, store, spill=str(tmp_path / "file" / "x"))
+    for number in range(SPILL_AT + 100):
+        of.add(record(number))
+    of.start()
+    while counted(metrics, "retried") < 3 * BATCH_MAX:
+        await asyncio.sleep(0.01)
+    store.broken = False
+    while len(store.records) < SPILL_AT + 100:
+        await asyncio.sleep(0.01)
+    await of.close()
+    assert [one.request_id for one in store.records] == [f"r{i}" for i in range(SPILL_AT + 100)]
+    assert counted(metrics, "lost") == 0
+
+
+def test_a_disk_that_takes_a_part_of_what_is_spilt_keeps_none_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "spill"
+    append_spill(path, [record(1)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, before[1]))
+    try:
+        with pytest.raises(OSError):
+            append_spill(path, [record(2), record(3)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert [one.request_id for one in take_spill(path, 10)] == ["r1"]
 
 
 def test_memory_is_bounded(tmp_path: Path, store: FakeStore) -> None:

@@ -1,17 +1,25 @@
 """What `gateway usage` prints."""
 
+import asyncio
 import csv
 import io
 import json
+import tempfile
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from gateway.settings.usage import UsageConfig
+from gateway.telemetry.usage.record import Record
 from gateway.telemetry.usage.report import (
     COLUMNS,
+    PERIODS,
     Row,
     Span,
     as_csv,
@@ -28,7 +36,7 @@ from gateway.telemetry.usage.report import (
     month_span,
     total,
 )
-from gateway.telemetry.usage.store import SUMS
+from gateway.telemetry.usage.store import DIMENSIONS, SUMS, open_store
 
 BERLIN, HERE = ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
@@ -158,3 +166,70 @@ def test_json_has_the_range_the_currency_and_the_total() -> None:
     assert told["rows"][1]["first_token_s"] is None
     assert told["total"]["cost"] == "0.000000009"
     assert told["total"]["requests"] == 1235
+
+
+NAMES = st.sampled_from(["a", "b", "=c", "", 'd,"e"'])
+PART = st.fixed_dictionaries(
+    {
+        "key": NAMES,
+        "model": NAMES,
+        "room_id": NAMES,
+        "identity": NAMES,
+        "tenant": NAMES,
+        "part": st.integers(0, 2),
+        "at": st.floats(NOW - 40 * 86400, NOW - 1),
+        "prompt_tokens": st.integers(0, 10**12),
+        "completion_tokens": st.integers(0, 10**12),
+        "characters": st.integers(0, 10**9),
+        "audio_ms": st.integers(0, 10**10),
+        "cost_nano": st.integers(0, 10**15),
+        "standby_s": st.integers(0, 10**5).map(lambda hundredths: hundredths / 100),
+        "outcome": st.sampled_from(["ok", "running", "upstream_timeout"]),
+    }
+)
+BY = st.lists(st.sampled_from([*DIMENSIONS, *PERIODS]), max_size=3, unique=True)
+
+
+@given(st.lists(PART, max_size=25), BY)
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_used_and_asked_records_rows_csv_and_json_are_one_sum(
+    parts: list[dict[str, Any]], by: list[str]
+) -> None:
+    records = [
+        Record(
+            route="chat",
+            request_id="r",
+            duration_s=1.0,
+            cost=part["cost_nano"] / 10**9,
+            audio_s=part["audio_ms"] / 1000,
+            **part,
+        )
+        for part in parts
+    ]
+    plain, quarters = in_store(by)
+
+    async def summed() -> list[tuple[Any, ...]]:
+        with tempfile.TemporaryDirectory() as folder:
+            store = open_store(UsageConfig(url=SecretStr(f"sqlite:{folder}/u.db")))
+            try:
+                await store.write(records)
+                return await store.summary(plain, NOW - 41 * 86400, NOW, quarters=quarters)
+            finally:
+                await store.close()
+
+    rows = merged(by, asyncio.run(summed()), BERLIN)
+    told = json.loads(as_json(by, rows, Span(0.0, NOW), "Europe/Berlin", "EUR"))
+    sheet = list(csv.DictReader(io.StringIO(as_csv(by, rows, "EUR"))))
+    exact = {
+        "cost": Decimal(sum(one.cost_nano for one in records)) / 10**9,
+        "audio_s": Decimal(sum(one.audio_ms for one in records)) / 1000,
+        "standby_s": sum((Decimal(str(one.standby_s)) for one in records), Decimal()),
+        "prompt": Decimal(sum(one.prompt_tokens for one in records)),
+        "characters": Decimal(sum(one.characters for one in records)),
+        "requests": Decimal(sum(one.part == 0 for one in records)),
+        "failed": Decimal(sum(one.outcome == "upstream_timeout" for one in records)),
+    }
+    for column, whole in exact.items():
+        assert Decimal(str(told["total"][column])) == whole, column
+        assert sum((Decimal(str(row[column])) for row in told["rows"]), Decimal()) == whole, column
+        assert sum((Decimal(row[column]) for row in sheet), Decimal()) == whole, column

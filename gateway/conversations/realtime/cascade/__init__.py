@@ -1,0 +1,1 @@
+"""The realtime protocol served by this gateway's own recogniser, chat model and voice."""

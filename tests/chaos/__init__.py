@@ -1,0 +1,1 @@
+"""python -m tests.chaos: what the server does when what it stands on fails."""
