@@ -517,6 +517,7 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         create_app(gateway),
         lambda: first_key(gateway.config),
         ChangeLog(changes_file(gateway.config.usage)),
+        lambda: gateway.config.bargein.learn,
     )
     return page.routes()
 
@@ -540,6 +541,7 @@ def supervisors_page(
         Relay(sockets),
         lambda: first_key(config()),
         ChangeLog(changes_file(config().usage)),
+        lambda: config().bargein.learn,
     )
     return page.routes()
 
