@@ -38,6 +38,7 @@ from gateway.runtime.connector import Connector
 from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.asgi import JSON_TYPE, Receive, Scope, Send, answer, refuse
 from gateway.server.auth import Authenticator
+from gateway.server.cluster_calls import ClusterCalls, machine_name
 from gateway.server.cluster_sessions import ClusterSessionCounts
 from gateway.server.connections import AddressLimit
 from gateway.server.drain import Drain
@@ -45,6 +46,7 @@ from gateway.server.host import OpenSockets
 from gateway.server.machine import Machine
 from gateway.server.reload_route import Reload, reload_route
 from gateway.telemetry.agreement import Agreements
+from gateway.telemetry.changes import ChangeLog, changes_file
 from gateway.telemetry.expositions import exposition
 from gateway.telemetry.metrics import ROUTES, Metrics
 from gateway.telemetry.traces import OtlpTracer
@@ -100,15 +102,18 @@ class Gateway:
         self.engines = UtteranceEngines(self.connector)
         self.bargein_engine = BargeinEngine(config.bargein, metrics)
         self.voices = VoiceKeeper() if config.bargein.own_voice else None
-        if machine is not None and self.voices is not None:
-            machine.on_voice = self.voices.hear
-            self.voices.on_marks = machine.voice
         self.learning = LearningKeeper(
             config.bargein.learn, metrics, None if self.voices is None else self.voices.of
         )
-        if machine is not None:
-            machine.on_followed = self.learning.hear
-            self.learning.on_told = machine.followed
+        self.cluster_calls: ClusterCalls | None = None
+        if (url := config.quota.redis_url) is not None:
+            self.cluster_calls = ClusterCalls(
+                url.get_secret_value(),
+                config.quota.prefix,
+                machine_name(None if machine is None else str(machine.path)),
+                metrics.quota_store_failures.inc,
+            )
+        self._tell_of_calls([one for one in (machine, self.cluster_calls) if one is not None])
         self.agreements = Agreements(lambda *labels: metrics.agreement.labels(*labels).inc())
         if machine is not None:
             machine.on_words = self.agreements.hear
@@ -146,6 +151,27 @@ class Gateway:
             machine.on_rest = self._hear_rest
             machine.on_kept = lambda told: self.installation.responses.hear(told)
         self._admit_by(self.installation)
+
+    def _tell_of_calls(self, others: Sequence[Machine | ClusterCalls]) -> None:
+        """What is known of calls here is told to `others`, and what they know is heard."""
+        voices, learning = self.voices, self.learning
+        for other in others:
+            other.on_followed = learning.hear
+            if voices is not None:
+                other.on_voice = voices.hear
+
+        def said(call: str, begins_at: float, marks: bytes) -> None:
+            for other in others:
+                other.voice(call, begins_at, marks)
+
+        def followed(call: str, what: str, began: float, ended: float) -> None:
+            for other in others:
+                other.followed(call, what, began, ended)
+
+        if others:
+            learning.on_told = followed
+            if voices is not None:
+                voices.on_marks = said
 
     @property
     def config(self) -> Config:
@@ -264,6 +290,8 @@ class Gateway:
         self.usage.start()
         if self.cluster_sessions is not None:
             self.cluster_sessions.start()
+        if self.cluster_calls is not None:
+            self.cluster_calls.start()
         if self.machine is not None:
             await self.machine.start(self.held)
         await self.installation.quota.start()
@@ -282,6 +310,8 @@ class Gateway:
         await asyncio.gather(*self._ending)
         if self.cluster_sessions is not None:
             await self.cluster_sessions.close()
+        if self.cluster_calls is not None:
+            await self.cluster_calls.close()
         if self.machine is not None:
             await self.machine.close()
         await self.usage.close()
@@ -486,6 +516,7 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         overview.models,
         create_app(gateway),
         lambda: first_key(gateway.config),
+        ChangeLog(changes_file(gateway.config.usage)),
     )
     return page.routes()
 
@@ -508,6 +539,7 @@ def supervisors_page(
         overview.models,
         Relay(sockets),
         lambda: first_key(config()),
+        ChangeLog(changes_file(config().usage)),
     )
     return page.routes()
 

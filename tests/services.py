@@ -33,6 +33,8 @@ PACKAGES = {
     "nginx": "nginx",
     "caddy": "caddy",
     "amtool": "prometheus-alertmanager",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "curl": "curl",
     "systemd-analyze": "systemd",
     "chromium": "chromium",
     "bash": "bash",

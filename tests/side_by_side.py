@@ -54,6 +54,7 @@ FIRST = (
     "deploy/test_bundle.py",
     "deploy/test_dashboard_live.py",
     "deploy/test_dockerfile.py",
+    "deploy/test_first_hour.py",
     "fakes/test_v",
 )
 """What takes long and waits for the most part is begun first."""

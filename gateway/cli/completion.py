@@ -201,8 +201,8 @@ def _fish(known: Sequence[Command]) -> str:
             if not option.flags:
                 lines += [f"{begin}{takes}"] if takes else []
                 continue
-            if option.values != "none":
-                takes = f" -r{takes}"
+            if option.values != "none":  # -x: and no files
+                takes = f" -r{takes}" if option.values == "file" else f" -x{takes}"
             flags = " ".join(
                 f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
                 for flag in option.flags

@@ -11,7 +11,9 @@ With several workers it is the supervisor's, which asks them all (`worker_routes
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
@@ -29,8 +31,11 @@ from gateway.page.access import COOKIE, VISIT_S, Access, same_origin
 from gateway.page.overview import COSTS, MODELS, TOLD, Overview
 from gateway.page.relay import INFERENCE
 from gateway.server.asgi import Receive, Scope, Send, refuse
+from gateway.telemetry.changes import ChangeLog
 from gateway.telemetry.watch import Wanted
 from gateway.upstreams.errors import Failure, Kind
+
+_logger = logging.getLogger(__name__)
 
 BENCH_TOKEN_S: Final = 60
 """A token of the bench is made for one request."""
@@ -68,12 +73,19 @@ KeyPair = Callable[[], tuple[str, str] | None]
 
 class Page:
     """The page of one gateway. `inference` serves the bench with tokens of `key`, a key and its
-    secret; None: there is none."""
+    secret; None: there is none. Who opens it is kept in `changes`."""
 
     def __init__(
-        self, token: str, now: Now, models: Models, inference: ASGIApp, key: KeyPair
+        self,
+        token: str,
+        now: Now,
+        models: Models,
+        inference: ASGIApp,
+        key: KeyPair,
+        changes: ChangeLog,
     ) -> None:
         self._access = Access(token)
+        self._changes = changes
         self._now = now
         self._models = models
         self._inference = inference
@@ -131,13 +143,17 @@ class Page:
                 return _json({"error": {"message": "the form is too large"}}, 413)
         given = parse_qs(form.decode("utf-8", "replace")).get("token", [""])[0]
         cookie = self._access.enter(given, time.monotonic())
+        client = request.client.host if request.client is not None else ""
         if cookie is None:
+            _logger.warning("somebody does not know the page's token", extra={"client": client})
             return Response(
                 _read("login.html").replace(b"<!--wrong-->", b"That was not the token."),
                 401,
                 media_type="text/html",
                 headers=_HEADERS,
             )
+        _logger.info("the page was opened", extra={"client": client})
+        await asyncio.to_thread(self._changes.note, "page", client, {"page": "opened"})
         response = RedirectResponse("/ui/", 303, headers=_HEADERS)
         response.set_cookie(
             COOKIE,

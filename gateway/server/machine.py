@@ -14,7 +14,7 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
     {"do": "followed", "args": [call, what, from, until]} -> likewise, as {"followed": [...]}
     {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
-    {"do": "words", "args": [call, at, words]}    -> likewise, as {"words": [...]}
+    {"do": "words", "args": [call, since, at, n]} -> likewise, as {"words": [...]}
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Machine:
     """A worker's side."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
@@ -155,7 +155,7 @@ class Machine:
         """Called with what followed in a call at another worker; see `followed`."""
         self.on_kept: Callable[[Any], None] | None = None
         """Called with what another worker keeps; see `kept`."""
-        self.on_words: Callable[[str, float, int], object] | None = None
+        self.on_words: Callable[[str, float, float, int], object] | None = None
         """Called with what a caller said at another worker; see `words`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -213,10 +213,10 @@ class Machine:
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("kept", list(args), LINE_BYTES_MAX // 2)
 
-    def words(self, call: str, at: float, words: int) -> None:
+    def words(self, call: str, since: float, at: float, words: int) -> None:
         """Tell the other workers how many words a caller has said, without waiting."""
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
-            self._send("words", [call, at, words])
+            self._send("words", [call, since, at, words])
 
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
@@ -259,7 +259,7 @@ class Machine:
         while True:
             try:
                 reader, self._writer = await asyncio.open_unix_connection(
-                    self._path, limit=LINE_BYTES_MAX
+                    self.path, limit=LINE_BYTES_MAX
                 )
                 self._connected.set()
                 while line := await reader.readline():

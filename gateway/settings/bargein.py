@@ -110,7 +110,8 @@ class BargeinConfig(Section):
     own_voice: bool = True
     """Know the agent's own voice again where it comes back from a caller's loudspeaker, by what
     /tts sends for the same job or room: 16 bytes are kept for each 25 ms, of the last 30 s, in
-    memory, and no sound can be made of them. Processes that share a port share them too."""
+    memory, and no sound can be made of them. Processes that share a port share them too, and
+    machines that share `quota.redis_url` tell them one another by it (nothing is stored there)."""
     threads: int = Field(1, ge=1, le=64)
     """Threads of ONNX Runtime for one batch."""
     batch: int = Field(32, ge=1, le=1024)

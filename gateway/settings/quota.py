@@ -91,7 +91,8 @@ class QuotaConfig(Section):
 
     redis_url: SecretStr | None = None
     """redis://[user:password@]host:port/db: quotas and `limits.sessions_per_key` are counted over
-    all processes that share it. Default: in this server alone."""
+    all processes that share it, and these tell one another what agents say (`bargein.own_voice`).
+    Default: in this server alone."""
     prefix: str = Field("parley", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")
     """Beginning of the names of all that is kept in Redis."""
     warn_at: float = Field(0.8, gt=0, le=1)

@@ -26,8 +26,8 @@ class RealtimeConfig(Section):
     """The same of all that the caller has sent, audio as base64 among it. Of what is no audio
     nothing is left out: a caller that has sent more is not moved to another provider."""
     response_timeout_s: float = Field(5.0, gt=0, le=300)
-    """From the caller's `response.create` to the begin of the response; LiveKit's client waits
-    10 s."""
+    """From the caller's `response.create` to the begin of the first response; LiveKit's client
+    waits 10 s. Of later ones: `stall_s`."""
     stall_s: float = Field(30.0, gt=0, le=300)
     """A response in which nothing comes for so long has stalled."""
     idle_s: float = Field(3600.0, ge=5)

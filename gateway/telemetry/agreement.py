@@ -18,13 +18,14 @@ SENTENCE_WORDS: Final = 4
 """From so many words on it is no backchannel ("yes", "oh I see") but a sentence."""
 
 FOLLOWED_S: Final = 5.0
-"""Words that were spoken so long after an overlap still belong to it."""
+"""An utterance that begins so long after an overlap still belongs to it."""
 
 BEFORE_S: Final = 0.5
-"""And so long before its first window, which comes when somebody has been heard for a moment."""
+"""And one that ends so long before its first window, which comes when somebody has been heard for a
+moment."""
 
-JUDGED_S: Final = 12.0
-"""So long after an overlap its words are here: finals of slow recognisers take some seconds."""
+JUDGED_S: Final = 30.0
+"""So long after an overlap its words are here: some recognisers tell of an utterance at its end."""
 
 CALLS_MAX: Final = 5_000
 """Calls whose words are kept, the latest that somebody spoke in."""
@@ -50,9 +51,9 @@ def count_words(text: str) -> int:
 
 @dataclass(slots=True)
 class _Call:
-    """`words`: when the last word of each transcript was spoken, and how many words it had."""
+    """`words`: from when to when each transcript was spoken, and how many words it had."""
 
-    words: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=WORDS_MAX))
+    words: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=WORDS_MAX))
     told_at: float = float("-inf")
     told: int = 0
 
@@ -73,18 +74,18 @@ class Agreements:
         self._count = count
         self._calls: OrderedDict[str, _Call] = OrderedDict()
         self._overlaps: deque[_Overlap] = deque()
-        self.on_words: Callable[[str, float, int], None] | None = None
-        """Told what other processes should know: call, time, words."""
+        self.on_words: Callable[[str, float, float, int], None] | None = None
+        """Told what other processes should know: call, times, words."""
 
-    def said(self, call: str, at: float, words: int) -> None:
-        """A recogniser of this process has heard `words` words of a caller, the last at `at`."""
-        kept = self.hear(call, at, words)
+    def said(self, call: str, since: float, at: float, words: int) -> None:
+        """A recogniser here has heard so many words of a caller, from `since` to `at`."""
+        kept = self.hear(call, since, at, words)
         longer = words >= SENTENCE_WORDS > kept.told
         if self.on_words is not None and (longer or at - kept.told_at >= TELL_S):
             kept.told_at, kept.told = at, words
-            self.on_words(call, at, words)
+            self.on_words(call, since, at, words)
 
-    def hear(self, call: str, at: float, words: int) -> _Call:
+    def hear(self, call: str, since: float, at: float, words: int) -> _Call:
         """The same of another process."""
         kept = self._calls.get(call)
         if kept is None:
@@ -93,7 +94,7 @@ class Agreements:
                 self._calls.popitem(last=False)
         else:
             self._calls.move_to_end(call)
-        kept.words.append((at, words))
+        kept.words.append((since, at, words))
         return kept
 
     def decided(self, call: str, began: float, ended: float, decision: str) -> None:
@@ -112,8 +113,8 @@ class Agreements:
             most = max(
                 (
                     words
-                    for at, words in kept.words
-                    if one.began - BEFORE_S <= at <= one.ended + FOLLOWED_S
+                    for since, at, words in kept.words
+                    if one.began - BEFORE_S <= at and since <= one.ended + FOLLOWED_S
                 ),
                 default=0,
             )

@@ -1,8 +1,9 @@
-"""Who changed what: a line for each start and each reload, kept beside the usage records.
+"""Who changed what: a line for each start, each reload and each visit of the page, kept beside the
+usage records.
 
-One JSON object a line: `at` (Unix seconds), `what` (start, applied, refused), `by`, `version`, and
-the names of what is different since the line before. No value of an option, which may be a secret:
-what was changed while no server ran is known by a keyed digest of each.
+One JSON object a line: `at` (Unix seconds), `what` (start, applied, refused, page), `by`,
+`version`, and the names of what is different since the line before. No value of an option, which
+may be a secret: what was changed while no server ran is known by a keyed digest of each.
 """
 
 from __future__ import annotations

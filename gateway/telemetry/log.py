@@ -73,11 +73,40 @@ class JsonFormatter(logging.Formatter):
         return SECRETS.strike(text)
 
 
+_FIRST: Final = (
+    "error",
+    "failures",
+    "provider",
+    "providers",
+    "deployment",
+    "model",
+    "first_token_s",
+    "first_audio_s",
+    "first_word_s",
+    "final_s",
+    "cost",
+    "key",
+    "identity",
+    "room_id",
+)
+"""What a person looks for in the line of a call comes first."""
+
+_SAID: Final = frozenset({"route", "outcome", "duration_s"})
+"""Fields of the line of a call that stand at its begin without their names."""
+
+
 class ConsoleFormatter(logging.Formatter):
-    """Time, level, message and the extra fields as name=value."""
+    """Time, level, message and the extra fields as name=value. The line of a call begins with how
+    it ended and how long it took: `chat ok 1.23s provider=openai ...`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        given = _fields(record)
+        fields = ""
+        if "outcome" in given and "duration_s" in given:
+            fields = f" {given['outcome']} {given['duration_s']:.2f}s"
+            first = {name: given[name] for name in _FIRST if name in given}
+            given = {k: v for k, v in (first | given).items() if k not in _SAID}
+        fields += "".join(f" {name}={_value(value)}" for name, value in given.items())
         line = (
             f"{time.strftime('%H:%M:%S', time.localtime(record.created))}.{int(record.msecs):03d} "
             f"{record.levelname.lower():7} {printable(record.getMessage() + fields)}"
@@ -85,6 +114,12 @@ class ConsoleFormatter(logging.Formatter):
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return SECRETS.strike(line)
+
+
+def _value(value: Any) -> str:
+    """As text; with quotes where it would not be seen where it ends."""
+    text = str(value)
+    return f'"{text}"' if " " in text else text
 
 
 class BackgroundHandler(logging.Handler):

@@ -282,7 +282,9 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.production.yml"])
+@pytest.mark.parametrize(
+    "name", ["prometheus.yml", "prometheus.production.yml", "prometheus.machine.yml"]
+)
 def test_prometheus_accepts_its_configuration_and_the_alerts(name: str) -> None:
     promtool("check", "config", f"deploy/{name}")
 

@@ -282,6 +282,36 @@ async def test_what_an_interruption_session_says_wrong_is_a_warning(place: Place
     assert line["error"]
 
 
+async def test_older_interruption_and_end_of_turn_are_told_likewise(place: Place) -> None:
+    async with (
+        aiohttp.ClientSession(place.server.url) as http,
+        http.post(
+            "/v1/bargein?threshold=much", data=b"\0\0", headers=headers(place.server, "call-13")
+        ) as reply,
+    ):
+        assert reply.status == 400
+        assert reply.headers["x-request-id"] == "call-13"
+    line = place.line("call-13")
+    assert (line["level"], line["outcome"]) == ("warning", "bad_request")
+    async with (
+        aiohttp.ClientSession(place.server.url) as http,
+        http.post(
+            "/v1/bargein?threshold=0.5",
+            data=bytes(32_000),
+            headers=headers(place.server, "call-14"),
+        ) as reply,
+    ):
+        assert (reply.status, reply.headers["x-request-id"]) == (200, "call-14")
+    assert place.line("call-14")["level"] == "info"
+    async with aiohttp.ClientSession(place.server.url) as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await http.ws_connect("/v1/eot", headers=headers(place.server, "call-15"))
+        assert refused.value.status == 503
+    line = place.line("call-15")
+    assert (line["level"], line["outcome"]) == ("warning", "not_served")
+    assert line["error"]
+
+
 async def test_who_has_no_token_is_a_warning_with_the_address(place: Place) -> None:
     async with (
         aiohttp.ClientSession(place.server.url) as http,

@@ -11,6 +11,7 @@ import wave
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from aiohttp import web
 from websockets.asyncio.client import connect
 
+from tests import services
 from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.tts_wire import WireClient, token
@@ -67,6 +69,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "models: {test/voice: [{provider: voice, model: m, options: {voice: v}}]}\n"
         )
         yield stack.enter_context(running(tmp_path_factory.mktemp("own_voice"), config))
+
+
+@pytest.fixture
+def replicas(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    """Two servers that share a Redis, and nothing else."""
+    with ExitStack() as stack:
+        fake = stack.enter_context(Recorded())
+        redis = stack.enter_context(services.redis(tmp_path))
+        config = (
+            f'providers: {{voice: {{type: openai-compatible, base_url: "{fake.base_url}"}}}}\n'
+            "models: {test/voice: [{provider: voice, model: m, options: {voice: v}}]}\n"
+            f'quota: {{redis_url: "{redis.url}"}}\n'
+        )
+        pair = ("APIreplicas", "s" * 32)
+        folders = [tmp_path / name for name in ("one", "two")]
+        for folder in folders:
+            folder.mkdir()
+        one, two = (stack.enter_context(running(folder, config, pair=pair)) for folder in folders)
+        yield one, two
 
 
 def echo(voice: Samples) -> Samples:
@@ -161,3 +182,12 @@ async def test_a_caller_over_the_agents_own_voice_is_heard(server: Server) -> No
     assert found
     assert found[0] >= 2.0
     assert found[0] <= 3.5
+
+
+async def test_the_voice_is_known_again_at_a_replica_that_did_not_send_it(
+    replicas: tuple[Server, Server],
+) -> None:
+    sends, hears = replicas
+    await Job(sends, "split").speak()
+
+    assert await Job(hears, "split").listen(microphone()) == []

@@ -21,6 +21,9 @@ from livekit.protocol.agent_pb import agent_inference as pb
 from gateway.conversations.bargein import session as bargein
 from gateway.conversations.chat import session as chat
 from gateway.conversations.eot import session as eot
+from gateway.conversations.realtime import session as realtime
+from gateway.conversations.realtime.duplex import DuplexSession
+from gateway.conversations.realtime.session import RealtimeSession
 from gateway.conversations.stt import actions as stt
 from gateway.conversations.stt.protocol import Asked
 from gateway.conversations.stt.session import SttSession
@@ -30,6 +33,7 @@ from gateway.conversations.tts.session import TtsSession
 from gateway.engines.types import FrameModelCard, Prediction, Thresholds
 from gateway.routing.breaker import Breaker
 from gateway.settings.chat import ChatConfig
+from gateway.settings.realtime import RealtimeConfig
 from gateway.settings.stt import SttConfig
 from gateway.settings.tts import TtsConfig
 from gateway.upstreams import tts as spoken
@@ -326,6 +330,127 @@ class TtsStage(Stage):
             )
         )
         return tts.Spoke(number, heard)
+
+
+# -- /realtime and /live/sessions
+
+_PCM = base64.b64encode(bytes(4800)).decode()
+_RESPONSES = {"type": "responses", "responses": {"model": "openai/m", "tools": []}}
+_REALTIME_USUAL: tuple[Any, ...] = (
+    {"type": "session.update", "session": {"model": "x", "audio": {"input": {
+        "format": {"type": "audio/pcmu"}, "transcription": {"model": "w"}}}}},
+    {"type": "input_audio_buffer.append", "audio": _PCM},
+    {"type": "input_audio_buffer.commit"},
+    {"type": "input_audio_buffer.clear"},
+    {"type": "conversation.item.create", "item": {"id": "i", "type": "message"}},
+    {"type": "conversation.item.truncate", "item_id": "i", "audio_end_ms": 5},
+    {"type": "response.create"},
+    {"type": "response.cancel"},
+    {"type": "session.start", "session": {"model": "p/m", "delegation": _RESPONSES}},
+    {"type": "session.update", "session": {"delegation": _RESPONSES}},
+    {"type": "session.input_audio.append", "audio": _PCM},
+    {"type": "session.close"},
+)  # fmt: skip
+_REALTIME_HEARD: tuple[Any, ...] = (
+    {"type": "session.created", "session": {}},
+    {"type": "session.updated", "session": {}},
+    {"type": "conversation.item.added", "item": {"id": "j"}},
+    {"type": "input_audio_buffer.speech_started", "item_id": "j"},
+    {"type": "input_audio_buffer.speech_stopped", "item_id": "j"},
+    {"type": "input_audio_buffer.committed", "item_id": "j"},
+    {"type": "conversation.item.input_audio_transcription.completed",
+     "usage": {"type": "duration", "seconds": 1.5}},
+    {"type": "response.created", "response": {"id": "r"}},
+    {"type": "response.output_audio.delta", "delta": _PCM},
+    {"type": "response.done", "response": {"id": "r", "status": "completed", "usage": {
+        "input_tokens": 5, "output_tokens": 4, "input_token_details": {"audio_tokens": 3}}}},
+    {"type": "response.done", "response": {"id": "r", "status": "failed", "status_details": {
+        "error": {"code": "server_error", "message": "x"}}}},
+    {"type": "error", "error": {"code": "insufficient_quota", "message": "m"}},
+    {"type": "error", "error": {"code": "x", "message": "m", "event_id": "e"}},
+    {"type": "session.started", "session": {}},
+    {"type": "session.usage.updated", "usage": {"seconds": 3.5}},
+    {"type": "session.closed", "usage": {"seconds": 4}},
+    {"type": "response.event", "delegation_id": "d", "event": {"type": "response.created"}},
+    {"type": "response.event", "delegation_id": "d", "event": {"type": "response.completed",
+        "response": {"model": "m", "usage": {"input_tokens": 5, "output_tokens": 4}}}},
+)  # fmt: skip
+
+
+class RealtimeStage(Stage):
+    def __init__(
+        self, chance: Random, adapter: Any, words: Words, samples: Samples, *, duplex: bool
+    ) -> None:
+        plan: Plan = (Attempt("p", "m"), Attempt("q", "m", {"voice": "v"}))
+        named = bool(chance.randrange(2))
+        shared = ({"p": adapter, "q": adapter}, RealtimeConfig(), Breaker(), "rt_1", 100.0)
+        charged = bool(chance.randrange(2))
+        session = (
+            DuplexSession(
+                plan if named else None, *shared, charged=charged,
+                planner=lambda model: plan if chance.randrange(4) else failure(chance),
+                permits=lambda attempt: bool(chance.randrange(4)),
+            )
+            if duplex
+            else RealtimeSession(plan, *shared, charged=charged)
+        )  # fmt: skip
+        super().__init__(chance, session)
+        self._words, self._samples = words, samples
+        self._plan = plan
+        self._owed: list[Any] = [realtime.Begin()]
+        self._dialled: list[int] = []
+        self._open: list[int] = []
+
+    def act(self, action: Any) -> None:
+        match action:
+            case realtime.SendToClient(text):
+                assert isinstance(orjson.loads(text), dict)
+            case realtime.Send(_, frames):
+                assert all(isinstance(frame, str) for frame in frames)
+            case realtime.Open(number):
+                self._dialled.append(number)
+            case realtime.Drop(number):
+                for known in (self._open, self._dialled):
+                    if number in known:
+                        known.remove(number)
+            case realtime.Admit(plan):
+                refused = not self.chance.randrange(6)
+                self._owed.append(realtime.Admitted(failure(self.chance) if refused else plan))
+            case realtime.Meter():
+                empty = not self.chance.randrange(6)
+                self._owed.append(realtime.Metered(failure(self.chance) if empty else None))
+            case realtime.Refuse(refused):
+                assert isinstance(refused, Failure)
+                self.over = True
+            case realtime.Close(code, reason):
+                assert_closable(code, reason)
+                self.over = True
+        assert self.session.used(self.now) is not None
+
+    def next(self) -> Any:
+        chance = self.chance
+        if self._owed:
+            return self._owed.pop(0)
+        kind = chance.randrange(10)
+        if self._dialled and kind < 5:
+            number = self._dialled.pop(0)
+            if not chance.randrange(4):
+                return ConnectionFailed(number, failure(chance))
+            self._open.append(number)
+            return SocketOpened(number)
+        if kind < 4:
+            return client_text(chance, self._words, self._samples, _REALTIME_USUAL)
+        if kind == 4 and not chance.randrange(10):
+            return Binary(chance.randbytes(chance.randrange(9)))
+        number = chance.choice(self._open or [chance.randrange(1, 5)])
+        if kind == 9 and not chance.randrange(3):
+            code = chance.choice((1000, 1001, 1006, 1008, 1011, 3000, 4999))
+            return SocketClosed(number, code, chance.choice(self._words))
+        if kind > 5 and chance.randrange(6):
+            usual = chance.choice(_REALTIME_HEARD)
+            told = usual if chance.randrange(8) else generate.nearly(chance, usual, self._words)
+            return SocketFrame(number, json.dumps(told))
+        return SocketFrame(number, generate.frame(chance, self._words, self._samples))
 
 
 # -- /bargein and /eot

@@ -15,6 +15,7 @@ from gateway.conversations.bargein import protocol as bargein
 from gateway.conversations.chat import protocol as chat
 from gateway.conversations.chat.session import Begin, ChatSession
 from gateway.conversations.eot import protocol as eot
+from gateway.conversations.realtime import messages as realtime
 from gateway.conversations.stt import protocol as stt
 from gateway.conversations.tts import protocol as tts
 from gateway.settings.chat import ChatConfig
@@ -27,7 +28,15 @@ from gateway.upstreams.events import BodyChunk, BodyEnd, ResponseHead
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Modality, find, type_names
 from tests.fuzz import generate
-from tests.fuzz.sessions import BargeinStage, ChatStage, EotStage, Stage, SttStage, TtsStage
+from tests.fuzz.sessions import (
+    BargeinStage,
+    ChatStage,
+    EotStage,
+    RealtimeStage,
+    Stage,
+    SttStage,
+    TtsStage,
+)
 
 Target = Callable[[Random], None]
 """Feeds one conversation, made from this chance; raises if something does not hold."""
@@ -276,6 +285,19 @@ def _sessions() -> dict[str, Target]:
         samples = generate.samples_of(f"conversations/{name}/test_protocol.py")
         found[f"session/{name}"] = partial(stage, words=words, samples=samples)
     found["session/eot"] = EotStage
+    modalities: tuple[Modality, ...] = ("realtime", "duplex")
+    for modality in modalities:
+        found |= {
+            f"session/{modality}/{name}": partial(
+                RealtimeStage,
+                adapter=adapter_of(name, modality),
+                words=generate.words_of("gateway.conversations.realtime.messages"),
+                samples=generate.samples_of("providers/_openai/test_realtime.py"),
+                duplex=modality == "duplex",
+            )
+            for name in vendors(modality)
+            if name != "local"
+        }
     return {name: session_target(make) for name, make in found.items()}
 
 
@@ -285,6 +307,9 @@ def targets() -> dict[str, Target]:
         f"client/{name}": client_target(f"gateway.conversations.{name}.protocol", read)
         for name, read in _PROTOCOLS.items()
     }
+    found["client/realtime"] = client_target(
+        "gateway.conversations.realtime.messages", lambda data: realtime.read_event(_text(data))
+    )
     found |= _sessions()
     found |= {f"stt/{name}": stt_target(name) for name in vendors("stt")}
     found |= {f"tts/{name}": tts_target(name) for name in vendors("tts") if name != "local"}

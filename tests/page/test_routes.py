@@ -13,6 +13,7 @@ from gateway.config import load
 from gateway.page.overview import COSTS, MODELS, TOLD
 from gateway.page.relay import INFERENCE
 from gateway.page.routes import PAGE_HEADER
+from gateway.telemetry.changes import read_changes
 from gateway.telemetry.watch import Call
 
 TOKEN = "a-token-of-the-page"
@@ -25,7 +26,7 @@ def gateway(tmp_path: Path) -> Gateway:
     file.write_text(
         f"page: {{token: {TOKEN}}}\n"
         f"keys: {{APIpage: {'s' * 32}}}\n"
-        "usage: {enabled: false}\n"
+        f"usage: {{enabled: false, spill: '{tmp_path}/spill'}}\n"
         "local_stand_in: false\n"
     )
     return Gateway(load(file, {}))
@@ -71,6 +72,19 @@ def test_another_page_cannot_log_in_or_try_things_in_a_visitors_name(page: TestC
     elsewhere = {"origin": "http://evil"}
     assert page.post("/ui/login", data={"token": TOKEN}, headers=elsewhere).status_code == 403
     assert page.post("/ui/v1/chat/completions", json={}, headers=elsewhere).status_code == 401
+
+
+def test_who_opens_it_is_kept_and_who_does_not_know_the_token_is_told(
+    page: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page.post("/ui/login", data={"token": "guess"}, headers={"origin": HOST})
+    (line,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert (line.message, vars(line)["client"]) == (
+        "somebody does not know the page's token",
+        "testclient",
+    )
+    (told,) = read_changes(tmp_path / "changes.jsonl")
+    assert (told["what"], told["by"], told["page"]) == ("page", "testclient", "opened")
 
 
 def test_the_cookie_is_the_browsers_alone(visitor: TestClient) -> None:

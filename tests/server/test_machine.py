@@ -187,3 +187,15 @@ async def test_what_one_worker_keeps_the_others_are_told_unless_it_is_too_long(
     await until(lambda: bool(told))
     assert told == [["a", {"id": "r1"}, [{"role": "user"}]]]
     assert await look(one, "k") == 0  # answers are still in order
+
+
+async def test_that_a_caller_says_something_is_told_to_the_other_workers(workers: Workers) -> None:
+    one, other, _ = workers
+    told: list[tuple[str, float, float, int]] = []
+    other.on_words = lambda *words: told.append(words)
+    one.on_words = lambda *words: pytest.fail("it knows")
+
+    one.words("key\njob", 12.5, 13.0, 4)
+    await until(lambda: bool(told))
+
+    assert told == [("key\njob", 12.5, 13.0, 4)]

@@ -54,6 +54,29 @@ def test_a_line_for_people_ends_with_the_extra_fields() -> None:
     assert line.endswith(".250 warning serving address=http://a keys=2")
 
 
+def test_the_line_of_a_call_begins_with_what_a_person_asks() -> None:
+    line = ConsoleFormatter().format(
+        record(
+            "chat",
+            route="chat",
+            request_id="req_1",
+            key="APIx",
+            outcome="upstream_error",
+            duration_s=1.2346,
+            user_agent="LiveKit Agents/1.8 (python 3.11)",
+            model="fast",
+            provider="openai",
+            failures="openai:upstream_error@1.2",
+            error="the provider failed",
+        )
+    )
+    assert line.endswith(
+        '.250 warning chat upstream_error 1.23s error="the provider failed" '
+        "failures=openai:upstream_error@1.2 provider=openai model=fast key=APIx request_id=req_1 "
+        'user_agent="LiveKit Agents/1.8 (python 3.11)"'
+    )
+
+
 @pytest.mark.parametrize("formatter", [JsonFormatter(), ConsoleFormatter()])
 def test_an_exception_is_in_the_line_it_belongs_to(formatter: logging.Formatter) -> None:
     made = record("failed")

@@ -45,6 +45,7 @@ from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.realtime import Connection, InProcess, RealtimeUpstream, TokensUsed
+from gateway.upstreams.request_ids import named
 
 EVENTS_MAX: Final = 64
 """Messages of client and provider that wait for the session; then their sockets are read no
@@ -361,7 +362,7 @@ class RealtimeConversation:
     ) -> Connection | Failure:
         if isinstance(target, Dial):
             return await self._route.connector.websocket(
-                target, timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
+                named(target, self._request.id), timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
             )
         opener = self._route.openers.get(target.kind)
         if opener is None:

@@ -392,7 +392,7 @@ class RealtimeSession:
             running.opened = True
             if opening := list(running.line.opening()):
                 self._out.append(Send(number, opening))
-            if not self.greets:
+            if not self.greets and running.ready_at is None:
                 self._ready(running, now)
 
     def _late(self, now: float) -> None:
@@ -639,8 +639,10 @@ class RealtimeSession:
 
     def _expect_response(self, now: float) -> None:
         if not self._responses:
-            at = now + self._config.response_timeout_s
-            self._timers.set("response", at, self._no_response)
+            # where nobody else can be asked there is no hurry
+            config = self._config
+            wait_s = config.stall_s if self._replay is None else config.response_timeout_s
+            self._timers.set("response", now + wait_s, self._no_response)
 
     # -- time
 

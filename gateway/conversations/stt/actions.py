@@ -17,10 +17,12 @@ class SendToClient(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The caller has said so many `words` of an utterance, the last of them `ago_s` seconds ago."""
+    """The caller has said so many `words` of an utterance, from `since` to `until` on the session's
+    clock."""
 
     words: int
-    ago_s: float
+    since: float
+    until: float
 
 
 class Open(NamedTuple):

@@ -56,7 +56,8 @@ class Context:
         said = self.transcripts.told
         if self.tells_words and said is not None:
             words = len(said.words) or count_words(said.text)
-            self.out.append(Heard(words, max(0.0, self.buffer.end_s - said.end)))
+            began = self.client.audio_at - self.buffer.end_s  # as if nothing had been held back
+            self.out.append(Heard(words, began + said.start, began + said.end))
 
     def close_well(self, _: float = 0.0) -> None:
         """The client has all that it will get."""

@@ -382,9 +382,9 @@ class SttConversation:
                 upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
             case Drop(number):
                 self._drop(number)
-            case Heard(words, ago_s):
+            case Heard(words, since, until):
                 if self._route.agreements is not None:
-                    self._route.agreements.said(self._call, time.monotonic() - ago_s, words)
+                    self._route.agreements.said(self._call, since, until, words)
             case Pause():
                 self._link.gate.shut()
             case Resume():

@@ -214,4 +214,7 @@ def _failed(kind: str, body: dict[str, Any], error: dict[str, Any]) -> ServerEve
             return LineFailed(Failure(known, told, upstream_text=said))
         return LineFailed(Failure(known, said))
     cleaned = _with_error(body, _ERRORS.get(kind, _ERRORS["error"]), clean)
-    return ServerEvent(kind, cleaned, orjson.dumps(cleaned).decode())
+    try:
+        return ServerEvent(kind, cleaned, orjson.dumps(cleaned).decode())
+    except TypeError:  # orjson reads what is nested deeper than it writes
+        return LineFailed(_UNREADABLE)

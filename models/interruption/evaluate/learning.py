@@ -16,7 +16,7 @@ the regression set): it errs less on them than it would on strangers, and there 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -184,21 +184,21 @@ def row(
     ]  # fmt: skip
 
 
-def table(model: HeadOfModel, regression: Regression, audio: Path) -> str:
+def table(model: HeadOfModel, regression: Regression, audio: Path) -> Iterator[str]:
+    """Line after line, as they are known."""
     every = [one for one in moments.sounds(audio) if not one.held_out]
-    lines = [
+    yield (
         "| customer | calls | windows kept | found by 1 s | cut by 1 s | gain | on the regression "
-        "set | beyond its intervals | published |",
-        "|---" * 9 + "|",
-    ]
+        "set | beyond its intervals | published |"
+    )
+    yield "|---" * 9 + "|"
     for customer in CUSTOMERS:
         halves = calls_of(customer, every, model, regression.basis)
         seen = set()
         for count in CALLS:
             if min(count, len(halves[0])) not in seen:
                 seen.add(min(count, len(halves[0])))
-                lines.append("| " + " | ".join(row(customer, halves, regression, count)) + " |")
-    return "\n".join(lines)
+                yield "| " + " | ".join(row(customer, halves, regression, count)) + " |"
 
 
 def main() -> None:
@@ -206,7 +206,8 @@ def main() -> None:
     add_audio(parser)
     parser.add_argument("--model", type=Path, default=PUBLISHED)
     arguments = parser.parse_args()
-    print(table(HeadOfModel(arguments.model), adapt.regression_of(TARGET), arguments.audio))
+    for line in table(HeadOfModel(arguments.model), adapt.regression_of(TARGET), arguments.audio):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -398,6 +398,16 @@ def test_a_response_that_does_not_begin_is_asked_of_the_next() -> None:
     assert driver.opened == ["a"]
 
 
+def test_a_later_one_is_given_more_time() -> None:
+    driver = Driver("a", "b")
+    driver.connect()
+    driver.respond()
+    driver.says("response.create")
+    assert driver.wait(CONFIG.response_timeout_s) == []
+    driver.wait(CONFIG.stall_s)
+    assert driver.of(Close)
+
+
 def test_an_error_is_an_answer_too() -> None:
     driver = Driver()
     driver.connect()

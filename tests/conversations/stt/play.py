@@ -14,6 +14,7 @@ from gateway.conversations.stt.actions import (
     Admit,
     Close,
     Drop,
+    Heard,
     Linger,
     Meter,
     Open,
@@ -165,6 +166,7 @@ class Play:
         hedges: HedgeBudget | None = None,
         standby: Plan = (),
         places: Places | None = None,
+        tells_words: bool = False,
         **create: Any,
     ) -> None:
         self.admits: list[Admit] = []
@@ -189,7 +191,9 @@ class Play:
             places=places,
             ends_itself=ends_itself,
             charged=charged,
+            tells_words=tells_words,
         )
+        self.words: list[Heard] = []
         self.told: list[dict[str, Any]] = []
         self.opened: list[Open] = []
         self.sent: dict[int, list[Any]] = {}
@@ -221,6 +225,8 @@ class Play:
                     self.sent[number] += frames
                 case Drop(number):
                     self.dropped.append(number)
+                case Heard():
+                    self.words.append(action)
                 case Admit():
                     self.admits.append(action)
                 case Meter():

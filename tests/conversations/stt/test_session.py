@@ -1225,3 +1225,22 @@ def test_the_report_says_what_a_recogniser_took() -> None:
     assert first.seconds == pytest.approx(0.5)
     assert last.kind == "final"
     assert last.seconds == pytest.approx(0.4)
+
+
+def test_words_are_told_to_who_wants_to_know_of_them_with_the_time_that_they_were_said() -> None:
+    play = Play(tells_words=True).started()
+    play.speak(2.0)
+    play.hear(interim("please wait", 0.5, 1.5))
+    play.wait(1.0)  # a slow recogniser
+    play.hear(final("please wait a moment now", 0.5, 2.0))
+    first, last = play.words
+    assert (first.words, last.words) == (2, 5)
+    assert [first.since, first.until] == pytest.approx([100.5, 101.5])
+    assert [last.since, last.until] == pytest.approx([100.5, 102.0])
+
+
+def test_nobody_is_told_of_words_who_does_not_want_to_know() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hear(interim("hello", 0.1, 0.5))
+    assert play.words == []

@@ -133,6 +133,12 @@ def test_a_mistake_of_the_clients_is_told_without_secrets() -> None:
     assert told["event_id"] == "e"
 
 
+def test_an_error_that_is_nested_too_deep_ends_the_line() -> None:
+    deep = "[" * 500 + "]" * 500
+    (event,) = line().decode(f'{{"type":"error","error":{{}},"x":{deep}}}')
+    assert isinstance(event, LineFailed)
+
+
 def test_a_failed_response_is_told_without_secrets() -> None:
     details = {"type": "failed", "error": {"code": "server_error", "message": "key sk-abcdefghi"}}
     event = decoded(
