@@ -124,6 +124,7 @@ class Gateway:
         self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
         self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
         metrics.draining.set_function(lambda: float(self.admission.drain is not None))
+        metrics.drain_ends.set_function(self._drain_ends)
         metrics.upstream_sockets.set_function(lambda: float(self.connector.open_sockets))
         self._process = Process(
             metrics,
@@ -231,6 +232,10 @@ class Gateway:
         """From now on the server is not ready; `tick` does the rest. Called by the handler of a
         signal: it may take no lock that this very thread may hold."""
         self.admission.drain = drain
+
+    def _drain_ends(self) -> float:
+        drain = self.admission.drain
+        return 0.0 if drain is None else time.time() + drain.ends_at - time.monotonic()
 
     def tick(self, now: float) -> None:
         """Now and then: close the sockets whose time has come, judge what was decided, end avatars
@@ -517,6 +522,7 @@ def _page(gateway: Gateway, supervised: bool) -> list[BaseRoute]:
         create_app(gateway),
         lambda: first_key(gateway.config),
         ChangeLog(changes_file(gateway.config.usage)),
+        lambda: gateway.config.bargein.learn,
     )
     return page.routes()
 
@@ -540,6 +546,7 @@ def supervisors_page(
         Relay(sockets),
         lambda: first_key(config()),
         ChangeLog(changes_file(config().usage)),
+        lambda: config().bargein.learn,
     )
     return page.routes()
 

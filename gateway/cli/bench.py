@@ -30,6 +30,7 @@ from typing import Any, Final
 import aiohttp
 import numpy as np
 import yaml
+from livekit.protocol.agent_pb import agent_inference as pb
 
 from gateway.cli.bench_floor import (
     AT_ONCE,
@@ -64,8 +65,11 @@ SESSIONS: Final = 20
 
 ROUTES: Final = ("chat", "stt", "tts", "bargein")
 
-IDLE_SHARE, ADDED_SHARE, CARRIES_SHARE = 0.04, 0.11, 0.13
+IDLE_SHARE, ADDED_SHARE, CARRIES_SHARE = 0.04, 0.09, 0.13
 """Of the seconds: to see what an idle server costs, and for each route."""
+
+TURN_S: Final = 2.0
+"""So much is heard on /eot before the first question."""
 
 WINDOW_S: Final = 3.0
 WINDOW_STEP_S: Final = 0.1
@@ -142,8 +146,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def measured_config(config: Config, address: str, folder: Path) -> Config:
-    """The configuration of the measured server: the installation's own options of /bargein and of
-    the log, and the bench's providers at `address`. What it keeps lies in `folder`."""
+    """The configuration of the measured server: the installation's own options of /bargein, /eot
+    and the log, and the bench's providers at `address`. What it keeps lies in `folder`."""
     speech = {"type": "deepgram", "api_key": "bench"}
     file = folder / "bench.yaml"
     file.write_text(
@@ -180,7 +184,9 @@ def measured_config(config: Config, address: str, folder: Path) -> Config:
         )
     )
     measured = load(file, {})  # and no provider of the environment's
-    return measured.model_copy(update={"log": config.log, "bargein": config.bargein})
+    return measured.model_copy(
+        update={"log": config.log, "bargein": config.bargein, "eot": config.eot}
+    )
 
 
 # -- callers: one question at a time
@@ -514,6 +520,61 @@ def model_times(config: Config, seconds: float) -> tuple[Model, list[float]]:
     )
 
 
+# -- end of turn
+
+
+async def eot_times(callers: Callers, seconds: float) -> tuple[list[float], list[float]] | None:
+    """How long the model took by what the server says, and how long its answers took; None where
+    no end-of-turn model is served."""
+    try:
+        socket = await callers.socket("/eot")
+    except aiohttp.WSServerHandshakeError:
+        return None
+    model: list[float] = []
+    answers: list[float] = []
+    async with socket:
+        settings = pb.SessionSettings(sample_rate=RATE)
+        await _say_eot(socket, session_create=pb.SessionCreate(settings=settings))
+        await _hear_eot(socket)
+        for _ in range(round(TURN_S / FRAME_S)):
+            await _say_eot(socket, input_audio=_eot_frame())
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends or len(answers) < ANSWERS_MIN:
+            await _say_eot(socket, input_audio=_eot_frame())
+            began = time.perf_counter()
+            asked = pb.InferenceStart(request_id=str(len(answers)))
+            await _say_eot(socket, inference_start=asked)
+            told = await _hear_eot(socket)
+            answers.append(time.perf_counter() - began)
+            took = told.eot_prediction.inference_stats.inference_duration
+            model.append(took.ToNanoseconds() / 1e9)
+    return model, answers
+
+
+def _eot_frame() -> pb.InputAudio:
+    audio = pb.InputAudio(audio=_FRAME, num_samples=len(_FRAME) // 2)
+    audio.created_at.GetCurrentTime()
+    return audio
+
+
+async def _say_eot(socket: Any, **said: Any) -> None:
+    message = pb.ClientMessage(**said)
+    message.created_at.GetCurrentTime()
+    await socket.send_bytes(message.SerializeToString())
+
+
+async def _hear_eot(socket: Any) -> pb.ServerMessage:
+    """The next message. Raises BenchError for an error, or the end."""
+    async with asyncio.timeout(ANSWER_S):
+        message = await socket.receive()
+    if message.type is not aiohttp.WSMsgType.BINARY:
+        raise BenchError(f"the connection was closed ({socket.close_code})")
+    told = pb.ServerMessage.FromString(message.data)
+    if told.WhichOneof("message") == "error":
+        raise BenchError(f"refused: {told.error.message}")
+    return told
+
+
 # -- all of it
 
 
@@ -532,6 +593,8 @@ async def measure(callers: Callers, config: Config, seconds: float) -> Results:
     async with callers.bargein() as through:
         _, windows = await in_turn(through, through, ADDED_SHARE * seconds / 2)
     results.added.append(_added("bargein", "answer", steps, windows))
+    if (questions := await eot_times(callers, ADDED_SHARE * seconds)) is not None:
+        results.added.append(_added("eot", "answer", *questions))
 
     before, began = callers.server.cpu_s(), time.perf_counter()
     await asyncio.sleep(IDLE_SHARE * seconds)
@@ -652,7 +715,7 @@ def as_text(results: Results) -> str:
     ]
     lines = [
         "Added latency in ms: one caller at a time, asked by turns of the server and of the bare",
-        "providers behind it (bargein: of the model alone)",
+        "providers behind it (bargein, eot: of the model alone)",
         *table(
             ("route", "to", "n", "floor p50", "p99", "here p50", "p99", "added p50", "p99"), added
         ),

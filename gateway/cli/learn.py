@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-import wave
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from gateway.engines.interruption import adapt
+from gateway.engines.interruption import adapt, labelling
 from gateway.engines.interruption.adapt import Opinion, Regression, Window
 from gateway.engines.interruption.disputed import Label
 from gateway.engines.interruption.engine import shipped_model
@@ -26,17 +25,9 @@ from gateway.engines.interruption.head import HeadOfModel
 from gateway.engines.interruption.learning import learn_folder
 from gateway.engines.interruption.vault import Kept, Vault, VaultError
 from gateway.engines.types import ModelError
-from gateway.settings.bargein import BargeinConfig, LearnConfig, learn_key
+from gateway.settings.bargein import BargeinConfig, LearnConfig
 
 REGRESSION: Final = Path(adapt.__file__).with_name("regression.npz")
-SURE: Final = 0.98
-"""Confidence in a person's label."""
-
-UNSURE: Final = 0.75
-"""A label that followed with less is shown to people."""
-
-RATE: Final = 16_000
-
 Tell = Callable[[str], None]
 
 
@@ -46,13 +37,13 @@ class LearnError(Exception):
 
 def vault_of(config: LearnConfig) -> Vault:
     """What is kept by this configuration. Raises LearnError."""
-    key = None if config.secret is None else learn_key(config.secret)
-    if key is None:
+    vault = labelling.vault_of(config)
+    if vault is None:
         raise LearnError(
             "bargein.learn.secret is not set: nothing is kept, and nothing that was kept can be "
             "read (deploy/learning.md)"
         )
-    return Vault(learn_folder(config), key)
+    return vault
 
 
 def forget(config: LearnConfig, name: str | None, tell: Tell) -> None:
@@ -97,12 +88,7 @@ def review(
     whatever plays WAV; by default into a folder of this user's alone. It is deleted at the end.
     Raises LearnError."""
     vault = vault_of(config)
-    waiting = [
-        (path, kept)
-        for path, kept in readable(vault, tell)
-        if kept.by != "person" and (every or kept.label is None or kept.confidence < UNSURE)
-    ]
-    waiting.sort(key=lambda one: abs(one[1].claim - one[1].threshold))
+    waiting = labelling.waiting(readable(vault, tell), every=every)
     if not waiting:
         tell("nothing waits for a label")
         return
@@ -119,7 +105,7 @@ def review(
                 if answer == "d":
                     path.unlink(missing_ok=True)
                 elif answer in _LABELS:
-                    vault.relabel(path, _LABELS[answer], SURE)
+                    vault.relabel(path, _LABELS[answer], labelling.SURE)
                     labelled += 1
         except (VaultError, OSError) as error:
             raise LearnError(str(error)) from None
@@ -140,7 +126,7 @@ def _answer(ask: Callable[[str], str]) -> str:
 
 def _told(kept: Kept) -> str:
     day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(kept.at))
-    seconds = len(kept.window) / 2 / RATE
+    seconds = len(kept.window) / 2 / labelling.RATE
     decided = "interruption" if kept.detected else "no interruption"
     followed = "nobody knows" if kept.label is None else f"{kept.label} ({kept.confidence:.2f})"
     return (
@@ -152,11 +138,8 @@ def _told(kept: Kept) -> str:
 def write_clip(path: Path, kept: Kept) -> None:
     """As WAV, for this user alone. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file, wave.open(file, "wb") as clip:
-        clip.setnchannels(1)
-        clip.setsampwidth(2)
-        clip.setframerate(RATE)
-        clip.writeframes(kept.window)
+    with open(descriptor, "wb") as file:
+        file.write(labelling.wav(kept))
 
 
 # -- learn

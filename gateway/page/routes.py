@@ -4,6 +4,7 @@ GET  /ui/            the page, or the form that asks for the token
 POST /ui/login       `token=...`; POST /ui/logout
 GET  /ui/api/now     what happens, as JSON; `key`, `room` and `provider` narrow it
 GET  /ui/api/models  what can be tried; a program may send `Authorization: Bearer TOKEN` to both
+*    /ui/api/windows kept windows of interruptions, to listen to and label; see windows.py
 *    /ui/v1/...      the inference routes, for the bench: as use by one of the gateway's own keys
 
 With several workers it is the supervisor's, which asks them all (`worker_routes`).
@@ -30,7 +31,9 @@ from starlette.types import ASGIApp
 from gateway.page.access import COOKIE, VISIT_S, Access, same_origin
 from gateway.page.overview import COSTS, MODELS, TOLD, Overview
 from gateway.page.relay import INFERENCE
+from gateway.page.windows import Windows
 from gateway.server.asgi import Receive, Scope, Send, refuse
+from gateway.settings.bargein import LearnConfig
 from gateway.telemetry.changes import ChangeLog
 from gateway.telemetry.watch import Wanted
 from gateway.upstreams.errors import Failure, Kind
@@ -51,6 +54,7 @@ _STATIC: Final = {
     "page.js": "text/javascript; charset=utf-8",
     "bench.js": "text/javascript; charset=utf-8",
     "microphone.js": "text/javascript; charset=utf-8",
+    "windows.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
@@ -83,7 +87,10 @@ class Page:
         inference: ASGIApp,
         key: KeyPair,
         changes: ChangeLog,
+        learn: Callable[[], LearnConfig],
     ) -> None:
+        """`learn`: how windows of interruptions are kept."""
+        self._windows = Windows(learn, changes)
         self._access = Access(token)
         self._changes = changes
         self._now = now
@@ -101,8 +108,26 @@ class Page:
             Route("/ui/static/{name}", self._file),
             Route("/ui/api/now", self._known(self._api_now)),
             Route("/ui/api/models", self._known(self._api_models)),
+            *(
+                Route(path, self._visited(serve), methods=[method])
+                for path, method, serve in self._windows.routes()
+            ),
             Mount("/ui/v1", self._bench),
         ]
+
+    def _visited(
+        self, then: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """For a person on the page alone; what changes something has to come from the page."""
+
+        async def checked(request: Request) -> Response:
+            if not self._is_known(request):
+                return _json({"error": {"message": "the page's token is asked for at /ui/"}}, 401)
+            if request.method != "GET" and not same_origin(request.headers):
+                return _json({"error": {"message": "not sent by the page"}}, 403)
+            return await then(request)
+
+        return checked
 
     def _is_known(self, request: HTTPConnection) -> bool:
         return self._access.knows(request.cookies.get(COOKIE), time.monotonic())

@@ -24,7 +24,7 @@ from gateway.server.drain import Drain
 from gateway.server.quota import Quota
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.server import LimitsConfig
-from gateway.telemetry.metrics import Metrics, count, count_cost
+from gateway.telemetry.metrics import Metrics, count, count_bounds, count_cost
 from gateway.telemetry.outcome import (
     ClientIds,
     Ended,
@@ -423,6 +423,7 @@ class Admission:
         if request.counted and self._addresses is not None:
             self._addresses.give_back(request.address)
         self._metrics.open_sessions.labels(route).dec()
+        count_bounds(self._metrics, request.outcome)
         if request.carries and request.outcome.failure is None:
             return
         count(self._metrics, ended)

@@ -26,7 +26,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
-from gateway.telemetry.outcome import LATENCIES, NANO, BargeinCounts, Ended
+from gateway.telemetry.outcome import LATENCIES, NANO, BargeinCounts, Ended, Outcome
 from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Kind
 
@@ -36,7 +36,9 @@ ROUTES: Final = (
 )  # fmt: skip
 """Values of the label `route`."""
 
-SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts", "realtime", "duplex")
+SERVED_BY_PROVIDERS: Final = (
+    "chat", "embeddings", "stt", "tts", "realtime", "duplex", "avatar",
+)  # fmt: skip
 """Routes that ask providers."""
 
 KEYS_NAMED_MAX: Final = 100
@@ -129,6 +131,11 @@ class Metrics:
         self.draining = Gauge(
             "parley_draining",
             "1 while this server is shutting down: it is not ready, and what is open goes on.",
+            registry=registry,
+        )
+        self.drain_ends = Gauge(
+            "parley_drain_ends_timestamp_seconds",
+            "When this server ends at the latest, in Unix seconds; 0: it is not shutting down.",
             registry=registry,
         )
         self.duration = Histogram(
@@ -534,6 +541,14 @@ COUNTED_LIVE: Final = frozenset({"tts"})
 """Routes that count tries and audio as they happen: their sessions live as long as a call."""
 
 
+def count_bounds(metrics: Metrics, outcome: Outcome) -> None:
+    """Count the bounds that a caller came to."""
+    if outcome.failure is not None and outcome.failure.bound is not None:
+        metrics.reached(outcome.failure.bound)
+    for bound in outcome.bounds:
+        metrics.reached(bound)
+
+
 def count(metrics: Metrics, ended: Ended) -> None:
     """Count a request or session that has ended."""
     route, outcome = ended.route, ended.outcome
@@ -541,10 +556,6 @@ def count(metrics: Metrics, ended: Ended) -> None:
     metrics.duration.labels(route).observe(ended.duration_s)
     if outcome.failure is not None:
         metrics.errors.labels(route, outcome.word).inc()
-        if outcome.failure.bound is not None:
-            metrics.reached(outcome.failure.bound)
-    for bound in outcome.bounds:
-        metrics.reached(bound)
     if route in COUNTED_LIVE:
         return
     for i, one in enumerate(outcome.tries):

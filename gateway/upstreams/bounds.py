@@ -26,11 +26,13 @@ class Bound(StrEnum):
     JSON_VALUES = "json_values"
     FIELD_SIZE = "field_size"
     RECORDINGS = "recordings"
+    AVATARS_PER_KEY = "avatars_per_key"
     # of a session
     MESSAGE_BYTES = "message_bytes"
     MESSAGE_FRAGMENTS = "message_fragments"
     MESSAGE_AUDIO = "message_audio"
     CREATE_TIME = "create_time"
+    WAITING_REQUESTS = "waiting_requests"
     SESSION_IDLE = "session_idle"
     SESSION_TIME = "session_time"
     AUDIO_AHEAD = "audio_ahead"

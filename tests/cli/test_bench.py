@@ -23,7 +23,7 @@ from gateway.cli.bench import (
 )
 from gateway.cli.bench_server import BenchError
 from gateway.cli.main import main
-from tests.fakes import frame_model
+from tests.fakes import frame_model, turn_model
 
 
 def test_percentiles_are_samples() -> None:
@@ -71,12 +71,15 @@ def test_every_route_is_measured_against_its_floor_and_nothing_of_the_operators_
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     model = frame_model.write(tmp_path / "m.onnx")
     config = tmp_path / "c.yaml"
-    config.write_text(f"bargein: {{model: {model}}}\nserver: {{port: 8080, workers: 4}}\n")
+    config.write_text(
+        f"bargein: {{model: {model}}}\nserver: {{port: 8080, workers: 4}}\n"
+        f"eot: {{model: {turn_model.write(tmp_path / 't.onnx')}}}\n"
+    )
     with pytest.raises(SystemExit) as ended:
         main(["bench", "--config", str(config), "--seconds", "4", "--json"])
     assert not ended.value.code
     told = json.loads(capsys.readouterr().out)
-    assert [one["route"] for one in told["added"]] == list(ROUTES)
+    assert [one["route"] for one in told["added"]] == [*ROUTES, "eot"]
     assert all(one["answers"] > 0 and one["through_p50_s"] > 0 for one in told["added"])
     assert [one["route"] for one in told["carries"]] == list(ROUTES)
     for one in told["carries"]:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from gateway.cli import learn
 from gateway.cli.learn import LearnError
 from gateway.cli.main import main
-from gateway.engines.interruption import adapt
+from gateway.engines.interruption import adapt, labelling
 from gateway.engines.interruption.disputed import Label
 from gateway.engines.interruption.engine import load_model, shipped_model
 from gateway.engines.interruption.head import HeadOfModel
@@ -102,7 +102,7 @@ def test_a_person_hears_what_is_unsure_first_and_labels_it(
     assert "at 0.51 (threshold 0.5), by what followed: nobody knows" in told[0]
     assert (vault.read(near).label, vault.read(near).by) == (Label.FLOOR, "person")
     assert vault.read(far).label is Label.NOISE
-    assert vault.read(far).confidence == learn.SURE
+    assert vault.read(far).confidence == labelling.SURE
     assert not gone.exists()
     assert vault.read(sure).by == "followed"
     assert told[-1] == "2 windows labelled"

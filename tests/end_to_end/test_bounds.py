@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.audio.pcm import wav
+from gateway.conversations.chat.responses_socket import WAITING_MAX
 from gateway.conversations.messages import FALLBACKS_MAX
 from gateway.conversations.stt.session import CREATE_S, SttSession
 from gateway.conversations.stt.transcription_route import AT_ONCE
@@ -28,6 +29,7 @@ from tests.end_to_end.stt_caller import converse
 from tests.end_to_end.tts_wire import opened
 from tests.fakes import frame_model
 from tests.fakes.cartesia_tts import FakeCartesia
+from tests.fakes.lemonslice_avatar import KEY, FakeLemonSlice
 from tests.fakes.openai_chat import FakeOpenAI
 from tests.fakes.tones import hush
 
@@ -58,19 +60,24 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with ExitStack() as stack:
         start = stack.enter_context
         llm, voice = start(FakeOpenAI(default="endless:0")), start(FakeCartesia())
+        faces = start(FakeLemonSlice())
         silent = start(socket.create_server(("127.0.0.1", 0)))
         found = {}
         for name, limits in LIMITS.items():
             config = f"""
 bargein: {{model: '{model}'}}
 limits: {limits}
+avatar: {{sessions_per_key: 1}}
 stt: {{replay_s: 5, local_last: false, open_timeout_s: 30}}
 providers:
   openai: {{base_url: '{llm.base_url}', api_key: k}}
+  llm: {{type: openai-compatible, base_url: '{llm.base_url}', api_key: k}}
   cartesia: {{base_url: '{voice.url}', api_key: k}}
+  lemonslice: {{base_url: '{faces.url}', api_key: {KEY}}}
   deepgram: {{base_url: 'http://127.0.0.1:{silent.getsockname()[1]}', api_key: k}}
 models:
   chat: [{{provider: openai, model: gpt-4.1-mini}}]
+  silent: [{{provider: llm, model: hang-before-first-token}}]
   voice: [{{provider: cartesia, model: sonic-3}}]
   ears: [{{provider: deepgram, model: nova-3}}]
 """
@@ -264,6 +271,31 @@ async def recordings(servers: Servers) -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def avatars_per_key(servers: Servers) -> None:
+    body = {
+        "provider": "lemonslice",
+        "livekit_url": "wss://x.livekit.cloud",
+        "room_name": "room-1",
+        "room_sid": "RM_1",
+        "avatar_identity": "avatar",
+        "agent_identity": "agent-1",
+        "avatar_id": "agent_abc",
+    }
+    told = [await _post(servers["usual"], "/avatar/sessions", json=body) for _ in range(2)]
+    assert told == [(200, ""), (429, "too_many_sessions")]
+
+
+async def waiting_requests(servers: Servers) -> None:
+    async with _socket(servers["usual"], "/responses?model=silent") as socket:
+        for _ in range(WAITING_MAX + 2):
+            await socket.send(json.dumps({"type": "response.create", "input": "hello"}))
+        async with asyncio.timeout(PATIENCE_S):
+            told = json.loads(await socket.recv())
+            while told["type"] != "error":
+                told = json.loads(await socket.recv())
+        assert "wait on this connection already" in json.dumps(told)
+
+
 async def message_bytes(servers: Servers) -> None:
     async with _socket(servers["usual"], "/bargein") as socket:
         await socket.send(bytes((1 << 20) + 1))
@@ -381,6 +413,8 @@ DRIVERS: dict[Bound, Callable[[Servers], Awaitable[None]]] = {
     Bound.JSON_VALUES: json_values,
     Bound.FIELD_SIZE: field_size,
     Bound.RECORDINGS: recordings,
+    Bound.AVATARS_PER_KEY: avatars_per_key,
+    Bound.WAITING_REQUESTS: waiting_requests,
     Bound.MESSAGE_BYTES: message_bytes,
     Bound.MESSAGE_FRAGMENTS: message_fragments,
     Bound.MESSAGE_AUDIO: message_audio,

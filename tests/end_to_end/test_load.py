@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from livekit.protocol.agent_pb.agent_inference import ClientMessage
 
-from tests.load.run import load
-from tests.load.tally import slope
+from gateway.audio.pcm import wav
+from tests.end_to_end.clients import Client
+from tests.end_to_end.server import running
+from tests.fakes.tones import VOCABULARY, hush, spoken
+from tests.load.callers import NUMBERS, Caller
+from tests.load.recorder import Recorder, recording
+from tests.load.run import WORKERS, load
+from tests.load.tally import Kind, slope
+from tests.load.upstreams import failing
 
 SECONDS, WARM_S = 14.0, 6.0
 
@@ -30,3 +42,65 @@ def test_growth_is_told_with_its_error() -> None:
     grown, error = slope(times_s, [100.0, 106.0, 110.0])
     assert grown == pytest.approx(10.0)
     assert error > 0
+
+
+# -- what the light callers say is what the real client says
+
+Said = dict[str, set[str]]
+"""Path and kind of message -> the fields that stood in one of them."""
+
+
+async def test_light_callers_say_what_the_real_client_says(
+    current_client: Client, tmp_path: Path
+) -> None:
+    speech = tmp_path / "speech.wav"
+    speech.write_bytes(wav(hush(0.3) + spoken(VOCABULARY[:3]) + hush(0.5), 16_000))
+    with (
+        failing(tmp_path, 1, WORKERS, share=0.0) as upstreams,
+        running(tmp_path, upstreams.config) as server,
+    ):
+        async with recording(server.url) as real:
+            environment = replace(server, port=real.port).agent_environment()
+            drivers = (
+                ("drive_llm", "--model", "flaky/chat", "Say hello."),
+                ("drive_stt", str(speech), "--model", "flaky/stt", "--language", "en"),
+                ("drive_tts", "--model", "flaky/tts", "The first of them is here."),
+                ("drive_bargein", f"{speech}:0.3:1.0"),
+                ("drive_eot", f"{speech}:1.0", f"{speech}:1.0"),
+            )
+            await asyncio.gather(
+                *(
+                    asyncio.to_thread(current_client.drive, *driver, environment=environment)
+                    for driver in drivers
+                )
+            )
+        async with recording(server.url) as light:
+            through = replace(server, port=light.port)
+            kinds = {name: Kind() for name in NUMBERS}
+            callers = [Caller(through, name, kinds[name], 1, vanishing=0.0) for name in NUMBERS]
+            await asyncio.gather(*(caller.call() for caller in callers))
+    theirs, ours = said(real), said(light)
+
+    assert all(kind.served for kind in kinds.values()), kinds
+    assert ours.keys() <= theirs.keys(), theirs.keys()
+    for kind, fields in ours.items():
+        assert fields <= theirs[kind], kind
+
+
+def said(recorder: Recorder) -> Said:
+    found: Said = {}
+    for path, body in recorder.bodies:
+        path = path.removeprefix("/v1")
+        found.setdefault(path, set()).update(json.loads(body))
+    for path, message in recorder.messages:
+        path = path.removeprefix("/v1")
+        if isinstance(message, str):
+            told = json.loads(message)
+            found.setdefault(f"{path} {told['type']}", set()).update(told)
+        elif path.endswith("/eot"):
+            heard = ClientMessage.FromString(message)
+            kind = f"{path} {heard.WhichOneof('message')}"
+            found.setdefault(kind, set()).update(one.name for one, _ in heard.ListFields())
+        else:
+            found.setdefault(f"{path} binary", set())
+    return found

@@ -150,6 +150,7 @@ async def test_a_reply_that_another_served_says_who_failed_why_and_when(place: P
     assert line["failures"].startswith("llm:upstream_error@")
     assert line["client"] == "127.0.0.1"
     assert "llm:req_" in line["upstream_ids"]
+    assert line["said"].startswith("llm: ")
     for fake in (place.llm, place.other):
         assert fake.received[-1].headers["x-request-id"] == "call-1"
 
@@ -279,6 +280,36 @@ async def test_what_an_interruption_session_says_wrong_is_a_warning(place: Place
     assert told[-1]["type"] == "error"
     line = place.line("call-10")
     assert (line["level"], line["outcome"]) == ("warning", "bad_request")
+    assert line["error"]
+
+
+async def test_older_interruption_and_end_of_turn_are_told_likewise(place: Place) -> None:
+    async with (
+        aiohttp.ClientSession(place.server.url) as http,
+        http.post(
+            "/v1/bargein?threshold=much", data=b"\0\0", headers=headers(place.server, "call-13")
+        ) as reply,
+    ):
+        assert reply.status == 400
+        assert reply.headers["x-request-id"] == "call-13"
+    line = place.line("call-13")
+    assert (line["level"], line["outcome"]) == ("warning", "bad_request")
+    async with (
+        aiohttp.ClientSession(place.server.url) as http,
+        http.post(
+            "/v1/bargein?threshold=0.5",
+            data=bytes(32_000),
+            headers=headers(place.server, "call-14"),
+        ) as reply,
+    ):
+        assert (reply.status, reply.headers["x-request-id"]) == (200, "call-14")
+    assert place.line("call-14")["level"] == "info"
+    async with aiohttp.ClientSession(place.server.url) as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await http.ws_connect("/v1/eot", headers=headers(place.server, "call-15"))
+        assert refused.value.status == 503
+    line = place.line("call-15")
+    assert (line["level"], line["outcome"]) == ("warning", "not_served")
     assert line["error"]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import wave
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -16,6 +18,8 @@ import aiohttp
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
+from gateway.engines.interruption.disputed import Label
+from gateway.engines.interruption.vault import Kept, Vault
 from tests.end_to_end.conftest import recordings
 from tests.end_to_end.server import Server, running
 from tests.end_to_end.tts_wire import token
@@ -257,3 +261,36 @@ def test_talking_over_the_agent_draws_a_probability_and_silences_it(
         expect(page.locator("#bargein-said")).to_contain_text("interrupted at")
         photograph(page, "interrupted")
         page.get_by_role("button", name="Stop").click()
+
+
+def test_what_the_model_was_unsure_of_is_heard_and_labelled_by_keys(
+    tmp_path: Path, browsers: dict[str, Browser]
+) -> None:
+    key = bytes(range(32))
+    secret = base64.b64encode(key).decode()
+    vault = Vault(tmp_path / "learn", key)
+    about = Kept(
+        1_790_000_000.0, "RM_1", "AJ_1", "APIone", "0.11.1", 0.5, 0.5, True, 1.0, hush(0.5)
+    )  # fmt: skip
+    kept = [vault.add(replace(about, claim=0.5 + 0.1 * number)) for number in range(3)]
+    more = f"bargein: {{learn: {{secret: '{secret}', folder: '{vault.folder.parent}'}}}}\n"
+    with (
+        serving(tmp_path, more) as server,
+        browsers["words"].new_context(base_url=server.admin_url) as context,
+    ):
+        page = entered(context.new_page())
+        page.locator("#windows-go").click()
+        said = page.locator("#windows-said")
+        expect(said).to_contain_text("1 of 3")
+        page.keyboard.press("i")
+        expect(said).to_contain_text("2 of 3")
+        page.get_by_role("button", name="Backchannel").click()
+        expect(said).to_contain_text("3 of 3")
+        page.keyboard.press("s")
+        expect(said).to_have_text("2 labelled; nothing more waits")
+
+    assert [vault.read(path).label for path in kept] == [Label.FLOOR, Label.BACKCHANNEL, None]
+
+
+def test_who_learns_from_nothing_is_shown_no_windows(page: Page) -> None:
+    expect(page.locator("#windows")).to_be_hidden()

@@ -54,16 +54,25 @@ def _noise() -> bytes:
 class Caller:
     """What one caller does."""
 
-    def __init__(self, server: Server, kind: str, tally: Kind, seed: int) -> None:
+    def __init__(
+        self, server: Server, kind: str, tally: Kind, seed: int, vanishing: float = VANISHING
+    ) -> None:
         self._server = server
         self._kind = kind
         self._tally = tally
         self._chance = Random(seed)
+        self._vanishing = vanishing
         self._audio = _noise()
         self._token_until = 0.0
         self._minted = ""
 
     async def run(self, until: float) -> None:
+        while time.monotonic() < until:
+            await self.call()
+            await asyncio.sleep(self._chance.uniform(0.0, 0.3))
+
+    async def call(self) -> None:
+        """One call."""
         calls: dict[str, Callable[[bool], Awaitable[None]]] = {
             "chat": self._chat,
             "chat-alone": self._chat_alone,
@@ -72,19 +81,16 @@ class Caller:
             "bargein": self._bargein,
             "eot": self._eot,
         }
-        call = calls[self._kind]
-        while time.monotonic() < until:
-            vanishes = self._chance.random() < VANISHING
-            self._tally.calls += 1
-            try:
-                async with asyncio.timeout(CALL_S_MAX):
-                    await call(vanishes)
-            except ERRORS as error:
-                if vanishes:
-                    self._tally.vanished += 1
-                else:
-                    self._tally.fail(f"{type(error).__name__}: {error}")
-            await asyncio.sleep(self._chance.uniform(0.0, 0.3))
+        vanishes = self._chance.random() < self._vanishing
+        self._tally.calls += 1
+        try:
+            async with asyncio.timeout(CALL_S_MAX):
+                await calls[self._kind](vanishes)
+        except ERRORS as error:
+            if vanishes:
+                self._tally.vanished += 1
+            else:
+                self._tally.fail(f"{type(error).__name__}: {error}")
 
     def _token(self) -> str:
         """One for some time: the server remembers thousands, which would look like a leak."""

@@ -18,7 +18,7 @@ from tests.fakes.speech import KEY
 from tests.fakes.voices import Utterance
 
 SHARE = 0.25
-"""Of requests, connections and utterances, so many fail."""
+"""Of requests, connections and utterances, so many fail, unless another is said."""
 
 BEFORE_CONTENT = (
     "status:500", "status:503", "rate-limited:seconds:1", "reset-before-headers",
@@ -41,35 +41,35 @@ KEPT = 50
 
 
 class FlakyChat(FakeOpenAI):
-    def __init__(self, chance: Random, faults: tuple[str, ...]) -> None:
+    def __init__(self, chance: Random, share: float, faults: tuple[str, ...]) -> None:
         super().__init__()
-        self._chance, self._faults = chance, faults
+        self._chance, self._share, self._faults = chance, share, faults
 
     def next_scripted(self) -> str | None:
-        return self._chance.choice(self._faults) if self._chance.random() < SHARE else "text"
+        return self._chance.choice(self._faults) if self._chance.random() < self._share else "text"
 
 
 class FlakyRecognizer(FakeDeepgram):
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, share: float) -> None:
         super().__init__()
-        self._chance = chance
+        self._chance, self._share = chance, share
 
     def next_scripted(self) -> str | None:
-        if self._chance.random() > SHARE:
+        if self._chance.random() >= self._share:
             return ""
         return self._chance.choice(OF_SPEECH).format(at=f"{self._chance.uniform(0.2, 3.0):.2f}")
 
 
 class FlakyVoice(FakeCartesia):
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, share: float) -> None:
         super().__init__()
-        self._chance = chance
+        self._chance, self._share = chance, share
 
     def next_scripted(self) -> str | None:
-        return "status:503" if self._chance.random() < SHARE / 4 else None
+        return "status:503" if self._chance.random() < self._share / 4 else None
 
     def utterance(self, odd: bool = False) -> Utterance:
-        if self._chance.random() < SHARE:
+        if self._chance.random() < self._share:
             at = f"{self._chance.uniform(0.0, 1.0):.2f}"
             self.utterances(self._chance.choice(OF_UTTERANCES).format(at=at))
         return super().utterance(odd)
@@ -104,7 +104,7 @@ def _hang_up(fake: FakeServer) -> None:
 
 
 @contextmanager
-def failing(folder: Path, seed: int, workers: int) -> Iterator[Upstreams]:
+def failing(folder: Path, seed: int, workers: int, share: float = SHARE) -> Iterator[Upstreams]:
     """All of them, running. Models: `flaky/chat`, `flaky/stt` and `flaky/tts` have a sound
     deployment behind one that fails, `alone/chat` has none."""
     chance = Random(seed)
@@ -112,14 +112,14 @@ def failing(folder: Path, seed: int, workers: int) -> Iterator[Upstreams]:
     turn = turn_model.write(folder / "turn.onnx")
     with ExitStack() as stack:
         start = stack.enter_context
-        chat, alone = FlakyChat(chance, BEFORE_CONTENT), FlakyChat(chance, AFTER_CONTENT)
+        chat, alone = (FlakyChat(chance, share, of) for of in (BEFORE_CONTENT, AFTER_CONTENT))
         fakes: list[FakeServer] = [
             start(chat),
             start(alone),
             start(FakeOpenAI()),
-            start(FlakyRecognizer(chance)),
+            start(FlakyRecognizer(chance, share)),
             start(FakeDeepgram()),
-            start(FlakyVoice(chance)),
+            start(FlakyVoice(chance, share)),
             start(FakeCartesia()),
         ]
         names = ("chat-flaky", "chat-alone", "chat", "stt-flaky", "stt", "tts-flaky", "tts")

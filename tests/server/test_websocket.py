@@ -15,6 +15,7 @@ from gateway.server.websocket import (
     ClientGoneError,
     WebSocketProtocol,
 )
+from gateway.upstreams.bounds import Bound
 
 BYTES_MAX = 100_000
 HANDSHAKE = (
@@ -455,6 +456,8 @@ async def test_who_waits_to_send_is_let_go_when_the_connection_is_lost() -> None
 async def test_a_client_that_does_not_read_is_cut_off_by_the_send_that_waits() -> None:
     connection = await Connection().opened()
     connection.wire.lost = lambda: connection.protocol.connection_lost(None)
+    reached: list[Bound] = []
+    connection.protocol.reached = reached.append  # type: ignore[assignment, method-assign]
     connection.protocol.blocked_s = 0.0
     connection.protocol.pause_writing()
     await settled()
@@ -464,6 +467,7 @@ async def test_a_client_that_does_not_read_is_cut_off_by_the_send_that_waits() -
             await connection.send({"type": "websocket.send", "text": "x"})
     await settled()
     assert connection.told == [1006]
+    assert reached == [Bound.SLOW_READER]
 
 
 async def test_a_send_that_waits_fails_when_the_client_closes() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.config import load_with_warnings
 from gateway.settings.chat import ChatConfig
 from gateway.settings.contradictions import _PAIRS, contradictions
 from gateway.settings.section import Section
@@ -49,3 +51,17 @@ def test_a_grace_that_is_shorter_than_the_usual_delay_is_told() -> None:
 
 def test_a_bound_that_nobody_set_is_not_told_where_it_does_no_harm() -> None:
     assert told(limits={"sessions": 100, "session_s_max": 600}) == []
+
+
+def test_it_is_told_with_the_line_of_the_file_and_the_server_starts(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        f"keys: {{APIkey: {'s' * 40}}}\nlimits:\n  sessions: 10\n  sessions_per_key: 20\n"
+    )
+
+    loaded = load_with_warnings(file, {})
+
+    assert loaded.warnings == (
+        "limits.sessions_per_key: 20 is more than limits.sessions (10): one key may take all "
+        "places (line 4)",
+    )

@@ -35,6 +35,7 @@ from gateway.settings.avatar import AvatarConfig
 from gateway.telemetry.outcome import Outcome, SpeechUsage, Try
 from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.avatar import AvatarRequest, AvatarUpstream
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, FailureError, Kind
 from gateway.upstreams.plan import Attempt, names_of
@@ -167,7 +168,9 @@ class AvatarRoute:
         key = request.caller.key
         if not self.sessions.take(key):
             words = f"this API key has {self.sessions.per_key} avatars already"
-            return Failure(Kind.TOO_MANY_SESSIONS, words, retry_after_s=5)
+            return Failure(
+                Kind.TOO_MANY_SESSIONS, words, retry_after_s=5, bound=Bound.AVATARS_PER_KEY
+            )
         begun = False
         try:
             told = await self._begin(

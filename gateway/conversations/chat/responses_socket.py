@@ -24,6 +24,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.conversations.messages import bad_request, parse
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind, error_body, quoted
 from gateway.upstreams.events import Binary, ClientLeft, DeadlinePassed, Text
 
@@ -82,6 +83,9 @@ class ResponsesSocket:
         self._running: set[str] = set()
         self._waiting: deque[Create] = deque()
         self.failure: Failure | None = None
+        self.too_many = False
+        """More requests came than may wait."""
+
         self.left = False
 
     @property
@@ -111,7 +115,7 @@ class ResponsesSocket:
                 if self._running:
                     return []
                 words = f"nothing was heard for {self._idle_s:g} s"
-                self.failure = Failure(Kind.IDLE, words)
+                self.failure = Failure(Kind.IDLE, words, bound=Bound.SESSION_IDLE)
                 return [Close(1000, words)]
 
     def _hear(self, text: str) -> list[Action]:
@@ -133,7 +137,9 @@ class ResponsesSocket:
             parsed.setdefault("model", self._model)
         if len(self._waiting) >= WAITING_MAX:
             words = f"{WAITING_MAX} requests wait on this connection already"
-            return [error(Failure(Kind.TOO_MANY_SESSIONS, words), lane)]
+            self.too_many = True
+            failure = Failure(Kind.TOO_MANY_SESSIONS, words, bound=Bound.WAITING_REQUESTS)
+            return [error(failure, lane)]
         self._waiting.append(Create(lane, orjson.dumps(parsed)))
         return self._next()
 

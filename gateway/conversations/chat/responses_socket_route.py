@@ -25,6 +25,7 @@ from gateway.server.admission import RequestContext
 from gateway.server.asgi import ClientSocket, Message, query
 from gateway.server.host import BLOCKED_S, ReplyLink, SocketLink
 from gateway.telemetry.outcome import Outcome
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, error_body
 
 EVENTS_MAX: Final = 32
@@ -110,7 +111,9 @@ class ResponsesSocketConversation:
 
     async def close(self) -> Outcome:
         self._responses.forget(self._request)
-        return Outcome(failure=self.session.failure, left=self.session.left)
+        session = self.session
+        bounds = (Bound.WAITING_REQUESTS,) if session.too_many else ()
+        return Outcome(failure=session.failure, left=session.left, bounds=bounds)
 
 
 async def _for_ever() -> Message:

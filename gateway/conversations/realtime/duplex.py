@@ -28,6 +28,7 @@ from gateway.conversations.realtime.session import (
 )
 from gateway.routing.breaker import Breaker
 from gateway.settings.realtime import RealtimeConfig
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import SocketClosed
 from gateway.upstreams.plan import Attempt, Plan
@@ -90,7 +91,7 @@ class DuplexSession(RealtimeSession):
 
     def _not_started(self, now: float) -> None:
         why = f"session.start did not come within {START_S:g} s"
-        self._end(Failure(Kind.IDLE, why), now)
+        self._end(Failure(Kind.IDLE, why, bound=Bound.CREATE_TIME), now)
 
     # -- what the client says
 

@@ -133,6 +133,10 @@ class Vault:
         kept = replace(self.read(path), label=label, confidence=confidence, by="person")
         self._write(path, kept)
 
+    def path_of(self, name: str) -> Path | None:
+        """The file of that name; None: no window has such a name."""
+        return self.folder / name if _NAME.fullmatch(name) else None
+
     def files(self) -> list[Path]:
         """All windows, the oldest first."""
         return sorted(path for path, _ in self._listed())

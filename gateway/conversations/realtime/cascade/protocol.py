@@ -30,6 +30,7 @@ from gateway.conversations.messages import (
     validated,
 )
 from gateway.conversations.realtime.cascade.turns import Silences
+from gateway.upstreams.bounds import Bound
 from gateway.upstreams.errors import Failure, Kind
 
 PCM_RATE: Final = 24_000
@@ -396,7 +397,10 @@ def samples(audio: str, encoding: Encoding) -> bytes | Failure:
     """s16le of one append: at PCM_RATE, or at that of G.711."""
     if len(audio) > AUDIO_BYTES_MAX * 4 // 3 + 4:
         return Failure(
-            Kind.TOO_LARGE, f"audio: expected at most {AUDIO_BYTES_MAX} bytes in one event", "audio"
+            Kind.TOO_LARGE,
+            f"audio: expected at most {AUDIO_BYTES_MAX} bytes in one event",
+            "audio",
+            bound=Bound.MESSAGE_AUDIO,
         )
     try:
         data = bytes(pybase64.b64decode(audio, validate=True))
