@@ -598,6 +598,19 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             meaning="1: it takes no new calls and waits for the end of those that it has.",
         ),
         Panel(
+            "Shutting down ends in",
+            (
+                Query(
+                    "parley_drain_ends_timestamp_seconds{$here} - time() * "
+                    "(parley_drain_ends_timestamp_seconds{$here} > bool 0)",
+                    "{{instance}}",
+                ),
+            ),
+            "s",
+            width=6,
+            meaning="At the latest. 0: it is not shutting down.",
+        ),
+        Panel(
             "Providers at rest",
             (Query("max by (provider) (parley_provider_resting{$here})", "{{provider}}"),),
             width=6,

@@ -124,6 +124,7 @@ class Gateway:
         self.eot_engine = EotEngine(config.eot, metrics, self.bargein_engine.listener)
         self.eot_multi = EotMultiRoute(config.eot, metrics, config.limits.message_bytes)
         metrics.draining.set_function(lambda: float(self.admission.drain is not None))
+        metrics.drain_ends.set_function(self._drain_ends)
         metrics.upstream_sockets.set_function(lambda: float(self.connector.open_sockets))
         self._process = Process(
             metrics,
@@ -231,6 +232,10 @@ class Gateway:
         """From now on the server is not ready; `tick` does the rest. Called by the handler of a
         signal: it may take no lock that this very thread may hold."""
         self.admission.drain = drain
+
+    def _drain_ends(self) -> float:
+        drain = self.admission.drain
+        return 0.0 if drain is None else time.time() + drain.ends_at - time.monotonic()
 
     def tick(self, now: float) -> None:
         """Now and then: close the sockets whose time has come, judge what was decided, end avatars

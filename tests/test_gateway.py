@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from gateway.app import Gateway, create_app
 from gateway.config import load
 from gateway.server.auth import mint
+from gateway.server.drain import Drain
 from tests.fakes import frame_model
 
 SECRET = "s" * 40
@@ -99,3 +102,15 @@ providers:
             await session
         assert asked[1] is other  # though the client asked for the one that refuses
         await gateway.close()
+
+
+async def test_while_it_shuts_down_it_says_until_when(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"bargein: {{model: {frame_model.write(tmp_path / 'm.onnx')}}}\n")
+    gateway = Gateway(load(file, {}, dev=True))
+    named = "parley_drain_ends_timestamp_seconds"
+    assert gateway.metrics.registry.get_sample_value(named) == 0
+    gateway.begin_drain(Drain(time.monotonic(), 0.0, 1000.0))
+    told = gateway.metrics.registry.get_sample_value(named)
+    assert told == pytest.approx(time.time() + 1000.0, abs=100.0)
+    await gateway.close()

@@ -1,7 +1,8 @@
 """Adds up what several processes of one server tell Prometheus.
 
 Counters, histograms and gauges are summed, `process_*` too (CPU, memory and files of all processes
-together). What is 1 or 0 stays so: it is 1 if it is 1 anywhere. The start time is the earliest.
+together). What is 1 or 0 stays so: it is 1 if it is 1 anywhere. The start time is the earliest,
+the end of a drain the latest.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 LARGEST: Final = frozenset(
-    {"parley_build_info", "python_info", "parley_draining", "parley_provider_resting"}
+    {
+        "parley_build_info",
+        "python_info",
+        "parley_draining",
+        "parley_drain_ends_timestamp_seconds",
+        "parley_provider_resting",
+    }
 )
-"""Gauges that are 1 or 0: adding them up would say 2."""
+"""Gauges that are 1 or 0, for which adding them up would say 2, and times of which 0 is none."""
 
 SMALLEST: Final = frozenset({"process_start_time_seconds"})
 

@@ -76,6 +76,7 @@ class JsonFormatter(logging.Formatter):
 _FIRST: Final = (
     "error",
     "failures",
+    "said",
     "provider",
     "providers",
     "deployment",

@@ -36,7 +36,9 @@ ROUTES: Final = (
 )  # fmt: skip
 """Values of the label `route`."""
 
-SERVED_BY_PROVIDERS: Final = ("chat", "embeddings", "stt", "tts", "realtime", "duplex")
+SERVED_BY_PROVIDERS: Final = (
+    "chat", "embeddings", "stt", "tts", "realtime", "duplex", "avatar",
+)  # fmt: skip
 """Routes that ask providers."""
 
 KEYS_NAMED_MAX: Final = 100
@@ -129,6 +131,11 @@ class Metrics:
         self.draining = Gauge(
             "parley_draining",
             "1 while this server is shutting down: it is not ready, and what is open goes on.",
+            registry=registry,
+        )
+        self.drain_ends = Gauge(
+            "parley_drain_ends_timestamp_seconds",
+            "When this server ends at the latest, in Unix seconds; 0: it is not shutting down.",
             registry=registry,
         )
         self.duration = Histogram(

@@ -329,6 +329,7 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if isinstance(outcome.counts, SttCounts | RealtimeCounts):
         found["failovers"] = outcome.counts.failovers or None
     found["failures"] = _failures(outcome)
+    found["said"] = _said(outcome)
     found["upstream_ids"] = _upstream_ids(outcome)
     if outcome.first_s is not None and ended.route != "embeddings":
         name = "first_audio_s" if isinstance(outcome.counts, TtsCounts) else "first_token_s"
@@ -354,6 +355,20 @@ def log_fields(ended: Ended) -> dict[str, object]:
     if outcome.failure is not None:
         found["error"] = outcome.failure.message
     return found
+
+
+def _said(outcome: Outcome) -> str | None:
+    """What providers that failed said of it, in their own words where callers get others, which
+    `error` has: "openai: Rate limit reached for gpt-4o"."""
+    told_caller = outcome.failure.message if outcome.failure is not None else None
+    texts = (
+        f"{one.provider}: {text}"
+        for one in outcome.tries
+        if one.failure
+        and (text := one.failure.upstream_text or one.failure.message)
+        and text != told_caller
+    )
+    return "; ".join(dict.fromkeys(texts))[:FAILURES_CHARS_MAX] or None
 
 
 def _upstream_ids(outcome: Outcome) -> str | None:

@@ -11,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import aiohttp
+from livekit.protocol.agent_pb import agent_inference as pb
 
 from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
-from tests.fakes import frame_model
+from tests.fakes import frame_model, turn_model
 from tests.fakes.deepgram_stt import FakeDeepgram
 from tests.fakes.openai_chat import FakeOpenAI
 from tests.fakes.speech import KEY
@@ -28,6 +29,7 @@ SAID = "a secret that a caller told"
 CONFIG = """
 local_stand_in: false
 bargein: {{model: "{model}"}}
+eot: {{model: "{turn}"}}
 providers:
   ears-a: {{type: deepgram, base_url: "{ears_a}", api_key: {key}}}
   ears-b: {{type: deepgram, base_url: "{ears_b}", api_key: {key}}}
@@ -51,6 +53,7 @@ def faulty(folder: Path, traces: str, more: str = "") -> Iterator[Server]:
         llms[1].script("text", "reset-after-content")
         config = CONFIG.format(
             model=frame_model.write(folder / "m.onnx"),
+            turn=turn_model.write(folder / "t.onnx"),
             ears_a=ears[0].url,
             ears_b=ears[1].url,
             llm_a=llms[0].base_url,
@@ -62,7 +65,8 @@ def faulty(folder: Path, traces: str, more: str = "") -> Iterator[Server]:
 
 
 async def call(server: Server, job: str, room: str) -> list[int]:
-    """Listen, reply twice, look for an interruption. The status of each reply; 0: it broke off."""
+    """Listen, look for an interruption and for the end of the turn, reply twice. The status of each
+    reply; 0: it broke off."""
     token = mint(server.api_key, server.api_secret, identity="agent", ttl_s=600)
     headers = {
         "authorization": f"Bearer {token}",
@@ -72,6 +76,7 @@ async def call(server: Server, job: str, room: str) -> list[int]:
     async with aiohttp.ClientSession(headers=headers) as http:
         await _listen(http, server.url)
         await _interrupt(http, server.url)
+        await _end_turn(http, server.url)
         return [await _reply(http, server.url) for _ in range(2)]
 
 
@@ -98,6 +103,21 @@ async def _interrupt(http: aiohttp.ClientSession, url: str) -> None:
         await socket.receive_json()
         await socket.send_bytes(WINDOW)
         await socket.receive_json()
+
+
+async def _end_turn(http: aiohttp.ClientSession, url: str) -> None:
+    settings = pb.SessionSettings(sample_rate=RATE, encoding=pb.AUDIO_ENCODING_PCM_S16LE)
+    audio = pb.InputAudio(audio=b"\1\0" * RATE, num_samples=RATE)
+    asked = (
+        pb.ClientMessage(session_create=pb.SessionCreate(settings=settings)),
+        pb.ClientMessage(input_audio=audio),
+        pb.ClientMessage(inference_start=pb.InferenceStart(request_id="r")),
+    )
+    async with http.ws_connect(f"{url}/eot") as socket:
+        for one in asked:
+            await socket.send_bytes(one.SerializeToString())
+        for _ in range(2):  # created, and the prediction
+            await socket.receive_bytes()
 
 
 async def _reply(http: aiohttp.ClientSession, url: str) -> int:

@@ -150,6 +150,7 @@ async def test_a_reply_that_another_served_says_who_failed_why_and_when(place: P
     assert line["failures"].startswith("llm:upstream_error@")
     assert line["client"] == "127.0.0.1"
     assert "llm:req_" in line["upstream_ids"]
+    assert line["said"].startswith("llm: ")
     for fake in (place.llm, place.other):
         assert fake.received[-1].headers["x-request-id"] == "call-1"
 

@@ -120,6 +120,7 @@ async def test_a_call_is_joined_by_its_job_and_tells_every_try_replay_and_engine
             "bargein",
             "chat mind",
             "chat mind",
+            "eot",
             "stt ears",
         ]
         inside = {one.span_id: one for one in requests}
@@ -137,6 +138,8 @@ async def test_a_call_is_joined_by_its_job_and_tells_every_try_replay_and_engine
         run = attributes(by_name["run interruption"])
         assert (run["parley.engine.windows"], run["parley.engine.stale"]) == (1, 0)
         assert run["parley.engine.answer_p50_s"] > 0
+        turn = attributes(by_name["run turn"])
+        assert (turn["parley.engine"], turn["parley.engine.batch"]) == ("turn", 1)
         (ended,) = (one for one in requests if "error.type" in attributes(one))
         assert attributes(ended)["error.type"] == "stream_interrupted"
         assert all(SAID not in str(span) for span in collector.spans)

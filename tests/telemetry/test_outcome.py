@@ -92,6 +92,7 @@ def test_the_line_of_a_reply_names_who_served_and_who_failed_and_why() -> None:
         "attempts": 3,
         "hedges": 1,
         "failures": "a:upstream_timeout@1.5",
+        "said": "a: late",
         "first_token_s": 0.5,
         "prompt_tokens": 7,
         "cached_tokens": 2,
@@ -270,6 +271,21 @@ def test_quantiles_are_samples_and_of_none_there_are_none() -> None:
         "answer_p95_s": 9.5,
         "answer_longest_s": 10.0,
     }
+
+
+def test_the_line_has_the_providers_words_where_the_caller_was_told_others() -> None:
+    hidden = Failure(Kind.UPSTREAM_AUTH, "the provider refuses us", upstream_text="key expired")
+    plain = Failure(Kind.UPSTREAM_ERROR, "out of memory")
+    tries = (
+        Try("a", "x", 0.0, failure=hidden),
+        Try("a", "x", 1.0, failure=hidden),
+        Try("b", "y", 2.0, failure=plain),
+    )
+    found = line("chat", Outcome(failure=plain, tries=tries))
+    assert (found["said"], found["error"]) == ("a: key expired", "out of memory")
+    long = Failure(Kind.UPSTREAM_ERROR, "x", upstream_text="y" * 5000)
+    found = line("chat", Outcome(tries=(Try("a", "x", 0.0, failure=long),)))
+    assert len(str(found["said"])) == 500
 
 
 def test_the_line_says_how_providers_call_the_request_also_where_they_refused_it() -> None:
