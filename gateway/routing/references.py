@@ -181,7 +181,7 @@ def _learning(named: Named) -> Iterator[Mistake]:
     learning = named.learning
     for number, key in enumerate(learning.keys):
         if named.keys is not None and key not in named.keys and key != ALL_KEYS:
-            place = ("bargein", "learn", "keys", str(number))
+            place: Place = ("bargein", "learn", "keys", str(number))
             yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
     if learning.keys and not learning.is_on:
         place = ("bargein", "learn", "secret")
