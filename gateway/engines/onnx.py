@@ -110,7 +110,10 @@ class FrameModel:
 
     def run(self, audio: Samples, state: Floats) -> tuple[Floats, Floats]:
         """Probabilities [batch, frames] of `audio` [batch, samples] and the state after it,
-        from `state` [batch, size]. `samples` is a multiple of `frame_samples`."""
+        from `state` [batch, size]. `samples` is a multiple of `frame_samples`, or it raises
+        ValueError: ONNX Runtime ends the process over an empty input."""
+        if not audio.shape[1] or audio.shape[1] % self.card.frame_samples:
+            raise ValueError(f"{audio.shape[1]} samples are no frames of {self.card.frame_samples}")
         if not self._carries_state:
             (probabilities,) = self._session.run(["probabilities"], {"audio": audio})
             return probabilities, state

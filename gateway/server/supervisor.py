@@ -56,6 +56,14 @@ FORCED_S: Final = 2.0
 ANSWER_S: Final = 5.0
 """How long a worker may take to answer on its private socket. Prometheus waits 10 s."""
 
+WATCH_S: Final = 2.0
+"""Workers are asked so far apart whether they answer."""
+
+SILENT_MAX: Final = 4
+"""A worker that has not answered so often in a row hangs, and new connections to it with it: it is
+killed, and replaced. With ANSWER_S that is after half a minute, so that one that is only slow, or
+whose machine slept, is not taken for one."""
+
 ANSWER_BYTES_MAX: Final = 64 << 20
 """Longest answer of a worker that is passed on."""
 
@@ -303,6 +311,7 @@ class Supervisor:
             _logger.error("no worker can be started", extra={"error": str(error)})  # noqa: TRY400
             return 0
         worker.process = process
+        watching: asyncio.Task[None] | None = None
         try:
             assert process.stdin is not None
             assert process.stdout is not None
@@ -311,16 +320,29 @@ class Supervisor:
                 worker.tell(self._signals)
             if await process.stdout.read(1):
                 self._has_served = worker.serves = True
+                watching = asyncio.create_task(self._watch(worker))
                 while told := await process.stdout.read(1):
                     worker.answered(told)
             return await process.wait()
         finally:
+            if watching is not None:
+                watching.cancel()
             worker.kill()
             worker.answered(b"")
             worker.process, worker.serves = None, False
             # what was not asked for since is lost, but no counter falls
             self._ended = add_up((self._ended, lasting(worker.told)))
             worker.told = {}
+
+    async def _watch(self, worker: _Worker) -> None:
+        """Kill a worker that hangs."""
+        silent = 0
+        while silent < SILENT_MAX:
+            await asyncio.sleep(WATCH_S)
+            answer = await self._ask(worker, "/healthz")
+            silent = silent + 1 if answer is None else 0
+        _logger.error("a worker hangs and is killed", extra={"worker": worker.seat.number})
+        worker.kill()
 
     # the operator's port
 

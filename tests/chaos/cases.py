@@ -23,7 +23,7 @@ from aiohttp import web
 
 from tests import services
 from tests.chaos import resolver
-from tests.chaos.rig import PATIENCE_S, Rig, Row, recorded, rig, summed, until, words
+from tests.chaos.rig import PATIENCE_S, POLL_S, Rig, Row, recorded, rig, summed, until, words
 from tests.end_to_end import stt_caller
 from tests.end_to_end.stt_caller import converse
 from tests.end_to_end.test_workers import workers_of
@@ -110,18 +110,6 @@ async def redis_hung(folder: Path) -> Row:
 async def _postgres_away(case: str, breaks: str, mends: str, folder: Path) -> Row:
     row = Row(case)
     with services.postgres() as store:
-
-        async def written() -> int:
-            connection = await asyncpg.connect(store.url)
-            try:
-                return int(
-                    await connection.fetchval(
-                        "SELECT count(*) FROM parley_usage WHERE outcome = 'ok'"
-                    )
-                )
-            finally:
-                await connection.close()
-
         async with rig(folder / "server", {"usage": {"url": store.url, "flush_s": 0.1}}) as it:
             before = await it.asks(ASKS)
             await asyncio.to_thread(getattr(store, breaks))
@@ -130,15 +118,10 @@ async def _postgres_away(case: str, breaks: str, mends: str, folder: Path) -> Ro
             retried = "usage records cannot be written" in it.server.log.read_text()
             await asyncio.to_thread(getattr(store, mends))
 
-            async def all_there() -> bool:
-                with contextlib.suppress(OSError, asyncpg.PostgresError):
-                    return await written() == it.served
-                return False
-
-            back_s = await until(all_there, "records are missing")
+            back_s = await until(lambda: _all_written(it, store.url), "records are missing")
             after = await it.asks(ASKS)
-            await until(all_there, "records are missing")
-        left = it.served - await written()
+            await until(lambda: _all_written(it, store.url), "records are missing")
+        left = it.served - await _written(store.url)
         row.works = f"during: {summed(during)}; after: {summed(after)}"
         row.refused = "nothing"
         row.recovers = f"all records written after {back_s:.1f} s"
@@ -472,8 +455,77 @@ async def worker_killed(folder: Path) -> Row:
     return row
 
 
+async def worker_hangs(folder: Path) -> Row:
+    """One of two stops working, with every connection open. Takes half a minute."""
+    row = Row("a worker hangs")
+    async with rig(folder / "server", {"server": {"workers": WORKERS}}) as it:
+        await until(lambda: _workers_are(it, WORKERS), "no two workers")
+        hung = workers_of(it.server)[0]
+        os.kill(hung, signal.SIGSTOP)
+        began = time.monotonic()
+        waiting = asyncio.create_task(it.together(2 * ASKS))  # some of them at the one that hangs
+        while hung in workers_of(it.server) or not await _workers_are(it, WORKERS):
+            if time.monotonic() - began > 2 * PATIENCE_S:
+                raise TimeoutError("the worker was not replaced")
+            await asyncio.sleep(POLL_S)
+        back_s = time.monotonic() - began
+        waited = await asyncio.gather(waiting, return_exceptions=True)
+        after = await it.asks(2 * ASKS)
+        restarts = await it.metric("parley_worker_restarts_total")
+    cut = any(isinstance(one, BaseException) for one in waited)
+    row.works = f"new connections at the others; after: {summed(after)}"
+    row.refused = f"those at it wait, and are cut with it: {'yes' if cut else 'none was there'}"
+    row.recovers = f"killed and replaced after {back_s:.0f} s"
+    row.lost = "as of a worker that is killed"
+    row.expect(all(one.status == 200 for one in after), words(after))
+    row.expect(restarts == 1, "no metric counts it")
+    return row
+
+
 async def _workers_are(it: Rig, count: int) -> bool:
     return bool((await it.ready())["workers"]["ready"] == count)
+
+
+async def starts_without_stores(folder: Path) -> Row:
+    """Redis and PostgreSQL are away when the server starts, and come later."""
+    row = Row("Redis and PostgreSQL away at the start")
+    folder.joinpath("redis").mkdir()
+    with services.redis(folder / "redis") as counters, services.postgres() as store:
+        await asyncio.gather(asyncio.to_thread(counters.stop), asyncio.to_thread(store.stop))
+        config: dict[str, dict[str, Any]] = {
+            "usage": {"url": store.url, "flush_s": 0.1},
+            "quota": {"redis_url": counters.url, "keys": {"*": {"day": {"requests": 1000}}}},
+        }
+        async with rig(folder / "server", config) as it:
+            during = await it.asks(ASKS)
+            ready = await it.ready()
+            await asyncio.gather(asyncio.to_thread(counters.start), asyncio.to_thread(store.start))
+            back_s = await until(lambda: _all_written(it, store.url), "records are missing")
+            counted_s = await until(lambda: _counts_there(it, counters.url), "not counted there")
+    row.works = summed(during)
+    row.refused = "nothing"
+    row.recovers = f"records written after {back_s:.1f} s, counted in Redis {counted_s:.1f} s later"
+    row.lost = "0 usage records"
+    row.expect(all(one.status == 200 for one in during), words(during))
+    row.expect(ready["ready"] is True, "it was not ready")
+    return row
+
+
+async def _written(url: str) -> int:
+    """Requests in PostgreSQL that were served."""
+    connection = await asyncpg.connect(url)
+    try:
+        return int(
+            await connection.fetchval("SELECT count(*) FROM parley_usage WHERE outcome = 'ok'")
+        )
+    finally:
+        await connection.close()
+
+
+async def _all_written(it: Rig, url: str) -> bool:
+    with contextlib.suppress(OSError, asyncpg.PostgresError):
+        return await _written(url) == it.served
+    return False
 
 
 async def reload_without_a_worker(folder: Path) -> Row:
@@ -516,10 +568,15 @@ CASES: dict[str, Callable[[Path], Coroutine[Any, Any, Row]]] = {
     "no-file-grows": no_file_grows,
     "dns-fails": dns_fails,
     "dns-hangs": dns_hangs,
+    "starts-without-stores": starts_without_stores,
     "wrong-certificate": wrong_certificate,
     "clock-jumps": clock_jumps,
     "worker-killed": worker_killed,
+    "worker-hangs": worker_hangs,
     "reload-without-a-worker": reload_without_a_worker,
 }
+
+LONG = ("worker-hangs",)
+"""Not for every run of the tests: what takes long is the patience that is tried."""
 
 NEEDS_A_RESOLVER = ("dns-fails", "dns-hangs")

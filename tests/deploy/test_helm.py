@@ -130,6 +130,9 @@ def test_everything_that_is_optional_is_there_once_it_is_asked_for() -> None:
         ({"secrets": {"env": ["Not_A_Name"]}}, "does not match pattern"),
         ({"trustedProxies": ["everybody"]}, "does not match pattern"),
         ({"ingress": {"enabled": True}}, "ingress.host is needed"),
+        ({"config": {"server": {"admin_host": "127.0.0.1"}}}, "config.server.admin_host is 127"),
+        ({"config": {"server": {"host": "localhost"}}}, "config.server.host is localhost"),
+        ({"config": {"server": {"admin_port": 0}}}, "config.server.admin_port: the kubelet's"),
     ],
 )
 def test_a_mistake_in_the_values_is_refused_in_words(values: dict[str, Any], message: str) -> None:
@@ -272,6 +275,46 @@ def test_the_labels_lead_from_everything_to_the_pods() -> None:
     assert policy.items() <= labels.items()
     assert full().one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "parley"
     assert labels["team"] == "voice"
+
+
+@pytest.mark.parametrize("config", [None, {"server": None}, {"log": None}])
+def test_a_section_whose_lines_are_all_comments_changes_nothing(
+    config: dict[str, Any] | None,
+) -> None:
+    rendered = helm.render({"config": config})
+
+    assert written_config(rendered)["server"] == written_config(plain())["server"]
+
+
+def test_the_longest_name_of_a_release_makes_names_that_services_may_have() -> None:
+    rendered = helm.render({"serviceMonitor": {"enabled": True}}, name="a" * 53)
+
+    names = [name for kind, name in rendered.objects if kind == "Service"]
+    assert len(names) == 2
+    assert max(map(len, names)) <= 63
+    assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name) for name in names)
+
+
+def test_a_secret_may_come_as_a_file_by_the_name_of_its_variable(tmp_path: Path) -> None:
+    """As values.yaml says: the paths are those at which the Secret is mounted."""
+    rendered = helm.render(
+        {
+            "secrets": {"files": ["keys"]},
+            "extraEnv": [{"name": "LIVEKIT_API_SECRET_FILE", "value": "/run/secrets/keys/secret"}],
+        }
+    )
+    one = container(rendered)
+    mounted = {mount["name"]: mount["mountPath"] for mount in one["volumeMounts"]}
+    told = {variable["name"]: variable["value"] for variable in one["env"]}
+    path = told["LIVEKIT_API_SECRET_FILE"]
+    assert path.startswith(mounted["secret-keys"] + "/")
+
+    (tmp_path / "secret").write_text("s" * 40 + "\n")
+    written = tmp_path / "config.yaml"
+    written.write_text(yaml.safe_dump(written_config(rendered)))
+    environ = {"LIVEKIT_API_KEY": "APItest"}
+    environ["LIVEKIT_API_SECRET_FILE"] = path.replace(mounted["secret-keys"], str(tmp_path))
+    assert load(written, environ).keys["APItest"].get_secret_value() == "s" * 40
 
 
 def test_two_releases_do_not_meet() -> None:
@@ -420,5 +463,8 @@ def test_the_notes_say_where_agents_go_and_what_is_missing() -> None:
     assert "Usage records are lost with a pod" in plain().notes
     assert "Each pod counts quotas for itself" in plain().notes
     assert "LIVEKIT_INFERENCE_URL=https://voice.example.com/v1" in full().notes
+    tls = {"certificate": "/run/secrets/tls/tls.crt", "key": "/run/secrets/tls/tls.key"}
+    secured = helm.render({"config": {"server": {"tls": tls}}, "secrets": {"files": ["tls"]}})
+    assert "LIVEKIT_INFERENCE_URL=https://parley.voice:8080/v1" in secured.notes
     assert "Usage records are lost" not in full().notes
     assert "quotas for itself" not in full().notes

@@ -22,10 +22,16 @@ from typing import Protocol
 import aiohttp
 import pytest
 
+from gateway.installation import PATHS
 from gateway.server.auth import mint
 from gateway.settings.server import LimitsConfig
 from tests.end_to_end.server import Server, running
-from tests.fakes import frame_model
+from tests.fakes import frame_model, turn_model
+from tests.fakes.cartesia_tts import FakeCartesia
+from tests.fakes.deepgram_stt import FakeDeepgram
+from tests.fakes.openai_realtime import KEY as REALTIME_KEY
+from tests.fakes.openai_realtime import FakeRealtime
+from tests.fakes.speech import KEY as SPEECH_KEY
 from tests.ports import Port
 from tests.services import STOP_TIMEOUT_S, needed, wait_until
 
@@ -336,6 +342,88 @@ async def test_only_v1_is_reached_from_outside(
 ) -> None:
     async with http.get(proxy.url + path) as answer:
         assert answer.status == 404
+
+
+SOCKETS: dict[str, dict[str, object] | None] = {
+    "/stt?model=deepgram/nova-3": {
+        "type": "session.create",
+        "model": "deepgram/nova-3",
+        "settings": {"sample_rate": "16000", "encoding": "pcm_s16le"},
+    },
+    "/tts?model=cartesia/sonic-3": {
+        "type": "session.create",
+        "model": "cartesia/sonic-3",
+        "voice": "v",
+        "sample_rate": "24000",
+        "encoding": "pcm_s16le",
+    },
+    "/bargein": {
+        "type": "session.create",
+        "settings": {"sample_rate": 16000, "num_channels": 1, "min_frames": 2},
+    },
+    "/eot": None,
+    "/realtime?model=openai/gpt-realtime": None,
+}
+"""WebSocket routes, and what a client says first where it is answered."""
+
+
+@pytest.fixture(scope="module")
+def with_all_routes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("all-routes")
+    with FakeDeepgram() as ear, FakeCartesia() as voice, FakeRealtime() as model:
+        config = f"""
+log: {{format: json}}
+usage: {{enabled: false}}
+bargein: {{model: {frame_model.write(folder / "m.onnx")}}}
+eot: {{model: {turn_model.write(folder / "turn.onnx")}}}
+providers:
+  deepgram: {{base_url: "{ear.url}", api_key: {SPEECH_KEY}}}
+  cartesia: {{base_url: "{voice.url}", api_key: k}}
+  openai: {{base_url: "{model.base_url}", api_key: {REALTIME_KEY}}}
+"""
+        with running(folder, config) as server:
+            yield server
+
+
+def test_every_route_that_is_a_websocket_is_cut() -> None:
+    cut = {path.partition("?")[0] for path in SOCKETS}
+
+    # the first is as /realtime is, and has no fake; of the second each request has its own line
+    others = {"/live/sessions", "/responses"}
+    assert cut == {path for kind, path in PATHS if kind == "WEBSOCKET"} - others
+
+
+@pytest.mark.parametrize("ends", ["cut", "closed"])
+async def test_a_session_that_was_cut_has_not_ended_well(
+    made: Made, tmp_path: Path, with_all_routes: Server, ends: str
+) -> None:
+    """Behind a proxy as without one: the log says "left" for who vanished, "ok" for who closed."""
+    server = with_all_routes
+    with made(tmp_path, [server.port], lambda _: server.get("/readyz")[0]) as proxy:
+        async with trusting_client(server, proxy) as http:
+            await until_it_answers(http, proxy)
+            for path, first in SOCKETS.items():
+                job = f"{made.__name__}-{ends}-{path.partition('?')[0][1:]}"
+                socket = await http.ws_connect(
+                    f"{proxy.url}/v1{path}", headers={"X-LiveKit-Job-ID": job}
+                )
+                if first is not None:
+                    await socket.send_json(first)
+                    assert (await socket.receive_json())["type"] == "session.created"
+                if ends == "closed":
+                    await socket.close()
+                else:
+                    connection = socket._response.connection
+                    assert connection is not None
+                    assert connection.transport is not None
+                    connection.transport.abort()
+                    connection.close()
+                log = await asyncio.to_thread(server.logged, f'"job_id":"{job}"')
+                (line,) = [json.loads(one) for one in log.splitlines() if job in one]
+                # a socket of /tts on which nothing was said has served nobody, however it ends
+                well = ends == "closed" and line["route"] != "tts"
+                assert line["outcome"] == ("ok" if well else "left"), (path, line)
+                assert line["status"] == 101
 
 
 async def test_a_caller_cannot_name_its_own_address(made: Made, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.engines import onnx
+from gateway.engines.interruption.engine import shipped_model
 from gateway.engines.onnx import FrameModel, open_session
 from gateway.engines.types import ModelError
 from tests.fakes import frame_model
@@ -27,6 +28,13 @@ def test_state_carried_is_the_same_as_the_whole(tmp_path: Path) -> None:
     first, state = model.run(audio[None, :3200], model.blank_state()[None])
     second, _ = model.run(audio[None, 3200:], state)
     assert np.allclose(np.concatenate([first[0], second[0]]), whole[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [0, 399, 401])
+def test_what_is_no_frames_is_refused_instead_of_ending_the_process(samples: int) -> None:
+    model = FrameModel(shipped_model(), interface="bargein/1")
+    with pytest.raises(ValueError, match=f"{samples} samples"):
+        model.run(np.zeros((1, samples), np.int16), model.blank_state()[None])
 
 
 @pytest.mark.parametrize(

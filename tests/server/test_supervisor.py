@@ -1,11 +1,21 @@
 """When a worker that died is replaced. What needs processes: tests/end_to_end/test_workers.py"""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.server import supervisor
 from gateway.server.supervisor import (
     BACKOFF_S,
     BACKOFF_S_MAX,
     HEALTHY_S,
     RELOAD,
+    SILENT_MAX,
     Backoff,
+    Seat,
+    Supervisor,
     sized,
     take_orders,
 )
@@ -34,3 +44,25 @@ def test_orders_are_taken_whole_however_they_come_in() -> None:
         orders += take_orders(heard)
     assert orders == [15, b"\x00" * 300, 2]
     assert list(take_orders(bytearray(sent))) == orders
+
+
+async def test_a_worker_is_killed_that_has_not_answered_for_long_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "WATCH_S", 0.0)
+    answers = [*[None] * (SILENT_MAX - 1), "well", *[None] * SILENT_MAX]
+    asked: list[str] = []
+    killed: list[int] = []
+
+    async def ask(worker: object, path: str) -> object:
+        asked.append(path)
+        return answers[len(asked) - 1]
+
+    of = Supervisor([Seat(1, tmp_path, "127.0.0.1", 1)], ("true",), None, 1.0)
+    monkeypatch.setattr(of, "_ask", ask)
+    (worker,) = of._workers
+    monkeypatch.setattr(worker, "kill", lambda: killed.append(len(asked)))
+
+    await of._watch(worker)
+
+    assert killed == [len(answers)]

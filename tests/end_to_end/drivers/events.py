@@ -7,8 +7,8 @@ import json
 import sys
 import time
 import wave
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 _started_at = time.monotonic()
@@ -72,7 +72,20 @@ def http_session() -> AbstractAsyncContextManager[Any]:
     """Where the client takes its HTTP session from when no job gives it one."""
     from livekit.agents.utils import http_context
 
-    return http_context.open()
+    opens = getattr(http_context, "open", None)
+    return opens() if opens is not None else _older_http_session()
+
+
+@asynccontextmanager
+async def _older_http_session() -> AsyncIterator[None]:
+    """The same before 1.5."""
+    from livekit.agents.utils import http_context
+
+    http_context._new_session_ctx()
+    try:
+        yield
+    finally:
+        await http_context._close_http_ctx()
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

@@ -1,12 +1,13 @@
+{{/* 56 characters: the names of Services have 63 at most, and one of them ends in -admin. */}}
 {{- define "parley.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 56 | trimSuffix "-" -}}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 56 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 56 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -42,5 +43,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.trustedProxies -}}
 {{- $_ := set $server "trusted_proxies" . -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite (dict "server" $server) (deepCopy .Values.config)) -}}
+{{- $config := deepCopy (default dict .Values.config) -}}
+{{- $server = mergeOverwrite $server (default dict $config.server) -}}
+{{- range list "host" "admin_host" -}}
+{{- if has (get $server .) (list "127.0.0.1" "::1" "localhost") -}}
+{{- fail (printf "config.server.%s is %s: nobody outside of the container reaches that; leave it out" . (get $server .)) -}}
+{{- end -}}
+{{- end -}}
+{{- if not $server.admin_port -}}
+{{- fail "config.server.admin_port: the kubelet's probes and Prometheus need a fixed one; leave it out for 9090" -}}
+{{- end -}}
+{{- toYaml (set $config "server" $server) -}}
 {{- end -}}

@@ -34,6 +34,7 @@ from gateway.conversations.realtime.cascade.parts import (
     AskTurn,
     Finalize,
     Finalized,
+    Guessed,
     Hear,
     Heard,
     HearingFailed,
@@ -91,6 +92,10 @@ WINDOW_MS_MAX: Final = 3000.0
 OVERLAP_END_MS: Final = 500.0
 """A silence of so long ends an overlap, however long one has to be that ends a turn."""
 
+ANSWER_S_MAX: Final = 1.5
+"""Who speaks, and is silent again, so shortly before the end of a response has answered it, whether
+or not they meant to interrupt."""
+
 UNJUDGED_MAX: Final = 2
 """Questions of one overlap that the model of interruptions leaves without an answer; then whoever
 speaks interrupts."""
@@ -103,6 +108,9 @@ TURNS_MAX: Final = 32
 
 WORDS_KEPT: Final = 256
 """Pieces of words that belong to no turn yet; with more, the oldest are forgotten."""
+
+REACHES_MS: Final = 200.0
+"""Words that end so shortly before the speech did reach to its end: a word more takes longer."""
 
 EARLY_MS: Final = 250.0
 """A recogniser's times are so far off at most: words that end earlier belong to the turn before."""
@@ -119,13 +127,15 @@ Event = Text | Part | DeadlinePassed
 @dataclass(slots=True)
 class _Turn:
     """What the caller said from `start_ms` to `end_ms` of the input. `answers`: whether it is
-    answered once its words are known, by `by` on the clock at the latest."""
+    answered once its words are known, by `by` on the clock at the latest. `spoken_until_ms`: where
+    the voice detector heard the last of it."""
 
     item: Item
     start_ms: float
     end_ms: float
     answers: bool
     by: float
+    spoken_until_ms: float | None = None
     told: str = ""
 
 
@@ -148,6 +158,7 @@ class _Overlap:
     question: int = 0
     waits: bool = False
     unjudged: int = 0
+    ended_ms: float | None = None
 
 
 class Cascade:
@@ -169,6 +180,7 @@ class Cascade:
         self._turns: deque[_Turn] = deque()
         self._overdue = 0  # answers of the recogniser that nobody waits for any more
         self._words: deque[Heard] = deque(maxlen=WORDS_KEPT)
+        self._guessed_ms = 0.0  # how far words reach that are not final
         self._reply: Reply | None = None
         self._spoken: Item | None = None  # the last item that the caller hears or has heard
         self._answer_wanted = False  # once the response of now is over
@@ -211,7 +223,9 @@ class Cascade:
                 if (reply := self._of(number)) is not None and reply.sound is not None:
                     reply.sound.place(words)
             case Heard():
-                self._heard(event)
+                self._heard(event, now)
+            case Guessed(until_ms):
+                self._guessed_ms = until_ms
             case Finalized():
                 if self._overdue:
                     self._overdue -= 1
@@ -436,7 +450,7 @@ class Cascade:
         elif self._utterance is None:
             return
         elif change is Change.SILENT:
-            self._speech_ended(heard.until_ms, now)
+            self._speech_ended(self._gate.silent_since_ms or heard.until_ms, now)
         elif change is Change.PAUSED:
             self._numbers += 1
             self._utterance.question = self._numbers
@@ -446,8 +460,12 @@ class Cascade:
 
     def _is_heard(self, now: float) -> bool:
         """Whether the caller hears a response."""
+        return self._heard_for(now) > 0
+
+    def _heard_for(self, now: float) -> float:
+        """How many seconds longer."""
         sound = None if self._spoken is None else self._spoken.sound
-        return sound is not None and now < sound.plays_until + HEARD_S
+        return 0.0 if sound is None else max(0.0, sound.plays_until + HEARD_S - now)
 
     def _speech_began(self, until_ms: float, now: float) -> None:
         if self._settings.interrupts and self._is_heard(now):
@@ -474,13 +492,13 @@ class Cascade:
         elif self._is_heard(now):
             self._leave_what_was_heard(now)
 
-    def _speech_ended(self, end_ms: float, now: float) -> None:
+    def _speech_ended(self, spoken_until_ms: float, now: float) -> None:
         utterance, self._utterance = self._utterance, None
         assert utterance is not None
         self._gate.reset()
         self._emit(
             "input_audio_buffer.speech_stopped",
-            audio_end_ms=int(end_ms),
+            audio_end_ms=int(self._input_ms),
             item_id=utterance.item_id,
         )
         self._commit(
@@ -489,20 +507,28 @@ class Cascade:
             self._input_ms,
             answers=self._settings.creates,
             now=now,
+            spoken_until_ms=spoken_until_ms,
         )
 
     def _go_on_overlapping(self, until_ms: float, change: Change | None, now: float) -> None:
         overlap = self._overlap
         assert overlap is not None
+        if not self._is_heard(now):
+            # the response is over: what is said, or was said at its end, is a turn like any other
+            self._take_floor(overlap, now)
+            return
+        if overlap.ended_ms is not None:
+            if change is Change.BEGAN:
+                overlap.ended_ms = None
+            return
         silent_ms = until_ms - (self._gate.silent_since_ms or until_ms)
         if change is Change.SILENT or silent_ms >= OVERLAP_END_MS:
-            self._overlap = None
+            if self._heard_for(now) <= ANSWER_S_MAX:
+                overlap.ended_ms = self._gate.silent_since_ms or until_ms
+            else:
+                self._overlap = None
+                self._begin_ms = until_ms
             self._gate.reset()
-            self._begin_ms = until_ms
-        elif not self._is_heard(now):
-            # the response is over, and the caller still speaks: this is a turn like any other
-            self._overlap = None
-            self._speech_started(overlap.start_ms, now)
         elif not overlap.waits and until_ms - overlap.asked_ms >= ASK_EVERY_MS:
             self._ask_interruption(overlap, until_ms)
 
@@ -519,8 +545,14 @@ class Cascade:
         overlap.waits = False
         overlap.unjudged = overlap.unjudged + 1 if means_it is None else 0
         if means_it or overlap.unjudged >= UNJUDGED_MAX:
-            self._overlap = None
-            self._speech_started(overlap.start_ms, now)
+            self._take_floor(overlap, now)
+
+    def _take_floor(self, overlap: _Overlap, now: float) -> None:
+        """What is said over a response is a turn, which may have ended by now."""
+        self._overlap = None
+        self._speech_started(overlap.start_ms, now)
+        if overlap.ended_ms is not None:
+            self._speech_ended(overlap.ended_ms, now)
 
     def _turn_judged(self, number: int, over: bool | None, now: float) -> None:
         self._blind = self._blind or over is None  # from now on silences alone end turns
@@ -533,7 +565,14 @@ class Cascade:
     # -- turns and their words
 
     def _commit(
-        self, item_id: str, start_ms: float, end_ms: float, *, answers: bool, now: float
+        self,
+        item_id: str,
+        start_ms: float,
+        end_ms: float,
+        *,
+        answers: bool,
+        now: float,
+        spoken_until_ms: float | None = None,
     ) -> None:
         previous = self._history.last_id
         item = Item(item_id, "message", "user", [{"type": "input_audio", "transcript": None}])
@@ -541,7 +580,7 @@ class Cascade:
         self._emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
         self._add(item)
         self._emit("conversation.item.done", previous_item_id=previous, item=item.told())
-        turn = _Turn(item, start_ms, end_ms, answers, now + WORDS_S_MAX)
+        turn = _Turn(item, start_ms, end_ms, answers, now + WORDS_S_MAX, spoken_until_ms)
         self._turns.append(turn)
         self._out.append(Finalize())
         for words in self._words:
@@ -549,12 +588,25 @@ class Cascade:
         while len(self._turns) > TURNS_MAX:
             self._overdue += 1
             self._complete(now)
+        self._complete_early(now)
 
-    def _heard(self, words: Heard) -> None:
-        if len(self._words) == self._words.maxlen:
-            self._words.popleft()
+    def _heard(self, words: Heard, now: float) -> None:
+        self._guessed_ms = 0.0
         self._words.append(words)
         self._tell_words(words)
+        self._complete_early(now)
+
+    def _complete_early(self, now: float) -> None:
+        """Recognisers that have nothing left to tell may take a second to say so: words that reach
+        to the end of the speech are all there are."""
+        if not self._words or len(self._turns) != 1:
+            return
+        spoken_until_ms = self._turns[0].spoken_until_ms
+        if spoken_until_ms is None or self._guessed_ms > self._words[-1].end_ms:
+            return
+        if self._words[-1].end_ms >= spoken_until_ms - REACHES_MS:
+            self._overdue += 1
+            self._complete(now)
 
     def _tell_words(self, words: Heard) -> None:
         """Words of the turn that waits for them are told as they come."""

@@ -25,6 +25,7 @@ from gateway.conversations.realtime.cascade.parts import (
     Close,
     Finalize,
     Finalized,
+    Guessed,
     Hear,
     Heard,
     HearingFailed,
@@ -356,6 +357,10 @@ class _Recogniser:
                 end_ms = start_ms + 1000 * told["duration"]
                 if text := told["transcript"].strip():
                     self._post(Heard(text, start_ms, end_ms))
+            case "interim_transcript" | "preflight_transcript":
+                if told["transcript"].strip():
+                    ends_s = told["start"] + told["duration"]
+                    self._post(Guessed(self._opened_ms + 1000 * ends_s))
             case "session.finalized":
                 self._owed -= 1
                 self._post(Finalized())

@@ -50,6 +50,12 @@ class Heard:
     end_ms: float
 
 
+class Guessed(NamedTuple):
+    """Words up to this moment of the input are known, and may still change."""
+
+    until_ms: float
+
+
 class Finalized(NamedTuple):
     """All words of the audio up to a `Finalize` have been told; one answer for each, in order."""
 
@@ -106,6 +112,7 @@ Part = (
     | Interrupts
     | TurnEnds
     | Heard
+    | Guessed
     | Finalized
     | HearingFailed
     | ModelSaid

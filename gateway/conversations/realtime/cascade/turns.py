@@ -67,7 +67,8 @@ class SpeechGate:
         if self.silent_since_ms is None:
             self.silent_since_ms = until_ms - length_ms
         silent_ms = until_ms - self.silent_since_ms
-        if silent_ms >= silences.end_ms:
+        # the nearest end of a piece, not the next one
+        if silent_ms >= silences.end_ms - length_ms / 2:
             return Change.SILENT
         if silences.asks and silent_ms >= self._ask_at_ms:
             self._ask_at_ms += ASK_AGAIN_MS

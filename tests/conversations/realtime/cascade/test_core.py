@@ -14,6 +14,7 @@ from gateway.conversations.realtime.cascade.parts import (
     AskTurn,
     Finalize,
     Finalized,
+    Guessed,
     Hear,
     Heard,
     HearingFailed,
@@ -182,7 +183,7 @@ def test_words_that_come_late_are_not_waited_for_without_end() -> None:
     play = Play()
     play.hears(1.0, 0.9)
     play.hears(0.6, 0.0)
-    play.happens(Heard("Hello", 100.0, 900.0))
+    play.happens(Heard("Hello", 100.0, 500.0))
     before = play.now
     play.deadline()
     assert play.now <= before + WORDS_S_MAX
@@ -196,6 +197,23 @@ def test_words_that_come_late_are_not_waited_for_without_end() -> None:
     assert len(play.all(AskModel)) == 1
     play.words("Again", play.input_ms - 1500, play.input_ms - 700)
     assert len(play.all(AskModel)) == 2
+
+
+def test_words_that_reach_to_the_end_of_the_speech_are_not_waited_for_longer() -> None:
+    play = Play()
+    play.hears(1.0, 0.9)
+    play.happens(Guessed(300.0), Heard("One two.", 0.0, 900.0))
+    play.hears(0.6, 0.0)
+    assert play.asked.body["messages"] == [{"role": "user", "content": "One two."}]
+    play.answers("Three.", 0.1)
+    play.happens(Finalized())  # of the first turn, and of no other
+    play.hears(2.0, 0.0)
+    play.hears(1.0, 0.9)
+    play.happens(Heard("Four", 3500.0, 3900.0), Guessed(4500.0))
+    play.hears(0.6, 0.0)
+    assert len(play.all(AskModel)) == 1  # more is being recognised
+    play.happens(Heard("five.", 4000.0, play.input_ms - 600))
+    assert play.asked.body["messages"][-1] == {"role": "user", "content": "Four five."}
 
 
 # -- the client commits
@@ -408,6 +426,24 @@ def test_who_still_speaks_when_the_response_is_over_has_the_floor() -> None:
     assert not play.told
     play.hears(1.0, 0.9)
     assert play.kinds()[0] == "input_audio_buffer.speech_started"
+
+
+def test_who_answers_over_the_end_of_a_response_is_heard() -> None:
+    play = Play()
+    spoken_to(play, seconds=3.0)
+    play.hears(0.4, 0.9)
+    play.happens(Interrupts(play.last(AskInterruption).number, False))
+    began = play.input_ms - 400
+    play.hears(0.6, 0.0)
+    assert not play.told  # the response is spoken to its end
+    play.hears(1.6, 0.0)
+    assert play.kinds()[:3] == [
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+    ]
+    play.words("Yes.", began, began + 400)
+    assert play.asked.body["messages"][-1] == {"role": "user", "content": "Yes."}
 
 
 def test_without_the_model_of_interruptions_whoever_speaks_interrupts() -> None:
