@@ -28,7 +28,7 @@ from gateway.upstreams.listing import (
 )
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Modality, Vendor, find
-from gateway.upstreams.realtime import InProcess, Line, LineFailed
+from gateway.upstreams.realtime import Greeter, InProcess, Line, LineFailed
 from gateway.upstreams.stt import Failed as RecognizerFailed
 from gateway.upstreams.stt import LocalTarget, Ready, Recognizer
 from gateway.upstreams.tts import Dialogue, SocketVoice, SpeechRequest
@@ -295,7 +295,7 @@ class _Trier:
         dial = line.dial()
         if isinstance(dial, InProcess):
             return self._trial("realtime", "not tried", "it runs in this process")
-        problem = await self._socket(dial, _LineEar(line))
+        problem = await self._socket(dial, _LineEar(line, greets=not isinstance(line, Greeter)))
         return self._socket_trial("realtime", problem, model)
 
     async def _duplex(self) -> Trial:
@@ -433,6 +433,8 @@ class _LineEar(_Ear):
 
     def hear(self, frame: str | bytes) -> bool | Failure:
         for event in self._line.decode(frame):
+            if isinstance(event, str):
+                continue
             if isinstance(event, LineFailed):
                 return event.failure
             if event.type != "error":

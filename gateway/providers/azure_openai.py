@@ -26,7 +26,6 @@ from gateway.upstreams.chat import ChatRequest
 from gateway.upstreams.dial import Dial, join_url, path_segment, websocket_url
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, Offer, Vendor
-from gateway.upstreams.realtime import Line
 
 
 class Settings(OpenAIModelsSettings):
@@ -93,7 +92,7 @@ class AzureRealtime:
         bearer = {"authorization": f"Bearer {account.api_key}"}
         self._headers = {**azure_headers(account, bearer), **account.headers}
 
-    def line(self, attempt: Attempt) -> Line:
+    def line(self, attempt: Attempt) -> RelayedLine:
         url = f"{self._url}?{urlencode({'model': attempt.model})}"
         return RelayedLine(Dial(url, self._headers, ping_interval_s=30.0), attempt.options)
 
@@ -109,7 +108,7 @@ class AzureLive:
         bearer = {"authorization": f"Bearer {account.api_key}"}
         self._headers = {**azure_headers(account, bearer), **account.headers}
 
-    def line(self, attempt: Attempt) -> Line:
+    def line(self, attempt: Attempt) -> LiveLine:
         dial = Dial(self._url, self._headers, ping_interval_s=30.0)
         return LiveLine(dial, attempt.model, attempt.options)
 

@@ -23,7 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import orjson
 
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure
@@ -78,6 +80,12 @@ class ServerEvent(NamedTuple):
     text: str
 
 
+def server_event(kind: str, **fields: Any) -> ServerEvent:
+    """An event of the line's own; without an `event_id`, which nothing goes by."""
+    body = {"type": kind, **fields}
+    return ServerEvent(kind, body, orjson.dumps(body).decode())
+
+
 class LineFailed(NamedTuple):
     """The line is of no use any more; the event behind it is not to be passed on."""
 
@@ -93,14 +101,22 @@ class Line(Protocol):
     def opening(self) -> Sequence[str]:
         """Frames to send as soon as it is open."""
 
-    def encode(self, event: ClientEvent) -> Sequence[str]:
-        """The frames that say this to the provider."""
+    def encode(self, event: ClientEvent) -> Sequence[str | ServerEvent]:
+        """The frames that say this to the provider, and what of it the line answers itself."""
 
-    def decode(self, frame: str | bytes) -> Sequence[ServerEvent | LineFailed]:
-        """What a frame of the provider's means."""
+    def decode(self, frame: str | bytes) -> Sequence[ServerEvent | LineFailed | str]:
+        """What a frame of the provider's means, and frames to send it in return."""
 
     def closed(self, code: int, reason: str) -> Failure:
         """What it means that the provider has closed the connection."""
+
+
+@runtime_checkable
+class Greeter(Protocol):
+    """A line to a provider that says nothing before it is told what the session is."""
+
+    def greeting(self) -> Sequence[ServerEvent]:
+        """What the client is told as soon as the line is open."""
 
 
 class RealtimeUpstream(Protocol):

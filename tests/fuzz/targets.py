@@ -291,8 +291,9 @@ def _sessions() -> dict[str, Target]:
             f"session/{modality}/{name}": partial(
                 RealtimeStage,
                 adapter=adapter_of(name, modality),
-                words=generate.words_of("gateway.conversations.realtime.messages"),
-                samples=generate.samples_of("providers/_openai/test_realtime.py"),
+                words=words_of(name) + generate.words_of("gateway.conversations.realtime.messages"),
+                samples=samples_of(name, modality)
+                + generate.samples_of("providers/_openai/test_realtime.py"),
                 duplex=modality == "duplex",
             )
             for name in vendors(modality)

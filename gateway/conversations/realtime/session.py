@@ -10,7 +10,7 @@ again with their history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -38,6 +38,7 @@ from gateway.upstreams.events import (
 from gateway.upstreams.plan import Attempt, Deployment, Plan
 from gateway.upstreams.realtime import (
     ClientEvent,
+    Greeter,
     InProcess,
     Line,
     LineFailed,
@@ -392,7 +393,9 @@ class RealtimeSession:
             running.opened = True
             if opening := list(running.line.opening()):
                 self._out.append(Send(number, opening))
-            if not self.greets and running.ready_at is None:
+            if isinstance(running.line, Greeter):
+                self._take(running, running.line.greeting(), now)
+            elif not self.greets and running.ready_at is None:
                 self._ready(running, now)
 
     def _late(self, now: float) -> None:
@@ -416,9 +419,8 @@ class RealtimeSession:
             self._let_in(now)
         assert self._replay is not None
         self._skipped = self._updates
-        frames = [frame for event in self._replay for frame in running.line.encode(event)]
-        if frames:
-            self._out.append(Send(running.number, frames))
+        for event in self._replay:
+            self._take(running, running.line.encode(event), now)
         if self._asked:
             self._expect_response(now)
 
@@ -477,18 +479,25 @@ class RealtimeSession:
         if running is None:
             return
         self._heard_at = now
-        for event in running.line.decode(data):
-            if isinstance(event, LineFailed):
-                self._failed(running, event.failure, now)
-                return
-            if running.ready_at is None:
-                if event.type == "error":
-                    self._failed(running, _refusal(event), now)
-                    return
-                self._ready(running, now)
-            self._told_by_provider(event, running, now)
-            if self._over:
-                return
+        self._take(running, running.line.decode(data), now)
+
+    def _take(
+        self, running: Running, said: Sequence[ServerEvent | LineFailed | str], now: float
+    ) -> None:
+        """What a line says to both sides, in order."""
+        for one in said:
+            if self._running is not running:
+                return  # it was of no use any more
+            if isinstance(one, str):
+                self._out.append(Send(running.number, [one]))
+            elif isinstance(one, LineFailed):
+                self._failed(running, one.failure, now)
+            elif running.ready_at is None and one.type == "error":
+                self._failed(running, _refusal(one), now)
+            else:
+                if running.ready_at is None:
+                    self._ready(running, now)
+                self._told_by_provider(one, running, now)
 
     def _told_by_provider(self, event: ServerEvent, running: Running, now: float) -> None:
         if self._replay is not None and self._was_told(event):
@@ -597,7 +606,7 @@ class RealtimeSession:
         self.report.audio_s += audio_s
         if self._replay is not None:
             self._replay.add(event, audio_s)
-        self._pass_on(event)
+        self._pass_on(event, now)
         if self._charged and self.report.audio_s >= self._meter_at:
             self._meter_at = self.report.audio_s + METER_S
             self._out.append(Meter())
@@ -620,12 +629,10 @@ class RealtimeSession:
                     self._named.add(messages.item_id_of(event.body))
         return 0.0
 
-    def _pass_on(self, event: ClientEvent) -> None:
+    def _pass_on(self, event: ClientEvent, now: float) -> None:
         running = self._running
         if running is not None and running.ready_at is not None:
-            frames = list(running.line.encode(event))
-            if frames:
-                self._out.append(Send(running.number, frames))
+            self._take(running, running.line.encode(event), now)
 
     def _complain(self, failure: Failure) -> None:
         """Tell the client of a mistake; the session goes on, as the vendor's does."""

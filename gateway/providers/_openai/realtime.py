@@ -17,7 +17,7 @@ from gateway.upstreams.dial import Dial, join_url, websocket_url
 from gateway.upstreams.errors import Failure, Kind, presentable
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account
-from gateway.upstreams.realtime import ClientEvent, Line, LineFailed, ServerEvent
+from gateway.upstreams.realtime import ClientEvent, LineFailed, ServerEvent
 
 KINDS: Final[Mapping[str, Kind]] = {
     "session_expired": Kind.SESSION_LIMIT,
@@ -51,7 +51,7 @@ class OpenAIRealtime:
         self._url = websocket_url(join_url(account.base_url, "realtime"))
         self._headers = _headers(account)
 
-    def line(self, attempt: Attempt) -> Line:
+    def line(self, attempt: Attempt) -> RelayedLine:
         url = f"{self._url}?{urlencode({'model': attempt.model})}"
         return RelayedLine(Dial(url, self._headers, ping_interval_s=30.0), attempt.options)
 
@@ -67,7 +67,7 @@ class OpenAILive:
         self._url = websocket_url(join_url(account.base_url, "live/sessions"))
         self._headers = _headers(account)
 
-    def line(self, attempt: Attempt) -> Line:
+    def line(self, attempt: Attempt) -> LiveLine:
         dial = Dial(self._url, self._headers, ping_interval_s=30.0)
         return LiveLine(dial, attempt.model, attempt.options)
 

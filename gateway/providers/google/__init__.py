@@ -2,6 +2,7 @@
 
 from gateway.providers._openai.dialect import openai_chat
 from gateway.providers.google.chat import DIALECT
+from gateway.providers.google.realtime import GoogleRealtime
 from gateway.providers.google.stt import GoogleStt
 from gateway.upstreams.provider import Offer, Vendor
 
@@ -19,6 +20,14 @@ VENDOR = Vendor(
     base_url="https://generativelanguage.googleapis.com/v1beta/openai",
     key_variable="GOOGLE_API_KEY",
     stt=Offer(GoogleStt, {"google/gemini-3.5-transcribe-live": "gemini-3.5-transcribe-live"}),
+    realtime=Offer(
+        GoogleRealtime,
+        {
+            "google/gemini-3.8-live": "gemini-3.8-live",
+            "google/gemini-3.8-live-extended-thinking": "gemini-3.8-live-extended-thinking",
+            "google/gemini-live": "gemini-3.8-live",
+        },
+    ),
     chat=openai_chat(
         DIALECT,
         {f"google/{name}": name for name in _CHAT_MODELS}

@@ -43,7 +43,13 @@ from gateway.upstreams.events import (
     Text,
 )
 from gateway.upstreams.plan import Attempt
-from gateway.upstreams.realtime import ClientEvent, LineFailed, ServerEvent, TokensUsed
+from gateway.upstreams.realtime import (
+    ClientEvent,
+    LineFailed,
+    ServerEvent,
+    TokensUsed,
+    server_event,
+)
 
 LOST = Failure(Kind.CONNECTION_LOST, "lost")
 CONFIG = RealtimeConfig()
@@ -62,10 +68,10 @@ class PlainLine:
     def opening(self) -> Sequence[str]:
         return ("hello",) if self.attempt.provider == "hello" else ()
 
-    def encode(self, event: ClientEvent) -> Sequence[str]:
+    def encode(self, event: ClientEvent) -> Sequence[str | ServerEvent]:
         return (event.text,)
 
-    def decode(self, frame: str | bytes) -> Sequence[ServerEvent | LineFailed]:
+    def decode(self, frame: str | bytes) -> Sequence[ServerEvent | LineFailed | str]:
         assert isinstance(frame, str)
         if frame.startswith("!"):
             return (LineFailed(Failure(Kind(frame[1:]), "said")),)
@@ -237,6 +243,60 @@ def test_a_client_that_leaves_meanwhile_ends_it() -> None:
     assert driver.actions == [Drop(1), Close(1000)]
     assert driver.session.report.left
     assert driver.session.report.tries[0].word == "left"
+
+
+class TalkativeLine(PlainLine):
+    """Greets and answers by itself, and has something to say to its provider."""
+
+    def greeting(self) -> Sequence[ServerEvent]:
+        return (server_event("session.created", session={}),)
+
+    def encode(self, event: ClientEvent) -> Sequence[str | ServerEvent]:
+        return (event.text, server_event("session.updated", session={}))
+
+    def decode(self, frame: str | bytes) -> Sequence[ServerEvent | LineFailed | str]:
+        return ("pong", server_event("of.tomorrow"))
+
+
+class TalkativeUpstream:
+    def line(self, attempt: Attempt) -> TalkativeLine:
+        return TalkativeLine(attempt)
+
+
+def talkative() -> Driver:
+    driver = Driver("a", "b")
+    upstreams = {"a": TalkativeUpstream(), "b": TalkativeUpstream()}
+    driver.session = RealtimeSession(driver.plan, upstreams, CONFIG, Breaker(), "s", 0.0)
+    driver.do(Begin())
+    return driver
+
+
+def test_a_line_may_greet_by_itself() -> None:
+    driver = talkative()
+    driver.do(SocketOpened(driver.number))
+    assert driver.of(Accept)
+    assert driver.types == ["session.created"]
+
+
+def test_a_line_speaks_to_both_sides() -> None:
+    driver = talkative()
+    driver.do(SocketOpened(driver.number))
+    driver.says("session.update", session={})
+    assert driver.sent == ["session.update"]
+    assert driver.types == ["session.updated"]
+    driver.do(SocketFrame(driver.number, "{}"))
+    assert driver.of(Send) == [Send(driver.number, ["pong"])]
+    assert driver.types == ["of.tomorrow"]
+
+
+def test_what_a_line_has_answered_is_not_told_again_by_the_next() -> None:
+    driver = talkative()
+    driver.do(SocketOpened(driver.number))
+    driver.says("session.update", session={})
+    driver.do(ConnectionFailed(driver.number, Failure(Kind.OVERLOADED, "full")))
+    driver.do(SocketOpened(driver.number))
+    assert driver.sent == ["session.update"]
+    assert driver.types == []
 
 
 # -- passing on

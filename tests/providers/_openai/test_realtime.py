@@ -5,17 +5,17 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.providers._openai.realtime import OpenAILive, OpenAIRealtime, merged
+from gateway.providers._openai.realtime import OpenAILive, OpenAIRealtime, RelayedLine, merged
 from gateway.providers.azure_openai import AzureLive, AzureRealtime
 from gateway.providers.azure_openai import Settings as AzureSettings
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt
 from gateway.upstreams.provider import Account, ProviderSettings
-from gateway.upstreams.realtime import ClientEvent, Line, LineFailed, ServerEvent
+from gateway.upstreams.realtime import ClientEvent, LineFailed, ServerEvent
 
 
-def line(options: dict[str, Any] | None = None, model: str = "gpt-realtime") -> Line:
+def line(options: dict[str, Any] | None = None, model: str = "gpt-realtime") -> RelayedLine:
     account = Account(
         "openai", "openai", "https://api.openai.com/v1", "sk-secret-1234567", {"x-own": "1"},
         settings=ProviderSettings(),
@@ -169,7 +169,7 @@ def test_a_close_is_a_failure_of_its_kind(code: int, reason: str, kind: Kind) ->
 # -- models that listen and speak at the same time
 
 
-def live(options: dict[str, Any] | None = None) -> Line:
+def live(options: dict[str, Any] | None = None) -> RelayedLine:
     account = Account(
         "openai", "openai", "https://api.openai.com/v1", "sk-secret-1234567",
         settings=ProviderSettings(),
