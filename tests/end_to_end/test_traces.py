@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import aiohttp
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -18,8 +19,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from tests.end_to_end.faulty_call import SAID, call, faulty
 from tests.end_to_end.server import running
+from tests.end_to_end.stt_caller import converse, words
 from tests.end_to_end.tts_wire import token
 from tests.fakes.openai_chat import FakeOpenAI
+from tests.fetched_weights import fetched
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -143,3 +146,27 @@ async def test_a_call_is_joined_by_its_job_and_tells_every_try_replay_and_engine
         (ended,) = (one for one in requests if "error.type" in attributes(one))
         assert attributes(ended)["error.type"] == "stream_interrupted"
         assert all(SAID not in str(span) for span in collector.spans)
+
+
+@pytest.mark.slow  # the engines are real: what they do for a session is seen in no other way
+async def test_what_a_voice_and_a_recogniser_of_this_machine_do_is_told(tmp_path: Path) -> None:
+    cache = fetched("kokoro", "whisper-base", "silero-vad")
+    with collecting() as collector:
+        config = f"traces: {{endpoint: '{collector.url}'}}\nproviders: {{local: {{}}}}\n"
+        with running(tmp_path, config, {"PARLEY_CACHE": str(cache)}) as server:
+            headers = {"authorization": f"Bearer {token(server)}"}
+            body = {"model": "local/kokoro", "input": "Good morning.", "response_format": "pcm"}
+            async with (
+                aiohttp.ClientSession() as http,
+                http.post(f"{server.url}/audio/speech", json=body, headers=headers) as spoken,
+            ):
+                assert spoken.status == 200
+                pcm = await spoken.read()
+            told = await converse(server, pcm + bytes(48_000), rate=24_000, model="local/whisper")
+        assert "morning" in words(told)
+        by_name = {one.name: one for one in collector.spans}
+        said, heard = by_name["run kokoro"], by_name["run whisper"]
+        assert said.parent_span_id == by_name["tts local/kokoro"].span_id
+        assert attributes(said)["parley.engine.characters"] == len("Good morning.")
+        assert heard.parent_span_id == by_name["stt local/whisper"].span_id
+        assert attributes(heard)["parley.engine.audio_s"] > 0

@@ -129,6 +129,32 @@ async def test_requests_are_spread_counted_together_and_limited_together(server:
     assert server.fetch(server.admin_url + "/nothing")[0] == 404
 
 
+async def test_a_conversation_goes_on_at_whichever_worker(server: Server) -> None:
+    await until_workers_are(server, WORKERS)
+    async with asking(server) as http:
+        name, seen = await respond(http, None)
+        found = set()
+        for _ in range(20):
+            async with asyncio.timeout(PATIENCE_S):
+                name, process = await respond(http, name)
+            found.add(process)
+    assert seen in found
+    assert len(found) == WORKERS
+
+
+async def respond(http: aiohttp.ClientSession, previous: str | None) -> tuple[str, str]:
+    """The next response of a conversation; the process that made it."""
+    body = {"model": "openai/gpt-4.1-mini", "input": "hi", "previous_response_id": previous}
+    for _ in range(100):
+        async with http.post("/responses", json=body) as response:
+            told = await response.json()
+            if response.status == 200:
+                return told["id"], process_of(response)
+        assert told["error"]["code"] == "previous_response_not_found"
+        await asyncio.sleep(POLL_S)  # the others are told a moment later
+    raise AssertionError(told)
+
+
 async def test_a_worker_that_dies_is_replaced_and_the_others_serve(server: Server) -> None:
     await until_workers_are(server, WORKERS)
     async with asking(server) as http:

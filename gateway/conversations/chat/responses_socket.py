@@ -10,8 +10,8 @@ The client
 
 The server
     The events of each response, one a message (responses_events.py). What cannot be begun is
-    `{"type": "error", "status": 400, "error": {"type", "code", "message", "param"}}`; the
-    connection stays open.
+    `{"type": "error", "status": 400, "error": {"type", "code", "message", "param", "headers"}}`;
+    the connection stays open.
 """
 
 from __future__ import annotations
@@ -161,9 +161,14 @@ def error(failure: Failure, lane: str = "") -> Say:
     return Say(error_text(failure.status, error_body(failure), lane))
 
 
-def error_text(status: int, body: Mapping[str, Any], lane: str) -> str:
-    """The same, from the answer to an HTTP request."""
+def error_text(
+    status: int, body: Mapping[str, Any], lane: str, headers: Mapping[str, str] | None = None
+) -> str:
+    """The same, from the answer to an HTTP request. `headers` say how a quota stands, and when to
+    come back."""
     told: dict[str, Any] = {"type": "error", "status": status, **body}
+    if headers and isinstance(error := told.get("error"), dict):
+        told["error"] = {**error, "headers": dict(headers)}
     if lane:
         told["stream_id"] = lane
     return orjson.dumps(told).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -22,7 +23,7 @@ from gateway.conversations.chat.responses_socket import (
 )
 from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext
-from gateway.server.asgi import ClientSocket, Message, query
+from gateway.server.asgi import ClientSocket, Header, Message, failure_headers, query
 from gateway.server.host import BLOCKED_S, ReplyLink, SocketLink
 from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.bounds import Bound
@@ -130,12 +131,14 @@ class _Frames:
         self._lane = lane
         self._events = EventText(lane)
         self._status = 200
+        self._headers: dict[str, str] = {}
         self._body = bytearray()
 
     async def send(self, message: Message) -> None:
         """As of ASGI."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            self._keep(message["headers"])
             return
         data = message.get("body", b"")
         if self._status == 200:
@@ -149,7 +152,14 @@ class _Frames:
     async def refuse(self, failure: Failure) -> None:
         """Say why no response was begun."""
         self._status = failure.status
+        self._keep(failure_headers(failure))
         await self._say_error(error_body(failure))
 
+    def _keep(self, headers: Iterable[Header]) -> None:
+        """What of an answer's headers a client of the WebSocket is to know."""
+        for name, value in headers:
+            if name == b"retry-after" or name.lower().startswith(b"x-"):
+                self._headers[name.decode("latin-1")] = value.decode("latin-1")
+
     async def _say_error(self, body: Any) -> None:
-        await self._client.say(error_text(self._status, body, self._lane))
+        await self._client.say(error_text(self._status, body, self._lane, self._headers))

@@ -46,6 +46,15 @@ async def test_what_is_refused_is_an_error() -> None:
     made, client = frames("s")
     await made.refuse(Failure(Kind.NOT_FOUND, "no such model", param="model"))
     (told,) = client.told
+    assert "headers" not in told["error"]
     assert told["status"] == 404
     assert told["stream_id"] == "s"
     assert told["error"]["param"] == "model"
+
+
+async def test_how_a_quota_stands_is_told_with_its_error() -> None:
+    made, client = frames()
+    headers = {"X-LiveKit-Inference-RPM-Limit": "5"}
+    failure = Failure(Kind.QUOTA, "used up", retry_after_s=3, headers=headers)
+    await made.refuse(failure)
+    assert client.told[0]["error"]["headers"] == {"retry-after": "3", **headers}

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.providers._openai.byte_relay import StreamRelay
 from gateway.providers._openai.stream_reader import EventReader
+from gateway.upstreams.chat import HasResponses
 from gateway.upstreams.plan import Attempt
 from tests.providers.chats import a_request, asked, upstream
 
@@ -86,3 +87,37 @@ def test_reasoning_models_get_the_newer_name_of_the_limit() -> None:
     sent = asked("openai", "gpt-5", max_tokens=9)
     assert "max_tokens" not in sent
     assert sent["max_completion_tokens"] == 9
+
+
+@pytest.mark.parametrize(
+    ("vendor", "settings", "url"),
+    [
+        ("openai", {}, "https://api.openai.com/v1/responses"),
+        ("openai", {"base_url": "http://127.0.0.1:9/v1"}, None),
+        ("openai", {"base_url": "http://127.0.0.1:9/v1", "responses": True},
+         "http://127.0.0.1:9/v1/responses"),
+        ("openai", {"responses": False}, None),
+        ("azure-openai", {"base_url": "https://x.openai.azure.com"},
+         "https://x.openai.azure.com/openai/v1/responses"),
+        ("openai-compatible", {"base_url": "http://127.0.0.1:9/v1", "responses": True},
+         "http://127.0.0.1:9/v1/responses"),
+    ],
+)  # fmt: skip
+def test_who_has_the_responses_api_is_asked_there(
+    vendor: str, settings: dict[str, Any], url: str | None
+) -> None:
+    of = upstream(vendor, **settings)
+    assert isinstance(of, HasResponses)
+    dial = of.responses({"model": "m", "input": []}, Attempt("p", "gpt-x"))
+    assert (None if dial is None else dial.url) == url
+    if dial is not None:
+        assert orjson.loads(dial.body) == {"model": "gpt-x", "input": []}
+    assert not of.responses_reader(stream=False).streamed
+
+
+@pytest.mark.parametrize(
+    ("vendor", "settings"),
+    [("openai-compatible", {}), ("azure-openai", {"api_version": "2024-10-21"}), ("groq", {})],
+)
+def test_others_have_none(vendor: str, settings: dict[str, Any]) -> None:
+    assert not isinstance(upstream(vendor, **settings), HasResponses)
