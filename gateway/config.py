@@ -303,6 +303,7 @@ class _Reading:
                     turn_languages=config.eot.thresholds,
                     residency=config.residency,
                     eager_keys=config.bargein.eagerness_by_key,
+                    learning=config.bargein.learn,
                     decision_model=config.chat.decision_model,
                     cascades=config.cascades,
                 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -82,9 +82,17 @@ def _option(action: argparse.Action) -> Option:
     return Option(tuple(action.option_strings), text, values)
 
 
-def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script for one of SHELLS."""
-    known = commands(parser)
+def script(
+    parser: argparse.ArgumentParser, shell: str, names: Mapping[str, Iterable[str]] | None = None
+) -> str:
+    """The script for one of SHELLS. `names`: of places such as " models fetch", what may stand
+    there that the parser does not know."""
+    known = [
+        replace(one, options=(Option((), "", tuple(given)), *one.options))
+        if (given := (names or {}).get(one.at))
+        else one
+        for one in commands(parser)
+    ]
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](known)
 
 

@@ -768,7 +768,9 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _completion(args: argparse.Namespace) -> int:
-    print(completion.script(_parser(), args.shell), end="")
+    from gateway.weights.fetch import WEIGHTS
+
+    print(completion.script(_parser(), args.shell, {" models fetch": WEIGHTS}), end="")
     return 0
 
 

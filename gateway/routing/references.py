@@ -9,6 +9,7 @@ from typing import Final
 from gateway.routing import cascades
 from gateway.routing.catalogue import Catalogue
 from gateway.settings import languages
+from gateway.settings.bargein import ALL_KEYS, LearnConfig
 from gateway.settings.cascades import CascadeConfig
 from gateway.settings.mistake import Mistake, Place
 from gateway.settings.models import Deployment
@@ -49,6 +50,7 @@ class Named:
     turn_languages: Collection[str] = ()
     residency: ResidencyConfig = field(default_factory=ResidencyConfig)
     eager_keys: Collection[str] = ()
+    learning: LearnConfig = field(default_factory=LearnConfig)
     decision_model: str | None = None
     cascades: Mapping[str, CascadeConfig] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ def check(named: Named) -> list[Mistake]:
     found += _quotas(named, names)
     found += _residency(named, names)
     found += _eager(named)
+    found += _learning(named)
     found += _cascades(named, names)
     for name in named.prices:
         found += names.matter(("prices", name), name, deployments=True)
@@ -172,6 +175,17 @@ def _eager(named: Named) -> Iterator[Mistake]:
         if named.keys is not None and key not in named.keys:
             place = ("bargein", "eagerness_by_key", key)
             yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+
+
+def _learning(named: Named) -> Iterator[Mistake]:
+    learning = named.learning
+    for number, key in enumerate(learning.keys):
+        if named.keys is not None and key not in named.keys and key != ALL_KEYS:
+            place: Place = ("bargein", "learn", "keys", str(number))
+            yield Mistake(place, f"no such API key is configured{suggestion(key, named.keys)}")
+    if learning.keys and not learning.is_on:
+        place = ("bargein", "learn", "secret")
+        yield Mistake(place, "missing: nothing is kept to learn from", fatal=False)
 
 
 def _cascades(named: Named, names: _Names) -> Iterator[Mistake]:

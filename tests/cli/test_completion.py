@@ -64,6 +64,7 @@ def test_bash_offers_what_may_stand_next(
     assert asked(tmp_path, text, "gateway bargein analyse my") == ["my config.yaml"]
     assert asked(tmp_path, text, "gateway token --identity ") == [""]
     assert asked(tmp_path, text, "gateway completion z") == ["zsh"]
+    assert asked(tmp_path, text, "gateway models fetch smart") == ["smart-turn"]
 
 
 def test_bash_itself_completes_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,9 @@ from gateway.conversations.bargein import session as bargein
 from gateway.conversations.chat import session as chat
 from gateway.conversations.eot import session as eot
 from gateway.conversations.realtime import session as realtime
+from gateway.conversations.realtime.cascade import parts
+from gateway.conversations.realtime.cascade.core import Cascade
+from gateway.conversations.realtime.cascade.protocol import Settings as CascadeSettings
 from gateway.conversations.realtime.duplex import DuplexSession
 from gateway.conversations.realtime.session import RealtimeSession
 from gateway.conversations.stt import actions as stt
@@ -614,3 +617,118 @@ class ChatStage(Stage):
         if kind == 1:
             return BodyEnd(number)
         return BodyChunk(number, provider_body(chance, self._words, self._samples))
+
+
+# -- a cascade on /realtime
+
+
+def _said(**fields: Any) -> dict[str, Any]:
+    return fields
+
+
+_MESSAGE = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
+CASCADE_USUAL: tuple[Any, ...] = (
+    *(
+        _said(type="input_audio_buffer.append", audio=base64.b64encode(_TONE).decode())
+        for _ in range(4)
+    ),
+    _said(type="input_audio_buffer.commit"),
+    _said(type="input_audio_buffer.clear"),
+    _said(type="response.create"),
+    _said(type="response.create", response={"conversation": "none", "input": [_MESSAGE]}),
+    _said(type="response.cancel"),
+    _said(type="output_audio_buffer.clear"),
+    _said(type="conversation.item.create", item={"id": "a", **_MESSAGE}),
+    _said(type="conversation.item.create", previous_item_id="root", item=_MESSAGE),
+    _said(
+        type="conversation.item.create",
+        item={"type": "function_call_output", "call_id": "c1", "output": "x"},
+    ),
+    _said(type="conversation.item.delete", item_id="a"),
+    _said(type="conversation.item.retrieve", item_id="a"),
+    *(
+        _said(type="session.update", session=session)
+        for session in (
+            {"type": "realtime", "output_modalities": ["text"]},
+            {"type": "realtime", "output_modalities": ["audio"]},
+            {"type": "realtime", "audio": {"input": {"turn_detection": None}}},
+            {"turn_detection": {"type": "semantic_vad"}, "input_audio_format": "g711_ulaw"},
+            {"turn_detection": {"type": "server_vad"}, "input_audio_format": "pcm16"},
+            {"audio": {"output": {"format": {"type": "audio/pcma"}}}},
+            {"input_audio_transcription": {"model": "x"}},
+        )
+    ),
+)
+
+
+class CascadeStage(Stage):
+    """A hostile client, and parts that say anything at any time."""
+
+    def __init__(self, chance: Random, words: Words, samples: Samples) -> None:
+        super().__init__(chance, Cascade("fuzz", CascadeSettings("cascade/x")))
+        self._words, self._samples = words, samples
+        self._heard_ms = 0.0
+        self._numbers = [0]
+        self._items: list[str] = []
+        for action in self.session.begin():
+            self.act(action)
+
+    def act(self, action: Any) -> None:
+        match action:
+            case parts.Tell(text):
+                told = orjson.loads(text)
+                assert told["event_id"]
+                if told["type"] == "conversation.item.added":
+                    self._items.append(told["item"]["id"])
+            case parts.Hear(pcm, rate):
+                self._heard_ms += len(pcm) / 2 / rate * 1000
+            case parts.AskModel(number, body):
+                assert body["messages"]
+                orjson.dumps(body)
+                self._numbers.append(number)
+            case parts.AskInterruption(number, since_ms) | parts.AskTurn(number, since_ms):
+                assert since_ms >= 0
+                self._numbers.append(number)
+            case parts.Say(number, text, rate, _):
+                assert text
+                assert rate in (8000, 24_000)
+
+    def next(self) -> Any:
+        chance = self.chance
+        if chance.randrange(2):
+            if self._items and not chance.randrange(6):
+                item = chance.choice(self._items)
+                kind = chance.choice(("truncate", "delete", "retrieve"))
+                told = {"type": f"conversation.item.{kind}", "item_id": item, "audio_end_ms": 1}
+                return Text(json.dumps(told))
+            return client_text(chance, self._words, self._samples, CASCADE_USUAL)
+        number = chance.choice(self._numbers[-3:])
+        trouble = parts.Trouble("no")
+        call = {"index": chance.randrange(3), "id": "c1", "function": {"name": "f"}}
+        return chance.choice(
+            (
+                parts.Speech(self._heard_ms, chance.choice((0.0, 0.9, 0.9))),
+                parts.Heard("one two", self._heard_ms - 100, self._heard_ms),
+                parts.Guessed(self._heard_ms),
+                parts.Finalized(),
+                parts.HearingFailed(trouble),
+                parts.Interrupts(number, chance.choice((True, False, None))),
+                parts.TurnEnds(number, chance.choice((True, False, None))),
+                parts.ModelSaid(number, {"choices": [{"delta": {"content": "One, two. "}}]}),
+                parts.ModelSaid(number, {"choices": [{"delta": {"tool_calls": [call]}}]}),
+                parts.ModelSaid(number, generate.nearly(chance, {"choices": [{}]}, self._words)),
+                parts.ModelDone(number),
+                parts.ModelFailed(number, trouble),
+                parts.Spoke(number, base64.b64encode(_TONE).decode()),
+                parts.SpokeWords(number, (("One", 0.0, 0.1),)),
+                parts.VoiceDone(number),
+                parts.VoiceFailed(number, trouble),
+            )
+        )
+
+    def play(self) -> None:
+        for _ in range(self.chance.randrange(1, 4 * STEPS)):
+            self.now += pause_s(self.chance)
+            deadline = self.session.deadline
+            late = deadline is not None and deadline <= self.now
+            self.event(DEADLINE_PASSED if late else self.next())

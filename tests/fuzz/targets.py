@@ -30,6 +30,7 @@ from gateway.upstreams.provider import Account, Modality, find, type_names
 from tests.fuzz import generate
 from tests.fuzz.sessions import (
     BargeinStage,
+    CascadeStage,
     ChatStage,
     EotStage,
     RealtimeStage,
@@ -285,6 +286,11 @@ def _sessions() -> dict[str, Target]:
         samples = generate.samples_of(f"conversations/{name}/test_protocol.py")
         found[f"session/{name}"] = partial(stage, words=words, samples=samples)
     found["session/eot"] = EotStage
+    found["session/cascade"] = partial(
+        CascadeStage,
+        words=generate.words_of("gateway.conversations.realtime.cascade.protocol"),
+        samples=generate.samples_of("conversations/realtime/cascade/test_*.py"),
+    )
     modalities: tuple[Modality, ...] = ("realtime", "duplex")
     for modality in modalities:
         found |= {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.routing.references import Named, check
+from gateway.settings.bargein import LearnConfig
 from gateway.settings.models import Deployment
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.residency import ResidencyConfig
@@ -158,3 +159,17 @@ def test_eagerness_of_a_key_that_is_not_configured_is_a_mistake() -> None:
     assert told(given) == [
         "bargein.eagerness_by_key.APItwo: no such API key is configured; did you mean 'APIone'?"
     ]
+
+
+def test_keys_that_are_learnt_from_exist_and_without_a_secret_it_is_told_that_nothing_is_kept() -> (
+    None
+):
+    given = named(keys=["APIone"], learning=LearnConfig(keys=["APIone", "APItwo", "*"]))
+
+    assert told(given) == [
+        "bargein.learn.keys.1: no such API key is configured; did you mean 'APIone'?"
+    ]
+    assert told(given, fatal=False) == [
+        "bargein.learn.secret: missing: nothing is kept to learn from"
+    ]
+    assert told(named(learning=LearnConfig()), fatal=False) == []

@@ -67,6 +67,9 @@ MIN_FRAMES: Final = 2
 ROUNDS: Final = 2000
 """Of the bootstrap, over calls or sources."""
 
+FRAMES_MAX: Final = 60_000
+"""Of all windows; of more, one of two is looked at, or of three: a fit takes a second."""
+
 AS_IS_STEP: Final = 4
 """One frame of so many is rehearsed: those side by side say the same."""
 
@@ -254,14 +257,15 @@ def _frames(windows: Sequence[Window]) -> tuple[npt.NDArray[np.float64], ...]:
     """Marks, logits, targets and weights of all frames that tell something. Both sides of the
     question weigh the same, and 1 together."""
     marks, logits, targets, weights = [], [], [], []
+    step = 1 + sum(len(window.logits) for window in windows) // FRAMES_MAX
     for window in windows:
         for side, share in ((1.0, window.floor), (0.0, 1 - window.floor)):
             start = window.onset + RISES_FRAMES if side else 0
-            part = window.marks[start:]
+            part = window.marks[start::step]
             if share <= 0 or not len(part):
                 continue
             marks.append(part)
-            logits.append(window.logits[start:])
+            logits.append(window.logits[start::step])
             targets.append(np.full(len(part), side))
             weights.append(np.full(len(part), share * window.weight / len(part)))
     if not marks:

@@ -184,12 +184,8 @@ class LearningKeeper:
 
     def use(self, config: LearnConfig) -> None:
         """Go by a new configuration from now on."""
-        before, self.config = self.config, config
+        self.config = config
         if not config.is_on:
-            if config.keys and before != config:
-                _logger.warning(
-                    "bargein.learn.keys is set, but no bargein.learn.secret: nothing is kept"
-                )
             self._vault = None
             self._overlaps.clear()
             self._calls.clear()

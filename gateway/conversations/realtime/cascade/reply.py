@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from gateway.conversations.messages import NAME_CHARS_MAX
 from gateway.conversations.realtime.cascade.clauses import Clauses
 from gateway.conversations.realtime.cascade.history import (
     CALL_ID_CHARS_MAX,
@@ -156,6 +157,8 @@ class Reply:
 
     def _called(self, call: Mapping[str, Any]) -> None:
         index = call.get("index", 0)
+        if not isinstance(index, int):
+            return
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         if index not in self._calls:
@@ -169,7 +172,7 @@ class Reply:
                 self.new_id("item"),
                 "function_call",
                 call_id=call_id,
-                name=str(function.get("name") or ""),
+                name=str(function.get("name") or "")[:NAME_CHARS_MAX],
                 status="in_progress",
             )
             own = call.get("extra_content")

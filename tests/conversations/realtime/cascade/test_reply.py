@@ -116,6 +116,7 @@ def test_nonsense_of_a_provider_is_read_over() -> None:
     for chunk in ({}, {"choices": None}, {"choices": [7]}, {"choices": [{"delta": None}]}):
         assert made.reply.take(chunk) == []
     assert made.takes({"content": None}, {"tool_calls": [None, {"index": 0}]}) == []
+    assert made.takes({"tool_calls": [{"index": []}, {"index": None}]}) == []
     made.reply.end_of_text()
     made.reply.end()
     assert made.kinds()[-1] == "response.done"
