@@ -266,6 +266,10 @@ LIVEKIT_API_SECRET=
 # above. models/turn/README.md says which is better when.
 #PARLEY_MODELS=smart-turn
 
+# Labels of the image that is built: the commit, and where you publish its source.
+#PARLEY_REVISION=
+#PARLEY_SOURCE=
+
 # Each provider is on when its variable is set; ..._BASE_URL says where it lives, if not at the
 # vendor's public address. Each variable may be given as a file that the container sees, for example
 # OPENAI_API_KEY_FILE=/run/secrets/openai."""

@@ -106,7 +106,7 @@ def write_recording(path: Path) -> Path:
 
 
 @contextmanager
-def configured(folder: Path, grace_s: float) -> Iterator[str]:
+def configured(folder: Path, grace_s: float, workers: int) -> Iterator[str]:
     """The configuration of all gateways, and the providers that it names."""
     interruption = frame_model.write(folder / "interruption.onnx")
     turn = turn_model.write(folder / "turn.onnx")
@@ -115,7 +115,7 @@ def configured(folder: Path, grace_s: float) -> Iterator[str]:
 bargein: {{model: {interruption}}}
 eot: {{model: {turn}}}
 usage: {{enabled: false}}
-server: {{drain_delay_s: 1, shutdown_grace_s: {grace_s}}}
+server: {{drain_delay_s: 1, shutdown_grace_s: {grace_s}, workers: {workers}}}
 providers:
   openai: {{base_url: "{llm.base_url}", api_key: k}}
   cartesia: {{base_url: "{voice.url}", api_key: k}}
@@ -173,12 +173,13 @@ async def roll(
     gateways: int,
     grace_s: float = GRACE_S,
     goes_on: Mapping[str, int] = GOES_ON,
+    workers: int = 1,
 ) -> list[Talk]:
     """Replace every gateway while each of `clients` talks; before each, the calls go on by
     `goes_on`. Raises TimeoutError if a call stands
     still, RuntimeError if a gateway does not end well."""
     wav = write_recording(folder / "caller.wav")
-    with configured(folder, grace_s) as config, ExitStack() as stack:
+    with configured(folder, grace_s, workers) as config, ExitStack() as stack:
 
         async def start(number: int) -> Server:
             own = folder / f"gateway-{number}"
@@ -251,6 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gateways", type=int, nargs="*", default=[2, 3])
     parser.add_argument("--grace-s", type=float, default=GRACE_S)
+    parser.add_argument("--workers", type=int, default=1, help="processes of each gateway")
     parser.add_argument("--client", action="append", choices=[one.name for one in CLIENTS])
     parser.add_argument(
         "--verbose", action="store_true", help="also what went wrong, an event a line"
@@ -261,7 +263,15 @@ def main() -> None:
         client.ensure()
     for gateways in asked.gateways:
         with tempfile.TemporaryDirectory() as folder:
-            talks = asyncio.run(roll(Path(folder), clients, gateways, asked.grace_s))
+            talks = asyncio.run(
+                roll(
+                    Path(folder),
+                    clients,
+                    gateways,
+                    asked.grace_s,
+                    workers=asked.workers,
+                )
+            )
         print(table(talks, gateways), flush=True)
         for talk in talks:
             wrong = [event for event in talk.events if event.get("ok") is False]
