@@ -1,7 +1,7 @@
 """Writes what is made from the code: python -m deploy.generate
 
 The example configuration and environment (from the settings), the dashboard (from its list of
-panels), the table of metrics in metrics.md (from gateway/telemetry/metrics.py), and the copies of alerts and
+panels), the table of metrics.md (from gateway/telemetry/metrics.py), and the copies of alerts and
 dashboard in the Helm chart, which cannot reach files outside of it.
 """
 
