@@ -68,7 +68,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 bargein: {{model: '{model}'}}
 limits: {limits}
 avatar: {{sessions_per_key: 1}}
-stt: {{replay_s: 5, local_last: false, open_timeout_s: 30}}
+stt: {{replay_s: 5, local_last: false, open_timeout_s: 8, retries: 0}}
 providers:
   openai: {{base_url: '{llm.base_url}', api_key: k}}
   llm: {{type: openai-compatible, base_url: '{llm.base_url}', api_key: k}}
