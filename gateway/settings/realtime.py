@@ -1,4 +1,4 @@
-"""What an operator may set for /realtime."""
+"""What an operator may set for /realtime and /live/sessions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from gateway.settings.section import Section
 
 
 class RealtimeConfig(Section):
-    """How providers of speech-to-speech models are reached, and when the next one takes over: until
-    the first response of a session has begun, which the caller does not notice. A line that is lost
-    later is told by an `error` event and a close; clients connect again and bring their history."""
+    """/realtime and /live/sessions: how providers are reached, and when the next one takes over:
+    until the first response has begun (or the session has started), which the caller does not
+    notice. A line that is lost later is told by an `error` event and a close; clients connect again
+    and bring their history."""
 
     open_timeout_s: float = Field(5.0, gt=0, le=60)
     """From the dial to the first event of one provider; then the next is tried."""

@@ -19,8 +19,17 @@ from gateway.upstreams.errors import Failure
 from gateway.upstreams.provider import Modality
 from tests.end_to_end.clients import CLIENTS, Client
 
-FILES: Final[dict[Modality, str]] = {"chat": "llm", "stt": "stt", "tts": "tts"}
+FILES: Final[dict[Modality, str]] = {
+    "chat": "llm",
+    "stt": "stt",
+    "tts": "tts",
+    "realtime": "_realtime_models",
+    "duplex": "_realtime_models",
+}
 """Where the clients list names."""
+
+LISTS: Final[dict[Modality, str]] = {"realtime": "RealtimeModels", "duplex": "DuplexModels"}
+"""How lists are called where one file has those of several modalities; else `...Models`."""
 
 IN_THE_AGENT: Final = frozenset({"silero"})
 NEEDS_ITS_ADDRESS: Final = "https://example.invalid"
@@ -77,20 +86,31 @@ def names(client: Client, modality: Modality) -> set[str]:
         text = _file(client, f"**/@livekit/agents/dist/inference/{FILES[modality]}.d.ts")
         return set(_typescript(text)) - IN_THE_AGENT
     text = _file(client, f"**/livekit/agents/inference/{FILES[modality]}.py")
-    return set(_python(text)) - IN_THE_AGENT
+    found = set(_python(text, LISTS.get(modality, "Models"))) - IN_THE_AGENT
+    return found | set(_retired(text)) if modality == "realtime" else found
 
 
 def _file(client: Client, pattern: str) -> str:
-    found: Path = next(iter(client.folder().glob(pattern)))
-    return found.read_text()
+    """Its text; nothing where a client is too old, or too new, to have it."""
+    found: Path | None = next(iter(client.folder().glob(pattern)), None)
+    return "" if found is None else found.read_text()
 
 
-def _python(text: str) -> Iterator[str]:
-    """The strings of every `...Models = Literal[...]`."""
+def _retired(text: str) -> Iterator[str]:
+    """The keys of `DEPRECATED_REALTIME_MODELS`: clients still ask for these."""
+    for node in ast.parse(text).body:
+        named = isinstance(node, ast.AnnAssign) and ast.unparse(node.target)
+        if named == "DEPRECATED_REALTIME_MODELS" and isinstance(node, ast.AnnAssign):
+            retired: dict[str, str] = ast.literal_eval(node.value) if node.value else {}
+            yield from retired
+
+
+def _python(text: str, ending: str) -> Iterator[str]:
+    """The strings of every `...Models = Literal[...]` whose name ends so."""
     for node in ast.parse(text).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
-        if node.targets[0].id.endswith("Models") and "Literal[" in ast.unparse(node.value):
+        if node.targets[0].id.endswith(ending) and "Literal[" in ast.unparse(node.value):
             for part in ast.walk(node.value):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     yield part.value
@@ -104,7 +124,7 @@ def _typescript(text: str) -> Iterator[str]:
 
 def main() -> None:
     for row in rows():
-        print(f"{row.modality:5} {row.name:45} {row.served or row.ended or 'NOBODY'}")
+        print(f"{row.modality:8} {row.name:45} {row.served or row.ended or 'NOBODY'}")
 
 
 if __name__ == "__main__":

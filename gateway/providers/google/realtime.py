@@ -53,6 +53,8 @@ VOICES: Final = frozenset(
 )  # OpenAI's: clients send one by default
 VOICE: Final = "Puck"
 
+_HEARD: Final = frozenset({"inputTranscription", "interimInputTranscription"})
+
 _CANNOT: Final = "cannot change once the session has begun: connect again"
 
 
@@ -267,9 +269,18 @@ class GoogleLine:
         ]
 
     def _create_response(self, event: ClientEvent) -> Sequence[str | ServerEvent]:
+        if self._response is not None:
+            words = "Conversation already has an active response in progress."
+            return (_error(words, "conversation_already_has_active_response", event),)
         asked = event.body.get("response")
         asked = asked if isinstance(asked, dict) else {}
         self._metadata, self._asked = asked.get("metadata"), True
+        # told at once, as OpenAI does: clients wait for it, and the model may think for long
+        told = self._open_response() if self._queue is None else []
+        return [*self._asked_for(asked), *told]
+
+    def _asked_for(self, asked: Mapping[str, Any]) -> list[str]:
+        """What makes the model answer."""
         instructions = text_of(asked.get("instructions"))
         if self._results:
             results, self._results = self._results, []
@@ -303,6 +314,7 @@ class GoogleLine:
         if "setupComplete" in message and self._queue is not None:
             told += self._queue
             self._queue = None
+            told += self._open_response() if self._asked else []
         if isinstance(usage := message.get("usageMetadata"), dict):
             self._usage = [*self._usage, usage][-USAGES_MAX:]
         if isinstance(content := message.get("serverContent"), dict):
@@ -321,6 +333,8 @@ class GoogleLine:
             if self._response is not None:
                 told += self._finish("cancelled", "turn_detected")
             self._dropping = False
+        if self._committed is not None and content.keys() - _HEARD:
+            told += self._transcribed(self._committed)
         if not self._dropping:
             model = content.get("modelTurn")
             parts = objects(model.get("parts")) if isinstance(model, dict) else []
@@ -389,8 +403,6 @@ class GoogleLine:
             stopped = {"item_id": turn, "audio_end_ms": 0}
             told = [server_event("input_audio_buffer.speech_stopped", **stopped)]
             told += self._turn_over(turn)
-        elif self._committed is not None:
-            told += self._transcribed(self._committed)
         self._response, self._output = self._new("resp"), []
         return [*told, server_event("response.created", response=self._resource("in_progress"))]
 

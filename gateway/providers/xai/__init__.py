@@ -27,6 +27,7 @@ _VOICE_AGENTS = {
     "xai/grok-voice": "grok-voice-latest",
     "xai/grok-voice-latest": "grok-voice-latest",
     "xai/grok-voice-3.0": "grok-voice-3.0",
+    "xai/grok-voice-think-fast-2.0": "grok-voice-think-fast-2.0",
 }
 """Of the Voice Agent API, https://docs.x.ai/developers/models/voice-agent-api."""
 

@@ -48,7 +48,8 @@ USAGE = {"input_tokens": 10, "output_tokens": 4}
 class EchoLine:
     """A connection that answers each `response.create`, and repeats all else."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, silent: bool = False) -> None:
+        self.silent = silent
         self.frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.closed = False
 
@@ -63,7 +64,8 @@ class EchoLine:
         def tell(**event: Any) -> None:
             sink(SocketFrame(attempt, orjson.dumps(event).decode()))
 
-        tell(type="session.created", session={})
+        if not self.silent:
+            tell(type="session.created", session={})
         while True:
             said = await self.frames.get()
             match said["type"]:
@@ -112,11 +114,12 @@ class Client:
 
     def __init__(self, query: str = "model=here/echo") -> None:
         token = mint(KEY, SECRET, identity="agent", ttl_s=60)
-        self.scope = {
+        self.headers = [(b"authorization", f"Bearer {token}".encode())]
+        self.scope: dict[str, Any] = {
             "type": "websocket",
             "path": "/realtime",
             "query_string": query.encode(),
-            "headers": [(b"authorization", f"Bearer {token}".encode())],
+            "headers": self.headers,
             "client": ("127.0.0.1", 1),
             "extensions": {"websocket.http.response": {}},
         }
@@ -152,6 +155,7 @@ class Setup:
             "here": Account("here", "openai", "http://nowhere", settings=find("openai").settings())
         }
         self.lines: list[EchoLine] = []
+        self.silent = False
         self.failure: Failure | None = None
         models = {"here/echo": [Deployment(provider="here", model="echo")]}
         route = RealtimeRoute(
@@ -184,7 +188,7 @@ class Setup:
         assert (request.caller.key, attempt.model) == (KEY, "echo")
         if self.failure is not None:
             return self.failure
-        self.lines.append(EchoLine())
+        self.lines.append(EchoLine(silent=self.silent))
         return self.lines[-1]
 
     async def serve(self, client: Client) -> None:
@@ -259,6 +263,25 @@ async def test_a_model_that_is_not_served_is_refused(query: str, status: int) ->
     setup, client = Setup(), Client(query)
     await setup.serve(client)
     assert (await client.next())["status"] == status
+
+
+async def test_a_region_that_nobody_is_in_is_refused_before_the_upgrade() -> None:
+    setup, client = Setup(), Client()
+    client.scope["headers"] = [*client.headers, (b"x-parley-region", b"eu")]
+    await setup.serve(client)
+    assert (await client.next())["status"] in (400, 403)
+    assert not setup.lines
+
+
+async def test_a_client_that_leaves_while_it_is_dialled_costs_nothing() -> None:
+    setup, client = Setup(), Client()
+    setup.silent = True
+    serving = asyncio.create_task(setup.serve(client))
+    while not setup.lines:
+        await asyncio.sleep(0)
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    assert setup.lines[0].closed
 
 
 async def test_a_key_without_anything_left_is_refused_before_the_upgrade() -> None:

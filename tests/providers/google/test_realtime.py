@@ -150,9 +150,23 @@ def test_a_question_in_text_is_asked_with_response_create() -> None:
                            "turnComplete": False}},
         {"clientContent": {"turnComplete": True}},
     ]  # fmt: skip
-    talk.clear()
-    talk.speaks()
     assert talk.of("response.created")["response"]["metadata"] == {"client_event_id": "e"}
+    talk.clear()
+    talk.says("response.create", event_id="again")
+    error = talk.told[0]["error"]
+    assert error["code"] == "conversation_already_has_active_response"
+    assert (error["event_id"], talk.sent) == ("again", [])
+    talk.speaks()
+    assert "response.created" not in talk.types
+
+
+def test_a_response_is_not_told_before_the_setup_is_complete() -> None:
+    talk = Talk(ready=False)
+    talk.says("response.create")
+    assert talk.types == []
+    talk.hears(setupComplete={})
+    assert talk.types == ["response.created"]
+    assert list(talk.sent[1]) == ["clientContent"]
 
 
 def test_what_the_assistant_has_said_before_is_the_models() -> None:
@@ -162,6 +176,7 @@ def test_what_the_assistant_has_said_before_is_the_models() -> None:
     talk.clear()
     talk.says("response.create")  # nobody has asked anything
     assert talk.sent[0]["clientContent"]["turns"][0]["parts"] == [{"text": "."}]
+    talk.hears(serverContent={"turnComplete": True})
     talk.clear()
     talk.says("response.create", response={"instructions": "greet"})
     assert talk.sent[0]["clientContent"]["turns"][0]["parts"] == [{"text": "greet"}]
