@@ -1,7 +1,7 @@
 """Writes what is made from the code: python -m deploy.generate
 
 The example configuration and environment (from the settings), the dashboard (from its list of
-panels), README's table of metrics (from gateway/telemetry/metrics.py), and the copies of alerts and
+panels), the table of metrics.md (from gateway/telemetry/metrics.py), and the copies of alerts and
 dashboard in the Helm chart, which cannot reach files outside of it.
 """
 
@@ -25,9 +25,9 @@ def files() -> dict[Path, str]:
         chart / "files/alerts.yml": (ROOT / "deploy/alerts.yml").read_text("utf-8"),
         chart / "files/dashboard.json": dashboard.text(),
     }
-    readme = ROOT / "README.md"
-    if readme.is_file():
-        made[readme] = metrics_table.put_into(readme.read_text("utf-8"), Metrics())
+    page = ROOT / "deploy/metrics.md"
+    if page.is_file():
+        made[page] = metrics_table.put_into(page.read_text("utf-8"), Metrics())
     return made
 
 

@@ -1,4 +1,4 @@
-"""The table of metrics in README.md, made from gateway/telemetry/metrics.py."""
+"""The table of metrics in deploy/metrics.md, made from gateway/telemetry/metrics.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from gateway.telemetry.metrics import Metrics
 
 BEGIN, END = "<!-- metrics -->", "<!-- /metrics -->"
-"""The lines in README.md between which the table stands."""
+"""The lines in that file between which the table stands."""
 
 
 class Row(NamedTuple):
@@ -60,10 +60,10 @@ def table(metrics: Metrics) -> str:
     return "\n".join(lines)
 
 
-def put_into(readme: str, metrics: Metrics) -> str:
-    """`readme` with the table between its markers. Raises ValueError where it has none."""
-    before, begin, rest = readme.partition(BEGIN)
+def put_into(page: str, metrics: Metrics) -> str:
+    """`page` with the table between its markers. Raises ValueError where it has none."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}: the table goes between")
+        raise ValueError(f"the page needs the lines {BEGIN} and {END}: the table goes between")
     return f"{before}{BEGIN}\n{table(metrics)}\n{END}{after}"

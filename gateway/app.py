@@ -150,6 +150,7 @@ class Gateway:
         if machine is not None:
             self.installation.breaker.on_rest = machine.rests
             machine.on_rest = self._hear_rest
+            machine.on_avatar = lambda told: self.installation.avatars.hear(told)
             machine.on_kept = lambda told: self.installation.responses.hear(told)
         self._admit_by(self.installation)
 

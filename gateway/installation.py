@@ -259,6 +259,7 @@ class Installation:
             self.prices,
             {key: secret.get_secret_value() for key, secret in config.keys.items()},
             None if before is None else before.avatars,
+            None if process.machine is None else process.machine.avatar,
         )
         self._process = process
         self.hosts = self._hosts()
@@ -368,6 +369,7 @@ class Installation:
 
     async def close(self) -> None:
         """The process ends."""
+        await self.avatars.close()
         await self.tts.close()
         await self.chat.companions.close()
         await self.quota.close()

@@ -1,8 +1,8 @@
 """What the worker processes of one machine share: quota counters, open sessions, breaker verdicts,
 what the agents of all calls say (see engines/interruption/voice_keeper.py), that their callers say
 something (see telemetry/agreement.py) and of which kind it is (engines/interruption/learning.py;
-nothing while learning is off), and responses that are kept (see
-conversations/chat/responses_store.py).
+nothing while learning is off), responses that are kept (see conversations/chat/responses_store.py),
+and avatars that were asked for (see conversations/avatar/route.py).
 
 The supervisor keeps it, and workers reach it by a UNIX socket: one JSON object a line, answers in
 order. A worker that loses the supervisor counts for itself, as it does without Redis.
@@ -14,6 +14,7 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
     {"do": "followed", "args": [call, what, from, until]} -> likewise, as {"followed": [...]}
     {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
+    {"do": "avatar", "args": [what, ...]}         -> likewise, as {"avatar": [...]}
     {"do": "words", "args": [call, since, at, n]} -> likewise, as {"words": [...]}
 """
 
@@ -48,7 +49,7 @@ HEARTBEAT_S: Final = 0.2
 """How old the counts of the other workers' sessions may be."""
 
 
-TOLD: Final = frozenset({"rest", "voice", "words", "kept", "followed"})
+TOLD: Final = frozenset({"rest", "voice", "words", "kept", "followed", "avatar"})
 """What is passed on to all other workers."""
 
 UNREAD_BYTES_MAX: Final = 1 << 20
@@ -157,6 +158,8 @@ class Machine:
         """Called with what another worker keeps; see `kept`."""
         self.on_words: Callable[[str, float, float, int], object] | None = None
         """Called with what a caller said at another worker; see `words`."""
+        self.on_avatar: Callable[[Any], None] | None = None
+        """Called with what became of an avatar at another worker; see `avatar`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def elsewhere(self, key: str) -> int:
@@ -217,6 +220,11 @@ class Machine:
         """Tell the other workers how many words a caller has said, without waiting."""
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("words", [call, since, at, words])
+
+    def avatar(self, args: Sequence[Any]) -> None:
+        """Tell the other workers what became of an avatar, without waiting."""
+        if self._writer is not None and len(self._waiting) < CALLS_MAX:
+            self._send("avatar", list(args))
 
     async def transact(
         self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
@@ -286,6 +294,9 @@ class Machine:
         elif "followed" in told:
             if self.on_followed is not None:
                 self.on_followed(*told["followed"])
+        elif "avatar" in told:
+            if self.on_avatar is not None:
+                self.on_avatar(told["avatar"])
         elif "kept" in told:
             if self.on_kept is not None:
                 self.on_kept(told["kept"])

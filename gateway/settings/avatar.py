@@ -22,7 +22,7 @@ class AvatarConfig(Section):
     livekit_secret: SecretStr | None = None
     """Its secret."""
     sessions_per_key: int = Field(100, ge=1)
-    """Avatars that one API key may have at the same time."""
+    """Avatars that one API key may have at the same time, at each worker."""
     session_s_max: float = Field(7200.0, ge=10)
     """An avatar that its client does not end is ended after so long."""
     idle_timeout_s: int = Field(60, ge=5, le=600)

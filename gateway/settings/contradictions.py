@@ -38,10 +38,10 @@ _PAIRS: Final = (
         "chat.total_timeout_s",
         "no other deployment is tried for a silent one",
     ),
-    _Pair("chat.idle_timeout_s", "chat.total_timeout_s", "it has no effect"),
-    _Pair("chat.queue_timeout_s", "chat.total_timeout_s", "it has no effect"),
+    _Pair("chat.idle_timeout_s", "chat.total_timeout_s", "it has no effect", meant=True),
+    _Pair("chat.queue_timeout_s", "chat.total_timeout_s", "it has no effect", meant=True),
     _Pair("tts.first_audio_timeout_s", "tts.last_audio_timeout_s", "the last voice has less time"),
-    _Pair("tts.hole_timeout_s", "tts.last_audio_timeout_s", "it has no effect"),
+    _Pair("tts.hole_timeout_s", "tts.last_audio_timeout_s", "it has no effect", meant=True),
 )
 
 

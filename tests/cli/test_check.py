@@ -240,6 +240,18 @@ def test_a_name_is_listed_for_what_it_is_and_a_pattern_with_an_example(checked: 
     assert "rack (*), for example house/whisper-1" in shown
 
 
+def test_a_cascade_is_listed_with_its_parts(checked: Any) -> None:
+    code, shown = checked(
+        "providers: {openai: {api_key: k}, cartesia: {api_key: k}, deepgram: {api_key: k}}\n"
+        "cascades: {support: {stt: auto, chat: openai/gpt-4.1-mini, tts: 'cartesia/sonic-3:v'}}",
+        command="models",
+    )
+    assert code == 0
+    (line,) = [line for line in shown.splitlines() if "cascade/support" in line]
+    assert line.split("  ")[1].strip() == "realtime"
+    assert line.endswith("auto, openai/gpt-4.1-mini, cartesia/sonic-3:v")
+
+
 def test_models_as_json(checked: Any) -> None:
     _, shown = checked(RACK, "--json", command="models")
     assert {

@@ -243,6 +243,10 @@ def test_a_page_of_several_workers_shows_the_calls_of_all_and_its_bench_works(
             page.get_by_role("button", name="Speak").click()
             expect(page.locator("#stt-a-text")).to_contain_text(WORDS[2])
             photograph(page, "workers")
+            # what workers tell the supervisor is for nobody else on this port
+            for path in ("/page/told", "/x/../page/costs", "/page//models", "/ui/api/now"):
+                assert server.fetch(server.admin_url + path)[0] in (401, 404), path
+            assert server.fetch(f"{server.admin_url}/inference/models")[0] == 401
             page.get_by_role("button", name="Stop").click()
         finally:
             loop.call_soon_threadsafe(done.set)

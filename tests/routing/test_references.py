@@ -8,6 +8,7 @@ import pytest
 
 from gateway.routing.references import Named, check
 from gateway.settings.bargein import LearnConfig
+from gateway.settings.cascades import CascadeConfig
 from gateway.settings.models import Deployment
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.residency import ResidencyConfig
@@ -173,3 +174,36 @@ def test_keys_that_are_learnt_from_exist_and_without_a_secret_it_is_told_that_no
         "bargein.learn.secret: missing: nothing is kept to learn from"
     ]
     assert told(named(learning=LearnConfig()), fatal=False) == []
+
+
+CASCADE = CascadeConfig(stt="auto", chat="openai/gpt-4.1-mini", tts="cartesia/sonic-3:voice-1")
+
+
+def test_the_parts_of_a_cascade_have_to_be_served() -> None:
+    assert told(named(ALL, cascades={"support": CASCADE})) == []
+    wrong = CascadeConfig(stt="cartesia/nothing:x:y", chat="deepgram/nova-3", tts="openai/gpt-5")
+    found = told(named({"openai": {}}, cascades={"support": wrong}), fatal=False)
+    found += told(named(ALL, cascades={"support": wrong}))
+    assert any("cascades.support.chat" in one and "for /stt" in one for one in found)
+    assert any("cascades.support.tts" in one for one in found)
+
+
+def test_a_cascade_of_a_vendor_that_is_not_there_is_a_warning() -> None:
+    given = named({"openai": {}}, cascades={"support": CASCADE})
+    assert told(given) == []
+    (warning,) = told(given, fatal=False)
+    assert "cascades.support.tts" in warning
+    assert "CARTESIA_API_KEY" in warning
+
+
+def test_a_cascade_may_be_named_where_models_are() -> None:
+    quota = QuotaConfig.model_validate({"models": {"cascade/support": {}, "cascade/*": {}}})
+    assert told(named(ALL, cascades={"support": CASCADE}, quota=quota)) == []
+    assert told(named(ALL, quota=quota))
+
+
+def test_a_region_of_a_cascade_is_that_of_its_parts() -> None:
+    residency = ResidencyConfig.model_validate({"models": {"cascade/support": "eu"}})
+    providers = {name: {"region": "eu"} for name in ALL}
+    (mistake,) = told(named(providers, cascades={"support": CASCADE}, residency=residency))
+    assert "where its parts are" in mistake

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.server.admission import Admission, RequestContext, SessionLimiter, _client_ids
-from gateway.server.auth import Authenticator, mint
+from gateway.server.auth import Authenticator, Principal, mint
 from gateway.server.connections import AddressLimit
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.outcome import NANO, Outcome
 from gateway.upstreams.errors import Failure, Kind
 
 NETWORKS = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("172.31.0.0/16")]
@@ -249,3 +250,22 @@ def test_a_browser_offers_its_token_as_a_subprotocol() -> None:
     refused = door.admit(socket, "realtime")
     assert isinstance(refused, Failure)
     assert refused.status == 401
+
+
+def test_what_a_session_costs_is_counted_as_it_goes_on_and_once() -> None:
+    metrics = Metrics()
+    metrics.expect(["key"], {})
+    door = Admission(Authenticator({}), SessionLimiter(LimitsConfig()), metrics)
+    request = RequestContext(door, "stt", Principal("key", "agent"), scope(None), 0.0, "req_1")
+    labels = {"key": "key", "model": "ears"}
+
+    def counted() -> float | None:
+        return metrics.registry.get_sample_value("parley_cost_total", labels)
+
+    request.record_part(Outcome(label="ears", cost=NANO))
+    assert counted() == 1.0
+    request.record_part(Outcome(label="ears", cost=NANO))
+    assert counted() == 1.0
+    with request:
+        request.outcome = Outcome(label="ears", cost=3 * NANO)
+    assert counted() == 3.0

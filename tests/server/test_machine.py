@@ -199,3 +199,12 @@ async def test_that_a_caller_says_something_is_told_to_the_other_workers(workers
     await until(lambda: bool(told))
 
     assert told == [("key\njob", 12.5, 13.0, 4)]
+
+
+async def test_what_becomes_of_an_avatar_is_told_to_the_others(workers: Workers) -> None:
+    one, other, _ = workers
+    told: list[object] = []
+    other.on_avatar = told.append
+    one.avatar(["ended", "lemonslice", "ls_1"])
+    await until(lambda: bool(told))
+    assert told == [["ended", "lemonslice", "ls_1"]]

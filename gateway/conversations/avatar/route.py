@@ -7,9 +7,9 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -56,6 +56,13 @@ CONNECT_S: Final = 5.0
 POLICY: Final = RetryPolicy(rounds=1, rounds_alone=1)
 """Nobody is asked twice: an answer that was lost may have begun an avatar that is paid for."""
 
+PATIENCE_S: Final = 5.0
+"""How much longer than a provider may take an answer is waited for."""
+
+_BEGUN, _TOLD, _ENDED = "begun", "told", "ended"
+"""What workers say of an avatar: that it was asked for, what the answer is (None: a failure), and
+that it was ended."""
+
 _GONE: Final = frozenset({404, 409, 410})
 """What a provider says of a session that has ended already."""
 
@@ -74,8 +81,8 @@ class Ticket:
 class _Asked:
     """A request under an `Idempotency-Key`, and its answer."""
 
-    digest: bytes
-    answer: asyncio.Task[bytes | Failure]
+    digest: str
+    answer: asyncio.Future[bytes | Failure]
     until: float
 
 
@@ -99,8 +106,12 @@ class AvatarRoute:
         prices: Prices,
         secrets: Mapping[str, str],
         before: AvatarRoute | None = None,
+        tell: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
-        """`secrets` are those of the API keys."""
+        """`secrets` are those of the API keys. `tell` has the other workers of this server know
+        what became of an avatar (see `hear`): a client may repeat its request, or end its avatar,
+        at another one."""
+        self._tell = tell
         self._config = config
         self._catalogue = catalogue
         self._upstreams = upstreams
@@ -132,24 +143,64 @@ class AvatarRoute:
         if len(name) > KEY_CHARS_MAX:
             words = f"Idempotency-Key: expected at most {KEY_CHARS_MAX} characters"
             return Failure(Kind.BAD_REQUEST, words, param="Idempotency-Key")
-        place, digest = (request.caller.key, name), hashlib.sha256(body).digest()
-        now = time.monotonic()
+        place, digest = (request.caller.key, name), hashlib.sha256(body).hexdigest()
         known = self._asked.get(place)
-        if known is None or now >= known.until:
-            task = asyncio.create_task(self._create(request, asked))
-            known = self._asked[place] = _Asked(digest, task, now + ANSWER_KEPT_S)
-            self._asked.move_to_end(place)
-            if len(self._asked) > ANSWERS_KEPT:
-                self._asked.popitem(last=False)
+        own = False
+        if known is None or time.monotonic() >= known.until:
+            self._say(_BEGUN, *place, digest)
+            known = self._keep(place, digest, asyncio.create_task(self._create(request, asked)))
+            own = True
         elif known.digest != digest:
             words = "Idempotency-Key: expected a new one for another request"
             return Failure(Kind.BAD_REQUEST, words, param="Idempotency-Key")
         else:
             request.outcome = Outcome(model=asked.provider)
-        told = await asyncio.shield(known.answer)
+        told: bytes | Failure
+        try:
+            async with asyncio.timeout(self._config.timeout_s + PATIENCE_S):
+                told = await asyncio.shield(known.answer)
+        except TimeoutError:  # the worker that was asked first has gone
+            told = Failure(Kind.TIMEOUT, "the first request of this Idempotency-Key has no answer")
         if isinstance(told, Failure) and self._asked.get(place) is known:
             del self._asked[place]  # a further try is to be one
+        if own:
+            self._say(_TOLD, *place, None if isinstance(told, Failure) else told.decode())
         return told
+
+    def _keep(
+        self, place: tuple[str, str], digest: str, answer: asyncio.Future[bytes | Failure]
+    ) -> _Asked:
+        kept = self._asked[place] = _Asked(digest, answer, time.monotonic() + ANSWER_KEPT_S)
+        self._asked.move_to_end(place)
+        if len(self._asked) > ANSWERS_KEPT:
+            self._asked.popitem(last=False)
+        return kept
+
+    def _say(self, *what: Any) -> None:
+        if self._tell is not None:
+            self._tell(what)
+
+    def hear(self, told: Sequence[Any]) -> None:
+        """What another worker says of an avatar."""
+        match told:
+            case ["begun", key, name, digest]:
+                if (key, name) not in self._asked:
+                    self._keep((key, name), digest, asyncio.get_running_loop().create_future())
+            case ["told", key, name, answer]:
+                known = self._asked.get((key, name))
+                if known is None or known.answer.done():
+                    return
+                if answer is None:
+                    del self._asked[key, name]
+                    answer = Failure(Kind.UPSTREAM_ERROR, "the avatar did not come")
+                else:
+                    answer = answer.encode()
+                known.answer.set_result(answer)
+            case ["ended", provider, session_id]:
+                if (ended := self.sessions.end(provider, session_id)) is not None:
+                    self._spawn(self._settle(ended))
+            case _:
+                pass
 
     async def _create(self, request: RequestContext, asked: Create) -> bytes | Failure:
         catalogue = self._catalogue.for_request(*who_and_where(request))
@@ -300,6 +351,8 @@ class AvatarRoute:
             return failure
         if (ended := self.sessions.end(provider, asked.provider_session_id)) is not None:
             await self._settle(ended)
+        else:
+            self._say(_ENDED, provider, asked.provider_session_id)
         return b'{"terminated":true}'
 
     async def _end(self, provider: str, session_id: str) -> Failure | None:
@@ -326,9 +379,22 @@ class AvatarRoute:
     def sweep(self, now: float) -> None:
         """Now and then: end those whose time has come."""
         for one in self.sessions.overdue(now):
-            task = asyncio.create_task(self._end_overdue(one))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._spawn(self._end_overdue(one))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def close(self) -> None:
+        """The process ends: what is being asked is waited for a moment. Avatars stay: calls go on
+        elsewhere, where they can be ended, and a provider ends them where nothing happens."""
+        asked = [one.answer for one in self._asked.values() if not one.answer.done()]
+        waiting: list[asyncio.Future[Any]] = [*asked, *self._ending]
+        if waiting:
+            await asyncio.wait(waiting, timeout=PATIENCE_S)
+        for one in waiting:
+            one.cancel()
 
     async def _end_overdue(self, one: Running[Ticket]) -> None:
         failure = await self._end(one.provider, one.session_id)

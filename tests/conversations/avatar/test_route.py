@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import jwt
+import orjson
 import pytest
 
+from gateway.app import Gateway
+from gateway.config import load
 from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.fakes.lemonslice_avatar import KEY, FakeLemonSlice
@@ -217,3 +222,47 @@ async def test_minutes_are_recorded_and_priced(http: aiohttp.ClientSession, serv
     await asyncio.sleep(0.3)  # what is counted is time
     await end(http, server, told)
     assert server.metric("parley_requests_total", route="avatar", outcome="ok") >= 2
+
+
+async def test_a_repeated_request_is_one_whichever_worker_has_it(
+    tmp_path: Path, fake: FakeLemonSlice
+) -> None:
+    text = config(fake, more="server: {workers: 2, drain_delay_s: 0}\n")
+    with running(tmp_path, text) as alone:
+
+        async def ask() -> tuple[int, Any]:
+            async with aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(force_close=True)
+            ) as one:
+                return await post(one, alone, "", BODY, **{"Idempotency-Key": "k"})
+
+        fake.script("slow")
+        first = asyncio.create_task(ask())
+        await asyncio.to_thread(fake.wait_until, lambda: fake.received)
+        answers = [await first, *await asyncio.gather(*[ask() for _ in range(12)])]
+        assert {status for status, _ in answers} == {200}
+        assert len({told["provider_session_id"] for _, told in answers}) == 1
+        assert len(fake.received) == 1
+
+
+async def test_what_other_workers_say_is_taken_as_ones_own(
+    tmp_path: Path, fake: FakeLemonSlice
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"keys: {{a: {'s' * 32}}}\n" + config(fake))
+    route = Gateway(load(file, {}, dev=True)).installation.avatars
+    request: Any = SimpleNamespace(
+        caller=SimpleNamespace(key="a"), scope={"headers": [(b"idempotency-key", b"k")]}
+    )
+    body = orjson.dumps(BODY)
+    route.hear(["begun", "a", "k", hashlib.sha256(body).hexdigest()])
+    asking = asyncio.create_task(route.answer(request, body))
+    await asyncio.sleep(0)
+    route.hear(["told", "a", "k", "{}"])
+    assert await asking == b"{}"
+    route.hear(["begun", "a", "k2", "x"])
+    route.hear(["told", "a", "k2", None])
+    assert ("a", "k2") not in route._asked
+    route.hear(["ended", "lemonslice", "nobody"])
+    route.hear(["nonsense"])
+    await route.close()
