@@ -498,7 +498,7 @@ def _no_secret(text: str) -> str:
     """Why this is hardly a secret, which is not shown; "" if it may be one."""
     if re.fullmatch(r"\$\w+|%\w+%", text):
         return "the name of a variable stands there; its value is ${NAME}"
-    if re.fullmatch(r"\.{2,}|…|<.*>|x{3,}", text):
+    if re.fullmatch(r"\.{2,}|…|<.*>", text):
         return "a placeholder stands there; put your own, or leave the line out"
     if re.match("bearer ", text, re.IGNORECASE):
         return "expected the key alone, without `Bearer` before it"

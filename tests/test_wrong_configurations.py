@@ -534,6 +534,11 @@ WARNED: dict[str, tuple[str, str]] = {
         RACK % ", models: [llama]" + "models: {m: [rack/llama, rack/llama]}",
         "models.m.1: stands twice",
     ),
+    "a recogniser that chats": (
+        "providers: {anthropic: {api_key: k}}\n"
+        "models: {deepgram/nova-3: [{provider: anthropic, model: x}]}",
+        "models.deepgram/nova-3.0.provider: 'deepgram/nova-3' is for /stt, which 'anthropic'",
+    ),
     "nobody's tenant": ("quota: {tenants: {t: {}}}", "quota.tenants.t: has no `keys`"),
 }
 """What is odd, and may be meant."""

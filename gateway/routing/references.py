@@ -19,7 +19,7 @@ from gateway.settings.stt import SttConfig
 from gateway.settings.wording import suggestion
 from gateway.upstreams import provider as vendors
 from gateway.upstreams.errors import Failure
-from gateway.upstreams.listing import modalities_of_name
+from gateway.upstreams.listing import modalities_of_name, modalities_of_vendor
 from gateway.upstreams.provider import Account, Modality, ProviderSettings
 
 _WILD: Final = "*"
@@ -62,6 +62,7 @@ def check(named: Named) -> list[Mistake]:
         return found  # the catalogues cannot be made, or would lack what is meant
     names = _Names(named)
     found += _aliases(named, names)
+    found += _kinds(named)
     found += _speech(named, names)
     found += _quotas(named, names)
     found += _residency(named, names)
@@ -140,6 +141,24 @@ def _aliases(named: Named, names: _Names) -> Iterator[Mistake]:
                     target,
                     "; a deployment, other than an alias, names its `provider`",
                 )
+
+
+def _kinds(named: Named) -> Iterator[Mistake]:
+    """Deployments at providers that serve nothing of what a model's name stands for."""
+    for model, deployments in named.models.items():
+        known = modalities_of_name(model)
+        for i, deployment in enumerate(deployments):
+            account = named.accounts.get(deployment.provider or "")
+            if account is None or not known:
+                continue
+            if not known.isdisjoint(modalities_of_vendor(account.type)):
+                continue
+            routes = " and ".join(sorted(_ROUTES[one] for one in known))
+            yield Mistake(
+                ("models", model, str(i), "provider"),
+                f"{model!r} is for {routes}, which {account.name!r} does not serve",
+                fatal=False,
+            )
 
 
 def _speech(named: Named, names: _Names) -> Iterator[Mistake]:

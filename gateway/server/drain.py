@@ -1,7 +1,7 @@
 """When a shutdown does what, and which sockets are closed before their clients would. Pure.
 
 What clients do when an open socket is closed, whatever the code (read from livekit-agents 1.5 to
-1.8.9 and Node 1.9.0; the newest of each were tried):
+1.8.9 and Node 1.9.0; 1.5.17, 1.8.8, 1.8.9 and Node were tried):
 
 - /stt: they connect again at once; what is said meanwhile is lost.
 - /tts, Python: an idle one is replaced at the next sentence, after 0.1 s. Node writes the sentence

@@ -149,7 +149,8 @@ class Metrics:
             "parley_time_to_first_byte_seconds",
             "From request to the first content sent to the caller (chat: first token; embeddings: "
             "the answer; tts: first audio of an utterance, provider and model `cache` where it "
-            "came from there). Model: other where no catalogue or configuration names it.",
+            "came from there; realtime: from the end of the caller's first turn). Model: other "
+            "where no catalogue or configuration names it.",
             ["route", "provider", "model"],
             buckets=_LATENCY_S,
             registry=registry,

@@ -376,6 +376,22 @@ async def test_a_message_that_is_too_large_ends_the_session(setup: Setup) -> Non
     assert closed == 1009
 
 
+async def test_a_client_that_does_not_read_is_let_go(setup: Setup) -> None:
+    # takes the five seconds that a client may be blocked
+    setup.first.script("flood")
+    url = f"{setup.server.url}/v1/realtime?model=openai/gpt-realtime"
+    headers = {"Authorization": f"Bearer {setup.token}", "X-LiveKit-Job-ID": "job-that-sleeps"}
+    async with aiohttp.ClientSession() as session:
+        socket = await session.ws_connect(url, headers=headers)
+        await socket.send_json({"type": "response.create"})
+        log = await asyncio.to_thread(setup.server.logged, "job-that-sleeps")
+        line = next(json.loads(one) for one in log.splitlines() if "job-that-sleeps" in one)
+        assert line["outcome"] == "left"
+        (exchange,) = setup.first.connections()
+        assert setup.first.wait_until(lambda: exchange.ended_at is not None)
+        await socket.close()
+
+
 # -- what the operator sees
 
 

@@ -16,6 +16,7 @@ A scenario is scripted for each connection (`fake.script("die:response.create")`
     expire              response.create is answered by `session_expired`, and a close
     fail:CODE           the response is done as failed, with this code
     leak                response.create is answered by an error that repeats the key
+    flood               response.create is answered with audio without end
     slow                pieces of a response come a second apart
 """
 
@@ -351,6 +352,9 @@ class Conversation:
             said = {"type": code, "code": code, "message": f"of the account {KEY}"}
             await self._done("failed", {"type": "failed", "error": said})
             return
+        while "flood" in self.faults and not self.socket.closed:
+            delta = base64.b64encode(PIECE * 10).decode()
+            await self.tell("response.output_audio.delta", delta=delta)
         tools = asked.get("tools") or self.session["tools"]
         answered = any(i["type"] == "function_call_output" for i in self.items.values())
         item_id = self.new_id("item")

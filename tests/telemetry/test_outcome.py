@@ -16,6 +16,7 @@ from gateway.telemetry.outcome import (
     Ended,
     EotCounts,
     Outcome,
+    RealtimeCounts,
     SpeechUsage,
     SttCounts,
     SttLatency,
@@ -301,3 +302,19 @@ def test_the_line_says_how_providers_call_the_request_also_where_they_refused_it
     assert line("chat", told)["upstream_ids"] == "a:of-the-failure,b:req_b"
     many = Outcome(tries=tuple(Try("a", "x", 0.0, upstream_id=f"{i:0128}") for i in range(50)))
     assert len(str(line("chat", many)["upstream_ids"])) <= 500
+
+
+def test_a_session_of_speech_to_speech_tells_tokens_of_audio() -> None:
+    usage = Usage(30, 20, cached=8, audio_prompt=10, audio_completion=15)
+    outcome = Outcome(
+        label="m", provider="b", deployment="y", tries=(Try("b", "y", 0.0),), usage=usage,
+        speech=SpeechUsage(2.5), counts=RealtimeCounts(2, 1, 0),
+    )  # fmt: skip
+    found = log_fields(Ended(1.0, "realtime", "k", "r", 2.0, outcome))
+    assert (found["responses"], found["cancelled"], found["failovers"]) == (2, 1, None)
+    assert (found["provider"], found["attempts"], found["audio_s"]) == ("b", 1, 2.5)
+    assert (found["audio_prompt_tokens"], found["audio_completion_tokens"]) == (10, 15)
+    metrics = Metrics()
+    count(metrics, Ended(1.0, "realtime", "k", "r", 2.0, outcome))
+    told = metrics.tokens.labels("b", "m", "audio_completion")
+    assert told._value.get() == 15

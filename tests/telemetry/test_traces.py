@@ -19,6 +19,7 @@ from gateway.telemetry.outcome import (
     Ended,
     EngineRun,
     Outcome,
+    RealtimeCounts,
     SpeechUsage,
     SttCounts,
     Try,
@@ -136,6 +137,7 @@ def test_what_is_not_sampled_is_not_written() -> None:
     [
         ("stt", SttCounts(3, 1), "parley.stt.failovers", 1),
         ("tts", TtsCounts(4), "parley.tts.utterances", 4),
+        ("realtime", RealtimeCounts(3, 1, 0), "parley.realtime.responses", 3),
         ("bargein", BargeinCounts(9, 2, 0, 3, 1), "parley.bargein.overlaps", 3),
     ],
 )

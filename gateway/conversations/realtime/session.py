@@ -62,6 +62,9 @@ case."""
 CALM_S: Final = 2.0
 """After the end of speech: how long a response is expected to begin, and the session not ended."""
 
+DOUBT_S: Final = 0.5
+"""How long a response that does not begin, or go on, is listened for once more."""
+
 ITEMS_MAX: Final = 2048
 """Items before the first response; a conversation with more stays where it is."""
 
@@ -562,7 +565,7 @@ class RealtimeSession:
         self._timers.clear("response")
         if len(self._responses) < RESPONSES_MAX:
             self._responses.add(_response_id(event.body))
-        self._timers.follow("stall", lambda: self._heard_at + self._config.stall_s, self._stalled)
+        self._watch_response()
 
     def _response_done(self, event: ServerEvent, running: Running, now: float) -> None:
         known = _response_id(event.body)
@@ -649,7 +652,7 @@ class RealtimeSession:
             # where nobody else can be asked there is no hurry
             config = self._config
             wait_s = config.stall_s if self._replay is None else config.response_timeout_s
-            self._timers.set("response", now + wait_s, self._no_response)
+            self._timers.set("response", now + wait_s, self._doubt_begin)
 
     # -- time
 
@@ -662,10 +665,29 @@ class RealtimeSession:
             running.told.rests = self._breaker.failed(running.attempt, late, now)
         self._end(failures[-1] if failures else late, now)
 
+    def _doubt_begin(self, now: float) -> None:
+        """As `_doubt`."""
+        self._timers.set("response", now + DOUBT_S, self._no_response)
+
     def _no_response(self, now: float) -> None:
         if (running := self._running) is not None:
             why = "the provider did not begin the response in time"
             self._failed(running, Failure(Kind.TIMEOUT, why), now)
+
+    def _watch_response(self) -> None:
+        self._timers.follow("stall", lambda: self._heard_at + self._config.stall_s, self._doubt)
+
+    def _doubt(self, since: float) -> None:
+        """Nothing was heard for long. What the provider has sent may wait behind a client that
+        does not read: it is looked at first."""
+
+        def judge(now: float) -> None:
+            if self._heard_at >= since:
+                self._watch_response()
+            else:
+                self._stalled(now)
+
+        self._timers.set("stall", since + DOUBT_S, judge)
 
     def _stalled(self, now: float) -> None:
         if (running := self._running) is not None:

@@ -320,9 +320,9 @@ class LearningKeeper:
         while True:
             kept = self._writing.get()
             vault, config = self._vault, self.config
-            if vault is None:
-                continue
             try:
+                if vault is None:  # switched off meanwhile: it is not written any more
+                    continue
                 if kept is not None:
                     vault.add(kept)
                     self._metrics.bargein_kept.labels("kept").inc()

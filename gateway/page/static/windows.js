@@ -6,15 +6,20 @@ const go = document.getElementById("windows-go");
 const choices = document.getElementById("windows-choices");
 const LABELS = { i: "interruption", b: "backchannel", n: "noise" };
 const BASE = "/ui/api/windows";
-let waiting = [], at = 0, labelled = 0, busy = false, audio, playing;
+let waiting = [], at = 0, labelled = 0, busy = false, asked = 0, audio, playing;
 
+// Nobody waits for it: a key counts while the sound is still on its way.
 async function play() {
+  const mine = ++asked;
   playing?.stop();
+  playing = undefined;
   const answer = await fetch(`${BASE}/${waiting[at].name}`);
   if (!answer.ok) return;
   audio ??= new AudioContext();
+  const sound = await audio.decodeAudioData(await answer.arrayBuffer());
+  if (mine !== asked) return;
   const source = audio.createBufferSource();
-  source.buffer = await audio.decodeAudioData(await answer.arrayBuffer());
+  source.buffer = sound;
   source.connect(audio.destination);
   source.start();
   playing = source;
@@ -28,24 +33,25 @@ function tell() {
     `at ${one.claim.toFixed(2)}; by what followed: ${followed}`;
 }
 
-async function show() {
+function show() {
   const over = at >= waiting.length;
   choices.hidden = over;
   go.hidden = !over;
   if (!over) {
     tell();
-    await play();
+    play().catch(() => undefined);  // it can be asked for again
     return;
   }
+  asked += 1;
   playing?.stop();
   said.textContent = waiting.length ? `${labelled} labelled; nothing more waits` : "nothing waits for a label";
 }
 
 async function answer(key) {
   if (busy || at >= waiting.length) return;
+  if (key === " ") return play();
   busy = true;
   try {
-    if (key === " ") return await play();
     const url = `${BASE}/${waiting[at].name}`;
     let done = true;
     if (LABELS[key]) {
@@ -54,9 +60,9 @@ async function answer(key) {
     } else if (key === "d") {
       done = (await fetch(url, { method: "DELETE" })).ok;
     }
-    if (!done) said.textContent = "that did not work; it may be deleted";
     at += 1;
-    await show();
+    show();
+    if (!done) said.textContent = `the last one was not taken; it may be deleted. ${said.textContent}`;
   } finally {
     busy = false;
   }
@@ -67,7 +73,7 @@ go.addEventListener("click", async () => {
   if (found.status === 401) return location.reload();
   waiting = (await found.json()).windows;
   at = labelled = 0;
-  await show();
+  show();
 });
 choices.addEventListener("click", (event) => {
   const key = event.target.dataset?.key;

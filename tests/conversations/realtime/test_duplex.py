@@ -9,6 +9,7 @@ import pytest
 from gateway.conversations.realtime.duplex import START_S, DuplexSession
 from gateway.conversations.realtime.session import (
     CALM_S,
+    DOUBT_S,
     Accept,
     Action,
     Admit,
@@ -163,7 +164,7 @@ def test_a_start_without_an_answer_is_asked_of_the_next() -> None:
     driver = Driver()
     driver.open()
     driver.start()
-    driver.wait(CONFIG.response_timeout_s)
+    driver.wait(CONFIG.response_timeout_s + DOUBT_S)
     assert driver.of(Open)[0].attempt.provider == "b"
 
 

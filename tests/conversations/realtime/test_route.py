@@ -298,6 +298,19 @@ async def test_a_model_that_a_key_may_not_use_is_refused() -> None:
     assert (await client.next())["status"] == 403
 
 
+def test_a_bill_has_seconds_of_the_voice_and_transcripts() -> None:
+    prices = Prices({"p:m": Price(session_minute=0.6), "p:whisper": Price(audio_minute=6.0)})
+    attempt = Attempt("p", "m")
+    used = Used(attempt, lines=1, open_s=10.0, transcribed_s={"whisper": 2.0, "unknown": 9.0})
+    bill = Bill(prices)
+    assert bill.ahead((attempt,)).cost == round(METER_S / 60 * 0.6 * 1e9)
+    (spent,) = bill.since_last(0.0, [used])
+    assert spent.cost == 100_000_000 + 200_000_000
+    used.told_s = 5.0  # what the provider says goes before what we saw
+    (less,) = bill.since_last(0.0, [used])
+    assert less.cost == -50_000_000
+
+
 def test_a_bill_tells_only_what_is_new() -> None:
     attempt = Attempt("p", "m")
     bill = Bill(Prices({"p:m": Price(input=1.0, output=1.0)}))

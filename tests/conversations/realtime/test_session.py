@@ -9,6 +9,7 @@ import pytest
 
 from gateway.conversations.realtime.session import (
     CALM_S,
+    DOUBT_S,
     METER_S,
     USED_UP_S,
     Accept,
@@ -450,7 +451,7 @@ def test_a_response_that_does_not_begin_is_asked_of_the_next() -> None:
     driver = Driver("a", "b")
     driver.connect()
     driver.says("response.create")
-    driver.wait(CONFIG.response_timeout_s)
+    driver.wait(CONFIG.response_timeout_s + DOUBT_S)
     assert driver.opened == ["b"]
     driver.connect()
     assert driver.sent == ["response.create"]
@@ -486,6 +487,18 @@ def test_a_response_that_stalls_is_ended() -> None:
     assert driver.wait(CONFIG.stall_s - 1) == []
     driver.wait(2)
     assert driver.told[0]["error"]["code"] == "upstream_timeout"
+    assert driver.of(Close)
+
+
+def test_what_waited_behind_a_client_that_does_not_read_is_no_stall() -> None:
+    driver = Driver()
+    driver.connect()
+    driver.hears("response.created", response={"id": "r"})
+    driver.now += CONFIG.stall_s + 1  # the session was not asked for so long
+    assert driver.do(DEADLINE_PASSED) == []
+    driver.hears("response.output_text.delta", delta="x")
+    assert driver.wait(CONFIG.stall_s - 1) == []
+    driver.wait(3)
     assert driver.of(Close)
 
 

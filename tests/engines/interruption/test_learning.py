@@ -219,3 +219,15 @@ def test_a_model_without_a_folder_is_one_that_was_published(
 
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
     assert learn_folder(LearnConfig()) == Path("/state/parley/bargein")
+
+
+def test_what_waits_to_be_written_when_it_is_switched_off_is_not_written(
+    config: LearnConfig,
+) -> None:
+    keeper = LearningKeeper(config, Metrics())
+    vault, keeper._vault = keeper._vault, None  # before the thread comes to it
+    keeper._write(None)
+    keeper.join()
+
+    assert vault is not None
+    assert vault.files() == []

@@ -365,11 +365,12 @@ class Cascade:
             self._refuse(item.message, item.kind.value, item.param)
             return
         self._add(item, after)
-        self._emit(
-            "conversation.item.done",
-            previous_item_id=self._history.before(item),
-            item=item.told(),
-        )
+        if item.id in self._history:  # a first one in a full conversation is deleted at once
+            self._emit(
+                "conversation.item.done",
+                previous_item_id=self._history.before(item),
+                item=item.told(),
+            )
 
     def _truncate_by_client(self, event: TruncateItem, now: float) -> None:
         item = self._history.get(event.item_id)
@@ -638,6 +639,7 @@ class Cascade:
         self._words.extend(kept)
         text = " ".join(words.text for words in own)
         turn.item.parts[0]["transcript"] = text
+        self._history.grown(turn.item)
         if self._settings.transcription is not None:
             self._emit(
                 "conversation.item.input_audio_transcription.completed",
@@ -787,6 +789,9 @@ class Cascade:
         reply, self._reply = self._reply, None
         assert reply is not None
         reply.end(*end, **why)
+        if reply.in_history:
+            for item in reply.output:
+                self._history.grown(item)
         self._shrink()
         self._go_on(now)
 

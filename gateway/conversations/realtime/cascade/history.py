@@ -201,6 +201,7 @@ class History:
     def __init__(self) -> None:
         self._items: list[Item] = []
         self._by_id: dict[str, Item] = {}
+        self._chars = 0  # no less than they have
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._by_id
@@ -229,6 +230,11 @@ class History:
         else:
             self._items.insert(self._items.index(self._by_id[after]) + 1, item)
         self._by_id[item.id] = item
+        self._chars += item.chars
+
+    def grown(self, item: Item) -> None:
+        """An item has its text by now."""
+        self._chars += item.chars
 
     def delete(self, item_id: str) -> bool:
         item = self._by_id.pop(item_id, None)
@@ -239,6 +245,8 @@ class History:
 
     def shrink(self) -> list[str]:
         """Delete what is too much, the oldest first; the last item stays. Their ids."""
+        if len(self._items) <= ITEMS_MAX and self._chars <= CHARS_MAX:
+            return []
         gone: list[str] = []
         chars = sum(item.chars for item in self._items)
         while len(self._items) > 1 and (len(self._items) > ITEMS_MAX or chars > CHARS_MAX):
@@ -246,6 +254,7 @@ class History:
             chars -= item.chars
             self.delete(item.id)
             gone.append(item.id)
+        self._chars = chars
         return gone
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.conversations.realtime.cascade import history
 from gateway.conversations.realtime.cascade.core import NOTHING_SAID, WORDS_S_MAX
 from gateway.conversations.realtime.cascade.parts import (
     AskInterruption,
@@ -720,6 +721,18 @@ def test_items_stand_where_the_client_wants_them() -> None:
     play.says("conversation.item.delete", item_id="b")
     play.says("response.create")
     assert [message["content"] for message in play.asked.body["messages"]] == ["a", "c"]
+
+
+def test_the_first_item_of_a_full_conversation_is_deleted_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "ITEMS_MAX", 2)
+    play = Play()
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
+    for name in "abc":
+        play.says("conversation.item.create", previous_item_id="root", item={**item, "id": name})
+    assert play.only("conversation.item.deleted")["item_id"] == "c"
+    assert len(play.of("conversation.item.done")) == 2
 
 
 def test_the_client_truncates_what_its_listener_has_not_heard() -> None:

@@ -111,6 +111,18 @@ def test_the_oldest_items_are_deleted_when_there_are_too_many(
     assert kept.last_id == str(ITEMS_MAX + 1)
 
 
+def test_text_that_an_item_has_later_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "CHARS_MAX", 1000)
+    kept = History()
+    kept.add(said("user", "first"))
+    last = said("assistant", "")
+    kept.add(last)
+    assert kept.shrink() == []
+    last.parts[0]["text"] = "x" * 1000
+    kept.grown(last)
+    assert kept.shrink() == ["first"]
+
+
 TEXT = "One, two, three and four."
 
 
