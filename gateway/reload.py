@@ -157,7 +157,7 @@ def _flatten(name: str, value: Any, found: dict[str, str]) -> None:
     if isinstance(value, BaseModel):
         for field, about in type(value).model_fields.items():
             inner = getattr(value, field)
-            if inner != about.get_default(call_default_factory=True):
+            if inner != about.get_default(call_default_factory=True, validated_data={}):
                 _flatten(f"{name}.{field}", inner, found)
     elif isinstance(value, dict):
         for key, inner in value.items():
