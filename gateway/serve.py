@@ -128,7 +128,7 @@ def _settle_heap() -> None:
     would stop every session for as long as that takes."""
     gc.collect()
     gc.freeze()
-    gc.collect()  # a full collection comes once a quarter more is there: of what is left, not of all
+    gc.collect()  # the next full one comes once a quarter more is there: of what is left now
 
 
 class DrainingServer(uvicorn.Server):
