@@ -229,6 +229,9 @@ async def test_a_repeated_request_is_one_whichever_worker_has_it(
 ) -> None:
     text = config(fake, more="server: {workers: 2, drain_delay_s: 0}\n")
     with running(tmp_path, text) as alone:
+        # one that begins later has not heard what others said before
+        while orjson.loads(alone.get("/readyz")[1])["workers"]["ready"] < 2:
+            await asyncio.sleep(0.05)
 
         async def ask() -> tuple[int, Any]:
             async with aiohttp.ClientSession(
