@@ -197,7 +197,8 @@ def _terminal() -> Iterator[None]:
     def leave(number: int, stack: object) -> None:
         raise KeyboardInterrupt
 
-    ended = signal.signal(signal.SIGTERM, leave)
+    # SIGINT too: a shell's background jobs begin with it ignored
+    before_of = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
         tty.setcbreak(keyboard)
         sys.stdout.write(_ENTER)
@@ -206,4 +207,5 @@ def _terminal() -> Iterator[None]:
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
-        signal.signal(signal.SIGTERM, ended)
+        for one, handler in before_of.items():
+            signal.signal(one, handler)
