@@ -65,6 +65,10 @@ VALUES: Final[Sequence[Any]] = (
 told counts."""
 
 
+WITH_OPTIONS: tuple[Modality, ...] = ("chat", "stt", "tts")
+"""Kinds of models whose options have a type of their own in the clients."""
+
+
 @dataclass(frozen=True)
 class Option:
     """An option as a client has it. `literals` are the values that its type lists."""
@@ -105,7 +109,8 @@ def rows() -> list[Row]:
 def options(client: Client) -> Iterator[Option]:
     """Those of one client."""
     client.ensure()
-    for modality, name in FILES.items():
+    for modality in WITH_OPTIONS:
+        name = FILES[modality]
         if client.kind == "node":
             (path, *_) = client.folder().glob(f"**/@livekit/agents/dist/inference/{name}.d.ts")
             found = _typescript(path.read_text())
