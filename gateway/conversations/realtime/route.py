@@ -31,6 +31,8 @@ from gateway.conversations.realtime.session import (
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import Connector
+from gateway.runtime.lines import BLOCKED_S as UPSTREAM_BLOCKED_S
+from gateway.runtime.lines import Lines
 from gateway.runtime.loop import Performed
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
@@ -42,7 +44,6 @@ from gateway.telemetry.prices import Prices, realtime_cost, speech_cost
 from gateway.upstreams.chat import Usage
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import ConnectionFailed, SocketOpened
 from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.realtime import Connection, InProcess, RealtimeUpstream, TokensUsed
 from gateway.upstreams.request_ids import named
@@ -209,17 +210,6 @@ class Bill:
         return cost
 
 
-class _Upstream:
-    """One line, from the wish for it to its end."""
-
-    __slots__ = ("connection", "sending_since", "task")
-
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.sending_since: float | None = None
-
-
 class RealtimeConversation:
     """One session's I/O: performs what it decides."""
 
@@ -248,39 +238,26 @@ class RealtimeConversation:
         self._link = link
         self._client = link.client
         self._inbox = link.inbox
-        self._upstreams: dict[int, _Upstream] = {}
+        self._lines = Lines(link.inbox, link.spawn)
         link.inbox.post(Begin())
         link.spawn(self._watch())
 
     async def _watch(self) -> None:
         """Look now and then whether a send is stuck: it costs nothing on the way of a frame."""
         while True:
-            await asyncio.sleep(BLOCKED_S / 2)
-            now = time.monotonic()
-            for number, upstream in tuple(self._upstreams.items()):
-                since = upstream.sending_since
-                if since is not None and now - since > BLOCKED_S:
-                    upstream.sending_since = None
-                    failure = Failure(Kind.TIMEOUT, "the provider does not read what it is sent")
-                    self._inbox.post(ConnectionFailed(number, failure))
-                    if upstream.connection is not None:
-                        upstream.connection.abort()
+            await asyncio.sleep(UPSTREAM_BLOCKED_S / 2)
+            self._lines.watch(time.monotonic())
 
     def perform(self, action: Action) -> Performed:
         match action:
             case SendToClient(text):
                 return self._client.say_now(text)
             case Send(number, frames):
-                return self._send(number, frames)
+                return self._lines.send(number, frames)
             case Open(number, attempt, target, timeout_s):
-                upstream = self._upstreams[number] = _Upstream()
-                upstream.task = self._link.spawn(
-                    self._serve(number, upstream, attempt, target, timeout_s)
-                )
+                self._lines.open(number, self._open(attempt, target, timeout_s))
             case Drop(number):
-                upstream_or_none = self._upstreams.pop(number, None)
-                if upstream_or_none is not None and upstream_or_none.task is not None:
-                    upstream_or_none.task.cancel()
+                self._lines.drop(number)
             case Accept():
                 return self._link.accept()
             case Admit(plan):
@@ -293,33 +270,6 @@ class RealtimeConversation:
             case Close(code, reason):
                 return self._end(code, reason)
         return None
-
-    def _send(self, number: int, frames: list[str]) -> Performed:
-        upstream = self._upstreams.get(number)
-        if upstream is None or (connection := upstream.connection) is None:
-            return None
-        ready = True
-        try:
-            for frame in frames:
-                ready = connection.write(frame)
-        except (OSError, RuntimeError):
-            self._broke_off(number)
-        return None if ready else self._wait(number, upstream, connection)
-
-    async def _wait(self, number: int, upstream: _Upstream, connection: Connection) -> bool:
-        """Until the provider reads; `_watch` sees to it that it does not last."""
-        upstream.sending_since = time.monotonic()
-        try:
-            await connection.drained()
-        except OSError:
-            self._broke_off(number)
-        finally:
-            upstream.sending_since = None
-        return True
-
-    def _broke_off(self, number: int) -> None:
-        failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
-        self._inbox.post(ConnectionFailed(number, failure))
 
     async def _admit(self, plan: Plan) -> bool:
         admitted = await self._purse.enter(self._asked, plan, ahead=self._ahead())
@@ -336,26 +286,6 @@ class RealtimeConversation:
     async def _end(self, code: int, reason: str) -> bool:
         await self._client.close(code, reason)
         return False
-
-    async def _serve(
-        self,
-        number: int,
-        upstream: _Upstream,
-        attempt: Attempt,
-        target: Dial | InProcess,
-        timeout_s: float,
-    ) -> None:
-        """Open a line and listen to it until it ends."""
-        connection = await self._open(attempt, target, timeout_s)
-        if isinstance(connection, Failure):
-            self._inbox.post(ConnectionFailed(number, connection))
-            return
-        upstream.connection = connection
-        self._inbox.post(SocketOpened(number))
-        try:
-            await connection.listen(number, self._inbox)
-        finally:
-            await connection.close()
 
     async def _open(
         self, attempt: Attempt, target: Dial | InProcess, timeout_s: float

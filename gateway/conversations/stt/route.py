@@ -38,6 +38,8 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.hedging import HedgeBudget
 from gateway.runtime.connector import Connector, UpstreamSocket
+from gateway.runtime.lines import BLOCKED_S as UPSTREAM_BLOCKED_S
+from gateway.runtime.lines import Lines
 from gateway.runtime.loop import Gate, Inbox, Performed
 from gateway.server.admission import RequestContext, new_id, who_and_where
 from gateway.server.asgi import header, query
@@ -51,8 +53,7 @@ from gateway.telemetry.prices import Prices, speech_cost
 from gateway.upstreams.adapters import Adapters
 from gateway.upstreams.bounds import Bound
 from gateway.upstreams.dial import Dial
-from gateway.upstreams.errors import Failure, Kind
-from gateway.upstreams.events import ConnectionFailed, SocketOpened
+from gateway.upstreams.errors import Failure
 from gateway.upstreams.listing import named_models
 from gateway.upstreams.plan import Attempt, Deployment, Plan, names_of
 from gateway.upstreams.provider import find
@@ -314,17 +315,6 @@ class Bill:
         return 0 if price is None else speech_cost(price, one.seconds, 0, one.connections)
 
 
-class _Upstream:
-    """One connection, from the wish for it to its end."""
-
-    __slots__ = ("sending_since", "socket", "task")
-
-    def __init__(self) -> None:
-        self.socket: UpstreamSocket | UtteranceStream | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.sending_since: float | None = None
-
-
 class SttConversation:
     """One session's I/O: performs what it decides."""
 
@@ -348,7 +338,8 @@ class SttConversation:
         self._link = link
         self._client = link.client
         self._inbox = link.inbox
-        self._upstreams: dict[int, _Upstream] = {}
+        self._lines = Lines(link.inbox, link.spawn)
+        self._send = self._lines.send
         self._interims = Interims()
         self._dropped: dict[int, float] = {}  # connections, and when their end came
         link.spawn(self._watch())
@@ -356,18 +347,11 @@ class SttConversation:
     async def _watch(self) -> None:
         """Look now and then whether a send is stuck: it costs nothing on the way of a frame."""
         while True:
-            await asyncio.sleep(BLOCKED_S / 2)
+            await asyncio.sleep(UPSTREAM_BLOCKED_S / 2)
             now = time.monotonic()
             if self._hearing is not None:
                 self._hearing.listens(self.session.heard_s, now)
-            for number, upstream in self._upstreams.items():
-                since = upstream.sending_since
-                if since is not None and now - since > BLOCKED_S:
-                    upstream.sending_since = None
-                    failure = Failure(Kind.TIMEOUT, "the provider does not read what it is sent")
-                    self._inbox.post(ConnectionFailed(number, failure))
-                    if upstream.socket is not None:
-                        upstream.socket.abort()
+            self._lines.watch(now)
 
     def perform(self, action: Action) -> Performed:
         if isinstance(action, Send):  # the commonest by far
@@ -378,8 +362,7 @@ class SttConversation:
             return self._client.say_now(action.text)
         match action:
             case Open(number, dial, timeout_s):
-                upstream = self._upstreams[number] = _Upstream()
-                upstream.task = self._link.spawn(self._serve(number, upstream, dial, timeout_s))
+                self._lines.open(number, self._opened(dial, timeout_s))
             case Drop(number):
                 self._drop(number)
             case Heard(words, since, until):
@@ -398,34 +381,6 @@ class SttConversation:
             case Close(code, reason):
                 return self._end(code, reason)
         return None
-
-    def _send(self, number: int, frames: list[Any]) -> Performed:
-        upstream = self._upstreams.get(number)
-        if upstream is None or (socket := upstream.socket) is None:
-            return None
-        ready = True
-        try:
-            for frame in frames:
-                ready = socket.write(frame)
-        except (OSError, RuntimeError):
-            self._broke_off(number)
-        return None if ready else self._wait(number, upstream)
-
-    async def _wait(self, number: int, upstream: _Upstream) -> bool:
-        """Until the provider reads; `_watch` sees to it that it does not last."""
-        assert upstream.socket is not None
-        upstream.sending_since = time.monotonic()
-        try:
-            await upstream.socket.drained()
-        except OSError:
-            self._broke_off(number)
-        finally:
-            upstream.sending_since = None
-        return True
-
-    def _broke_off(self, number: int) -> None:
-        failure = Failure(Kind.CONNECTION_LOST, "the provider's connection broke off")
-        self._inbox.post(ConnectionFailed(number, failure))
 
     async def _linger(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
@@ -448,34 +403,20 @@ class SttConversation:
         await self._client.close(code, reason)
         return False
 
-    async def _serve(
-        self, number: int, upstream: _Upstream, dial: Dial | LocalTarget, timeout_s: float
-    ) -> None:
-        """Open a connection and listen to it until it ends."""
-        socket: UpstreamSocket | UtteranceStream | Failure
+    async def _opened(
+        self, dial: Dial | LocalTarget, timeout_s: float
+    ) -> UpstreamSocket | UtteranceStream | Failure:
         if isinstance(dial, LocalTarget):
-            socket = self._route.open_local(dial, self._interims)
-        else:
-            socket = await self._route.connector.websocket(
-                named(dial, self._request_id), timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
-            )
-        if isinstance(socket, Failure):
-            self._inbox.post(ConnectionFailed(number, socket))
-            return
-        upstream.socket = socket
-        self._inbox.post(SocketOpened(number))
-        try:
-            await socket.listen(number, self._inbox)
-        finally:
-            await socket.close()
+            return self._route.open_local(dial, self._interims)
+        return await self._route.connector.websocket(
+            named(dial, self._request_id), timeout_s, UPSTREAM_MESSAGE_BYTES_MAX
+        )
 
     def _drop(self, number: int) -> None:
         """Let go of a connection without waiting for it."""
         if number <= TRIES_MAX:
             self._dropped[number] = time.monotonic()
-        upstream = self._upstreams.pop(number, None)
-        if upstream is not None and upstream.task is not None:
-            upstream.task.cancel()
+        self._lines.drop(number)
 
     async def _settle(self, ahead: Spent | None = None) -> Failure | None:
         """Count what was used. Until the first pause of this nobody else runs: the outcome and what
