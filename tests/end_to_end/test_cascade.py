@@ -349,9 +349,10 @@ def test_a_recorded_backchannel_does_not(overlaps: Overlaps) -> None:
 
 def test_the_model_is_told_what_the_caller_heard_and_said(overlaps: Overlaps) -> None:
     asked = [exchange.body["messages"] for exchange in overlaps[1].chat.received]
-    (after,) = [messages for messages in asked if len(messages) > 2]
-    assert after[-1]["content"].startswith("Well.")
-    heard = after[-2]["content"].split()
-    assert after[-2]["role"] == "assistant"
+    (after,) = [told for told in asked if told[-1]["content"].startswith("Well.")]
+    # on a busy machine the caller may cut in before the first word: then there is none
+    said = [one["content"] for one in after if one["role"] == "assistant"]
+    assert len(said) <= 1
+    heard = " ".join(said).split()
     assert heard == [f"w{number}" for number in range(len(heard))]
     assert 10 < len(heard) < 100
