@@ -1,9 +1,14 @@
-"""`local/cascade`: the realtime protocol with no provider at all, heard by OpenAI's client."""
+"""`local/cascade`: the realtime protocol with no provider at all, heard by OpenAI's client.
+
+It hears, thinks and speaks on this machine's cores, and needs them for itself:
+`PARLEY_CONSOLE=1 pytest tests/end_to_end/test_cascade_local.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import wave
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +21,9 @@ from gateway.server.auth import mint
 from tests.end_to_end.make_recordings import made_folder
 from tests.end_to_end.server import Server, running
 from tests.fetched_weights import fetched, smollm2
+
+if os.environ.get("PARLEY_CONSOLE") != "1":
+    pytest.skip("the whole agent wants the cores for itself", allow_module_level=True)
 
 SPEECH = made_folder() / "interruption-libri-1034.wav"
 RATE = 24_000
