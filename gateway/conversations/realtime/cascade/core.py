@@ -179,6 +179,9 @@ class Cascade:
         self._overlap: _Overlap | None = None
         self._turns: deque[_Turn] = deque()
         self._overdue = 0  # answers of the recogniser that nobody waits for any more
+        self._unheard: _Turn | None = (
+            None  # whose words did not come in time, and should be answered
+        )
         self._words: deque[Heard] = deque(maxlen=WORDS_KEPT)
         self._guessed_ms = 0.0  # how far words reach that are not final
         self._reply: Reply | None = None
@@ -594,6 +597,18 @@ class Cascade:
     def _heard(self, words: Heard, now: float) -> None:
         self._guessed_ms = 0.0
         self._words.append(words)
+        unheard = self._unheard
+        if (
+            unheard is not None
+            and not (self._turns or self._utterance)  # or they may be of what is said now
+            and _belongs(words, unheard)
+            and words.end_ms <= unheard.end_ms + EARLY_MS
+        ):
+            self._unheard = None  # late, but what was said is answered all the same
+            self._turns.append(unheard)
+            self._tell_words(words)
+            self._complete(now)
+            return
         self._tell_words(words)
         self._complete_early(now)
 
@@ -652,6 +667,7 @@ class Cascade:
                     "seconds": round((turn.end_ms - turn.start_ms) / 1000, 3),
                 },
             )
+        self._unheard = turn if turn.answers and not text else None
         if turn.answers and text:
             self._answer_wanted = True
         self._go_on(now)

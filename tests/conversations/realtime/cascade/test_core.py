@@ -200,6 +200,26 @@ def test_words_that_come_late_are_not_waited_for_without_end() -> None:
     assert len(play.all(AskModel)) == 2
 
 
+def test_words_that_come_after_all_waiting_are_answered_all_the_same() -> None:
+    play = Play()
+    play.hears(1.0, 0.9)
+    play.hears(0.6, 0.0)
+    play.deadline()
+    assert play.all(AskModel) == []
+    play.happens(Heard("Hello", 100.0, 900.0))
+    assert play.asked.body["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+def test_words_of_what_is_said_now_are_not_those_of_the_turn_before() -> None:
+    play = Play()
+    play.hears(1.0, 0.9)
+    play.hears(0.6, 0.0)
+    play.deadline()
+    play.hears(1.0, 0.9)
+    play.happens(Heard("Hello", 1700.0, 2300.0))
+    assert play.all(AskModel) == []
+
+
 def test_words_that_reach_to_the_end_of_the_speech_are_not_waited_for_longer() -> None:
     play = Play()
     play.hears(1.0, 0.9)
