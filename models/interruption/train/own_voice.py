@@ -28,8 +28,7 @@ from gateway.engines.interruption.model import INTERFACE
 from gateway.engines.interruption.own_voice import CONTEXT, FRAME_S, LOOK, MARKS, Comparison, Ear
 from gateway.engines.onnx import FrameModel
 from models.interruption.cache import PUBLISHED, cache_folder
-from models.interruption.data import echoes
-from models.interruption.data.splits import Side
+from models.interruption.data import echoes, splits
 from models.interruption.evaluate.echo import stretches, voice_of
 
 RATE = 16_000
@@ -345,7 +344,7 @@ def main() -> None:
     paths = [
         path
         for name in arguments.data
-        for path in sorted((cache_folder() / name / Side.TRAIN).glob("[0-9]*.npz"))
+        for path in sorted((cache_folder() / name / splits.Side.TRAIN).glob("[0-9]*.npz"))
     ]
     scenes = [echoes.load(path) for path in paths if ".part" not in path.name]
     if arguments.keep:
