@@ -99,7 +99,7 @@ class Stage:
             (0.03, "meeting_backchannel", self._recorded_backchannel("meeting_backchannel")),
             (0.08, "interview_backchannel", self._recorded_backchannel("interview_backchannel")),
             (0.08, "cough", self._cough),
-            (0.05, "laugh", self._made(nonverbal.laugh)),
+            (0.08, "laugh", self._laugh),
             (0.02, "breath", self._made(nonverbal.breath)),
             (0.02, "throat", self._made(nonverbal.throat)),
             (0.02, "taps", self._made(nonverbal.taps)),
@@ -235,10 +235,11 @@ class Stage:
         def make(rng: Generator, scene: Scene) -> None:
             said = kind if self._clips.by_kind[kind] else "voice_backchannel"
             at, factor = scene.onset_s, self._factor(rng)
-            for _ in range(int(rng.choice([1, 2, 3], p=[0.8, 0.15, 0.05]))):
+            soon = rng.random() < 0.4  # "okay, okay", in one breath
+            for _ in range(int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))):
                 clip = self._pick(rng, said)
                 time = self._put(rng, scene, clip, at, factor=factor)
-                at = time(clip.end_s) + rng.uniform(0.5, 1.3)
+                at = time(clip.end_s) + (rng.uniform(0.03, 0.3) if soon else rng.uniform(0.5, 1.3))
             scene.quieter_db = _listening_db(rng)
 
         return make
@@ -274,8 +275,9 @@ class Stage:
                 return self._backchannel("voice_backchannel")(rng, scene)
             clip = self._pick(rng, kind)
             self._put(rng, scene, clip, scene.onset_s, factor=self._factor(rng))
-            if rng.random() < 0.15:
-                again = scene.onset_s + clip.end_s - clip.onset_s + rng.uniform(0.5, 1.3)
+            if rng.random() < 0.25:  # in one breath, the same once more: "okay, okay"
+                gap = rng.uniform(0.03, 0.3) if rng.random() < 0.5 else rng.uniform(0.5, 1.3)
+                again = scene.onset_s + clip.end_s - clip.onset_s + gap
                 self._put(rng, scene, clip, again, factor=self._factor(rng))
             known = clip.quieter_db is not None and rng.random() < 0.7
             scene.quieter_db = float(clip.quieter_db or 0.0) if known else _listening_db(rng)
@@ -289,6 +291,19 @@ class Stage:
         if rng.random() < 0.3:
             at = scene.onset_s + rng.uniform(0.5, 1.8)
             self._put(rng, scene, self._pick(rng, "cough"), at)
+
+    def _laugh(self, rng: Generator, scene: Scene) -> None:
+        """Of a vowel of somebody who speaks elsewhere, or made of nothing."""
+        kind = str(rng.choice(["speech_libri", "speech_ocean", "interview_turn", "voice_sentence"]))
+        if rng.random() < 0.3 or not self._clips.by_kind[kind]:
+            return self._made(nonverbal.laugh)(rng, scene)
+        clip = self._pick(rng, kind)
+        said = as_float(clip.samples[int(clip.onset_s * RATE) : int(clip.end_s * RATE)])
+        if len(said) < 0.2 * RATE:
+            return self._made(nonverbal.laugh)(rng, scene)
+        self._put_made(rng, scene, nonverbal.laugh_of(rng, said))
+        scene.group = clip.group
+        return None
 
     def _baby(self, rng: Generator, scene: Scene) -> None:
         clip = self._pick(rng, "baby_cry")
@@ -370,14 +385,15 @@ class Stage:
         self._floor_from(scene, starts(clip.decisive_s if clip.decisive_s is not None else at))
 
     def _noise_then_speech(self, rng: Generator, scene: Scene) -> None:
-        """A cough, a hum or a breath, and then words."""
+        """A cough, a hum, a laugh or a breath, and then words."""
         if rng.random() < 0.5:
             cough = self._pick(rng, "cough")
             end = cough.onset_s + quiet_end(cough, float(rng.uniform(0.2, 0.7)))
             time = self._put(rng, scene, cough, scene.onset_s, cough.onset_s, end)
             at = time(end)
         else:
-            x = (nonverbal.breath, nonverbal.hum, nonverbal.throat)[int(rng.integers(3))](rng)
+            made = (nonverbal.breath, nonverbal.hum, nonverbal.throat, nonverbal.laugh)
+            x = made[int(rng.integers(len(made)))](rng)
             self._put_made(rng, scene, x * np.float32(rng.uniform(0.1, 0.8)))
             at = scene.onset_s + len(x) / RATE
         kind = str(rng.choice(["voice_floor", "voice_sentence", "speech_ocean", "speech_libri"]))
