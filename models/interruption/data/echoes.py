@@ -87,7 +87,10 @@ class Voices:
         ]
 
     def draw(self, rng: Generator, folders: Sequence[str]) -> tuple[Audio, str]:
-        """What one person says, without the silence around it, at an RMS of 0.1."""
+        """What one person says, without the silence around it, at an RMS of 0.1. Raises ValueError
+        where none of the folders has a recording."""
+        if not any(self._of[folder] for folder in folders):
+            raise ValueError(f"nobody is recorded in {' or '.join(folders)}")
         while True:
             found = self._of[str(rng.choice(folders))]
             if found:
@@ -101,7 +104,9 @@ class Voices:
             own = [one for one in self.made if one.person == first.person]
             return lambda: _said(own[int(rng.integers(len(own)))])
         folder = int(rng.choice(len(AGENTS), p=[0.6, 0.25, 0.15]))
-        return lambda: self.draw(rng, AGENTS[folder : folder + 1])
+        # Where a folder is missing, others speak: the prompts, say, which are share-alike.
+        folders = AGENTS[folder : folder + 1] if self._of[AGENTS[folder]] else AGENTS
+        return lambda: self.draw(rng, folders)
 
 
 def _rows(folder: Path, side: Side) -> list[dict[str, str]]:
@@ -306,6 +311,7 @@ def main() -> None:
     parser.add_argument("--voices", help="made voices below the cache, who are agents too")
     parser.add_argument("--more", action="store_true", help="also people whom `collect` found")
     parser.add_argument("--name", default="echoes", help="of the set, below the cache")
+    parser.add_argument("--cancellers", nargs="+", choices=set(CANCELLERS), default=CANCELLERS)
     parser.add_argument("--worker", default="0/1", help="this process of how many, such as 0/2")
     arguments = parser.parse_args()
     root = cache_folder()
@@ -322,7 +328,7 @@ def main() -> None:
         # who is heard on which side is by name, and so are the rooms
         rng = np.random.default_rng((2611, list(Side).index(arguments.side), number))
         kind = KINDS[number % len(KINDS)]
-        save(path, scene(rng, people, kind, str(rng.choice(CANCELLERS))))
+        save(path, scene(rng, people, kind, str(rng.choice(arguments.cancellers))))
     print(f"{arguments.count} scenes in {folder}")
 
 

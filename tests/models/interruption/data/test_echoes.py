@@ -20,6 +20,7 @@ class Tones(Voices):
 
     def __init__(self) -> None:
         self.rirs, self.made = [], []
+        self._of = {folder: [] for folder in (*echoes.AGENTS, *echoes.CALLERS)}
         self.drawn = 0
 
     def draw(self, rng: Generator, folders: Sequence[str]) -> tuple[Audio, str]:
