@@ -667,7 +667,11 @@ class Closing(Draining):
             self.context.close_well()
 
     def _over(self, now: float) -> None:
-        self.context.close_well()
+        """Its time to tell more is up; words that it began to tell are owed their final."""
+        if self.context.transcripts.is_open:
+            self.owner.end(now)
+        else:
+            self.context.close_well()
 
     def enter(self, now: float) -> None:
         self.context.stalls.watch_doubt(self.connection)
@@ -689,8 +693,8 @@ class Closing(Draining):
             self.sent(now)
 
     def closed(self, code: int, reason: str, now: float) -> None:
-        if self._ended:
-            self._over(now)
+        if self._ended and not self.context.transcripts.is_open:
+            self.context.close_well()
         elif self.connection.finishing and code in NORMAL_CLOSURE:
             self.owner.end(now)
         else:

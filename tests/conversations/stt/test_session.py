@@ -688,6 +688,18 @@ def test_a_final_that_crosses_the_close_is_not_the_last_one() -> None:
     assert play.ended is not None
 
 
+@pytest.mark.parametrize("code", [1000, 1006])
+def test_words_that_follow_a_seeming_end_are_told_in_full_by_the_next(code: int) -> None:
+    play = crossed()
+    play.hear(InterimTranscript(Transcript("two")))
+    play.close_upstream(code)
+    play.accept()
+    play.hear(final("two three", 0.0, 0.5), Ended())
+
+    assert play.finals() == ["one", "two three"]
+    assert play.ended is not None
+
+
 def test_a_recogniser_that_has_ended_is_not_waited_for_long() -> None:
     play = crossed()
     play.wait(ENDED_S)
