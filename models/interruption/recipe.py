@@ -1,10 +1,9 @@
-"""What `interruption.onnx` was made by: recipe.toml as a graph of steps, in order.
+"""What the shipped weights are made by: recipe.toml as a graph of steps, in order.
 
     python -m models.interruption.recipe check
     python -m models.interruption.recipe show    # each step with its parents and its command
 
-A step is a command line. Nothing here runs one: what is to run them all needs `Recipe.order`, and
-of each step `command` and `result`, the path below the cache that is there once it is done.
+A step is a command line, or several that share its work. `remake` runs them all.
 """
 
 from __future__ import annotations
@@ -19,8 +18,10 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.interruption.data.splits import Side
+
 RECIPE = Path(__file__).with_name("recipe.toml")
-PLACES = {"audio": "AUDIO", "repositories": "REPOSITORIES", "files": "FILES"}
+PLACES = {name: name.upper() for name in ("audio", "repositories", "files", "whisper")}
 """Folders that differ between machines: `{audio}` in an argument stands for one."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -51,6 +52,10 @@ class Step(BaseModel):
         """Where its result lies below the cache."""
         raise NotImplementedError
 
+    def shared(self) -> bool:
+        """Can its command be run by several processes, each with `--worker I/N`?"""
+        return False
+
     def command(self, places: Mapping[str, str] = PLACES) -> list[str]:
         """`python` and its arguments, each field as a flag."""
         return ["python", "-m", f"models.interruption.{self.module}", *self.flags(places)]
@@ -76,6 +81,10 @@ class Prepared(Step):
     arguments: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     makes: str
+    workers: bool = False
+
+    def shared(self) -> bool:
+        return self.workers
 
     def parents(self) -> tuple[str, ...]:
         return self.after
@@ -97,15 +106,19 @@ class BuiltSet(Step):
     scenes: int | None = None
     seed: int | None = None
     ear_every: int | None = None
+    side: Side = Side.TRAIN
     only: tuple[str, ...] | None = None
     after: tuple[str, ...]
     not_flags = Step.not_flags | {"after"}
+
+    def shared(self) -> bool:
+        return True
 
     def parents(self) -> tuple[str, ...]:
         return self.after
 
     def result(self) -> str:
-        return f"{self.name}/train-{self.shards - 1:03d}.npz"
+        return f"{self.name}/{self.side}-{self.shards - 1:03d}.npz"
 
     def flags(self, places: Mapping[str, str]) -> list[str]:
         return ["--audio", places["audio"], "--name", self.name, *super().flags(places)]
@@ -145,8 +158,9 @@ class Start(_Run):
     module = "train.resume"
 
     commit: str  # whose models/interruption/interruption.onnx is FILES/COMMIT.onnx
+    sha256: str
     data: str
-    not_flags = Step.not_flags | {"commit"}
+    not_flags = Step.not_flags | {"commit", "sha256"}
 
     def parents(self) -> tuple[str, ...]:
         return (self.data,)
@@ -161,6 +175,7 @@ class Train(_Run):
     module = "train"
 
     data: tuple[str, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] | None = None
     from_run: str | None = None
     taught_by: tuple[str, ...] | None = None
     taught: Share | None = None
@@ -188,7 +203,7 @@ class Train(_Run):
 
     def parents(self) -> tuple[str, ...]:
         first = (self.from_run,) if self.from_run else ()
-        return (*first, *(self.taught_by or ()), *self.data)
+        return (*first, *(self.taught_by or ()), *self.data, *(self.held_out or ()))
 
 
 class Blend(_Run):
@@ -227,6 +242,45 @@ class Export(Step):
         return [*super().flags(places), "--out", f"{places['files']}/{self.result()}"]
 
 
+class OwnVoice(Step):
+    """What knows the agent's own voice again, beside the published file."""
+
+    module = "train.own_voice"
+
+    data: tuple[str, ...] = Field(min_length=1)  # steps that make calls with echo
+    steps: int
+    wrong: float | None = None
+    threads: int | None = None
+    seed: int | None = None
+    sha256: str
+
+    not_flags = Step.not_flags | {"sha256"}
+
+    def parents(self) -> tuple[str, ...]:
+        return ("export", *self.data)
+
+    def result(self) -> str:
+        return "own_voice.npz"
+
+    def flags(self, places: Mapping[str, str]) -> list[str]:
+        files = places["files"]
+        model, out = f"{files}/interruption.onnx", f"{files}/{self.result()}"
+        return [*super().flags(places), "--model", model, "--out", out]
+
+
+class Tiny(BaseModel):
+    """The same graph in minutes, to see that every step of it works: steps that are left out, and
+    what others have instead of their own, by table and, of those that are prepared, by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    without: tuple[str, ...] = ()
+    prepared: dict[str, dict[str, Any]] = {}
+    sets: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
+    own_voice: dict[str, Any] = {}
+
+
 KINDS: dict[str, type[Step]] = {
     "prepared": Prepared,
     "sets": BuiltSet,
@@ -235,9 +289,10 @@ KINDS: dict[str, type[Step]] = {
     "runs": Train,
     "blends": Blend,
 }
-"""Tables of recipe.toml; `export` is one step."""
+"""Tables of recipe.toml; `export` and `own_voice` are one step each."""
 _SETS, _RUNS = (BuiltSet, PartOfSet), (Start, Train, Blend)
-_S = TypeVar("_S", bound=Step)
+_SINGLE: dict[str, type[Step]] = {"export": Export, "own_voice": OwnVoice}
+_S = TypeVar("_S", bound=BaseModel)
 
 
 class Recipe:
@@ -245,21 +300,49 @@ class Recipe:
     ancestor, or where the published file needs it not."""
 
     def __init__(self, tables: Mapping[str, Any]) -> None:
-        if strange := tables.keys() - KINDS.keys() - {"export"}:
+        if strange := tables.keys() - KINDS.keys() - _SINGLE.keys() - {"tiny"}:
             raise RecipeError(f"unknown tables: {sorted(strange)}")
+        self._tables = tables
+        self._tiny = _checked(Tiny, "tiny", tables.get("tiny", {}))
         self.steps: dict[str, Step] = {}
         for kind, model in KINDS.items():
             for name, fields in tables.get(kind, {}).items():
                 if name in self.steps:
                     raise RecipeError(f"{name}: two steps have this name")
-                self.steps[name] = _checked(model, name, fields)
-        self.export = _checked(Export, "export", tables.get("export", {}))
+                self.steps[name] = _checked(model, name, {"name": name, **fields})
+        self.export = _checked(Export, "export", {"name": "export", **tables.get("export", {})})
         self.steps["export"] = self.export
+        if "own_voice" in tables:
+            told = {"name": "own_voice", **tables["own_voice"]}
+            self.steps["own_voice"] = _checked(OwnVoice, "own_voice", told)
         for step in self.steps.values():
             self._check_parents(step)
         self.order = self._ordered()
-        if idle := self.steps.keys() - self._ancestors("export") - {"export"}:
+        needed = set().union(*(self._ancestors(end) | {end} for end in _SINGLE.keys() & self.steps))
+        if idle := self.steps.keys() - needed:
             raise RecipeError(f"steps that the published file does not need: {sorted(idle)}")
+
+    def tiny(self) -> Recipe:
+        """The same graph, made in minutes."""
+        tables: dict[str, Any] = {}
+        for kind, told in self._tables.items():
+            if kind in ("sets", "runs"):
+                tables[kind] = {name: one | getattr(self._tiny, kind) for name, one in told.items()}
+            elif kind == "prepared":
+                tables[kind] = {
+                    name: _without(one | self._tiny.prepared.get(name, {}), self._tiny.without)
+                    for name, one in told.items()
+                    if name not in self._tiny.without
+                }
+            elif kind == "own_voice":
+                tables[kind] = told | self._tiny.own_voice
+            elif kind != "tiny":
+                tables[kind] = told
+        if "sets" in tables:
+            tables["sets"] = {
+                name: _without(one, self._tiny.without) for name, one in tables["sets"].items()
+            }
+        return Recipe(tables)
 
     def _check_parents(self, step: Step) -> None:
         for parent in step.parents():
@@ -287,6 +370,12 @@ class Recipe:
             sorter.done(name)
         return found
 
+    def needed(self, name: str) -> set[str]:
+        """The step and all that it comes from. Raises RecipeError where there is no such step."""
+        if name not in self.steps:
+            raise RecipeError(f"there is no step {name}")
+        return self._ancestors(name) | {name}
+
     def _ancestors(self, name: str) -> set[str]:
         found: set[str] = set()
         ahead = list(self.steps[name].parents())
@@ -298,12 +387,17 @@ class Recipe:
         return found
 
 
+def _without(step: dict[str, Any], gone: tuple[str, ...]) -> dict[str, Any]:
+    return step | {"after": [name for name in step.get("after", ()) if name not in gone]}
+
+
 def _references(step: Step) -> dict[str, tuple[str, ...]]:
     """Those parents of a step of which it says what they are."""
     match step:
         case Train():
             first = (step.from_run,) if step.from_run else ()
-            return {"set": step.data, "run": (*first, *(step.taught_by or ()))}
+            sets = (*step.data, *(step.held_out or ()))
+            return {"set": sets, "run": (*first, *(step.taught_by or ()))}
         case Start():
             return {"set": (step.data,)}
         case PartOfSet():
@@ -317,8 +411,9 @@ def _references(step: Step) -> dict[str, tuple[str, ...]]:
 
 
 def _checked(model: type[_S], name: str, fields: Mapping[str, Any]) -> _S:
+    """The fields as told; `name` says whose they are in the error."""
     try:
-        return model.model_validate({"name": name, **fields})
+        return model.model_validate(fields)
     except ValueError as error:
         raise RecipeError(f"{name}: {error}") from error
 

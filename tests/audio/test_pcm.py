@@ -20,6 +20,18 @@ def test_level_is_the_root_mean_square() -> None:
     assert level(b"") == 0.0
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 48_000])
+@pytest.mark.parametrize("frame_s", [0.02, 0.05])
+def test_no_tone_is_taken_for_silence(rate: int, frame_s: float) -> None:
+    """Every 16th sample of a tone of 1000 Hz is 0 at 16 kHz, if its first sample is: a word of that
+    tone was left out of a replay as silence."""
+    times = np.arange(round(rate * frame_s)) / rate
+    for hz in range(100, int(0.48 * rate), 25):
+        for phase in np.linspace(0.0, np.pi, 6, endpoint=False):
+            tone = 9000 * np.sin(2 * np.pi * hz * times + phase)
+            assert 0.5 * np.std(tone) < level(tone.astype(np.int16).tobytes()) < 9000, hz
+
+
 def test_speech_stands_out_of_a_room() -> None:
     loudness = Loudness()
     for i in range(60):

@@ -67,6 +67,7 @@ class Activity:
         "last_sent_at",
         "last_text_at",
         "noise_s",
+        "owed_s",
         "speech_since_message_s",
         "speech_since_text_s",
     )
@@ -80,6 +81,7 @@ class Activity:
         self.speech_since_message_s = 0.0
         self.speech_since_text_s = 0.0
         self.noise_s = 0.0  # what of this was found to be none
+        self.owed_s = 0.0  # speech from before the text that is not in it
         self.has_text = False
         self.gaps: deque[float] = deque(maxlen=GAPS_KEPT)  # speech from text to text
         self.doubt_from = now
@@ -118,12 +120,22 @@ class Activity:
 
     def heard_text(self, now: float) -> None:
         """A message came with words."""
-        if self.doubtful_s > 0.0 and self.has_text:
-            self.gaps.append(self.doubtful_s)
+        if (gap_s := self.doubtful_s - self.owed_s) > 0.0 and self.has_text:
+            self.gaps.append(gap_s)
         self.has_text = True
         self.last_text_at = now
-        self.speech_since_text_s = self.noise_s = 0.0
+        self.speech_since_text_s = self.noise_s = self.owed_s = 0.0
         self.not_doubted(now)
+
+    def still_owes(self, seconds: float) -> None:
+        """So much speech was sent before the words came that were heard last, and is not in
+        them."""
+        self.owed_s = self.doubtful_s = seconds
+
+    @property
+    def untold_s(self) -> float:
+        """Speech that is in no words so far."""
+        return self.speech_since_text_s + self.owed_s
 
     @property
     def longest_gap_s(self) -> float | None:
@@ -327,7 +339,7 @@ class RecognizerConnection:
         frames += self._recognizer.encode(FLUSH)
         self.activity.sent(now)
         self.flush_sent_at = now
-        self.untold_at_flush_s = self.activity.speech_since_text_s
+        self.untold_at_flush_s = self.activity.untold_s
         return frames
 
     def flush_answered(self) -> None:

@@ -147,6 +147,17 @@ class ReplayBuffer:
                     break
         return begin
 
+    def loud_s(self, begin_s: float, end: int) -> float:
+        """Seconds of loud audio from `begin_s` of the session to sample `end`."""
+        begin = int(begin_s * self.rate)
+        samples = 0
+        for chunk in reversed(self.chunks):
+            if chunk.start < begin:
+                break
+            if chunk.loud and chunk.end <= end:
+                samples += chunk.samples
+        return samples / self.rate
+
     def speech(self) -> tuple[int, int] | None:
         """Samples at which speech begins and ends in what is kept; None: all is quiet."""
         first = last = None

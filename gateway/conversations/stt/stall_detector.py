@@ -10,7 +10,7 @@ from typing import Final
 from gateway.audio.voice import holds_voice
 from gateway.conversations.stt.connection import WITHIN_WORDS_S, RecognizerConnection
 from gateway.conversations.stt.hedges import STEP_S
-from gateway.conversations.stt.replay_buffer import ReplayBuffer
+from gateway.conversations.stt.replay_buffer import CUT_AHEAD_S, ReplayBuffer
 from gateway.conversations.stt.transcripts import TranscriptAssembler
 from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
@@ -138,6 +138,14 @@ class StallDetector:
         if heartbeat_s is None or connection.activity.audio_since_message_s < heartbeat_s:
             self.caution *= 2
 
+    def heard_words(self, connection: RecognizerConnection) -> None:
+        """A recogniser told words, and the client knows them. Those that come late, or repeat what
+        was told, do not answer for speech that was sent meanwhile."""
+        told = self._transcripts.told
+        if not self._transcripts.is_open and told is not None:
+            since_s = max(self._transcripts.final_until, told.end + CUT_AHEAD_S)
+            connection.activity.still_owes(self._buffer.loud_s(since_s, connection.sent_until))
+
     def final_overdue(self, connection: RecognizerConnection) -> bool:
         """The final did not come, though it was asked for. True: another provider may have it;
         False: that was tried."""
@@ -210,7 +218,7 @@ class StallDetector:
             replay_s = REPLAY_DOUBT_S + REPLAY_DOUBT_SHARE * activity.doubtful_s
             times.append(activity.doubt_from + min(doubt_s, replay_s))
         if activity.doubtful_s >= self._short_s:
-            times.append(activity.last_loud_at + doubt_s)
+            times.append(max(activity.last_loud_at, activity.doubt_from) + doubt_s)
         return min(times, default=None)
 
     def end_doubt_at(self, connection: RecognizerConnection) -> float | None:
@@ -311,7 +319,7 @@ class StallDetector:
         return self._is_enough(connection.untold_at_flush_s)
 
     def _has_untold_speech(self, connection: RecognizerConnection) -> bool:
-        return self._is_enough(connection.activity.speech_since_text_s)
+        return self._is_enough(connection.activity.untold_s)
 
     def _is_enough(self, speech_s: float) -> bool:
         """Whether so much speech without text means that words are missing."""

@@ -272,12 +272,14 @@ class Connected(State):
             case InterimTranscript(transcript):
                 self._has_text(transcript.text, now)
                 told = transcripts.hypothesis(connection, transcript)
+                self._owes(transcript.text)
             case FinalTranscript(transcript):
                 quiet_s = now - connection.activity.last_loud_at
                 if transcript.text and in_use and quiet_s >= WITHIN_WORDS_S:
                     self._took("final", quiet_s)
                 self._has_text(transcript.text, now)
                 told = transcripts.final(connection, transcript)
+                self._owes(transcript.text)
                 context.stalls.heard_final()
                 if transcript.text and in_use:
                     context.failover.serving(connection.attempt)
@@ -303,6 +305,10 @@ class Connected(State):
             connection.activity.heard_text(now)
             context.stalls.watch_doubt(connection)
             context.stalls.heard_text()
+
+    def _owes(self, text: str) -> None:
+        if text:
+            self.context.stalls.heard_words(self.connection)
 
     def _took(self, kind: str, seconds: float) -> None:
         attempt = self.connection.attempt

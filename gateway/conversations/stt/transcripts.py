@@ -86,18 +86,21 @@ class TranscriptAssembler:
         return [self._message("interim_transcript", self.interim)] if self.interim else []
 
     def final(self, connection: RecognizerConnection, heard: Transcript) -> list[str]:
-        """A final, which ends the open utterance. With empty text it says that nothing was said."""
+        """A final, which ends the open utterance. With empty text it says that nothing was said:
+        of the silence before words that another connection has told, that ends nothing."""
         said = self._said(connection, heard)
         covered = self._covered(connection, heard, said)
+        before = self.interim is not None and not said.text and covered <= self.interim.start
         if not said.text:
-            if connection.activity.speech_since_text_s > TRUSTED_S:
+            if connection.activity.untold_s > TRUSTED_S:
                 covered = self.final_until
             else:  # a sound that goes on may be the beginning of a word: it stays
                 rate = self._buffer.rate
                 covered = min(covered, self._buffer.onset_before(round(covered * rate)) / rate)
         self.final_until = max(self.final_until, covered)
         self._buffer.forget(self.final_until)
-        self._close()
+        if not before:
+            self._close()
         if not said.text:
             return []
         self._told_until = self.final_until
@@ -126,17 +129,22 @@ class TranscriptAssembler:
 
     def settle_told(self) -> list[str]:
         """The words up to `told_until` are passed on as a final: a slow replay that began before
-        them would hold the caller for as long as they took."""
+        them would hold the caller for as long as they took. The last one stays open: it is told at
+        the end if nobody hears it again."""
         said, until = self.interim, self.told_until
         if said is None or until is None:
             return []
-        words = said.words[:-1]
-        told = replace(said, text=" ".join(word[0] for word in words), words=words, end=until)
+        told, last = _part(said, said.words[:-1]), _part(said, said.words[-1:])
         self.final_until = self._told_until = until
         self._buffer.forget(until - OVERLAP_S)
         self._close()
         self.finals += 1
-        return [self._message("final_transcript", told)]
+        self.interim = last
+        self.speaking = True  # the client derives it
+        return [
+            self._message("final_transcript", told),
+            self._message("interim_transcript", last),
+        ]
 
     def discard(self) -> None:
         """The open utterance ended without a final."""
@@ -215,3 +223,16 @@ class TranscriptAssembler:
         if said.words:
             return min(said.end, sent)
         return self._buffer.pause_before(connection.sent_until) / self._buffer.rate
+
+
+def _part(
+    said: OutgoingTranscript, words: tuple[tuple[str, float, float, float, str | None], ...]
+) -> OutgoingTranscript:
+    """Some of its words, which follow each other."""
+    return replace(
+        said,
+        text=" ".join(word[0] for word in words),
+        words=words,
+        start=words[0][1],
+        end=words[-1][2],
+    )

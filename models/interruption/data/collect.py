@@ -46,9 +46,15 @@ _SHORTEST_S = 0.25  # of speech by Silero; less is a click or a silence
 
 
 @dataclass(frozen=True)
-class Source:
+class Pinned:
+    """A public repository at one commit."""
+
     repository: str
     commit: str
+
+
+@dataclass(frozen=True)
+class Source(Pinned):
     licence: str
     folder: str  # whose name is the kind of what is in it
     pattern: str  # of whole paths; its groups `speaker` and, where the path tells it, `text`
@@ -105,23 +111,22 @@ SOURCES = (
 class Clone:
     """Reads files of one commit without a work tree."""
 
-    def __init__(self, root: Path, source: Source) -> None:
+    def __init__(self, root: Path, source: Pinned) -> None:
         folder = root / source.repository.replace("/", "+")
         inner = next((one for one in (folder / "repo", folder / ".git") if one.exists()), folder)
         if not inner.exists():
             raise FileNotFoundError(f"{folder}: clone github.com/{source.repository} there first")
         self._git = ["git", f"--git-dir={inner}"]
         self._commit = source.commit
-        self._pattern = source.pattern
 
     def paths(self) -> list[str]:
         listed = self._run("ls-tree", "-r", "-z", "--name-only", self._commit)
         return [path for path in listed.decode().split("\0") if path]
 
-    def matches(self) -> Iterator[re.Match[str]]:
-        """Of the source's pattern, one for each whole path that is its."""
+    def matches(self, pattern: str) -> Iterator[re.Match[str]]:
+        """One for each whole path that is the pattern's."""
         for path in self.paths():
-            if match := re.fullmatch(self._pattern, path):
+            if match := re.fullmatch(pattern, path):
                 yield match
 
     def read(self, path: str) -> bytes:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from models.interruption.cache import add_audio, cache_folder
-from models.interruption.data import splits
+from models.interruption.data import splits, voices
 from models.interruption.data.channel import room
 from models.interruption.data.nonverbal import RATE, Audio, floor_noise
 from models.interruption.data.splits import Side
@@ -58,34 +58,72 @@ class Scene:
     caller: str
 
 
+@dataclass(frozen=True)
+class Recording:
+    path: Path
+    person: str
+
+
 class Voices:
-    """Recordings of one side, by folder and speaker."""
+    """Recordings of one side, by folder; `more`: what `collect` made, whose people speak too;
+    `made`: the folder of made voices, who are agents then as often as recorded people."""
 
-    def __init__(self, audio: Path, side: Side) -> None:
-        self._audio = audio / "train"
-        with (self._audio / "manifest.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if splits.side(row) is side]
-        self.rirs = [self._read(row) for row in rows if "rir/" in row["path"]]
-        self._of = {
-            folder: [row for row in rows if Path(row["path"]).parent.name == folder]
-            for folder in {*AGENTS, *CALLERS}
-        }
-
-    def _read(self, row: dict[str, str]) -> Audio:
-        samples, _ = soundfile.read(self._audio.parent / _below(row), dtype="float32")
-        return np.asarray(samples, np.float32)
+    def __init__(
+        self, audio: Path, side: Side, more: Path | None = None, made: Path | None = None
+    ) -> None:
+        rows = _rows(audio, side)
+        self.rirs = [_read(audio / _below(row)) for row in rows if "rir/" in row["path"]]
+        known = [(audio, row) for row in rows]
+        if more is not None and (more / "train" / "manifest.csv").exists():
+            known += [(more, row) for row in _rows(more, side)]
+        self._of: dict[str, list[Recording]] = {folder: [] for folder in (*AGENTS, *CALLERS)}
+        for root, row in known:
+            if (folder := Path(row["path"]).parent.name) in self._of:
+                self._of[folder].append(Recording(root / _below(row), splits.group(row)))
+        self.made = [
+            Recording(path, "made " + " ".join(note["voices"]))
+            for path, note in (voices.notes(made) if made is not None else ())
+            if note["side"] == side and "sentence" in note["kinds"]
+        ]
 
     def draw(self, rng: Generator, folders: Sequence[str]) -> tuple[Audio, str]:
-        """What one person says, without the silence around it, at an RMS of 0.1."""
+        """What one person says, without the silence around it, at an RMS of 0.1. Raises ValueError
+        where none of the folders has a recording."""
+        if not any(self._of[folder] for folder in folders):
+            raise ValueError(f"nobody is recorded in {' or '.join(folders)}")
         while True:
-            rows = self._of[str(rng.choice(folders))]
-            if rows:
+            found = self._of[str(rng.choice(folders))]
+            if found:
                 break
-        row = rows[int(rng.integers(len(rows)))]
-        x = self._read(row)
-        loud = np.flatnonzero(np.abs(x) > 0.05 * np.abs(x).max())
-        x = x[max(loud[0] - 80, 0) : loud[-1] + 800]
-        return np.asarray(x / (x.std() + 1e-6) * 0.1, np.float32), splits.group(row)
+        return _said(found[int(rng.integers(len(found)))])
+
+    def agent(self, rng: Generator) -> Callable[[], tuple[Audio, str]]:
+        """Draws what an agent says: people of one folder, or one made voice."""
+        if self.made and rng.random() < 0.5:
+            first = self.made[int(rng.integers(len(self.made)))]
+            own = [one for one in self.made if one.person == first.person]
+            return lambda: _said(own[int(rng.integers(len(own)))])
+        folder = int(rng.choice(len(AGENTS), p=[0.6, 0.25, 0.15]))
+        # Where a folder is missing, others speak: the prompts, say, which are share-alike.
+        folders = AGENTS[folder : folder + 1] if self._of[AGENTS[folder]] else AGENTS
+        return lambda: self.draw(rng, folders)
+
+
+def _rows(folder: Path, side: Side) -> list[dict[str, str]]:
+    with (folder / "train" / "manifest.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if splits.side(row) is side]
+
+
+def _read(path: Path) -> Audio:
+    samples, _ = soundfile.read(path, dtype="float32")
+    return np.asarray(samples, np.float32)
+
+
+def _said(one: Recording) -> tuple[Audio, str]:
+    x = _read(one.path)
+    loud = np.flatnonzero(np.abs(x) > 0.05 * np.abs(x).max())
+    x = x[max(loud[0] - 80, 0) : loud[-1] + 800]
+    return np.asarray(x / (x.std() + 1e-6) * 0.1, np.float32), one.person
 
 
 def _below(row: dict[str, str]) -> str:
@@ -187,33 +225,33 @@ def _suppressed(rng: Generator, near: Audio, echo: Audio) -> Audio:
     return np.asarray(out[size : size + len(near)], np.float32)
 
 
-def scene(rng: Generator, voices: Voices, kind: str, canceller: str) -> Scene:
+def scene(rng: Generator, people: Voices, kind: str, canceller: str) -> Scene:
     """One call of a kind (of KINDS), by one of CANCELLERS."""
-    folder = rng.choice(len(AGENTS), p=[0.6, 0.25, 0.15])
-    first, agent = voices.draw(rng, AGENTS[folder : folder + 1])
+    speaks = people.agent(rng)
+    first, agent = speaks()
     sent_s = float(rng.uniform(0.05, 0.5))
     while len(first) < 3 * RATE:
-        more, _ = voices.draw(rng, AGENTS[folder : folder + 1])
+        more, _ = speaks()
         first = np.concatenate([first, np.zeros(int(rng.uniform(0.1, 0.4) * RATE)), more])
     pieces = [(sent_s, first.astype(np.float32))]
     if len(first) < 6 * RATE:
-        second, _ = voices.draw(rng, AGENTS[folder : folder + 1])
+        second, _ = speaks()
         pieces.append((float(rng.uniform(sent_s + 0.2, 4.0)), second))
     played, parts = _played(rng, pieces)
     delay_s = float(rng.uniform(0, 0.5))
-    echo = _path(rng, _loudspeaker(rng, played), voices.rirs)
+    echo = _path(rng, _loudspeaker(rng, played), people.rirs)
     echo = np.pad(echo, (round(delay_s * RATE), 0))[: len(played)]
     echo = _drifted(echo, float(rng.normal(0, 80)))
     back = np.array([(at + delay_s, *rest) for at, *rest in parts])
     n, floor_s, quiet_s, caller = len(played), float("nan"), float("nan"), ""
     near = np.zeros(n, np.float32)
     if kind != "echo":
-        said, caller = voices.draw(rng, CALLERS)
+        said, caller = people.draw(rng, CALLERS)
         while caller == agent:
-            said, caller = voices.draw(rng, CALLERS)
+            said, caller = people.draw(rng, CALLERS)
         floor_s = float(back[0, 0] + rng.uniform(1.0, 3.0))
         at = round(floor_s * RATE)
-        part = fftconvolve(said, room(rng, voices.rirs))[: len(said)][: n - at]
+        part = fftconvolve(said, room(rng, people.rirs))[: len(said)][: n - at]
         quiet_s = floor_s + len(part) / RATE
         near[at : at + len(part)] = part / (part.std() + 1e-6) * 0.1
     level_db = float(rng.uniform(-36, -18))
@@ -241,12 +279,12 @@ def _whole(x: Audio) -> Any:
 
 
 def save(path: Path, made: Scene) -> None:
-    voices = {f"voice{i}": _whole(voice) for i, (_, voice) in enumerate(made.sent)}
+    spoken = {f"voice{i}": _whole(voice) for i, (_, voice) in enumerate(made.sent)}
     fields = {name: getattr(made, name) for name in Scene.__dataclass_fields__}
     del fields["heard"], fields["sent"]
     sent_s = np.array([at for at, _ in made.sent])
     part = path.with_suffix(".part.npz")
-    np.savez(part, heard=_whole(made.heard), sent_s=sent_s, **voices, **fields)
+    np.savez(part, heard=_whole(made.heard), sent_s=sent_s, **spoken, **fields)
     part.rename(path)
 
 
@@ -270,18 +308,27 @@ def main() -> None:
     add_audio(parser)
     parser.add_argument("--side", type=Side, choices=list(Side), required=True)
     parser.add_argument("--count", type=int, default=600)
+    parser.add_argument("--voices", help="made voices below the cache, who are agents too")
+    parser.add_argument("--more", action="store_true", help="also people whom `collect` found")
+    parser.add_argument("--name", default="echoes", help="of the set, below the cache")
+    parser.add_argument("--cancellers", nargs="+", choices=set(CANCELLERS), default=CANCELLERS)
+    parser.add_argument("--worker", default="0/1", help="this process of how many, such as 0/2")
     arguments = parser.parse_args()
-    folder = cache_folder() / "echoes" / arguments.side
+    root = cache_folder()
+    folder = root / arguments.name / arguments.side
     folder.mkdir(parents=True, exist_ok=True)
-    voices = Voices(arguments.audio, arguments.side)
-    for number in range(arguments.count):
+    more = root / "more" if arguments.more else None
+    made = root / arguments.voices if arguments.voices else None
+    people = Voices(arguments.audio, arguments.side, more, made)
+    first, of = map(int, arguments.worker.split("/"))
+    for number in range(first, arguments.count, of):
         path = folder / f"{number:05d}.npz"
         if path.exists():
             continue
         # who is heard on which side is by name, and so are the rooms
         rng = np.random.default_rng((2611, list(Side).index(arguments.side), number))
         kind = KINDS[number % len(KINDS)]
-        save(path, scene(rng, voices, kind, str(rng.choice(CANCELLERS))))
+        save(path, scene(rng, people, kind, str(rng.choice(arguments.cancellers))))
     print(f"{arguments.count} scenes in {folder}")
 
 

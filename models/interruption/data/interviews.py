@@ -208,7 +208,7 @@ def recordings(repositories: Path) -> Iterator[tuple[str, Clone, str]]:
     """Name of each conversation, the clone that holds it and its path there."""
     for source in SOURCES:
         clone = Clone(repositories, source)
-        for match in clone.matches():
+        for match in clone.matches(source.pattern):
             yield source.speaker + match["speaker"], clone, match[0]
 
 

@@ -1,9 +1,12 @@
 """Whether one model decides as another does, and what each costs: for one file in two forms.
 
     python -m models.interruption.evaluate.compare evaluation-1 evaluation-2 --cost 1.onnx 2.onnx
+    python -m models.interruption.evaluate.compare published made-again --within
 
 The folders are those that `evaluate` wrote (`--out`). Printed are all decisions at the threshold
-that differ, as counts of the first less those of the second, and where an AUC differs most. The
+that differ, as counts of the first less those of the second, and where an AUC differs most. With
+`--within`: every figure of the second that lies outside the interval of 95 % that the first's has,
+and whether that is worse; exit status 1 if any is. The
 costs are CPU milliseconds, measured in turn, since what else the machine does changes from minute
 to minute: least and median of the rounds.
 """
@@ -56,6 +59,22 @@ def auc_apart(one: Tables, other: Tables) -> tuple[float, str]:
     )
 
 
+def outside(one: Tables, other: Tables) -> Iterator[tuple[str, float, list[float], bool]]:
+    """What the figure is, that of the second, the first's with its interval, and is it worse?"""
+    for table, figures in one.items():
+        for after, row in figures["ranking"].items():
+            value, known = other[table]["ranking"][after]["auc"][0], row["auc"]
+            if not known[1] <= value <= known[2]:
+                yield f"{table}, AUC at {after} s", value, known, value < known[1]
+        for after, decided in figures["decisions"].items():
+            for kind, row in decided.items():
+                value, known = other[table]["decisions"][after][kind]["rate"][0], row["rate"]
+                if row["n"] and not known[1] <= value <= known[2]:
+                    good = kind == "interruption"
+                    worse = value < known[1] if good else value > known[2]
+                    yield f"{table}, {kind} by {after} s", value, known, worse
+
+
 def costs(paths: Sequence[Path], rounds: int = _ROUNDS) -> list[str]:
     """A line for each file."""
     models = [Model(path) for path in paths]
@@ -77,11 +96,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("evaluations", nargs=2, type=Path, help="folders that `evaluate` wrote")
     parser.add_argument("--cost", nargs=2, type=Path, metavar="FILE", help="the models themselves")
+    parser.add_argument("--within", action="store_true", help="the first's intervals")
     arguments = parser.parse_args()
     one, other = (
         json.loads((folder / "figures.json").read_text(encoding="utf-8"))["tables"]
         for folder in arguments.evaluations
     )
+    if arguments.within:
+        found = list(outside(one, other))
+        for name, value, (known, low, high), worse in found:
+            print(f"{name}: {value:.2f}, {'worse' if worse else 'better'} than "
+                  f"{known:.2f} ({low:.2f}-{high:.2f})")  # fmt: skip
+        worst = sum(worse for *_, worse in found)
+        print(f"{worst} figures are worse than the intervals allow, {len(found) - worst} better")
+        raise SystemExit(int(worst > 0))
     for table, after, kind, trials, more in differing(one, other):
         print(f"{table}, by {after} s: {kind} {more:+d} of {trials}")
     print("AUC apart by at most {:.3f} ({})".format(*auc_apart(one, other)))

@@ -54,7 +54,7 @@ def main() -> None:
     clone = Clone(arguments.repositories, SOURCE)
     arguments.out.mkdir(parents=True, exist_ok=True)
     events = []
-    for match in clone.matches():
+    for match in clone.matches(SOURCE.pattern):
         row = event(json.loads(clone.read(match[0])))
         (arguments.out / str(row["audio"])).write_bytes(
             clone.read(f"corpus/real/audio/{row['audio']}")

@@ -151,7 +151,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = scoring.Model(arguments.model)
     clone = Clone(arguments.repositories, SOURCE)
-    there = {match[0] for match in clone.matches()}
+    there = {match[0] for match in clone.matches(SOURCE.pattern)}
     results = []
     for said in rows(clone.read(TRANSCRIPTS).decode("utf-8", "replace")):
         if said.path in there:

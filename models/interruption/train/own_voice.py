@@ -28,7 +28,7 @@ from gateway.engines.interruption.model import INTERFACE
 from gateway.engines.interruption.own_voice import CONTEXT, FRAME_S, LOOK, MARKS, Comparison, Ear
 from gateway.engines.onnx import FrameModel
 from models.interruption.cache import PUBLISHED, cache_folder
-from models.interruption.data import echoes
+from models.interruption.data import echoes, splits
 from models.interruption.evaluate.echo import stretches, voice_of
 
 RATE = 16_000
@@ -331,6 +331,7 @@ def write(path: Path, known: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", nargs="+", default=["echoes"], help="sets below the cache")
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--wrong", type=float, default=6.0, help="see `followed`")
     parser.add_argument("--seed", type=int, default=0)
@@ -340,7 +341,11 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="the networks that --out has")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    paths = sorted((cache_folder() / "echoes" / "train").glob("[0-9]*.npz"))
+    paths = [
+        path
+        for name in arguments.data
+        for path in sorted((cache_folder() / name / splits.Side.TRAIN).glob("[0-9]*.npz"))
+    ]
     scenes = [echoes.load(path) for path in paths if ".part" not in path.name]
     if arguments.keep:
         known = dict(np.load(arguments.out))

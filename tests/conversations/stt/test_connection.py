@@ -100,6 +100,20 @@ def test_speech_before_a_flush_is_untold_until_anything_is_heard() -> None:
     assert one.untold_at_flush_s == 0.0
 
 
+def test_speech_that_is_not_in_the_words_that_came_is_untold_until_the_next() -> None:
+    one, buffer = ready(), buffered(*[TONE] * 10)
+    one.send_audio(buffer, 0.0)
+    one.activity.heard_text(0.6)
+    assert one.activity.untold_s == 0.0
+    one.activity.still_owes(0.2)
+    assert one.activity.untold_s == one.activity.doubtful_s == 0.2
+    one.flush(0.7)
+    assert one.untold_at_flush_s == 0.2
+    one.activity.heard_text(0.8)
+    assert one.activity.untold_s == 0.0
+    assert not one.activity.gaps  # of speech that was sent after a text there was none
+
+
 def test_what_was_too_short_to_send_goes_out_before_the_end() -> None:
     one, buffer = ready(Capabilities(replay_rate=float("inf"), frame_s_min=0.1)), buffered(TONE)
     assert one.send_audio(buffer, 0.0) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.conversations.stt.replay_buffer import ReplayBuffer
 from tests.conversations.stt.play import HUSH, RATE, TONE, tone
 
@@ -97,3 +99,12 @@ def test_a_sound_that_lasts_is_no_word_that_has_just_begun() -> None:
     audio = kept(*[HUSH] * 10, *[TONE] * 40)
 
     assert audio.onset_before(audio.end) == audio.end
+
+
+def test_what_was_loud_is_measured_between_two_moments() -> None:
+    audio = kept(*[HUSH] * 4, *[TONE] * 6, *[HUSH] * 4)
+
+    assert audio.loud_s(0.0, audio.end) == pytest.approx(0.3)
+    assert audio.loud_s(0.4, audio.end) == pytest.approx(0.1)
+    assert audio.loud_s(0.0, 8 * 800) == pytest.approx(0.2)
+    assert audio.loud_s(0.5, audio.end) == 0.0

@@ -649,6 +649,23 @@ def test_a_finalize_during_a_failure_goes_to_the_next_provider() -> None:
     assert play.types()[-2:] == ["final_transcript", "session.finalized"]
 
 
+def test_a_final_that_comes_late_does_not_hide_that_the_next_never_comes() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hush(0.8)
+    play.speak(0.5)
+    play.hush(0.5)
+    play.hear(final("one", 0.0, 1.0))
+    play.say({"type": "session.finalize"})
+    play.say({"type": "session.close"})
+    play.close_upstream(1000)
+    play.accept()
+    play.hear(final("two", 0.8, 1.3), Ended())
+
+    assert play.finals() == ["one", "two"]
+    assert play.ended is not None
+
+
 def test_a_close_during_a_failure_still_brings_the_words() -> None:
     play = Play().started()
     play.speak(1.0)

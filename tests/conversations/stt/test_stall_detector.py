@@ -182,3 +182,37 @@ def test_noise_is_no_part_of_what_a_recogniser_takes() -> None:
     connection.activity.sent_audio(0.5, True, 0.0)
     assert parts.stalls.measure(connection) == pytest.approx(0.5)
     assert parts.breaker.ttft_p95_s(ACME) is None  # one sample proves nothing
+
+
+def test_words_that_come_late_do_not_answer_for_speech_behind_them() -> None:
+    parts, connection = sent(*[TONE] * 20, *[HUSH] * 16, *[TONE] * 10, *[HUSH] * 4)
+    connection.finish(3.0)
+    connection.activity.heard_text(3.0)
+    parts.transcripts.final(connection, words("one", 0.0, 1.0))
+    parts.stalls.heard_words(connection)
+    assert connection.activity.untold_s == pytest.approx(0.5)
+    assert parts.stalls.owes_last_words(connection)
+
+    connection.activity.heard_text(3.1)
+    parts.transcripts.final(connection, words("two", 1.8, 2.3))
+    parts.stalls.heard_words(connection)
+    assert connection.activity.untold_s == 0.0
+    assert not parts.stalls.owes_last_words(connection)
+
+
+def test_a_sound_that_ends_a_little_after_its_words_is_owed_none() -> None:
+    parts, connection = sent(*[TONE] * 20, *[HUSH] * 4)
+    connection.activity.heard_text(1.2)
+    parts.transcripts.final(connection, words("one", 0.0, 0.85))
+    parts.stalls.heard_words(connection)
+    assert connection.activity.untold_s == 0.0
+
+
+def test_speech_that_is_owed_is_doubted_from_when_it_was_noticed() -> None:
+    parts, connection = sent(*[TONE] * 20, *[HUSH] * 16, *[TONE] * 10, *[HUSH] * 4)
+    connection.activity.heard_text(5.0)
+    parts.stalls.watch_doubt(connection)
+    parts.transcripts.final(connection, words("one", 0.0, 1.0))
+    parts.stalls.heard_words(connection)
+    assert connection.activity.doubtful_s > SHORT_S
+    assert parts.stalls.doubt_at(connection) == 5.0 + connection.doubt_s

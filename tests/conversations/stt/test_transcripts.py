@@ -121,3 +121,24 @@ def test_the_language_is_the_providers_or_else_the_sessions() -> None:
     (named,) = read(assembler.hypothesis(connection, Transcript("a", language="en")))
     (unnamed,) = read(assembler.hypothesis(connection, Transcript("b")))
     assert (named["language"], unnamed["language"]) == ("en", "de")
+
+
+def test_of_words_that_are_told_early_the_last_stays_open() -> None:
+    assembler, connection = heard(*[TONE] * 20)
+    assembler.hypothesis(connection, words("one two three", 0.0, 0.9))
+    early, rest = read(assembler.settle_told())
+    assert (early["type"], early["transcript"]) == ("final_transcript", "one two")
+    assert (rest["type"], rest["transcript"]) == ("interim_transcript", "three")
+    assert (rest["start"], rest["duration"]) == (0.6, 0.3)
+
+    (last,) = read(assembler.settle())
+    assert (last["type"], last["transcript"]) == ("final_transcript", "three")
+
+
+def test_an_empty_final_ends_no_utterance_that_begins_behind_it() -> None:
+    assembler, connection = heard(*[HUSH] * 20, *[TONE] * 20)
+    assembler.hypothesis(connection, words("hello", 1.0, 1.5))
+    assembler.final(connection, Transcript("", start=0.0, end=0.9))
+    assert assembler.is_open
+    assembler.final(connection, Transcript("", start=0.9, end=1.6))
+    assert not assembler.is_open

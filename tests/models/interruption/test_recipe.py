@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import json
 import sys
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,8 @@ def test_steps_come_after_what_they_need() -> None:
         (changed("runs", "b", left_out=[4, 4]), "no fold 4 of 4"),
         (changed("runs", "idle", data=["s"], epochs=1), "does not need: ['idle']"),
         (changed("blends", "a", of=["b", "b"]), "a: two steps"),
+        ({**SMALL, "tiny": {"some": 1}}, "tiny: "),
+        ({**SMALL, "own_voice": {"data": ["s"], "steps": 1}}, "own_voice: "),
         ({**SMALL, "sums": {}}, "unknown tables: ['sums']"),
     ],
 )
@@ -115,10 +116,25 @@ def test_what_is_shown_names_each_step_its_parents_and_its_command(
     monkeypatch.setattr(sys, "argv", ["recipe", "show"])
     recipe.main()
     shown = capsys.readouterr().out
-    assert len(tomllib.loads(recipe.RECIPE.read_text())["runs"]) > 20
-    assert "x15 (round 14) <- x14 jm" in shown
-    assert "python -m models.interruption.train.blend --run x15 --of x14 jm --share 0.5" in shown
-    assert "# unknown: which half" in shown
+    assert "last <- first published c held-out held-out-meetings held-out-interviews" in shown
+    assert "python -m models.interruption.train --run last --data c --held-out held-out" in shown
+
+
+def test_the_tiny_form_is_the_same_graph_without_what_has_to_be_cloned() -> None:
+    whole = recipe.load()
+    tiny = whole.tiny()
+    assert {*whole.steps} - {*tiny.steps} == {"recordings", "collect", "interviews"}
+    assert [s.name for s in tiny.order] == [s.name for s in whole.order if s.name in tiny.steps]
+    assert not any("REPOSITORIES" in word for step in tiny.order for word in step.command())
+    assert tiny.steps["voices"].command()[3:] == ["--count", "24", "--short", "6"]
+    asked = options(tiny.steps["first"].command()[3:])
+    assert (asked.width, asked.epochs) == (16, whole.steps["first"].epochs)  # type: ignore[attr-defined]
+
+
+def test_work_that_can_be_shared_is_known() -> None:
+    shared = {step.name for step in recipe.load().order if step.shared()}
+    assert {"voices", "teachers", "a"} <= shared
+    assert not {"first", "export", "collect"} & shared
 
 
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,26 @@
 """Calls in which the agent's voice comes back."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.random import Generator
 
 from models.interruption.data import echoes
 from models.interruption.data.echoes import Voices, load, save, scene
 from models.interruption.data.nonverbal import RATE, Audio
+from models.interruption.data.splits import Side
 
 
 class Tones(Voices):
     """Somebody who hums instead of the recordings."""
 
     def __init__(self) -> None:
-        self.rirs = []
+        self.rirs, self.made = [], []
+        self._of = {folder: [] for folder in (*echoes.AGENTS, *echoes.CALLERS)}
         self.drawn = 0
 
     def draw(self, rng: Generator, folders: Sequence[str]) -> tuple[Audio, str]:
@@ -60,3 +64,28 @@ def test_a_scene_is_the_same_after_it_was_written(tmp_path: Path) -> None:
     assert (again.played == made.played).all()
     assert np.abs(again.heard / 32767 - np.clip(made.heard, -1, 1)).max() < 1e-4
     assert [at for at, _ in again.sent] == [at for at, _ in made.sent]
+
+
+def test_a_made_voice_is_one_agent_in_half_of_the_calls(tmp_path: Path) -> None:
+    for number, (voice, kinds) in enumerate(
+        [("af_heart", ["sentence"]), ("am_adam", ["floor", "sentence"]), ("am_adam", ["floor"])]
+    ):
+        hum = np.sin(np.arange(RATE) * (0.1 + 0.05 * number)) * 0.3
+        soundfile.write(tmp_path / f"{number}.flac", hum, RATE)
+        note = {"voices": [voice], "kinds": kinds, "side": "train"}
+        (tmp_path / f"{number}.json").write_text(json.dumps(note))
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "manifest.csv").write_text("path,speaker,text\n")
+    people = Voices(tmp_path, Side.TRAIN, made=tmp_path)
+    assert [one.person for one in people.made] == ["made af_heart", "made am_adam"]
+    assert Voices(tmp_path, Side.EVAL, made=tmp_path).made == []
+    people.draw = lambda rng, folders: (np.zeros(10, np.float32), "somebody")  # type: ignore[method-assign]
+    rng = np.random.default_rng(1)
+    heard = []
+    for _ in range(100):
+        speaks = people.agent(rng)
+        said, again = speaks()[1], speaks()[1]
+        assert said == again
+        heard.append(said)
+    assert 30 < heard.count("somebody") < 70
+    assert set(heard) == {"somebody", "made af_heart", "made am_adam"}

@@ -105,7 +105,7 @@ class Listed(Clone):
     """In a clone's place: every repository holds all of these."""
 
     def __init__(self, root: Path, source: Any) -> None:
-        self.repository, self._pattern = source.repository, source.pattern
+        self.repository = source.repository
 
     def paths(self) -> list[str]:
         return [

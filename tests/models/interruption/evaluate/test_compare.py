@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.interruption.evaluate import compare, scoring
-from models.interruption.evaluate.compare import auc_apart, costs, differing
+from models.interruption.evaluate.compare import auc_apart, costs, differing, outside
 
 PUBLISHED = Path(compare.__file__).parents[1] / "interruption.onnx"
 
@@ -49,6 +49,32 @@ def test_the_farthest_auc_is_named_with_its_table_and_time() -> None:
     apart, where = auc_apart(one, other)
     assert apart == pytest.approx(0.02)
     assert where == "ami, 0.6 s"
+
+
+def test_what_lies_outside_the_intervals_is_told_and_whether_it_is_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tables(), tables()
+    decided = other["interview"]["decisions"]
+    decided["0.5"]["interruption"]["rate"][0] = 0.7
+    decided["1.0"]["backchannel"]["rate"][0] = 0.25
+    other["interview"]["ranking"]["0.6"]["auc"][0] = 0.96
+    assert [(name, worse) for name, _, _, worse in outside(one, other)] == [
+        ("interview, AUC at 0.6 s", False),
+        ("interview, interruption by 0.5 s", False),
+        ("interview, backchannel by 1.0 s", True),
+    ]
+    for name, found in (("one", one), ("other", other)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "figures.json").write_text(json.dumps({"tables": found}))
+    folders = [str(tmp_path / "one"), str(tmp_path / "other")]
+    monkeypatch.setattr(sys, "argv", ["compare", *folders, "--within"])
+    with pytest.raises(SystemExit) as ended:
+        compare.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "interview, backchannel by 1.0 s: 0.25, worse than 0.09 (0.00-0.20)" in said
+    assert "1 figures are worse than the intervals allow, 2 better" in said
 
 
 def test_evaluations_of_other_trials_are_not_compared() -> None:
