@@ -31,16 +31,13 @@ from numpy.typing import NDArray
 
 from models.interruption.cache import add_audio, cache_folder
 from models.interruption.data import interviews, splits
-from models.interruption.data.collect import COLUMNS, LAUGHS, RATE, Clone, Row, Source
+from models.interruption.data.collect import COLUMNS, LAUGHS, RATE, Clone, Pinned, Row
 from models.interruption.pretrained import laughter
 from models.interruption.pretrained.laughter import Laughter
 from models.interruption.pretrained.silero import speech_seconds
 
 FOLDER = "laugh"
-DETECTOR = Source(
-    "jrgillick/laughter-detection", "5d5e0327916959d832d95ffbef5f484efc93d799", "MIT",
-    FOLDER, r"checkpoints/comparisons/(?P<speaker>\w+)/best\.pth\.tar", "", 1,
-)  # fmt: skip
+DETECTOR = Pinned("jrgillick/laughter-detection", "5d5e0327916959d832d95ffbef5f484efc93d799")
 LICENCE = "CC BY 4.0"  # of all that is looked through
 
 _MEETING = "ES2002a-"  # how the names of meetings among the interviews begin

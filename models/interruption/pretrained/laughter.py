@@ -44,7 +44,7 @@ def _mel_filters() -> NDArray[np.float32]:
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (hz - low) / (centre - low), (high - hz) / (high - centre)
     filters = np.maximum(np.minimum(rising, falling), 0) * 2 / (high - low)
-    return filters.astype(np.float32)
+    return np.asarray(filters, np.float32)
 
 
 def looks(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -140,4 +140,4 @@ class Laughter:
                 with torch.inference_mode():
                     total[some] += one(torch.from_numpy(np.maximum(second, -_RANGE_DB))).numpy()
             asked = np.flatnonzero(total >= _POSSIBLE)
-        return total / len(self._networks)
+        return np.asarray(total / len(self._networks), np.float32)
