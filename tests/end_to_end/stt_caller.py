@@ -27,17 +27,22 @@ async def converse(
     timeout_s: float = 120.0,
     updates: dict[int, dict[str, Any]] | None = None,
     vanishes_after_s: float | None = None,
+    request_id: str | None = None,
     **create: Any,
 ) -> list[dict[str, Any]]:
     """The messages of a session that plays `pcm`, finalizes and closes; `updates` are settings
     sent before the frame of that number. Each message has the time "at" in seconds. The client
-    goes away without a goodbye after `vanishes_after_s`."""
+    goes away without a goodbye after `vanishes_after_s`. Server and providers are told
+    `request_id`."""
     token = mint(server.api_key, server.api_secret, identity="test", ttl_s=600)
     told: list[dict[str, Any]] = []
+    headers = {"Authorization": f"Bearer {token}"}
+    if request_id is not None:
+        headers["X-Request-Id"] = request_id
     began = time.monotonic()
     async with (
         asyncio.timeout(timeout_s),
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
+        aiohttp.ClientSession(headers=headers) as session,
         session.ws_connect(f"{server.url}/v1/stt") as socket,
     ):
         settings = {"sample_rate": str(rate), "encoding": "pcm_s16le", **create.pop("settings", {})}

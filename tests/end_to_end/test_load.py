@@ -15,7 +15,8 @@ from livekit.protocol.agent_pb.agent_inference import ClientMessage
 from gateway.audio.pcm import wav
 from tests.end_to_end.clients import Client
 from tests.end_to_end.server import running
-from tests.fakes.tones import VOCABULARY, hush, spoken
+from tests.fakes.deepgram_stt import FakeDeepgram
+from tests.fakes.tones import VOCABULARY, Ear, HeardWord, hush, spoken
 from tests.load.callers import NUMBERS, Caller
 from tests.load.recorder import Recorder, recording
 from tests.load.run import WORKERS, load
@@ -42,6 +43,36 @@ def test_growth_is_told_with_its_error() -> None:
     grown, error = slope(times_s, [100.0, 106.0, 110.0])
     assert grown == pytest.approx(10.0)
     assert error > 0
+
+
+class Forgetful(Ear):
+    """Does not tell the first word that it hears."""
+
+    def _end(self) -> list[HeardWord]:
+        ended = super()._end()
+        return [] if ended and len(self.words) == 1 else ended
+
+
+async def test_of_lost_words_it_is_told_how(tmp_path: Path) -> None:
+    with (
+        failing(tmp_path, 1, WORKERS, share=0.0) as upstreams,
+        running(tmp_path, upstreams.config) as server,
+    ):
+        for fake in upstreams.fakes:
+            if isinstance(fake, FakeDeepgram):
+                fake.ear = Forgetful
+        tally = Kind()
+        await Caller(server, "stt", tally, 1, vanishing=0.0, upstreams=upstreams).call()
+
+    assert tally.failed == 0
+    assert tally.lost == 1
+    (story,) = tally.stories
+    first = story[0].split()[1]
+    text = "\n".join(story)
+    assert f"heard {first}" in text
+    assert "final_transcript" in text
+    assert "flaky well" in text
+    assert "stt" in story[-1]
 
 
 # -- what the light callers say is what the real client says

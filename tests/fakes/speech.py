@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -67,6 +68,8 @@ class Connection:
         self.utterance: list[HeardWord] = []
         self.speaking = False
         self.stalled = False
+        self.said_at: list[float] = []
+        """Of each message in `exchange.said`, by `time.monotonic()`."""
         self._told_at = 0.0  # seconds of audio at the last hypothesis
         self._news = False  # words since then
 
@@ -152,6 +155,7 @@ class Connection:
             return
         text = json.dumps(message)
         self.exchange.said.append(text)
+        self.said_at.append(time.monotonic())
         await self.socket.send_str(text)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import cache
 from random import Random
+from typing import Any
+from uuid import uuid4
 
 import aiohttp
 from websockets.exceptions import WebSocketException
@@ -22,6 +24,7 @@ from tests.fakes.openai_chat import WORDS
 from tests.fakes.tones import VOCABULARY, hush, spoken
 from tests.fakes.voices import render, times_said
 from tests.load.tally import Kind
+from tests.load.upstreams import Upstreams
 
 CALL_S_MAX = 60.0
 """A call that has not ended after so long has failed."""
@@ -55,8 +58,16 @@ class Caller:
     """What one caller does."""
 
     def __init__(
-        self, server: Server, kind: str, tally: Kind, seed: int, vanishing: float = VANISHING
+        self,
+        server: Server,
+        kind: str,
+        tally: Kind,
+        seed: int,
+        vanishing: float = VANISHING,
+        upstreams: Upstreams | None = None,
     ) -> None:
+        """`upstreams`: whom the server asks, to tell what became of lost words."""
+        self._upstreams = upstreams
         self._server = server
         self._kind = kind
         self._tally = tally
@@ -100,11 +111,13 @@ class Caller:
             self._minted = mint(key, secret, identity=self._kind, ttl_s=TOKEN_S)
         return self._minted
 
-    def _served(self, said: list[str], heard: list[str]) -> None:
+    def _served(self, said: list[str], heard: list[str]) -> int:
+        """How many words were lost."""
         self._tally.served += 1
         self._tally.words += len(said)
         if lost := sum((Counter(said) - Counter(heard)).values()):
             self._tally.lose(lost, f"{said} as {heard}")
+        return lost
 
     # -- chat
 
@@ -173,9 +186,11 @@ class Caller:
         choice = self._chance.sample(VOCABULARY, self._chance.randint(6, 12))
         cut = len(choice) // 2
         pcm = hush(0.3) + spoken(choice[:cut]) + hush(0.8) + spoken(choice[cut:]) + hush(1.0)
+        request_id, began = uuid4().hex, time.monotonic()
         told = await stt_caller.converse(
             self._server,
             pcm,
+            request_id=request_id,
             model="flaky/stt",
             timeout_s=CALL_S_MAX,
             vanishes_after_s=self._chance.uniform(0.1, 3.0) if vanishes else None,
@@ -187,8 +202,22 @@ class Caller:
         errors = [one for one in told if one["type"] == "error"]
         if errors or told[-1].get("code") != 1000:
             self._tally.fail(f"{errors or told[-1]}")
-        else:
-            self._served(choice, stt_caller.words(told))
+        elif self._served(choice, stt_caller.words(told)):
+            # it waits for lines of the log
+            story = await asyncio.to_thread(self._story, choice, told, request_id, began)
+            self._tally.tell(story)
+
+    def _story(
+        self, said: list[str], told: list[dict[str, Any]], request_id: str, began: float
+    ) -> list[str]:
+        """How a recording was recognised: what the client was told, what the providers heard and
+        said, and the server's own lines; with seconds since `began`, which `told` has too."""
+        texts = [f"{one.get('at')} {one['type']} {one.get('transcript', '')}" for one in told]
+        lines = [f"said {' '.join(said)}", "the client was told", *texts, "the providers"]
+        if self._upstreams is not None:
+            lines += self._upstreams.recognised(request_id, began)
+        log = self._server.logged(request_id).splitlines()
+        return [*lines, "the log", *(one for one in log if request_id in one)]
 
     async def _tts(self, vanishes: bool) -> None:
         texts = self._chance.sample(SENTENCES, self._chance.randint(1, 3))

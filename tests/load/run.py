@@ -96,6 +96,9 @@ class Result:
         print(f"  memory, mean of each quarter of the time: {means} MB")
         for finding in self.findings():
             print(f"  NOT HELD: {finding}")
+        for name, kind in self.kinds.items():
+            for story in kind.stories:
+                print(f"  how {name} lost words:", *story, sep="\n    ")
         sys.stdout.flush()
 
 
@@ -157,11 +160,15 @@ async def _watching(server: Server, upstreams: Upstreams, result: Result) -> Asy
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _call(server: Server, kinds: dict[str, Kind], seconds: float, chance: Random) -> None:
+async def _call(
+    server: Server, upstreams: Upstreams, kinds: dict[str, Kind], seconds: float, chance: Random
+) -> None:
     until = time.monotonic() + seconds
     await asyncio.gather(
         *(
-            Caller(server, name, kinds[name], chance.getrandbits(32)).run(until)
+            Caller(server, name, kinds[name], chance.getrandbits(32), upstreams=upstreams).run(
+                until
+            )
             for name, number in NUMBERS.items()
             for _ in range(number)
         )
@@ -176,10 +183,10 @@ async def _run(folder: Path, seconds: float, warm_s: float, seed: int) -> Result
         running(folder, upstreams.config) as server,
     ):
         await _until_ready(server)
-        await _call(server, {name: Kind() for name in NUMBERS}, warm_s, chance)
+        await _call(server, upstreams, {name: Kind() for name in NUMBERS}, warm_s, chance)
         result.start = await _all_gone(server, upstreams, None)
         async with _watching(server, upstreams, result):
-            calling = asyncio.create_task(_call(server, result.kinds, seconds, chance))
+            calling = asyncio.create_task(_call(server, upstreams, result.kinds, seconds, chance))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(calling), 0.9 * seconds)
             result.end = await _held(server)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tests.benchmarks.tools import rss_mb
 
+STORIES_MAX = 3
+"""Of so many calls that lost words it is told how."""
+
 
 @dataclass
 class Kind:
@@ -28,10 +31,16 @@ class Kind:
     lost: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     losses: Counter[str] = field(default_factory=Counter)
+    stories: list[list[str]] = field(default_factory=list)
+    """How calls lost words: lines of text."""
 
     def lose(self, count: int, what: str) -> None:
         self.lost += count
         self.losses[what[:400]] += count
+
+    def tell(self, story: list[str]) -> None:
+        if len(self.stories) < STORIES_MAX:
+            self.stories.append(story)
 
     def fail(self, reason: str) -> None:
         self.failed += 1

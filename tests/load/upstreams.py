@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tests.fakes.base import FakeServer
 from tests.fakes.cartesia_tts import FakeCartesia
 from tests.fakes.deepgram_stt import FakeDeepgram
 from tests.fakes.openai_chat import FakeOpenAI
-from tests.fakes.speech import KEY
+from tests.fakes.speech import KEY, Connection
 from tests.fakes.voices import Utterance
 
 SHARE = 0.25
@@ -89,6 +90,24 @@ class Upstreams:
     async def listen(self) -> None:
         await asyncio.gather(*(asyncio.to_thread(fake.listen) for fake in self.fakes))
 
+    def recognised(self, request_id: str, began: float) -> list[str]:
+        """What each recogniser that was asked for this call took, heard and said, a line each, with
+        the seconds since `began`."""
+        lines: list[str] = []
+        for fake in self.fakes:
+            if not isinstance(fake, FakeDeepgram):
+                continue
+            name = "flaky" if isinstance(fake, FlakyRecognizer) else "sound"
+            by_exchange = {id(one.exchange): one for one in fake.connections}
+            for exchange in tuple(fake.received):
+                if exchange.headers.get("x-request-id") != request_id:
+                    continue
+                at = f"{exchange.started_at - began:.3f}"
+                lines.append(f"{at} {name} {exchange.scenario or 'well'}")
+                if (connection := by_exchange.get(id(exchange))) is not None:
+                    lines += _recognised(connection, began)
+        return lines
+
     def forget(self) -> None:
         """Let go of what was said: half an hour of it is gigabytes."""
         for fake in self.fakes:
@@ -96,6 +115,23 @@ class Upstreams:
                 fake.received.popleft()
             if isinstance(fake, FakeDeepgram):
                 del fake.connections[:-KEPT]
+
+
+def _recognised(connection: Connection, began: float) -> list[str]:
+    exchange = connection.exchange
+    audio_s = sum(len(one) for one in exchange.heard if isinstance(one, bytes)) / 32_000
+    words = " ".join(f"{word.text} {word.start:.2f}" for word in connection.ear.words)
+    asked = " ".join(one for one in exchange.heard if isinstance(one, str))
+    lines = [f"    took {audio_s:.2f} s {asked}", f"    heard {words}"]
+    for at, text in zip(connection.said_at, exchange.said, strict=False):
+        message = json.loads(text)
+        if message["type"] == "Results":
+            kind = "final" if message["is_final"] else "interim"
+            words = message["channel"]["alternatives"][0]["transcript"]
+            lines.append(f"    {at - began:.3f} {kind} {words!r}")
+    if exchange.ended_at is not None:
+        lines.append(f"    {exchange.ended_at - began:.3f} over")
+    return lines
 
 
 def _hang_up(fake: FakeServer) -> None:

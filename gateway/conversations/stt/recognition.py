@@ -651,7 +651,7 @@ class Recognition:
         if (
             not isinstance(state, Connected)
             or now >= self._close_by
-            or not self.context.stalls.owes_last_words(state.connection)
+            or not self.context.stalls.owes_last_final(state.connection)
         ):
             self.context.close_well()
             return

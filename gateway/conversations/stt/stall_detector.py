@@ -301,6 +301,14 @@ class StallDetector:
             return False
         return self._has_untold_speech(connection) or self.speech_goes_past_interim()
 
+    def owes_last_final(self, connection: RecognizerConnection) -> bool:
+        """The same of one that will say no more: where interims have no times, nobody knows how
+        far the latest one came, so its final is owed."""
+        if self.owes_last_words(connection):
+            return True
+        said = self._transcripts.interim
+        return said is not None and not said.words and self.may_ask_for_last_words()
+
     def may_ask_for_last_words(self) -> bool:
         """Whether there is speech without a final, and one more provider may be asked for it."""
         return self._closed_again < CLOSE_AGAIN_MAX and self._buffer.speech() is not None

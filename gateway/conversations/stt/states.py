@@ -54,6 +54,10 @@ UPDATE_WAIT_S: Final = 6.0
 EXPIRY_LEAD_S: Final = 2.0
 """A connection that the provider will end is replaced at least this long before."""
 
+ENDED_S: Final = 1.0
+"""A connection that says it has ended, although there was speech behind the words that it told, may
+tell more for so long."""
+
 DRAIN_S: Final = 3.0
 """Longest time that the last finals of a replaced connection are awaited; what the new one says
 waits meanwhile."""
@@ -73,6 +77,7 @@ _TIMERS: Final = (
     "overdue",
     "stall",
     "drain",
+    "ended",
     "doubt",
     "verdict",
 )
@@ -631,6 +636,8 @@ class Draining(Connected):
 class Closing(Draining):
     """The client has sent session.close: no audio follows, and the last finals end the session."""
 
+    _ended = False  # it has said that this was all, although there was more speech
+
     def hear(self, now: float) -> list[Action]:
         return []
 
@@ -644,10 +651,22 @@ class Closing(Draining):
         if isinstance(event, Flushed):
             self.connection.flush_answered()
             self.context.client.acknowledge()
-        else:
-            super().heard(event, now)
+            return
+        super().heard(event, now)
+        last = isinstance(event, FinalTranscript) and self._ended
+        if last and not self.context.stalls.owes_last_words(self.connection):
+            self._over(now)
 
     def ended(self, now: float) -> None:
+        """Where a vendor has no message for the end, the final of an utterance that was on its way
+        when the last finals were asked for looks like it: then another one follows."""
+        if self.context.stalls.owes_last_words(self.connection):
+            self._ended = True
+            self.set_timer("ended", now + ENDED_S, self._over)
+        else:
+            self.context.close_well()
+
+    def _over(self, now: float) -> None:
         self.context.close_well()
 
     def enter(self, now: float) -> None:
@@ -670,7 +689,9 @@ class Closing(Draining):
             self.sent(now)
 
     def closed(self, code: int, reason: str, now: float) -> None:
-        if self.connection.finishing and code in NORMAL_CLOSURE:
+        if self._ended:
+            self._over(now)
+        elif self.connection.finishing and code in NORMAL_CLOSURE:
             self.owner.end(now)
         else:
             super().closed(code, reason, now)

@@ -9,6 +9,7 @@ import pytest
 from gateway.conversations.stt.handover import CALM_S
 from gateway.conversations.stt.recognition import CLOSING_SILENT_S
 from gateway.conversations.stt.stall_detector import CLOSE_AGAIN_MAX
+from gateway.conversations.stt.states import ENDED_S
 from gateway.routing.breaker import Breaker
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Failure, Kind
@@ -22,6 +23,7 @@ from gateway.upstreams.stt import (
     Finish,
     Flush,
     Flushed,
+    InterimTranscript,
     KeepAlive,
     NotUpdated,
     Ready,
@@ -664,6 +666,50 @@ def test_a_final_that_comes_late_does_not_hide_that_the_next_never_comes() -> No
 
     assert play.finals() == ["one", "two"]
     assert play.ended is not None
+
+
+def crossed() -> Play:
+    """The final of the first utterance was on its way when the last finals were asked for."""
+    play = Play().started()
+    play.speak(1.0)
+    play.hush(0.8)
+    play.speak(0.5)
+    play.say({"type": "session.close"})
+    play.hear(final("one", 0.0, 1.0), Ended())
+    assert play.ended is None
+    return play
+
+
+def test_a_final_that_crosses_the_close_is_not_the_last_one() -> None:
+    play = crossed()
+    play.hear(final("two", 1.8, 2.3))
+
+    assert play.finals() == ["one", "two"]
+    assert play.ended is not None
+
+
+def test_a_recogniser_that_has_ended_is_not_waited_for_long() -> None:
+    play = crossed()
+    play.wait(ENDED_S)
+    assert play.ended is not None
+
+    play = crossed()
+    play.close_upstream(1000)
+    assert play.ended is not None
+    assert len(play.opened) == 1
+
+
+def test_an_interim_without_times_is_not_taken_for_all_that_was_said() -> None:
+    play = Play().started()
+    play.speak(1.0)
+    play.hush(0.5)
+    play.say({"type": "session.close"})
+    play.hear(InterimTranscript(Transcript("one")))
+    play.close_upstream(1000)
+    play.accept()
+    play.hear(final("one two", 0.0, 1.0), Ended())
+
+    assert play.finals() == ["one two"]
 
 
 def test_a_close_during_a_failure_still_brings_the_words() -> None:
