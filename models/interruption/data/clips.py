@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from models.interruption.data import interviews, splits, voices
 from models.interruption.data.channel import Backgrounds
-from models.interruption.data.collect import LISTENING_WORDS, WORDS
+from models.interruption.data.collect import LAUGHS, LISTENING_WORDS, WORDS
 from models.interruption.data.nonverbal import RATE
 from models.interruption.data.phonemes import numbered
 from models.interruption.data.splits import Side
@@ -104,8 +104,8 @@ def _read(path: Path) -> NDArray[np.int16]:
     return np.asarray(samples)
 
 
-def _rows(folder: Path, side: Side, fold: int | None) -> list[dict[str, str]]:
-    with (folder / "train" / "manifest.csv").open(newline="") as file:
+def _rows(manifest: Path, side: Side, fold: int | None) -> list[dict[str, str]]:
+    with manifest.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if splits.side(row, fold) is side]
 
 
@@ -123,11 +123,13 @@ class Clips:
     ) -> None:
         self.by_kind: dict[str, list[Clip]] = defaultdict(list)
         self._rirs: list[NDArray[np.int16]] = []
-        rows = _rows(audio, side, fold)
+        rows = _rows(audio / "train" / "manifest.csv", side, fold)
         self._add_recordings(audio, rows)
         if more is not None and more.exists():  # what `collect` made
-            self._add_recordings(more, _rows(more, side, fold))
+            self._add_recordings(more, _rows(more / "train" / "manifest.csv", side, fold))
             self._add_interviews(more, side)
+            if (more / "train" / LAUGHS).exists():
+                self._add_recordings(more, _rows(more / "train" / LAUGHS, side, fold))
         if meetings:
             self._add_meetings(audio, {row["path"] for row in rows})
         for path, note in voices.notes(made):

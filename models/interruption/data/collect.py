@@ -31,6 +31,7 @@ from models.interruption.pretrained.silero import VAD_FRAME, speech_probabilitie
 Row = dict[str, str]
 
 WORDS = "speech_words"  # folder of single words
+LAUGHS = "laughs.csv"  # beside the manifest, written by `laughs`
 LISTENING_WORDS = frozenset(("right", "wow"))  # the others take the floor; "yes" is not taken
 
 RATE = 16_000

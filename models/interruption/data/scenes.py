@@ -293,7 +293,12 @@ class Stage:
             self._put(rng, scene, self._pick(rng, "cough"), at)
 
     def _laugh(self, rng: Generator, scene: Scene) -> None:
-        """Of a vowel of somebody who speaks elsewhere, or made of nothing."""
+        """Recorded, or of a vowel of somebody who speaks elsewhere, or made of nothing."""
+        if self._clips.by_kind["laugh"] and rng.random() < 0.5:
+            clip = self._pick(rng, "laugh")
+            self._put(rng, scene, clip, scene.onset_s, factor=self._factor(rng))
+            scene.quieter_db = _listening_db(rng) if rng.random() < 0.5 else 0.0
+            return None
         kind = str(rng.choice(["speech_libri", "speech_ocean", "interview_turn", "voice_sentence"]))
         if rng.random() < 0.3 or not self._clips.by_kind[kind]:
             return self._made(nonverbal.laugh)(rng, scene)

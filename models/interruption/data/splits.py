@@ -72,6 +72,9 @@ def group(row: Mapping[str, str]) -> str:
     folder, stem = path.parent.name, path.stem
     if folder == "conversation_ami":
         return f"{folder}/{ami_group(stem)}"
+    if folder == "laugh":  # `speaker` is the recording: somebody in it laughs
+        of = row["speaker"]
+        return f"conversation_ami/{ami_group(of)}" if _is_ami(of) else f"interviews/{of}"
     if row.get("speaker"):
         return f"{folder}/{row['speaker']}"
     if folder == "short_calls":  # contributors are unnamed: a whole word and language at once
@@ -91,16 +94,27 @@ def ami_group(stem: str) -> int:
     raise ValueError(f"no AMI recording named {stem}")
 
 
+def _is_ami(stem: str) -> bool:
+    return any(stem in stems for stems in AMI_GROUPS)
+
+
 def side(row: Mapping[str, str], fold: int | None = None) -> Side:
     """Where a manifest row (`path`, `speaker`, `text` are read) belongs.
 
     `fold` chooses the one AMI group to evaluate; None is the published split.
     """
     path = PurePosixPath(row["path"])
-    if path.parent.name == "conversation_ami":
-        number = ami_group(path.stem)
+    laughs = path.parent.name == "laugh"
+    recording = row["speaker"] if laughs else path.stem
+    if path.parent.name == "conversation_ami" or (laughs and _is_ami(recording)):
+        number = ami_group(recording)
         held_out = number in _AMI_EVAL_GROUPS if fold is None else number == fold
         return Side.EVAL if held_out else Side.TRAIN
+    if laughs:
+        found = interview_side(recording)
+        if found is None:
+            raise ValueError(f"{recording} has people of both sides: no laugh of it has a side")
+        return found
     return side_of_group(group(row))
 
 

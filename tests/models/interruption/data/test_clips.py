@@ -102,3 +102,17 @@ def test_an_interview_is_on_one_side(folders: tuple[Path, Path], tmp_path: Path)
     audio, more = folders
     clips = Clips(audio, tmp_path / "none", Side.EVAL, more=more)
     assert not clips.by_kind["interview_turn"]
+
+
+def test_recorded_laughs_are_read_from_their_own_table(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    audio, more = folders
+    write(more, "laugh/ES2002a-1@2.00.flac", 0.3 * np.sin(np.arange(RATE) * 0.1))
+    row = ("train/laugh/ES2002a-1@2.00.flac", "laugh", "laugh", "ES2002a-1", "0.05", "", "")
+    with (more / "train/laughs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, row])
+    (laugh,) = Clips(audio, tmp_path / "none", Side.TRAIN, more=more).by_kind["laugh"]
+    assert laugh.decisive_s is None
+    assert laugh.group == "interviews/ES2002a-1"
+    assert not Clips(audio, tmp_path / "none", Side.EVAL, more=more).by_kind["laugh"]

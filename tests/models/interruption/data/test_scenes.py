@@ -209,3 +209,15 @@ def test_what_a_teacher_hears_is_the_event_alone_and_as_much_quieter_as_it_is_sa
         heard = close_up(np.random.default_rng(0), event, loud, quieter_db)
         assert level_db(heard[loud]) == pytest.approx(-26 - quieter_db, abs=0.2)
         assert level_db(heard[~loud]) == pytest.approx(-26 - 50, abs=1.5)
+
+
+def test_half_of_the_laughs_are_recorded_where_there_are_any(tmp_path: Path) -> None:
+    clips = FakeClips()
+    clips.by_kind["laugh"] = [replace(clip("laugh"), decisive_s=None)]
+    stage = Stage(clips, Teachers(tmp_path))
+    laughs = [stage.written(np.random.default_rng(seed), "laugh") for seed in range(60)]
+    recorded = [scene for scene in laughs if scene.names == ["laugh/0"]]
+    assert 20 <= len(recorded) <= 40
+    assert all(scene.group == "laugh" and not scene.label.any() for scene in recorded)
+    assert any(scene.quieter_db > 0 for scene in recorded)
+    assert any(scene.quieter_db == 0 for scene in recorded)

@@ -76,3 +76,18 @@ def test_the_published_split_does_not_move() -> None:
 def test_an_unknown_ami_recording_is_refused() -> None:
     with pytest.raises(ValueError, match="no AMI recording"):
         splits.side(ami("nowhere"))
+
+
+def test_a_laugh_is_on_the_side_of_the_recording_that_it_is_from() -> None:
+    def laugh(recording: str) -> dict[str, str]:
+        return {"path": f"train/laugh/{recording}@1.00.flac", "speaker": recording, "text": ""}
+
+    assert splits.side(laugh("ES2002a-091500_420")) is Side.TRAIN
+    assert splits.side(laugh("GAS0001")) is Side.EVAL
+    assert splits.group(laugh("GAS0001")) == "interviews/GAS0001"
+    for stem in AMI_SPEAKERS:
+        assert splits.group(laugh(stem)) == splits.group(ami(stem))
+        for fold in (None, 0, 3):
+            assert splits.side(laugh(stem), fold) is splits.side(ami(stem), fold)
+    with pytest.raises(ValueError, match="CAR0005"):
+        splits.side(laugh("CAR0005"))

@@ -54,7 +54,53 @@ def test_a_clone_becomes_a_table(
     monkeypatch.setattr(telephone, "SOURCE", replace(telephone.SOURCE, commit=commit))
     monkeypatch.setattr("sys.argv", ["telephone", "--repositories", str(tmp_path / "clones")])
     telephone.main()
-    assert "| single word | all | 1 | 1 | 0.00" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "| single word | all | 1 | 1 | 0.00" in shown
+    assert "| sound | n | callers |" in shown
+
+
+NOISES = f"""{HEAD}00001|000|0.ulaw|0|0|{{laughing}}
+{HEAD}00001|001|1.ulaw|0.572|1.164|{{smack}} {{breath}} Operator
+{HEAD}00001|002|2.ulaw|0.572|1.164|ThinkEngine_ [cough] {{exhale}}
+{HEAD}00001|003|3.ulaw|0.572|1.164|[phone buzz/] {{breath}} Onword [/phone buzz]
+{HEAD}00001|004|4.ulaw|0.572|1.164|[click] {{breath}} Onword
+{HEAD}00001|006|6.ulaw|2.572|3.196|{{breath}} I am asking for the Operator {{sigh}}
+{HEAD}00001|007|7.ulaw|0.541|1.376| ThinkEngine somewhere {{laugh}}
+{HEAD}00001|008|8.ulaw|0|0|Onword {{laugh}}
+"""
+
+
+def test_sounds_are_before_the_first_word_or_after_the_last_where_its_times_are_known() -> None:
+    found = [(one.said.path[-6:], one.said.kind, one.from_s, one.to_s)
+             for one in telephone.sounds(NOISES)]  # fmt: skip
+    assert found == [
+        ("0.ulaw", telephone.LAUGH, 0.0, np.inf),
+        ("1.ulaw", telephone.BREATH, 0.0, pytest.approx(0.272)),
+        ("2.ulaw", telephone.COUGH, pytest.approx(1.464), np.inf),
+        ("6.ulaw", telephone.BREATH, pytest.approx(3.496), np.inf),
+    ]
+
+
+def test_a_sound_is_put_on_the_quiet_of_its_line() -> None:
+    noise = np.random.default_rng(0).normal(0, 10, 3 * scoring.SAMPLE_RATE)
+    noise[16_000:20_000] *= 200  # a word
+    noise[32_000:36_800] *= 100
+    line = noise.astype(np.int16)
+    sound = telephone.Sound(replace(WORD_SAID, kind=telephone.LAUGH), 1.5, float("inf"))
+    alone = telephone.cut_out(sound, line)
+    assert alone is not None
+    loud = np.flatnonzero(np.abs(alone) > 500) / scoring.SAMPLE_RATE
+    assert loud[0] == pytest.approx(telephone.BEFORE_S, abs=0.02)
+    assert loud[-1] == pytest.approx(telephone.BEFORE_S + 0.3, abs=0.02)
+    assert telephone.cut_out(replace(sound, from_s=2.6), line) is None
+    assert telephone.cut_out(replace(sound, from_s=9.0), line) is None
+
+
+def test_a_table_of_sounds_has_a_row_for_each_kind_there_is() -> None:
+    laugh = replace(WORD_SAID, kind=telephone.LAUGH)
+    lines = telephone.sound_table([Found(laugh, 1.5), Found(laugh, float("inf"))]).splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("| laugh | 2 | 1 | 0.00 (0.00-0.66) | 0.50 ")
 
 
 def test_what_is_found_is_counted_from_the_onset() -> None:
