@@ -190,6 +190,7 @@ class Train(_Run):
     dropout: Share | None = None
     epochs: int
     stop_after: int | None = None
+    batch: int | None = None
     threads: int | None = None
     seed: int | None = None
 
@@ -219,7 +220,7 @@ class Blend(_Run):
 
 
 class Export(Step):
-    """The published file."""
+    """The file that is served."""
 
     module = "export"
 
@@ -228,9 +229,6 @@ class Export(Step):
     int8: str | None = None
     threshold: Share
     threshold_origin: str
-    version: str
-    sha256: str
-    not_flags = Step.not_flags | {"version", "sha256"}
 
     def parents(self) -> tuple[str, ...]:
         return (self.run, *((self.int8,) if self.int8 else ()))
@@ -243,7 +241,7 @@ class Export(Step):
 
 
 class OwnVoice(Step):
-    """What knows the agent's own voice again, beside the published file."""
+    """What knows the agent's own voice again, beside the file of this checkout."""
 
     module = "train.own_voice"
 
@@ -257,15 +255,13 @@ class OwnVoice(Step):
     not_flags = Step.not_flags | {"sha256"}
 
     def parents(self) -> tuple[str, ...]:
-        return ("export", *self.data)
+        return self.data
 
     def result(self) -> str:
         return "own_voice.npz"
 
     def flags(self, places: Mapping[str, str]) -> list[str]:
-        files = places["files"]
-        model, out = f"{files}/interruption.onnx", f"{files}/{self.result()}"
-        return [*super().flags(places), "--model", model, "--out", out]
+        return [*super().flags(places), "--out", f"{places['files']}/{self.result()}"]
 
 
 class Tiny(BaseModel):
@@ -320,7 +316,7 @@ class Recipe:
         self.order = self._ordered()
         needed = set().union(*(self._ancestors(end) | {end} for end in _SINGLE.keys() & self.steps))
         if idle := self.steps.keys() - needed:
-            raise RecipeError(f"steps that the published file does not need: {sorted(idle)}")
+            raise RecipeError(f"steps that no file needs: {sorted(idle)}")
 
     def tiny(self) -> Recipe:
         """The same graph, made in minutes."""

@@ -46,6 +46,7 @@ CALLS_MAX: Final = 1000
 SILENT_S_MAX: Final = 120.0
 """A call whose agent has said nothing for so long is forgotten."""
 
+_ROUNDING_S: Final = 1e-6  # of times that are sums
 AHEAD_S: Final = 0.1
 """Clocks of two processes may differ by this much."""
 
@@ -265,7 +266,7 @@ class Comparison:
             part = agree[:, start : start + STEP]
             end = start + part.shape[1]
             ends_at = now - (len(heard) - end) * FRAME_S
-            out[start:end] = self._step(part, voice.earliest <= ends_at + AHEAD_S)
+            out[start:end] = self._step(part, voice.earliest <= ends_at + AHEAD_S + _ROUNDING_S)
         return out
 
     def _follow(self, voice: Voice) -> None:

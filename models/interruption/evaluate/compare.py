@@ -68,8 +68,10 @@ def outside(one: Tables, other: Tables) -> Iterator[tuple[str, float, list[float
                 yield f"{table}, AUC at {after} s", value, known, value < known[1]
         for after, decided in figures["decisions"].items():
             for kind, row in decided.items():
+                if not row["n"] or np.isnan(row["rate"][1]):  # of one source there is no interval
+                    continue
                 value, known = other[table]["decisions"][after][kind]["rate"][0], row["rate"]
-                if row["n"] and not known[1] <= value <= known[2]:
+                if not known[1] <= value <= known[2]:
                     good = kind == "interruption"
                     worse = value < known[1] if good else value > known[2]
                     yield f"{table}, {kind} by {after} s", value, known, worse

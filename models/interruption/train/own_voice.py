@@ -37,6 +37,9 @@ SENT = 900  # frames of one example, those of other calls among them
 HIDDEN = 48
 INNER = 12
 REACH = (7.0, 2.0)  # of the logit, less and more
+UNMOVED = (
+    0.2  # weight of what changes where no echo is; with 0.05 backchannels were cut twice as often
+)
 DECAYS_S = (0.3, 1.2)
 NEVER = 1e9
 _LOUD = 1.2  # natural logarithm of power above the quiet of the call
@@ -317,7 +320,7 @@ def followed(frames: Frames, wrong: float, seed: int, steps: int = 600) -> Conse
         cross = nn.functional.binary_cross_entropy_with_logits(
             frames.logit[some].clamp(-6, 6) + moved, frames.label[some], reduction="none"
         )
-        loss = (cross * weight[some]).mean() + 0.05 * (moved**2 * frames.clean[some]).mean()
+        loss = (cross * weight[some]).mean() + UNMOVED * (moved**2 * frames.clean[some]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

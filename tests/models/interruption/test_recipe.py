@@ -3,21 +3,20 @@
 import copy
 import hashlib
 import importlib
-import json
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 
+from gateway.engines.interruption import own_voice
 from models.interruption import recipe
 from models.interruption.cache import PUBLISHED
-from models.interruption.recipe import Recipe, RecipeError, Train
+from models.interruption.recipe import OwnVoice, Recipe, RecipeError, Start, Train
 from models.interruption.train.train import Options, options
 
-EXPORT = {"run": "b", "threshold": 0.5, "threshold_origin": "", "version": "1", "sha256": ""}
+EXPORT = {"run": "b", "threshold": 0.5, "threshold_origin": ""}
 SMALL: dict[str, Any] = {
     "sets": {"s": {"shards": 1, "after": []}},
     "runs": {
@@ -50,7 +49,7 @@ def test_steps_come_after_what_they_need() -> None:
         (changed("runs", "a", bend=1.5), "bend"),
         (changed("runs", "b", taught_by=["a"]), "go together"),
         (changed("runs", "b", left_out=[4, 4]), "no fold 4 of 4"),
-        (changed("runs", "idle", data=["s"], epochs=1), "does not need: ['idle']"),
+        (changed("runs", "idle", data=["s"], epochs=1), "no file needs: ['idle']"),
         (changed("blends", "a", of=["b", "b"]), "a: two steps"),
         ({**SMALL, "tiny": {"some": 1}}, "tiny: "),
         ({**SMALL, "own_voice": {"data": ["s"], "steps": 1}}, "own_voice: "),
@@ -65,14 +64,13 @@ def test_a_recipe_that_makes_no_sense_is_refused_by_the_step_that_is_wrong(
     assert said in str(error.value)
 
 
-def test_the_recipe_is_that_of_the_published_file() -> None:
-    export = recipe.load().export
-    assert hashlib.sha256(PUBLISHED.read_bytes()).hexdigest() == export.sha256
-    card = {one.key: one.value for one in onnx.load(PUBLISHED).metadata_props}
-    assert card["version"] == export.version
-    assert float(card["default_threshold"]) == export.threshold
-    assert card["threshold_origin"] == export.threshold_origin
-    assert json.loads(card["shape"])["pair"] == list(export.pair or ())
+def test_the_recipe_begins_with_the_published_file_and_made_what_knows_the_agents_voice() -> None:
+    steps = recipe.load().steps
+    published, own = steps["published"], steps["own_voice"]
+    assert isinstance(published, Start)
+    assert isinstance(own, OwnVoice)
+    assert hashlib.sha256(PUBLISHED.read_bytes()).hexdigest() == published.sha256
+    assert hashlib.sha256(own_voice.WEIGHTS.read_bytes()).hexdigest() == own.sha256
 
 
 def test_every_field_of_a_training_is_one_of_its_options() -> None:
@@ -116,8 +114,8 @@ def test_what_is_shown_names_each_step_its_parents_and_its_command(
     monkeypatch.setattr(sys, "argv", ["recipe", "show"])
     recipe.main()
     shown = capsys.readouterr().out
-    assert "last <- first published c held-out held-out-meetings held-out-interviews" in shown
-    assert "python -m models.interruption.train --run last --data c --held-out held-out" in shown
+    assert "next <- published mean" in shown
+    assert "python -m models.interruption.train --run tuned --data c --held-out held-out" in shown
 
 
 def test_the_tiny_form_is_the_same_graph_without_what_has_to_be_cloned() -> None:
@@ -127,14 +125,13 @@ def test_the_tiny_form_is_the_same_graph_without_what_has_to_be_cloned() -> None
     assert [s.name for s in tiny.order] == [s.name for s in whole.order if s.name in tiny.steps]
     assert not any("REPOSITORIES" in word for step in tiny.order for word in step.command())
     assert tiny.steps["voices"].command()[3:] == ["--count", "24", "--short", "6"]
-    asked = options(tiny.steps["first"].command()[3:])
-    assert (asked.width, asked.epochs) == (16, whole.steps["first"].epochs)  # type: ignore[attr-defined]
+    assert options(tiny.steps["tuned"].command()[3:]).batch == 32
 
 
 def test_work_that_can_be_shared_is_known() -> None:
     shared = {step.name for step in recipe.load().order if step.shared()}
-    assert {"voices", "teachers", "a"} <= shared
-    assert not {"first", "export", "collect"} & shared
+    assert {"voices", "teachers", "c"} <= shared
+    assert not {"tuned", "export", "collect"} & shared
 
 
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from models.interruption.remake import RemakeError, Remaking, stamps
 
 ROOT = Path(__file__).parents[3]
 RECORDINGS = ROOT / "tests" / "recordings"
-EXPORT = {"run": "b", "threshold": 0.5, "threshold_origin": "", "version": "1", "sha256": ""}
+EXPORT = {"run": "b", "threshold": 0.5, "threshold_origin": ""}
 SMALL: dict[str, Any] = {
     "sets": {"s": {"shards": 1, "after": []}},
     "runs": {"b": {"data": ["s"], "from_run": "a", "epochs": 1}, "a": {"data": ["s"], "epochs": 2}},
@@ -105,7 +106,7 @@ class Pretended:
         self.fails: set[str] = set()
         pretended = self
 
-        def command(step: recipe.Step, places: dict[str, str]) -> list[str]:
+        def command(step: recipe.Step, places: Mapping[str, str] = PLACES) -> list[str]:
             if places is PLACES:
                 return ["python", step.name]
             status = int(step.name in pretended.fails)
