@@ -37,6 +37,7 @@ from tests.benchmarks.tools import (
 KEY, SECRET = "APIbench", "bench-secret-bench-secret-bench-secret"
 STEP, LONGEST, FIRST = 1600, 48000, 18624
 PERIOD_S = 0.1
+_TEXT = 1  # opcode of RFC 6455
 _HEADER = struct.Struct(">BBQ4x")  # a masked binary frame of 64-bit length; a mask of 0 is no work
 _AUDIO_S = 30
 
@@ -89,12 +90,16 @@ class Caller:
         return window
 
     async def _message(self) -> bytes:
-        _, length = await self._reader.readexactly(2)
-        if length == 126:
-            (length,) = struct.unpack(">H", await self._reader.readexactly(2))
-        elif length == 127:
-            (length,) = struct.unpack(">Q", await self._reader.readexactly(8))
-        return await self._reader.readexactly(length)
+        """The next text; pings, of which one comes every 20 s, are passed over."""
+        while True:
+            kind, length = await self._reader.readexactly(2)
+            if length == 126:
+                (length,) = struct.unpack(">H", await self._reader.readexactly(2))
+            elif length == 127:
+                (length,) = struct.unpack(">Q", await self._reader.readexactly(8))
+            content = await self._reader.readexactly(length)
+            if kind & 0x0F == _TEXT:
+                return content
 
     def send(self) -> None:
         window = self.next_window()
