@@ -84,13 +84,17 @@ class Found:
     after_s: float
 
 
-def rows(transcripts: str) -> Iterator[Said]:
-    """Utterances of which the word's place is known, sentences that have words before it."""
+def _lines(transcripts: str) -> Iterator[list[str]]:
+    """Of each utterance: telephone, call, number, file, begin and end of its word, and text."""
     for line in transcripts.splitlines():
         fields = [field.strip() for field in line.split("|")]
-        if line.startswith("#") or len(fields) < 11:
-            continue
-        phone, call, number, name, start, text = (*fields[4:9], fields[10])
+        if not line.startswith("#") and len(fields) >= 11:
+            yield fields[4:11]
+
+
+def rows(transcripts: str) -> Iterator[Said]:
+    """Utterances of which the word's place is known, sentences that have words before it."""
+    for phone, call, number, name, start, _, text in _lines(transcripts):
         kind = _KINDS.get(number)
         match = re.fullmatch(r"\d+\.\d+", start)
         if kind is None or match is None or float(start) <= 0.0:
@@ -119,11 +123,7 @@ class Sound:
 
 def sounds(transcripts: str) -> Iterator[Sound]:
     """Those of which the transcripts tell, on lines without other sounds all the time."""
-    for line in transcripts.splitlines():
-        fields = [field.strip() for field in line.split("|")]
-        if line.startswith("#") or len(fields) < 11:
-            continue
-        phone, call, number, name, *times, text = fields[4:11]
+    for phone, call, number, name, *times, text in _lines(transcripts):
         if any("/" in mark or "background" in mark for mark in _MARK.findall(text)):
             continue
         said = Said(f"calls/{call}/{name}", call, phone, "", BEFORE_S)
