@@ -6,7 +6,8 @@
 Steps whose parents are done run beside each other, in at most so many processes. What a step made
 lies in the cache (`PARLEY_CACHE`), with a stamp of its command and of all that it came from: the
 same call goes on where it stopped, and what another recipe left there is refused. A change of the
-code is not noticed: after one, name another cache. The files come to `--out`. Exit status: 0 made, 1 a step failed or a source is missing (each is named).
+code is not noticed: after one, name another cache. The files come to `--out`. Exit status: 0 made,
+1 a step failed or a source is missing (each is named).
 """
 
 from __future__ import annotations
