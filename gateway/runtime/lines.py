@@ -53,16 +53,17 @@ class Lines:
         self._spawn = spawn
         self._open: dict[int, _Line] = {}
 
-    def open(self, number: int, opening: Awaitable[Connection | Failure]) -> None:
+    def open(self, number: int, opening: Callable[[], Awaitable[Connection | Failure]]) -> None:
         """Await a connection and listen to it until it ends: SocketOpened, then what it says, at
-        last SocketClosed; or ConnectionFailed."""
+        last SocketClosed; or ConnectionFailed. `opening` is not called for one that is dropped
+        before its task runs."""
         line = self._open[number] = _Line()
         line.task = self._spawn(self._serve(number, line, opening))
 
     async def _serve(
-        self, number: int, line: _Line, opening: Awaitable[Connection | Failure]
+        self, number: int, line: _Line, opening: Callable[[], Awaitable[Connection | Failure]]
     ) -> None:
-        connection = await opening
+        connection = await opening()
         if isinstance(connection, Failure):
             self._inbox.post(ConnectionFailed(number, connection))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -63,7 +64,7 @@ class Play:
         async def opening() -> Wire | Failure:
             return wire
 
-        self.lines.open(1, opening())
+        self.lines.open(1, opening)
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -139,3 +140,18 @@ async def test_one_that_is_dropped_is_closed(play: Play) -> None:
     await asyncio.gather(*play.tasks, return_exceptions=True)
     assert wire.closed
     assert play.lines.send(1, ["late"]) is None
+
+
+async def test_one_that_is_dropped_at_once_is_not_opened(play: Play) -> None:
+    begun: list[int] = []
+
+    async def opening() -> Wire:
+        begun.append(1)
+        return Wire()
+
+    play.lines.open(1, opening)
+    play.lines.drop(1)
+    await asyncio.gather(*play.tasks, return_exceptions=True)
+    assert begun == []
+    assert play.events == []
+    gc.collect()  # a coroutine that nobody awaited would warn here

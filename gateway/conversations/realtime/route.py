@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import ClassVar, Final, NamedTuple
 
 from gateway.conversations.realtime.cascade.line import PROVIDER, Cascades, attempt_of
@@ -255,7 +256,7 @@ class RealtimeConversation:
             case Send(number, frames):
                 return self._lines.send(number, frames)
             case Open(number, attempt, target, timeout_s):
-                self._lines.open(number, self._open(attempt, target, timeout_s))
+                self._lines.open(number, partial(self._open, attempt, target, timeout_s))
             case Drop(number):
                 self._lines.drop(number)
             case Accept():

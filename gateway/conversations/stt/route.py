@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.conversations.stt.actions import (
@@ -362,7 +363,7 @@ class SttConversation:
             return self._client.say_now(action.text)
         match action:
             case Open(number, dial, timeout_s):
-                self._lines.open(number, self._opened(dial, timeout_s))
+                self._lines.open(number, partial(self._opened, dial, timeout_s))
             case Drop(number):
                 self._drop(number)
             case Heard(words, since, until):
