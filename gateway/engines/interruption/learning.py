@@ -243,14 +243,14 @@ class LearningKeeper:
     def sent_frames(self, call: str) -> int:
         """How many frames of the agent's voice have been sent so far."""
         voice = self._sent(call) if self._sent is not None else None
-        return 0 if voice is None else voice.first + len(voice.earliest)
+        return 0 if voice is None else voice.said
 
     def _went_on(self, overlap: Overlap) -> bool:
         """Whether the agent was sent more to say, to be heard right after the overlap."""
         voice = self._sent(overlap.ids.call) if self._sent is not None else None
         if voice is None:
             return False
-        new = voice.earliest[max(0, overlap.sent_frames - voice.first) :]
+        new = voice.earliest_of(overlap.sent_frames)
         return bool(((new > overlap.last_at) & (new < overlap.last_at + GOES_ON_S)).any())
 
     def begin(self, overlap: Overlap) -> None:

@@ -75,6 +75,9 @@ _LASTING: Final = math.exp(-FRAME_S / 0.25)
 CONTEXT: Final = 3
 """Frames before the one that is looked at."""
 
+TAIL: Final = 32
+"""Frames of silence after each utterance, 0.8 s: rooms ring on, and the model's opinion is late."""
+
 _FAST_S, _SLOW_S = 0.3, 1.2
 """How long agreement counts: soon enough, and for sure."""
 
@@ -166,24 +169,41 @@ class Ear:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What one call's agent has said of late. `first` is the number of the first frame; `marks`
-    int8 [frames, MARKS]; `earliest` float64 [frames], the time before which each was not played.
+    """What one call's agent has said of late, and TAIL frames of silence. `first` is the number of
+    the first frame; `marks` int8 [frames, MARKS], zeros for silence; `earliest` float64 [frames],
+    the time before which each was not played; `silent` bool [frames], those after an utterance.
     Never changed: a newer one takes its place."""
 
     first: int
     marks: Marks
     earliest: npt.NDArray[np.float64]
+    silent: npt.NDArray[np.bool_]
+
+    @property
+    def said(self) -> int:
+        """How many frames there were so far, but for the silence after the last utterance."""
+        return self.first + max(len(self.marks) - TAIL, 0)
+
+    def earliest_of(self, number: int) -> npt.NDArray[np.float64]:
+        """The earliest moments of what was said from that frame on, as `said` counts them."""
+        new = slice(max(0, number - self.first), self.said - self.first)
+        return self.earliest[new][~self.silent[new]]
 
     def with_more(self, marks: Marks, earliest: npt.NDArray[np.float64], now: float) -> Voice:
-        """What can have been played no later than PLAYED_S_MAX ago, and what is new."""
-        both = np.concatenate((self.marks, marks))
-        times = np.concatenate((self.earliest, earliest))
+        """What can have been played no later than PLAYED_S_MAX ago, and what is new (one frame or
+        more)."""
+        said = self.said - self.first
+        both = np.concatenate((self.marks[:said], marks, _TAIL_MARKS))
+        after = earliest[-1] + FRAME_S * np.arange(1, TAIL + 1)
+        times = np.concatenate((self.earliest[:said], earliest, after))
         alive = np.flatnonzero(times >= now - PLAYED_S_MAX)
         start = max(int(alive[0]) if alive.size else times.size, times.size - FRAMES_MAX)
-        return Voice(self.first + start, both[start:], times[start:])
+        marks = both[start:]
+        return Voice(self.first + start, marks, times[start:], ~marks.any(axis=1))
 
 
-SILENCE: Final = Voice(0, np.zeros((0, MARKS), np.int8), np.zeros(0, np.float64))
+_TAIL_MARKS: Final = np.zeros((TAIL, MARKS), np.int8)
+SILENCE: Final = Voice(0, _TAIL_MARKS[:0], np.zeros(0, np.float64), np.zeros(0, np.bool_))
 
 
 class Speaker:
@@ -197,11 +217,16 @@ class Speaker:
 
     def say(self, pcm: bytes, plays_at: float) -> tuple[float, Marks]:
         """The marks of s16le `pcm`, which is played at `plays_at` at the earliest, and when the
-        first of them is."""
+        first of them is. Before the first are TAIL frames of silence, which end the utterance that
+        came before this one."""
         heard = self._ear.hear(np.frombuffer(pcm, "<i2"))
         begins_at = max(plays_at, self._until)
-        self._until = begins_at + FRAME_S * len(heard)
-        return begins_at, np.clip(np.rint(heard * _SCALE), -127, 127).astype(np.int8)
+        marks = np.clip(np.rint(heard * _SCALE), -127, 127).astype(np.int8)
+        if self._until == -math.inf and len(marks):
+            begins_at -= FRAME_S * TAIL
+            marks = np.concatenate((_TAIL_MARKS, marks))
+        self._until = begins_at + FRAME_S * len(marks)
+        return begins_at, marks
 
 
 class OwnVoices:
@@ -266,7 +291,8 @@ class Comparison:
             part = agree[:, start : start + STEP]
             end = start + part.shape[1]
             ends_at = now - (len(heard) - end) * FRAME_S
-            out[start:end] = self._step(part, voice.earliest <= ends_at + AHEAD_S + _ROUNDING_S)
+            played = voice.earliest <= ends_at + AHEAD_S + _ROUNDING_S
+            out[start:end] = self._step(part, played, voice.silent)
         return out
 
     def _follow(self, voice: Voice) -> None:
@@ -279,7 +305,9 @@ class Comparison:
         moved[:, into : into + room] = kept[:, :room]
         self._first, self._agreement = voice.first, moved
 
-    def _step(self, agree: Floats, played: npt.NDArray[np.bool_]) -> Floats | float:
+    def _step(
+        self, agree: Floats, played: npt.NDArray[np.bool_], silent: npt.NDArray[np.bool_]
+    ) -> Floats | float:
         frames, count = agree.shape
         before = self._agreement
         now = np.zeros_like(before)
@@ -291,9 +319,11 @@ class Comparison:
             if lag < frames:
                 now[:, lag:] += fade[:, i + 1 : i + 2] * agree[: frames - lag, i]
         self._agreement = now
+        known = weights()
+        # silence agrees a little with everything: it only carries on what a voice has begun
+        played = played & (~silent | (now[1] > -known["bias"][1]))
         if not played.any():
             return NOTHING
-        known = weights()
         heard = now if played.all() else np.where(played, now, NOTHING * 10)
         place = int(heard[1].argmax())
         top = heard.max(axis=1, keepdims=True)
@@ -314,8 +344,11 @@ NOTHING: Final = -10.0
 """Log odds where no frame can have been played."""
 
 HELD_FRAMES: Final = 6
-SUSPECT: Final = -3.0
+SUSPECT: Final = -4.0
 """Log odds, over the longer time, from which on it may be the agent's voice."""
+
+SURE: Final = 0.9933
+"""A logit of 5: of more, the model's opinion would outweigh any evidence."""
 
 STEP: Final = 4
 """Frames that are looked at together: clients send 100 ms at a time."""
@@ -337,5 +370,7 @@ def corrected(probabilities: Floats, evidence: Floats) -> Floats:
     inner = np.tanh(even @ known["inner"] + known["inner_bias"])
     turned = inner @ known["outer"] + known["outer_bias"]
     less, more = (known["reach"] / (1 + np.exp(-turned))).T
-    odds = np.where(evidence[:, 0] <= NOTHING, 1, np.exp(more - less))
-    return np.asarray(probabilities * odds / (1 + probabilities * (odds - 1)), np.float32)
+    odds = np.exp(more - less)
+    held = np.clip(probabilities, 1 - SURE, SURE)
+    moved = held * odds / (1 + held * (odds - 1))
+    return np.asarray(np.where(evidence[:, 0] <= NOTHING, probabilities, moved), np.float32)

@@ -12,6 +12,7 @@ odds: how much of the published model's opinion is left. The features are the se
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +39,11 @@ HIDDEN = 48
 INNER = 12
 REACH = (7.0, 2.0)  # of the logit, less and more
 UNMOVED = (
-    0.2  # weight of what changes where no echo is; with 0.05 backchannels were cut twice as often
+    0.3  # weight of what changes where no echo is; with .05 twice as many backchannels are cut
 )
 DECAYS_S = (0.3, 1.2)
 NEVER = 1e9
+_SURE = math.log(own_voice.SURE / (1 - own_voice.SURE))
 _LOUD = 1.2  # natural logarithm of power above the quiet of the call
 
 
@@ -318,7 +320,7 @@ def followed(frames: Frames, wrong: float, seed: int, steps: int = 600) -> Conse
         less, more = found(frames.evidence[some]).T
         moved = more - less
         cross = nn.functional.binary_cross_entropy_with_logits(
-            frames.logit[some].clamp(-6, 6) + moved, frames.label[some], reduction="none"
+            frames.logit[some].clamp(-_SURE, _SURE) + moved, frames.label[some], reduction="none"
         )
         loss = (cross * weight[some]).mean() + UNMOVED * (moved**2 * frames.clean[some]).mean()
         optimizer.zero_grad()
@@ -336,7 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["echoes"], help="sets below the cache")
     parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--wrong", type=float, default=6.0, help="see `followed`")
+    parser.add_argument("--wrong", type=float, default=16.0, help="see `followed`")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", type=Path, default=PUBLISHED)

@@ -19,7 +19,7 @@ from gateway.engines.interruption.learning import (
     learn_folder,
     model_path,
 )
-from gateway.engines.interruption.own_voice import MARKS, Voice
+from gateway.engines.interruption.own_voice import MARKS, SILENCE
 from gateway.engines.interruption.vault import Kept, Vault
 from gateway.settings.bargein import BargeinConfig, LearnConfig
 from gateway.telemetry.metrics import Metrics
@@ -133,12 +133,12 @@ def test_overlaps_are_told_apart_by_a_pause_and_of_a_long_one_the_beginning_is_k
 
 
 def test_an_agent_that_was_sent_more_to_say_went_on(config: LearnConfig) -> None:
-    earliest = np.array([NOW - 1.0])
-    voices = [Voice(0, np.zeros((1, MARKS), np.int8), earliest)]
+    marks = np.ones((1, MARKS), np.int8)
+    voices = [SILENCE.with_more(marks, np.array([NOW - 1.0]), NOW)]
     keeper = LearningKeeper(config, Metrics(), lambda call: voices[-1])
     overlaps_of(keeper).heard(WINDOW, NOW)
     overlaps_of(keeper).answered(0.5, detected=True)
-    voices.append(voices[0].with_more(np.zeros((1, MARKS), np.int8), np.array([NOW + 0.5]), NOW))
+    voices.append(voices[0].with_more(marks, np.array([NOW + 0.5]), NOW))
     keeper.hear(IDS.call, "sentence", NOW, NOW + 2)
 
     (found,) = kept(keeper, config)

@@ -20,6 +20,7 @@ from gateway.engines.interruption.own_voice import (
     RATE,
     SILENCE,
     SILENT_S_MAX,
+    TAIL,
     Comparison,
     OwnVoices,
     Speaker,
@@ -96,6 +97,43 @@ def test_what_was_not_sent_yet_explains_nothing() -> None:
     assert (evidence[:, 0] == NOTHING).all()
 
 
+def after_the_end(comparison: Comparison, said: Voice, spoken_s: float) -> list[float]:
+    """Evidence at the end of the agent's voice and 0.3, 0.6 and 1 s later: a room rings on."""
+    back = np.concatenate((echo(recording(AGENT), 0.0), np.zeros(RATE, np.int16)))
+    evidence = heard(comparison, back, said, back.size / RATE)
+    at = int(spoken_s / FRAME_S)
+    return [float(evidence[min(at + late, len(evidence) - 1), 1]) for late in (-2, 12, 24, 39)]
+
+
+def test_for_a_moment_after_its_last_word_it_is_still_the_agent() -> None:
+    agent = recording(AGENT)
+
+    end, soon, later, gone = after_the_end(Comparison(), voice(agent), agent.size / RATE)
+
+    assert end > soon > later > 0
+    assert gone < 0
+
+
+def test_so_it_is_where_the_next_utterance_was_sent_already() -> None:
+    agent = recording(AGENT)
+    begins_at, marks = Speaker(RATE).say(recording(CALLER).tobytes(), 1.0)
+    earliest = begins_at + FRAME_S * np.arange(len(marks), dtype=np.float64)
+    both = voice(agent).with_more(marks, earliest, 1.0)
+
+    end, soon, later, _ = after_the_end(Comparison(), both, agent.size / RATE)
+
+    assert end > soon > later > 0
+
+
+def test_silence_after_a_voice_explains_nothing_by_itself() -> None:
+    agent, caller = recording(AGENT)[: 2 * RATE], recording(CALLER)
+    comparison = Comparison()
+
+    first = heard(comparison, caller[: 4 * RATE], voice(agent), 4.0)
+
+    assert np.median(first[:, 1]) < -1.0
+
+
 def test_windows_of_100_ms_are_as_good_as_one() -> None:
     agent = recording(AGENT)
     said, back = voice(agent), echo(agent, 0.3)
@@ -156,8 +194,8 @@ def test_what_is_sent_ahead_is_not_played_before_what_came_before_it() -> None:
     second, _ = speaker.say(samples, 10.1)
     third, _ = speaker.say(samples, 20.0)
 
-    assert first == 10.0
-    assert second == pytest.approx(10.0 + FRAME_S * len(marks))
+    assert first == pytest.approx(10.0 - FRAME_S * TAIL)
+    assert second == pytest.approx(first + FRAME_S * len(marks))
     assert third == 20.0
 
 
@@ -171,13 +209,13 @@ def test_what_can_no_longer_be_played_is_forgotten() -> None:
     later = old.with_more(marks_of(4), np.full(4, 2.0 + PLAYED_S_MAX), 2.0 + PLAYED_S_MAX)
 
     assert later.first == 40
-    assert len(later.marks) == len(later.earliest) == 4
+    assert len(later.marks) == len(later.earliest) == 4 + TAIL
 
 
 def test_of_one_call_no_more_than_so_much_is_kept() -> None:
     ahead = SILENCE.with_more(marks_of(FRAMES_MAX + 7), np.zeros(FRAMES_MAX + 7), 0.0)
 
-    assert ahead.first == 7
+    assert ahead.first == 7 + TAIL
     assert len(ahead.marks) == FRAMES_MAX
 
 
@@ -209,6 +247,12 @@ def test_the_agents_own_voice_is_no_caller_and_a_caller_is_one() -> None:
 
     assert own < 0.1
     assert caller > 0.5
+
+
+def test_even_the_surest_opinion_does_not_outweigh_the_agents_own_voice() -> None:
+    sure, evidence = np.ones(1, np.float32), np.array([[5.0, 25.0, 1.5]], np.float32)
+
+    assert corrected(sure, evidence) < 0.5
 
 
 def test_while_it_may_be_the_agent_a_moment_of_doubt_is_not_enough(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gateway.engines.interruption import voice_keeper
-from gateway.engines.interruption.own_voice import MARKS
+from gateway.engines.interruption.own_voice import FRAME_S, MARKS, TAIL
 from gateway.engines.interruption.voice_keeper import VoiceKeeper
 
 SECOND = np.random.default_rng(1).normal(0, 3000, 24_000).astype("<i2").tobytes()
@@ -21,7 +21,7 @@ def test_what_a_call_is_told_is_kept_for_it_alone(keeper: VoiceKeeper) -> None:
 
     voice = keeper.of("one")
     assert voice is not None
-    assert voice.marks.shape == (40, MARKS)
+    assert voice.marks.shape == (TAIL + 40 + TAIL, MARKS)
     assert keeper.of("another") is None
 
 
@@ -34,8 +34,10 @@ def test_an_utterance_after_another_may_be_played_at_once(keeper: VoiceKeeper) -
     mouth.say(SECOND, 24_000, 5.1, begins=True)
     keeper.join()
 
-    assert [at for _, at, _ in begun] == pytest.approx([5.0, 6.0, 5.1])
-    assert {(call, size) for call, _, size in begun} == {("one", 40 * MARKS)}
+    tail_s = FRAME_S * TAIL
+    assert [at for _, at, _ in begun] == pytest.approx([5.0 - tail_s, 6.0, 5.1 - tail_s])
+    assert [size // MARKS for _, _, size in begun] == [TAIL + 40, 40, TAIL + 40]
+    assert {call for call, _, _ in begun} == {"one"}
 
 
 def test_what_another_process_says_is_kept_too(keeper: VoiceKeeper) -> None:
@@ -45,7 +47,7 @@ def test_what_another_process_says_is_kept_too(keeper: VoiceKeeper) -> None:
 
     voice = keeper.of("one")
     assert voice is not None
-    assert len(voice.marks) == 3
+    assert len(voice.marks) == 3 + TAIL
 
 
 def test_a_voice_that_cannot_be_kept_up_with_is_left_out(
