@@ -199,7 +199,8 @@ class Voice:
         alive = np.flatnonzero(times >= now - PLAYED_S_MAX)
         start = max(int(alive[0]) if alive.size else times.size, times.size - FRAMES_MAX)
         marks = both[start:]
-        return Voice(self.first + start, marks, times[start:], ~marks.any(axis=1))
+        silent = np.asarray(~marks.any(axis=1), np.bool_)
+        return Voice(self.first + start, marks, times[start:], silent)
 
 
 _TAIL_MARKS: Final = np.zeros((TAIL, MARKS), np.int8)
