@@ -223,7 +223,9 @@ class Speaker:
         heard = self._ear.hear(np.frombuffer(pcm, "<i2"))
         begins_at = max(plays_at, self._until)
         marks = np.clip(np.rint(heard * _SCALE), -127, 127).astype(np.int8)
-        if self._until == -math.inf and len(marks):
+        if not len(marks):
+            return begins_at, marks
+        if self._until == -math.inf:
             begins_at -= FRAME_S * TAIL
             marks = np.concatenate((_TAIL_MARKS, marks))
         self._until = begins_at + FRAME_S * len(marks)
