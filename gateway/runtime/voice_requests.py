@@ -69,6 +69,8 @@ class RequestSynthesis:
     def cancel(self, *, suspect: bool = False) -> None:
         self._sink = None
         self._task.cancel()
+        for _, task in self._running:  # a task that has not begun cancels nobody
+            task.cancel()
 
     def _start(self) -> None:
         while self._texts and len(self._running) <= self._voice.traits.look_ahead:

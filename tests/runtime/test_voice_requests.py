@@ -191,3 +191,16 @@ async def test_a_cancelled_synthesis_is_heard_no_more_and_its_requests_are_cut(
     await asyncio.gather(setup.synthesis._task, return_exceptions=True)
     assert setup.connector.cancelled == ["one"]
     assert setup.ear.heard == []
+
+
+async def test_one_that_is_cancelled_as_soon_as_it_is_begun_leaves_no_request_behind(
+    setup: Setup,
+) -> None:
+    setup.connector.answer("one", OK, *[BodyChunk(0, b"11")] * (4 * PIECES_MAX), BodyEnd(0))
+    setup.synthesis.say("one")
+    running = [task for _, task in setup.synthesis._running]
+    setup.synthesis.cancel()  # its own task has not even begun
+    await asyncio.gather(setup.synthesis._task, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert [task.done() for task in running] == [True]
+    assert setup.connector.asked == []
