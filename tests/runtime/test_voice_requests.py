@@ -136,7 +136,7 @@ async def test_no_more_than_one_request_runs_ahead(setup: Setup) -> None:
     await asyncio.sleep(0)
     assert setup.connector.asked == ["one", "two"]
     for text in ("one", "two", "three"):
-        setup.connector.answer(text, OK, BodyEnd(0))
+        setup.connector.answer(text, OK, BodyChunk(0, b"11"), BodyEnd(0))
     await setup.end()
     assert setup.connector.asked == ["one", "two", "three"]
 
@@ -165,6 +165,7 @@ async def test_a_body_is_read_no_further_while_its_listener_has_enough(setup: Se
             Kind.UPSTREAM_ERROR,
         ),
         ((ResponseHead(0, 302, {}), BodyEnd(0)), Kind.PROTOCOL_ERROR),
+        ((OK, BodyEnd(0)), Kind.PROTOCOL_ERROR),
         ((OK, BodyChunk(0, b"bad")), Kind.CONNECTION_LOST),
         ((OK, ConnectionFailed(0, BROKEN)), Kind.CONNECTION_LOST),
     ],
