@@ -56,8 +56,11 @@ def forget(config: LearnConfig, name: str | None, tell: Tell) -> None:
 
 
 def readable(vault: Vault, tell: Tell) -> Iterable[tuple[Path, Kept]]:
-    """What is kept, the oldest first; what cannot be read is told of, once."""
-    files, wrong = vault.files(), 0
+    """What is kept, the oldest first; what cannot be read is told of, once. Raises LearnError."""
+    try:
+        files, wrong = vault.files(), 0
+    except VaultError as error:
+        raise LearnError(str(error)) from None
     for path in files:
         try:
             yield path, vault.read(path)

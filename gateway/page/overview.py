@@ -23,7 +23,7 @@ COST_S: Final = 30.0
 """What it costs is asked of the store no more often: other people wait for it too."""
 
 COSTS_SHOWN_MAX: Final = 50
-"""Lines of the table of costs."""
+"""Lines of the table of costs, the dearest."""
 
 MODELS_SHOWN_MAX: Final = 500
 """Names of models of one modality that can be chosen."""
@@ -146,10 +146,13 @@ class Overview:
                 "currency": self.currency,
                 "today": self._sums(await self.summary((), today.timestamp())),
                 "month": self._sums(await self.summary((), month.timestamp())),
-                "rows": [
-                    dict(zip(by, row, strict=False)) | self._sums([row[len(by) :]])
-                    for row in rows[:COSTS_SHOWN_MAX]
-                ],
+                "rows": sorted(
+                    (
+                        dict(zip(by, row, strict=False)) | self._sums([row[len(by) :]])
+                        for row in rows
+                    ),
+                    key=lambda shown: (-shown["cost"], -shown["requests"]),
+                )[:COSTS_SHOWN_MAX],
             }
         except StoreError as error:
             self._costs = {"error": f"the usage store cannot be read: {error}"}

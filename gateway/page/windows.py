@@ -56,7 +56,10 @@ class Windows:
             return _json({"on": True, "windows": []})
         client = request.client.host if request.client is not None else ""
         await asyncio.to_thread(self._changes.note, "page", client, {"windows": "listed"})
-        return _json({"on": True, "windows": await asyncio.to_thread(_waiting, vault)})
+        try:
+            return _json({"on": True, "windows": await asyncio.to_thread(_waiting, vault)})
+        except VaultError as error:
+            return _wrong(str(error), 404)
 
     async def _sound(self, request: Request) -> Response:
         def read(vault: Vault, name: str) -> bytes:

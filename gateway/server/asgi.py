@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Final
@@ -117,17 +118,18 @@ async def refuse(
     scope: Scope, send: Send, failure: Failure, further: Sequence[Header] = ()
 ) -> None:
     """Answer `failure`: an HTTP error, for a WebSocket before its upgrade completes. `further`
-    headers go with it."""
+    headers go with it. Silent once the client is gone."""
     body = orjson.dumps(error_body(failure))
     headers = [*failure_headers(failure), *further]
     if scope["type"] == "http":
         await answer(send, failure.status, body, headers)
         return
     headers.append((b"content-length", str(len(body)).encode()))
-    await send(
-        {"type": "websocket.http.response.start", "status": failure.status, "headers": headers}
-    )
-    await send({"type": "websocket.http.response.body", "body": body})
+    with contextlib.suppress(OSError):
+        await send(
+            {"type": "websocket.http.response.start", "status": failure.status, "headers": headers}
+        )
+        await send({"type": "websocket.http.response.body", "body": body})
 
 
 class _Pour:
@@ -201,7 +203,10 @@ class ClientSocket:
         """Complete the upgrade; False if the client has gone already."""
         if (await self._receive())["type"] != "websocket.connect":
             return False
-        await self._send(self._accept)
+        try:
+            await self._send(self._accept)
+        except OSError:  # it went while others were asked whether it may come in
+            return False
         return True
 
     def cut(self) -> None:

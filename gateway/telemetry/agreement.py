@@ -31,10 +31,13 @@ CALLS_MAX: Final = 5_000
 """Calls whose words are kept, the latest that somebody spoke in."""
 
 WORDS_MAX: Final = 64
-"""Transcripts of one call that are kept, the latest."""
+"""Utterances of one call that are kept, the latest."""
 
 OVERLAPS_MAX: Final = 10_000
 """Overlaps that wait to be judged; further ones are not."""
+
+SAME_S: Final = 0.25
+"""Transcripts that begin no farther apart are of the same utterance: its interims and its final."""
 
 TELL_S: Final = 1.0
 """Other processes are told of a call no more often, unless words become a sentence."""
@@ -51,7 +54,7 @@ def count_words(text: str) -> int:
 
 @dataclass(slots=True)
 class _Call:
-    """`words`: from when to when each transcript was spoken, and how many words it had."""
+    """`words`: from when to when each utterance was spoken, and how many words it had at most."""
 
     words: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=WORDS_MAX))
     told_at: float = float("-inf")
@@ -94,6 +97,9 @@ class Agreements:
                 self._calls.popitem(last=False)
         else:
             self._calls.move_to_end(call)
+        if kept.words and abs(since - kept.words[-1][0]) <= SAME_S:
+            since, until, before = kept.words.pop()
+            at, words = max(at, until), max(words, before)
         kept.words.append((since, at, words))
         return kept
 

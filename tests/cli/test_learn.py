@@ -67,6 +67,12 @@ def test_without_a_secret_each_command_says_what_is_missing(
         assert "bargein.learn.secret is not set" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_listed_is_told(config: LearnConfig, tmp_path: Path) -> None:
+    (tmp_path / "windows").write_text("no folder")
+    with pytest.raises(LearnError, match="cannot be listed: not a directory"):
+        learn.review(config, print, answers())
+
+
 def test_a_room_is_forgotten_by_the_command(
     tmp_path: Path, vault: Vault, capsys: pytest.CaptureFixture[str]
 ) -> None:

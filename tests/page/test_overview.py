@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from gateway.page.overview import COSTS, MODELS, TOLD, Overview, WorkersOverview
+from gateway.page.overview import COSTS, COSTS_SHOWN_MAX, MODELS, TOLD, Overview, WorkersOverview
 from gateway.routing.breaker import Breaker
 from gateway.telemetry.usage.store import StoreError
 from gateway.telemetry.watch import Call, Wanted, Watch
@@ -51,6 +51,15 @@ def test_costs_are_those_of_today_and_of_this_month() -> None:
     assert (costs["today"]["requests"], costs["today"]["cost"]) == (7, 1.5)
     (row,) = costs["rows"]
     assert (row["key"], row["model"], row["requests"], row["cost"]) == ("k", "m", 7, 1.5)
+
+
+def test_of_many_costs_the_dearest_are_shown() -> None:
+    many = [(f"k{number:03}", "m", 1, number) for number in range(COSTS_SHOWN_MAX + 5)]
+    made = overview({(): [(1, 1)], ("key", "model"): many})
+
+    rows = now(made)["costs"]["rows"]
+
+    assert [row["key"] for row in rows] == [one[0] for one in reversed(many[5:])]
 
 
 def test_days_begin_where_those_of_usage_do() -> None:

@@ -49,6 +49,16 @@ def page(tmp_path: Path) -> TestClient:
     return client
 
 
+def test_a_folder_that_cannot_be_listed_is_told(page: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "learn").mkdir()
+    (tmp_path / "learn" / "windows").write_text("no folder")
+
+    answer = page.get("/ui/api/windows")
+
+    assert answer.status_code == 404
+    assert "cannot be listed: not a directory" in answer.json()["error"]["message"]
+
+
 def test_a_person_hears_labels_and_deletes_what_waits(page: TestClient, vault: Vault) -> None:
     near = vault.add(replace(KEPT, claim=0.51, label=None))
     far = vault.add(replace(KEPT, claim=0.9))

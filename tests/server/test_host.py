@@ -24,6 +24,7 @@ from gateway.server.host import (
     SocketHost,
     SocketLink,
 )
+from gateway.server.websocket import ClientGoneError
 from gateway.settings.server import LimitsConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.outcome import Outcome
@@ -213,6 +214,25 @@ async def test_a_client_that_goes_before_the_upgrade_has_left() -> None:
     assert peer.sent == []
     assert route.made[0].closed == 1
     assert door.outcomes() == {"left": 1}
+
+
+class Gone(Peer):
+    """A client whose connection ended after its handshake was read."""
+
+    async def send(self, message: Any) -> None:
+        raise ClientGoneError
+
+
+@pytest.mark.parametrize(("refuses", "outcome"), [(None, "left"), (FULL, "upstream_overloaded")])
+async def test_a_client_that_goes_while_its_handshake_is_answered_is_no_fault_of_ours(
+    refuses: Failure | None, outcome: str
+) -> None:
+    door, route, peer = Door(), Sockets(refuses), Gone(CONNECT, LEFT)
+    await SocketHost(route, door.admission, door.limits)(
+        scope("websocket"), peer.receive, peer.send
+    )
+    assert door.outcomes() == {outcome: 1}
+    assert door.limiter.open == 0
 
 
 @pytest.mark.parametrize(("code", "outcome"), [(1000, "ok"), (1005, "ok"), (1006, "left")])

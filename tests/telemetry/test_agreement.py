@@ -74,6 +74,18 @@ def test_an_utterance_that_goes_on_for_long_belongs_to_the_overlap_that_it_began
     assert judged == {("interruption", "sentence"): 1}
 
 
+def test_who_goes_on_for_long_has_been_heard_from_the_begin(
+    agreements: Agreements, judged: Counter[tuple[str, str]]
+) -> None:
+    agreements.decided(CALL, 100.0, 101.0, "interruption")
+    for number in range(200):  # an interim each 150 ms, a final each 3 s
+        at = 100.15 + 0.15 * number
+        since = 100.0 + 3 * (number // 20) + 0.02 * (number % 3)  # the way is now longer, now not
+        agreements.said(CALL, since, at, number % 20 + 1)
+    agreements.judge(200.0)
+    assert judged == {("interruption", "sentence"): 1}
+
+
 def test_a_call_without_a_recogniser_is_not_judged(
     agreements: Agreements, judged: Counter[tuple[str, str]]
 ) -> None:
@@ -108,7 +120,7 @@ def test_what_is_kept_is_bounded(agreements: Agreements) -> None:
     for number in range(CALLS_MAX + 5):
         agreements.said(str(number), 0.0, 0.0, 1)
     for number in range(WORDS_MAX + 5):
-        agreements.said(CALL, 0.0, float(number), 1)
+        agreements.said(CALL, float(number), float(number), 1)
     for _ in range(OVERLAPS_MAX + 5):
         agreements.decided(CALL, 0.0, 0.0, "held")
     assert len(agreements._calls) == CALLS_MAX

@@ -196,6 +196,7 @@ class BargeinSession:
         if begins or not self.report.overlaps:
             self.report.overlaps += 1
             self._overlap_at, self._decided = now, False
+            self._known, self._known_detected = "[]", False  # of the overlap before
         (created_at,) = _CREATED_AT.unpack_from(data)
         return [Ask(created_at, data[protocol.HEADER_BYTES :])]
 

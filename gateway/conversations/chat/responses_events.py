@@ -357,8 +357,8 @@ class Narrated:
             return heard
         comments = b""
         for block in heard.forward.split(b"\n\n"):
-            if block.startswith(b"data: {"):
-                self._narrator.chunk(orjson.loads(block[6:]))
+            if block.startswith((b"data: {", b"data:{")):  # relayed as the provider wrote it
+                self._narrator.chunk(orjson.loads(block[5:]))
             elif block.startswith(b":"):
                 comments += block + b"\n\n"
         if heard.finished and heard.failure is None:

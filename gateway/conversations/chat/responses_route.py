@@ -44,6 +44,7 @@ from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.chat import (
     ChatRequest,
     ChatUpstream,
+    HasProcesses,
     HasResponses,
     Reader,
     ReaderUpdate,
@@ -252,7 +253,7 @@ def _has_responses(upstream: ChatUpstream, attempt: Attempt) -> bool:
     return isinstance(upstream, HasResponses) and upstream.responses({}, attempt) is not None
 
 
-class _Upstream:
+class _Upstream(HasProcesses):
     """A chat adapter for one request in this form."""
 
     def __init__(self, form: _Form, inner: ChatUpstream, name: str, *, first: bool) -> None:
@@ -260,6 +261,7 @@ class _Upstream:
         self._inner = inner
         self._name = name
         self._first = first
+        self.companions = inner.companions if isinstance(inner, HasProcesses) else {}
         self.warm = inner.warm
         self.failure = inner.failure
         self.exhausted_for_s = inner.exhausted_for_s

@@ -254,7 +254,9 @@ class LearningKeeper:
         return bool(((new > overlap.last_at) & (new < overlap.last_at + GOES_ON_S)).any())
 
     def begin(self, overlap: Overlap) -> None:
-        """Wait for what follows it."""
+        """Wait for what follows it. A session may be open for longer than its key is wanted."""
+        if self._vault is None or not self.config.wants(overlap.ids.key):
+            return
         self._overlaps.append(overlap)
         if len(self._overlaps) > OVERLAPS_MAX:
             self._overlaps.popleft()

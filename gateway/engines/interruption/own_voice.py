@@ -199,7 +199,8 @@ class Voice:
         alive = np.flatnonzero(times >= now - PLAYED_S_MAX)
         start = max(int(alive[0]) if alive.size else times.size, times.size - FRAMES_MAX)
         marks = both[start:]
-        return Voice(self.first + start, marks, times[start:], ~marks.any(axis=1))
+        silent = np.asarray(~marks.any(axis=1), np.bool_)
+        return Voice(self.first + start, marks, times[start:], silent)
 
 
 _TAIL_MARKS: Final = np.zeros((TAIL, MARKS), np.int8)
@@ -222,7 +223,9 @@ class Speaker:
         heard = self._ear.hear(np.frombuffer(pcm, "<i2"))
         begins_at = max(plays_at, self._until)
         marks = np.clip(np.rint(heard * _SCALE), -127, 127).astype(np.int8)
-        if self._until == -math.inf and len(marks):
+        if not len(marks):
+            return begins_at, marks
+        if self._until == -math.inf:
             begins_at -= FRAME_S * TAIL
             marks = np.concatenate((_TAIL_MARKS, marks))
         self._until = begins_at + FRAME_S * len(marks)

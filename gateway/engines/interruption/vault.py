@@ -138,7 +138,7 @@ class Vault:
         return self.folder / name if _NAME.fullmatch(name) else None
 
     def files(self) -> list[Path]:
-        """All windows, the oldest first."""
+        """All windows, the oldest first. Raises VaultError."""
         return sorted(path for path, _ in self._listed())
 
     def _listed(self) -> Iterator[tuple[Path, int]]:
@@ -153,6 +153,9 @@ class Vault:
                             continue
         except FileNotFoundError:
             return
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise VaultError(f"{self.folder}: cannot be listed: {why}") from None
 
     def forget(self, name: str | None) -> int:
         """Delete what is kept of the room or job `name`, or everything; how much it was. Raises

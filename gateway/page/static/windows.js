@@ -71,7 +71,12 @@ async function answer(key) {
 go.addEventListener("click", async () => {
   const found = await fetch(BASE);
   if (found.status === 401) return location.reload();
-  waiting = (await found.json()).windows;
+  const listed = await found.json();
+  if (!found.ok) {
+    said.textContent = listed.error.message;
+    return;
+  }
+  waiting = listed.windows;
   at = labelled = 0;
   show();
 });

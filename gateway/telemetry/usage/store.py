@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -205,6 +206,11 @@ def _query(
         f"SELECT {', '.join([*columns, *SUMS.values()])} FROM parley_usage "  # noqa: S608
         f"WHERE {' AND '.join(conditions)}{group}"
     )
+
+
+def _plain(value: Any) -> Any:
+    """PostgreSQL's sums of whole numbers are decimals, which JSON has not."""
+    return int(value) if isinstance(value, Decimal) else value
 
 
 def charges_of(records: Sequence[Record]) -> list[tuple[str, int]]:
@@ -429,7 +435,7 @@ class PostgresStore:
         places = [f"${i}" for i in range(1, 3 + len(where))]
         query = _query(by, tuple(where), places, quarter)
         rows = await self._run(lambda c: c.fetch(query, since, until, *where.values()))
-        return [tuple(row) for row in rows]
+        return [tuple(map(_plain, row)) for row in rows]
 
     async def counts(self) -> dict[str, int]:
         rows = await self._run(lambda c: c.fetch("SELECT name, used FROM parley_counts"))

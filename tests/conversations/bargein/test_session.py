@@ -122,6 +122,17 @@ def test_a_window_that_was_overtaken_is_answered_with_what_is_known() -> None:
     assert session.report.stale == 2
 
 
+def test_what_is_known_of_one_overlap_says_nothing_of_the_next() -> None:
+    session = opened()
+    session.handle(window(1), 0.1)
+    session.handle(Answered(1, probabilities(0.9, 0.9), 0.01), 0.2)
+    session.handle(window(2), 0.1 + CALM_S)
+
+    (stale,) = said(session.handle(Answered(2, None), 0.3 + CALM_S))
+
+    assert (stale["type"], stale["probabilities"]) == ("inference_done", [])
+
+
 def test_a_session_is_closed_as_asked() -> None:
     tell, close = opened().handle(Text('{"type": "session.close"}'), 1.0)
     assert told(tell) == {"type": "session.closed"}

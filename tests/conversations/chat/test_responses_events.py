@@ -20,6 +20,7 @@ from gateway.conversations.chat.responses_events import (
     unfound,
     usage_object,
 )
+from gateway.providers._openai.byte_relay import StreamRelay
 from gateway.upstreams.chat import ReaderUpdate, Usage
 from gateway.upstreams.errors import Failure, Kind
 
@@ -209,6 +210,17 @@ def test_a_stream_is_told_piece_by_piece_and_kept_before_its_end_is_out() -> Non
     assert kept[0]["status"] == "completed"
     assert b"[DONE]" not in last.forward
     assert last.forward.endswith(b"\n\n")
+
+
+def test_a_stream_without_spaces_is_told_too() -> None:
+    chunks = (chunk(content="Hi"), chunk("stop"))
+    body = b"".join(b"data:" + orjson.dumps(one) + b"\n\n" for one in chunks)
+    kept: list[Mapping[str, Any]] = []
+    narrator = Narrator(asked(stream=True), "resp_1", 1)
+    reader = Narrated(StreamRelay(), narrator, stream=True, on_end=kept.append)
+    heard = reader.feed(body + b"data:[DONE]\n\n")
+    assert heard.finished
+    assert kept[0]["output"][0]["content"][0]["text"] == "Hi"
 
 
 def test_an_answer_at_once_is_one_object() -> None:

@@ -11,8 +11,14 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import load
-from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute
+from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute, _Form
+from gateway.conversations.chat.session import AwaitModel, Begin, ChatSession
+from gateway.providers._openai.dialect import OpenAIChat
+from gateway.settings.chat import ChatConfig
+from gateway.upstreams.chat import HasProcesses, ManagedProcess
 from gateway.upstreams.errors import Failure
+from gateway.upstreams.plan import Attempt
+from gateway.upstreams.provider import Account, ProviderSettings
 
 
 def route(tmp_path: Path, chat: str = "") -> ResponsesRoute:
@@ -94,3 +100,23 @@ def test_what_one_worker_keeps_another_goes_on_with(tmp_path: Path) -> None:
     # without what came before it would be another conversation
     other.hear(("a", {"id": "r4", "output": [], "previous_response_id": "r3"}, user))
     assert other.store.get("a", "r4", 0.0) is None
+
+
+class LocalModel(OpenAIChat, HasProcesses):
+    """A model in a process of its own, which is not ready."""
+
+    def __init__(self) -> None:
+        super().__init__(Account("here", "openai-compatible", "", settings=ProviderSettings()))
+        self.companions = {"small": ManagedProcess("small", ("run",), "{}")}
+
+
+def test_a_local_model_that_is_being_loaded_is_waited_for(tmp_path: Path) -> None:
+    made, local = route(tmp_path), LocalModel()
+    read = made._read(("a",), orjson.dumps({"model": "m", "input": "hi", "stream": True}))
+    assert not isinstance(read, Failure)
+    asked, before, chat = read
+    form = _Form(made, asked, before, ("a",), chat)
+    plan = (Attempt("here", "small"),)
+    upstreams = form.upstreams(plan, {"here": local})
+    session = ChatSession(chat, plan, upstreams, ChatConfig(), now=0.0)
+    assert session.handle(Begin(), 0.0) == [AwaitModel(1, local.companions["small"])]

@@ -210,6 +210,36 @@ def test_a_disk_that_fails_is_told_once(
     assert caplog.text.count("a window is not kept") == 1
 
 
+def test_a_folder_that_cannot_be_listed_is_one_day_all_right_again(
+    config: LearnConfig, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "windows"
+    blocked.write_text("")
+    keeper = LearningKeeper(config, Metrics())
+    keeper.tick(NOW + learning.SWEEP_S)
+    keeper.join()
+    blocked.unlink()
+    overlaps = overlaps_of(keeper)
+    overlaps.heard(WINDOW, NOW)
+    overlaps.answered(0.5, detected=True)
+    keeper.tick(NOW + 60)
+
+    assert len(kept(keeper, config)) == 1
+
+
+def test_a_session_that_is_open_while_it_is_switched_off_is_not_kept(config: LearnConfig) -> None:
+    keeper = LearningKeeper(config, Metrics())
+    overlaps = overlaps_of(keeper)
+    others = (config.model_copy(update={"keys": ["APItwo"]}), LearnConfig())
+    for number, other in enumerate(others):
+        keeper.use(other)
+        overlaps.heard(WINDOW, NOW + 10 * number)
+        overlaps.answered(0.5, detected=True)
+    keeper.use(config)
+
+    assert kept(keeper, config) == []
+
+
 def test_a_model_without_a_folder_is_one_that_was_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,19 @@ def test_what_is_sent_ahead_is_not_played_before_what_came_before_it() -> None:
     assert third == 20.0
 
 
+def test_an_utterance_that_begins_with_less_than_a_frame_is_like_any_other() -> None:
+    samples = recording(AGENT)[: RATE // 2].tobytes()
+    whole_at, whole = Speaker(RATE).say(samples, 10.0)
+    speaker = Speaker(RATE)
+
+    _, nothing = speaker.say(samples[:640], 10.0)  # 20 ms
+    begins_at, marks = speaker.say(samples[640:], 10.0)
+
+    assert len(nothing) == 0
+    assert begins_at == pytest.approx(whole_at)
+    assert (marks == whole).all()
+
+
 def marks_of(frames: int) -> npt.NDArray[np.int8]:
     return np.ones((frames, MARKS), np.int8)
 

@@ -48,6 +48,15 @@ def test_another_key_and_a_changed_file_are_refused(vault: Vault, tmp_path: Path
         vault.read(path)
 
 
+def test_a_folder_that_cannot_be_listed_is_told(vault: Vault) -> None:
+    vault.folder.parent.mkdir()
+    vault.folder.write_text("no folder")
+
+    for do in (vault.files, lambda: vault.forget(None), lambda: vault.bound(1, 1, 0.0)):
+        with pytest.raises(VaultError, match="cannot be listed: not a directory"):
+            do()
+
+
 def test_a_room_is_forgotten_by_its_name_or_its_jobs(vault: Vault) -> None:
     vault.add(KEPT)
     vault.add(replace(KEPT, room="RM_two"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 from pydantic import SecretStr
 
@@ -97,6 +98,13 @@ async def test_money_adds_up_to_the_last_digit(store: Store) -> None:
     await store.write([record(cost_nano=cost) for cost in costs])
     (sums,) = named(await store.summary([], 50.0), 0)
     assert sums["cost_nano"] == sum(costs)
+
+
+async def test_sums_are_numbers_that_json_has(store: Store) -> None:
+    await store.write([record(prompt_tokens=10, cost_nano=2**53, first_token_s=0.25)])
+    (sums,) = named(orjson.loads(orjson.dumps(await store.summary(["key"], 50.0))), 1)
+    assert (sums["prompt"], sums["cost_nano"], sums["first_tokens_s"]) == (10, 2**53, 0.25)
+    assert orjson.dumps(await store.summary([], 1e9))
 
 
 async def test_budgets_and_balances_are_charged_with_the_records_or_not_at_all(

@@ -348,8 +348,11 @@ class Cascade:
     def _clear(self) -> None:
         self._gate.reset()
         self._utterance = self._overlap = None
+        # turns that were committed before keep their words
+        kept = [one for one in self._words if self._turns and one.start_ms < self._begin_ms]
         self._begin_ms = self._input_ms
         self._words.clear()
+        self._words.extend(kept)
         self._emit("input_audio_buffer.cleared")
 
     def _create_item(self, event: CreateItem) -> None:

@@ -429,9 +429,9 @@ class _Model:
         if len(self._rest) > LINE_BYTES_MAX:
             self._rest = b""
         for event in events:
-            if not event.startswith(b"data: ") or event == b"data: [DONE]":
+            if not event.startswith((b"data: {", b"data:{")):  # relayed as the provider wrote it
                 continue
-            chunk = orjson.loads(event[6:])
+            chunk = orjson.loads(event[5:])
             error = chunk.get("error")
             if error is not None:
                 self._failed = True

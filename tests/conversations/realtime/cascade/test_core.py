@@ -278,6 +278,20 @@ def test_cleared_audio_is_in_no_turn() -> None:
     assert play.asked.body["messages"] == [{"role": "user", "content": "Keep this"}]
 
 
+def test_a_clear_leaves_the_words_of_a_turn_that_was_committed_before_it() -> None:
+    play = Play()
+    play.turns()
+    play.hears(2.0, 0.9)
+    play.happens(Heard("I would like", 0.0, 900.0))
+    play.says("input_audio_buffer.commit")
+    play.hears(1.0, 0.9)
+    play.happens(Heard("forget this", 2100.0, 2900.0))
+    play.says("input_audio_buffer.clear")
+    play.words("a table", 1000.0, 1900.0)
+    play.says("response.create")
+    assert play.asked.body["messages"] == [{"role": "user", "content": "I would like a table"}]
+
+
 def test_turns_that_are_committed_one_after_the_other_keep_their_words_apart() -> None:
     play = Play()
     play.turns()

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from openai.types.realtime import RealtimeServerEvent
@@ -17,7 +17,9 @@ from pydantic import TypeAdapter
 from gateway.app import Gateway
 from gateway.config import load
 from gateway.conversations.realtime.cascade import line_route
-from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts
+from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts, _Model
+from gateway.conversations.realtime.cascade.parts import ModelSaid
+from gateway.runtime.loop import Inbox
 from gateway.server.admission import RequestContext
 from gateway.settings.cascades import CascadeConfig
 from gateway.upstreams.events import SocketFrame
@@ -326,3 +328,12 @@ async def test_the_end_of_a_line_leaves_nothing_running(site: Site) -> None:
     with pytest.raises(ConnectionError):
         caller.line.write("{}")
     assert site.fakes.chat.wait_until(lambda: site.fakes.chat.received[-1].disconnected_early)
+
+
+async def test_a_model_whose_events_have_no_space_is_heard() -> None:
+    inbox: Inbox[Any] = Inbox()
+    config = CascadeConfig(stt="deepgram/nova-3", chat="openai/m", tts="cartesia/sonic-3:v")
+    model = _Model(cast(Any, None), config, cast(Any, None), inbox)
+    await model._hear(b': keepalive\n\ndata:{"choices":[]}\n\ndata:[DONE]\n\n')
+    assert len(inbox) == 1
+    assert await inbox.next(None, lambda: 0.0) == ModelSaid(0, {"choices": []})
