@@ -97,6 +97,8 @@ class Sockets:
         socket = self._open[number] = _Socket()
         self._running.add(socket)
         socket.task = asyncio.create_task(self._serve(number, socket, dial, timeout_s))
+        # not in the task, which may be cancelled before it begins
+        socket.task.add_done_callback(lambda _: self._running.discard(socket))
         self._watch_sends()
 
     def post(self, number: int, frames: Sequence[Frame]) -> None:
@@ -153,24 +155,21 @@ class Sockets:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, number: int, socket: _Socket, dial: Dial, timeout_s: float) -> None:
+        opened = await self._opener.websocket(dial, timeout_s, self._message_bytes_max)
+        if isinstance(opened, Failure):
+            self._fail(number, socket, opened)
+            return
+        socket.socket = opened
+        listening = asyncio.create_task(self._listen(number, socket, opened))
         try:
-            opened = await self._opener.websocket(dial, timeout_s, self._message_bytes_max)
-            if isinstance(opened, Failure):
-                self._fail(number, socket, opened)
-                return
-            socket.socket = opened
-            listening = asyncio.create_task(self._listen(number, socket, opened))
-            try:
-                self._tell(number, socket, SocketOpened(number))
-                await self._write_posted(socket, opened)
-            except (OSError, RuntimeError):
-                self._fail(number, socket, _BROKEN)
-            finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
-                await opened.close()
+            self._tell(number, socket, SocketOpened(number))
+            await self._write_posted(socket, opened)
+        except (OSError, RuntimeError):
+            self._fail(number, socket, _BROKEN)
         finally:
-            self._running.discard(socket)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await opened.close()
 
     async def _write_posted(self, socket: _Socket, opened: OpenedSocket) -> None:
         while True:
