@@ -68,6 +68,8 @@ class RequestSynthesis:
 
     def cancel(self, *, suspect: bool = False) -> None:
         self._sink = None
+        for _, request in self._running:  # the task may be cancelled before it begins
+            request.cancel()
         self._task.cancel()
 
     def _start(self) -> None:
