@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
 from gateway.runtime.connector import SocketSink
-from gateway.runtime.loop import Clock
+from gateway.runtime.loop import Clock, Room
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
@@ -61,7 +61,7 @@ class _Socket:
         self.task: asyncio.Task[None] | None = None
         self.frames: deque[Frame] = deque()
         self.wake = asyncio.Event()
-        self.reading: asyncio.Event | None = None  # there while reading is paused
+        self.reading: Room | None = None  # there while reading is paused
         self.sending_since: float | None = None
         self.closing = False
 
@@ -97,6 +97,8 @@ class Sockets:
         socket = self._open[number] = _Socket()
         self._running.add(socket)
         socket.task = asyncio.create_task(self._serve(number, socket, dial, timeout_s))
+        # not in the task, which may be cancelled before it begins
+        socket.task.add_done_callback(lambda _: self._running.discard(socket))
         self._watch_sends()
 
     def post(self, number: int, frames: Sequence[Frame]) -> None:
@@ -123,7 +125,7 @@ class Sockets:
         """Read no further, so that the provider is slowed down."""
         socket = self._open.get(number)
         if socket is not None and socket.reading is None:
-            socket.reading = asyncio.Event()
+            socket.reading = Room()
 
     def resume(self, number: int) -> None:
         """Read on."""
@@ -153,24 +155,21 @@ class Sockets:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, number: int, socket: _Socket, dial: Dial, timeout_s: float) -> None:
+        opened = await self._opener.websocket(dial, timeout_s, self._message_bytes_max)
+        if isinstance(opened, Failure):
+            self._fail(number, socket, opened)
+            return
+        socket.socket = opened
+        listening = asyncio.create_task(self._listen(number, socket, opened))
         try:
-            opened = await self._opener.websocket(dial, timeout_s, self._message_bytes_max)
-            if isinstance(opened, Failure):
-                self._fail(number, socket, opened)
-                return
-            socket.socket = opened
-            listening = asyncio.create_task(self._listen(number, socket, opened))
-            try:
-                self._tell(number, socket, SocketOpened(number))
-                await self._write_posted(socket, opened)
-            except (OSError, RuntimeError):
-                self._fail(number, socket, _BROKEN)
-            finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
-                await opened.close()
+            self._tell(number, socket, SocketOpened(number))
+            await self._write_posted(socket, opened)
+        except (OSError, RuntimeError):
+            self._fail(number, socket, _BROKEN)
         finally:
-            self._running.discard(socket)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await opened.close()
 
     async def _write_posted(self, socket: _Socket, opened: OpenedSocket) -> None:
         while True:
@@ -207,7 +206,7 @@ class Sockets:
             self._end(socket)
             return self._sink(event)
         full = self._sink(event)
-        return full if socket.reading is None else socket.reading.wait()
+        return full if socket.reading is None else socket.reading
 
     def _fail(self, number: int, socket: _Socket, failure: Failure) -> None:
         self._tell(number, socket, ConnectionFailed(number, failure))
