@@ -168,9 +168,13 @@ class _Disk:
         data = orjson.dumps(words) + b"\n" + clip.pcm
         # in one step: another process may share the directory
         handle, temporary = tempfile.mkstemp(dir=self._folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(self._path(key))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(temporary).replace(self._path(key))
+        except OSError:  # the disk is full: what is there of it would stay, and be counted nowhere
+            Path(temporary).unlink(missing_ok=True)
+            raise
         gone = []
         with self._lock:
             self._bytes += len(data) - self._sizes.pop(key, 0)

@@ -112,12 +112,11 @@ class Names(AbstractResolver):
         age_s = self._clock() - known.at if known is not None else KEPT_S
         if known is not None and age_s < FRESH_S:
             return known.infos
-        asked = self._ask(host)
         if known is None or age_s >= KEPT_S:
-            return await asyncio.shield(asked)
+            return await asyncio.shield(self._ask(host))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await asyncio.shield(asked)
+                return await asyncio.shield(self._ask(host))
         except (OSError, TimeoutError):
             if not known.told:
                 known.told = True
@@ -133,10 +132,14 @@ class Names(AbstractResolver):
         if len(self._asked) >= TOGETHER_MAX:
             raise socket.gaierror(socket.EAI_AGAIN, "too many names are looked up")
         loop = asyncio.get_running_loop()
-        asked = self._asked[host] = loop.create_future()
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
         thread = threading.Thread(target=self._run, args=(host, loop), name="names", daemon=True)
-        thread.start()
+        asked = self._asked[host] = loop.create_future()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has none left for now: nobody would ever answer
+            del self._asked[host]
+            raise socket.gaierror(socket.EAI_AGAIN, "there is no thread to look it up") from None
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
         return asked
 
     def _run(self, host: str, loop: asyncio.AbstractEventLoop) -> None:

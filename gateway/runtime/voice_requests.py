@@ -14,6 +14,7 @@ from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import BodyChunk, BodyEnd, ConnectionFailed, ResponseHead
 from gateway.upstreams.request_ids import named, told_id
 from gateway.upstreams.tts import (
+    Audio,
     Failed,
     Finished,
     PartSpoken,
@@ -28,6 +29,10 @@ PIECES_MAX: Final = 64
 
 ERROR_BODY_BYTES_MAX: Final = 64 << 10
 """Bytes of an error body that are read; the rest is not worth waiting for."""
+
+
+_NO_AUDIO: Final = Failure(Kind.PROTOCOL_ERROR, "the provider sent no audio for the text")
+"""Servers that fail once they have answered 200 end with nothing: that text was not spoken."""
 
 
 class RequestSynthesis:
@@ -68,9 +73,9 @@ class RequestSynthesis:
 
     def cancel(self, *, suspect: bool = False) -> None:
         self._sink = None
-        for _, request in self._running:  # the task may be cancelled before it begins
-            request.cancel()
         self._task.cancel()
+        for _, task in self._running:  # a task that has not begun cancels nobody
+            task.cancel()
 
     def _start(self) -> None:
         while self._texts and len(self._running) <= self._voice.traits.look_ahead:
@@ -115,6 +120,7 @@ class RequestSynthesis:
         reader = self._voice.reader(self._request)
         refused: ResponseHead | None = None
         body = bytearray()
+        sounds = False
         while True:
             event = await inbox.next(None, time.monotonic)
             match event:
@@ -130,6 +136,7 @@ class RequestSynthesis:
                     for heard in reader.feed(data):
                         if isinstance(heard, Failed):
                             return heard.failure
+                        sounds = sounds or (isinstance(heard, Audio) and bool(heard.pcm))
                         await self._tell(heard)
                 case BodyEnd():
                     if refused is not None:
@@ -137,8 +144,9 @@ class RequestSynthesis:
                     for heard in reader.finish():
                         if isinstance(heard, Failed):
                             return heard.failure
+                        sounds = sounds or (isinstance(heard, Audio) and bool(heard.pcm))
                         await self._tell(heard)
-                    return None
+                    return None if sounds else _NO_AUDIO
                 case ConnectionFailed(failure=failure):
                     return failure
 

@@ -46,6 +46,8 @@ JOBS_MAX: Final = 256
 PAYLOAD_BYTES_MAX: Final = 16 << 20
 """Longest payload; a longer one means that the stream is out of step."""
 
+_DIED: Final = Failure(Kind.CONNECTION_LOST, "the local voice has died")
+
 _numbers = itertools.count(1)
 
 
@@ -135,6 +137,8 @@ class _Worker:
     def submit(
         self, synthesis: WorkerSynthesis, request: SpeechRequest, text: str
     ) -> int | Failure:
+        if self.dead:  # it had nothing to say for this synthesis when it died
+            return _DIED
         if len(self._owners) >= JOBS_MAX:
             return Failure(Kind.OVERLOADED, "the local voice has too much to say already")
         job = next(_numbers) & 0xFFFFFFFF
@@ -164,7 +168,7 @@ class _Worker:
             assert process.stdout is not None
             process.stdin.writelines(self._waiting)
             self._waiting.clear()
-            failure = Failure(Kind.CONNECTION_LOST, "the local voice has died")
+            failure = _DIED
             while True:
                 length, kind, job = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
                 if length > PAYLOAD_BYTES_MAX:

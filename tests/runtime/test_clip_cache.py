@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gateway.runtime.clip_cache import ClipCache
 from gateway.settings.tts import TtsCacheConfig
@@ -91,3 +94,16 @@ async def test_a_spoilt_file_is_as_good_as_none(tmp_path: Path) -> None:
     assert await look_up(clips, "hello") is None
     assert at_once(clips, "hello") == [None]
     clips.close()
+
+
+async def test_a_clip_that_finds_the_disk_full_leaves_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    clips = cache(directory=tmp_path)
+    monkeypatch.setattr(Path, "replace", full)
+    clips.put("hello", HELLO)
+    clips.close()
+    assert list(tmp_path.iterdir()) == []

@@ -158,3 +158,24 @@ async def test_a_connection_goes_to_an_address_that_answers(system: System) -> N
         system.answers["a"] = [info("127.0.0.2"), info("127.0.0.1")]
         with await of.connect("a", port, 0.01) as connected:
             assert connected.getpeername() == ("127.0.0.1", port)
+
+
+async def test_a_name_for_which_there_was_no_thread_is_looked_up_again(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    of = Names(system.look_up, clock)
+    system.answers["a"] = [info("10.0.0.1")]
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(socket.gaierror):
+            await of.addresses("a", 80)
+    assert len(await asyncio.wait_for(of.addresses("a", 80), 5)) == 1
+    clock.now = FRESH_S
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        assert len(await of.addresses("a", 80)) == 1  # the old one

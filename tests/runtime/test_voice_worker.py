@@ -162,3 +162,18 @@ async def test_the_worker_of_a_voice_that_ended_ends(workers: Workers, tmp_path:
     await workers.end(voice)
     assert process.returncode is not None
     assert not workers._workers
+
+
+async def test_a_speech_that_goes_on_after_its_worker_has_died_is_told_so(
+    workers: Workers, tmp_path: Path
+) -> None:
+    voice, between, dies = Voice(tmp_path), Ear(), Ear()
+    speech = workers.begin(voice, REQUEST, between)  # nothing to say when the worker dies
+    workers.begin(voice, REQUEST, dies).say("die")
+    await asyncio.wait_for(dies.end.wait(), 60)
+    await asyncio.wait_for(workers._workers[voice].task, 60)
+    speech.say("two")
+    await asyncio.wait_for(between.end.wait(), 5)
+    (failed,) = between.heard
+    assert isinstance(failed, Failed)
+    assert failed.failure.kind is Kind.CONNECTION_LOST

@@ -42,7 +42,6 @@ from gateway.conversations.messages import (
     required,
     validated,
 )
-from gateway.upstreams.bounded_json import loads
 from gateway.upstreams.errors import Failure, Kind, quoted
 
 ID_CHARS_MAX: Final = 256
@@ -458,7 +457,7 @@ def _own_state(item: Any) -> dict[str, Any]:
     if content is None or not content.startswith(STATE) or len(content) > STATE_CHARS_MAX + 16:
         return {}
     try:
-        found = loads(base64.b64decode(content[len(STATE) :], validate=True), 1000)
-    except (binascii.Error, orjson.JSONDecodeError, ValueError):
+        found = parse(base64.b64decode(content[len(STATE) :], validate=True), "state", 1000)
+    except (binascii.Error, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return {} if isinstance(found, Failure) else found

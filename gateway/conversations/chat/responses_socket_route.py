@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -27,7 +28,9 @@ from gateway.server.asgi import ClientSocket, Header, Message, failure_headers, 
 from gateway.server.host import BLOCKED_S, ReplyLink, SocketLink
 from gateway.telemetry.outcome import Outcome
 from gateway.upstreams.bounds import Bound
-from gateway.upstreams.errors import Failure, error_body
+from gateway.upstreams.errors import Failure, Kind, error_body
+
+_logger = logging.getLogger(__name__)
 
 EVENTS_MAX: Final = 32
 """Messages of a client that wait; then its socket is read no further."""
@@ -87,13 +90,18 @@ class ResponsesSocketConversation:
 
     async def _create(self, lane: str, body: bytes) -> None:
         """Make one response, as its own request."""
-        with self._request.part() as request:
-            try:
-                await self._answer(lane, body, request)
-            except asyncio.CancelledError:
-                if not self.session.left:
-                    raise
-                return  # the client is gone, and so is its answer
+        try:
+            with self._request.part() as request:
+                try:
+                    await self._answer(lane, body, request)
+                except asyncio.CancelledError:
+                    if not self.session.left:
+                        raise
+                    return  # the client is gone, and so is its answer
+        except Exception:  # or the client would wait for ever, and its lane with it
+            _logger.exception("internal error", extra={"path": "/responses"})
+            failure = Failure(Kind.INTERNAL, "internal error")
+            await _Frames(self._link.client, lane).refuse(failure)
         self._link.inbox.post(Ended(lane))
 
     async def _answer(self, lane: str, body: bytes, request: RequestContext) -> None:

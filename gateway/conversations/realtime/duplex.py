@@ -69,6 +69,7 @@ class DuplexSession(RealtimeSession):
         self._planner = planner
         self._permits = permits
         self._unplanned = plan is None
+        self._start_asked = False
         self._started = False
         self._closed_well = False
         self._spoken_at = now  # by anybody
@@ -88,6 +89,11 @@ class DuplexSession(RealtimeSession):
         self._timers.clear("connect")
         self._let_in(now)
         self._timers.set("start", now + START_S, self._not_started)
+
+    def _ready(self, running: Running, now: float) -> None:
+        super()._ready(running, now)
+        if self._start_asked and not self._started and self._running is running:
+            self._expect_response(now)  # of this line too: it has heard the start again
 
     def _not_started(self, now: float) -> None:
         why = f"session.start did not come within {START_S:g} s"
@@ -129,9 +135,11 @@ class DuplexSession(RealtimeSession):
             self._timers.set("connect", now + self._config.connect_s, self._unconnected)
             assert self._replay is not None
             self._replay.add(event)
+            self._start_asked = True
             super()._enter(now)
             self._expect_response(now)
             return None
+        self._start_asked = True
         self._expect_response(now)
         return 0.0
 

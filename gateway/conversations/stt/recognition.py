@@ -265,6 +265,7 @@ class Recognition:
             state.leave()
             self._hedges.remove(state)
             self._race(connection, now)
+            self._keep_warm(now)  # it may be the session's first that takes audio
             return
         if state is self._warm.state:
             state.leave()

@@ -19,6 +19,8 @@ from urllib.parse import urlencode
 
 import orjson
 
+from gateway.providers._shared.chat_errors import RETRY_AFTER_S_MAX
+from gateway.providers._shared.stt import number
 from gateway.providers._shared.tts import (
     LINE_PING_S,
     by_close,
@@ -230,10 +232,10 @@ def _failure(message: Mapping[str, Any]) -> Failure:
     kind = _KINDS.get(code or 0)
     if kind is None:
         kind = Kind.UPSTREAM_REFUSED if message.get("retryable") is False else Kind.UPSTREAM_ERROR
-    wait_s = message.get("retry_after_seconds")
+    wait_s = number(message.get("retry_after_seconds"))
     return Failure(
         kind,
         presentable(str(message.get("error") or "")) or "the provider reported an error",
         upstream_status=code,
-        retry_after_s=float(wait_s) if isinstance(wait_s, int | float) else None,
+        retry_after_s=None if wait_s is None else min(max(wait_s, 0.0), RETRY_AFTER_S_MAX),
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pybase64
 
+from gateway.audio.timeline import Timeline
 from gateway.providers._shared import options
 from gateway.providers._shared.options import FLAG, TEXT, TEXTS, Table
 from gateway.providers._shared.stt import (
@@ -65,7 +66,8 @@ SILENCE_S: Final = 0.5
 """The provider's own 1.5 s would make a caller wait for every answer."""
 
 COMMIT_S_MIN: Final = 0.3
-"""A commit of less audio makes the service close the session."""
+"""A commit of less audio since the last one, ours or the service's own, makes it close the session.
+"""
 
 TERMS_MAX: Final = 50
 TERM_CHARS_MAX: Final = 20
@@ -140,6 +142,8 @@ class Scribe(SocketRecognizer):
         )
         self._session_id: str | None = None
         self._since_commit_s = 0.0
+        self._clock = Timeline(self.rate)  # theirs counts the silence before a commit
+        self._given = 0  # samples of the session's
         self._finishing = False
 
     def dial(self) -> Dial:
@@ -157,9 +161,19 @@ class Scribe(SocketRecognizer):
             f'"commit":{"true" if commit else "false"},"sample_rate":{self.rate}}}'
         )
 
+    def _missing_s(self) -> float:
+        """Silence without which a commit might be refused. Whether the service has committed by
+        itself is told some time later: so it is made to, and is left enough behind it."""
+        if self._parameters["commit_strategy"] == "vad":
+            return float(self._parameters["vad_silence_threshold_secs"]) + COMMIT_S_MIN + 0.01
+        return COMMIT_S_MIN + 0.01 - self._since_commit_s
+
     def encode(self, request: Request) -> Sequence[str | bytes]:
         match request:
             case Audio(pcm):
+                samples = len(pcm) // 2
+                self._clock.feed(self._given, samples)
+                self._given += samples
                 return (self._chunk(pcm),)
             case KeepAlive():
                 return (self._chunk(b""),)
@@ -168,9 +182,13 @@ class Scribe(SocketRecognizer):
             case Finish():
                 self.flushing = self._finishing = True
         frames = []
-        missing_s = COMMIT_S_MIN + 0.01 - self._since_commit_s
-        if missing_s > 0:
-            frames.append(self._chunk(bytes(2 * round(missing_s * self.rate))))
+        missing = round(max(0.0, self._missing_s()) * self.rate)
+        if missing:
+            self._clock.fill(missing)
+        while missing:
+            samples = min(missing, round(COMMIT_S_MIN * self.rate))
+            frames.append(self._chunk(bytes(2 * samples)))
+            missing -= samples
         frames.append(self._chunk(b"", commit=True))
         return frames
 
@@ -206,6 +224,7 @@ class Scribe(SocketRecognizer):
                 continue
             logprob = number(word.get("logprob"))
             confidence = math.exp(min(0.0, logprob)) if logprob is not None else 1.0
+            start, end = self._clock.session_s(start), self._clock.session_s(end)
             words.append(Word(text_of(word.get("text")), start, end, confidence))
         transcript = Transcript(
             text_of(message.get("text")).strip(),

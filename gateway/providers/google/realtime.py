@@ -320,7 +320,11 @@ class GoogleLine:
         if isinstance(content := message.get("serverContent"), dict):
             told += self._content(content)
         if isinstance(call := message.get("toolCall"), dict):
-            told += self._tool_calls(objects(call.get("functionCalls")))
+            try:
+                told += self._tool_calls(objects(call.get("functionCalls")))
+            except TypeError:  # orjson reads what is nested deeper than it writes
+                words = "the provider made a tool call that cannot be written"
+                told.append(LineFailed(Failure(Kind.PROTOCOL_ERROR, words)))
         return told
 
     def _content(self, content: dict[str, Any]) -> list[ServerEvent]:

@@ -202,9 +202,21 @@ class Realtime(SocketRecognizer):
                 text = text_of(message.get("transcript"))
                 return (FinalHeard(self._transcript(item, text, message)), *self._done(item))
             case "failed":
-                return (FinalHeard(Transcript("")), *self._done(item))
+                return self._item_failed(item, message)
             case _:
                 return ()
+
+    def _item_failed(self, item: str, message: Mapping[str, Any]) -> Sequence[RecognizerEvent]:
+        """An item has no text: its audio says nothing, unless the service or the account is at
+        fault. Then there are words in it, which somebody else may hear."""
+        error = message.get("error")
+        error = error if isinstance(error, dict) else {}
+        kind = _KINDS.get(text_of(error.get("code")))
+        if kind is None and error.get("type") == "server_error":
+            kind = Kind.UPSTREAM_ERROR
+        if kind is None:
+            return (FinalHeard(Transcript("")), *self._done(item))
+        return (Failed(Failure(kind, said(error.get("message")))),)
 
     def _done(self, item: str) -> Sequence[RecognizerEvent]:
         """An item has its text; with the last one a flush is answered."""

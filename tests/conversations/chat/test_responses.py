@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import orjson
@@ -234,6 +235,9 @@ def test_state_that_is_too_long_or_broken_is_left_out() -> None:
     assert state_item("rs_1", {"google": "x" * 100_000}, "call") is None
     broken = {"type": "reasoning", "encrypted_content": "parley1.###"}
     assert chat_body(asked(input=[USER, broken, CALL, RESULT]))["messages"][1]["tool_calls"]
+    deep = base64.b64encode(b'{"call":' + b'{"a":' * 300 + b"1" + b"}" * 301).decode()
+    nested = {"type": "reasoning", "encrypted_content": f"parley1.{deep}"}
+    assert orjson.dumps(chat_body(asked(input=[USER, nested, CALL, RESULT])))
 
 
 def test_an_answer_is_kept_unless_the_client_says_no() -> None:

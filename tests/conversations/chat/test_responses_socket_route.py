@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 
-from gateway.conversations.chat.responses_socket_route import _Frames
+from gateway.conversations.chat.responses_socket import Ended, ResponsesSocket
+from gateway.conversations.chat.responses_socket_route import (
+    ResponsesSocketConversation,
+    _Frames,
+)
+from gateway.server.host import SocketLink
 from gateway.upstreams.errors import Failure, Kind
 
 
@@ -58,3 +65,22 @@ async def test_how_a_quota_stands_is_told_with_its_error() -> None:
     failure = Failure(Kind.QUOTA, "used up", retry_after_s=3, headers=headers)
     await made.refuse(failure)
     assert client.told[0]["error"]["headers"] == {"retry-after": "3", **headers}
+
+
+async def test_a_response_that_breaks_is_told_and_its_lane_is_free() -> None:
+    class Broken:
+        events_max = 4
+
+        async def open(self, *args: Any) -> Any:
+            raise ValueError
+
+    client = Client()
+    link: SocketLink[Any] = SocketLink(cast(Any, client), 4)
+    request = SimpleNamespace(part=lambda: nullcontext(SimpleNamespace(id="r")))
+    made = ResponsesSocketConversation(
+        cast(Any, Broken()), ResponsesSocket("m", 60.0, 0.0), cast(Any, request), link
+    )
+    await made._create("s", b"{}")
+    (told,) = client.told
+    assert (told["status"], told["stream_id"]) == (500, "s")
+    assert await link.inbox.next(None, lambda: 0.0) == Ended("s")

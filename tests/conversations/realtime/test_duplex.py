@@ -168,6 +168,18 @@ def test_a_start_without_an_answer_is_asked_of_the_next() -> None:
     assert driver.of(Open)[0].attempt.provider == "b"
 
 
+def test_a_line_that_replaces_one_before_the_start_is_not_waited_for_without_end() -> None:
+    driver = Driver()
+    driver.open()
+    driver.start()
+    driver.do(SocketClosed(driver.number, 1006, ""))
+    assert driver.number == 2
+    driver.open()
+    assert driver.sent == ["session.start"]
+    driver.wait(CONFIG.response_timeout_s + DOUBT_S)
+    assert driver.session.report.tries[1].failure is not None
+
+
 def test_when_nobody_is_left_the_handshake_is_refused() -> None:
     driver = Driver()
     driver.do(ConnectionFailed(1, FULL))

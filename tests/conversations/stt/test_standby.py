@@ -7,6 +7,7 @@ import pytest
 from gateway.conversations.stt.hedges import STEP_S
 from gateway.conversations.stt.stall_detector import DOUBT_S
 from gateway.conversations.stt.standby import AGE_SHARE, RENEW_S, RENEW_S_MAX, Places
+from gateway.conversations.stt.states import OPEN_DOUBT_S
 from gateway.routing.breaker import Breaker
 from gateway.routing.hedging import HedgeBudget
 from gateway.upstreams.errors import Failure, Kind
@@ -31,6 +32,16 @@ def test_it_is_connected_once_the_first_takes_audio() -> None:
     assert play.providers == ["acme"]
     play.accept(1)
     assert play.providers == ["acme", "zeus"]
+
+
+def test_it_is_connected_too_where_the_first_was_overtaken_before_it_was_open() -> None:
+    play = Play(standby=(ACME,))
+    play.say(play.create)
+    play.wait(OPEN_DOUBT_S + 0.1)
+    assert play.providers == ["acme", "zeus"]
+    play.accept(2)
+    assert play.providers == ["acme", "zeus", "acme"]
+    assert play.dropped == [1]
 
 
 def test_it_hears_nothing_and_is_kept_alive() -> None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from gateway.providers._shared.chat_errors import RETRY_AFTER_S_MAX
 from gateway.providers.assemblyai.tts import (
     DEFAULT_VOICE,
     AssemblyAIDialogue,
@@ -149,6 +150,13 @@ def test_errors_have_kinds(message: dict[str, Any], kind: Kind) -> None:
     (failed,) = told(begun(), "Error", **message)
     assert isinstance(failed, Failed)
     assert failed.failure.kind is kind
+
+
+def test_a_wish_to_be_left_alone_is_bounded() -> None:
+    for wish, heard in ((3, 3.0), (10**9, RETRY_AFTER_S_MAX), (-5, 0.0), (True, None)):
+        (failed,) = told(begun(), "Error", error_code=3009, retry_after_seconds=wish)
+        assert isinstance(failed, Failed)
+        assert failed.failure.retry_after_s == heard
 
 
 def test_what_is_broken_fails_and_what_is_unknown_is_nothing() -> None:

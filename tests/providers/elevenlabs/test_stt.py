@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from gateway.providers.elevenlabs.stt import COMMIT_S_MIN, SILENCE_S
 from gateway.upstreams.errors import Kind
 from gateway.upstreams.stt import FINISH, FLUSH, KEEP_ALIVE, Audio, Recognizer
 from tests.providers.recognizers import (
@@ -88,8 +89,41 @@ def test_audio_is_base64_inside_json_and_a_keepalive_is_an_empty_chunk() -> None
     assert (chunk["audio_base_64"], chunk["commit"]) == ("", False)
 
 
-def test_a_flush_is_a_commit_and_one_of_too_little_audio_is_padded() -> None:
+def pads_s(frames: Any) -> list[float]:
+    """The silence before a commit, which comes last."""
+    *pads, commit = chunks(frames)
+    assert (commit["audio_base_64"], commit["commit"]) == ("", True)
+    assert not any(pad["commit"] for pad in pads)
+    return [len(base64.b64decode(pad["audio_base_64"])) / 2 / 16_000 for pad in pads]
+
+
+def test_a_flush_is_preceded_by_the_silence_after_which_the_service_commits_by_itself() -> None:
     one = scribe()
+    one.encode(Audio(bytes(2 * 16_000)))
+    pads = pads_s(one.encode(FLUSH))
+    assert sum(pads) == pytest.approx(SILENCE_S + COMMIT_S_MIN, abs=0.02)
+    assert max(pads) < 1.0  # a longer message is refused
+    slow = scribe(vad_silence_threshold_secs=3.0)
+    assert sum(pads_s(slow.encode(FLUSH))) == pytest.approx(3.0 + COMMIT_S_MIN, abs=0.02)
+
+
+def test_times_are_of_the_audio_and_not_of_the_silence_before_a_commit() -> None:
+    one = scribe()
+    one.encode(Audio(bytes(2 * 16_000)))
+    padded = sum(pads_s(one.encode(FLUSH)))
+    one.encode(Audio(bytes(2 * 16_000)))
+    words = [
+        {"text": "before", "start": 0.5, "end": 0.9, "type": "word"},
+        {"text": "behind", "start": 1.5 + padded, "end": 1.9 + padded, "type": "word"},
+    ]
+    heard = final(hear(one, WITH_TIMES | {"words": words})).words
+    assert [time for word in heard for time in (word.start, word.end)] == pytest.approx(
+        [0.5, 0.9, 1.5, 1.9]
+    )
+
+
+def test_a_flush_is_a_commit_and_one_of_too_little_audio_is_padded() -> None:
+    one = scribe(commit_strategy="manual")
     one.encode(Audio(bytes(2 * 1600)))  # 0.1 s of the 0.3 s that the service wants
     pad, commit = chunks(one.encode(FLUSH))
     assert len(base64.b64decode(pad["audio_base_64"])) / 2 / 16_000 == pytest.approx(0.21)

@@ -345,6 +345,15 @@ def test_items_are_cut_short_and_deleted_for_the_client_alone() -> None:
     assert talk.sent == []
 
 
+def test_a_tool_call_that_is_nested_too_deep_ends_the_line() -> None:
+    talk = Talk()
+    deep = b'{"a":' * 300 + b"1" + b"}" * 300
+    frame = b'{"toolCall":{"functionCalls":[{"id":"1","name":"f","args":' + deep + b"}]}}"
+    (failed,) = talk.line.decode(frame)
+    assert isinstance(failed, LineFailed)
+    assert failed.failure.kind is Kind.PROTOCOL_ERROR
+
+
 @pytest.mark.parametrize("frame", ["{", b"\xff", "[]", "{}"])
 def test_nonsense_ends_the_line(frame: str | bytes) -> None:
     (event,) = Talk().line.decode(frame)

@@ -146,6 +146,22 @@ def test_an_item_that_fails_has_said_nothing_and_the_session_lives() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": "insufficient_quota"}, Kind.UPSTREAM_QUOTA),
+        ({"code": "rate_limit_exceeded"}, Kind.RATE_LIMITED),
+        ({"type": "server_error", "code": None}, Kind.UPSTREAM_ERROR),
+    ],
+)
+def test_an_item_that_fails_for_no_fault_of_its_audio_is_asked_of_others(
+    error: dict[str, Any], kind: Kind
+) -> None:
+    one = realtime()
+    message = {"type": f"{ITEM}.failed", "item_id": "a", "error": error}
+    assert failed(hear(one, committed("a"), message)).kind is kind
+
+
+@pytest.mark.parametrize(
     "error",
     [
         {"code": "any", "event_id": "commit_1"},
