@@ -268,7 +268,8 @@ class Catalogue:
             further = self._drawn(name)
             if isinstance(further, Failure):
                 return replace(further, param="fallback")
-            plan += tuple(replace(a, options={**a.options, **extra}) for a in further)
+            # what the operator has set for a deployment stays
+            plan += tuple(replace(a, options={**extra, **a.options}) for a in further)
         if pinned_provider is not None:
             meant = self._meant_by(pinned_provider)
             plan = only(meant, plan) or self._deployed(model, meant)

@@ -13,7 +13,8 @@ order. A worker that loses the supervisor counts for itself, as it does without 
     {"do": "rest", "args": [provider, model, s]}  -> told to every other worker as {"rest": [...]}
     {"do": "voice", "args": [call, at, base64]}   -> likewise, as {"voice": [...]}
     {"do": "followed", "args": [call, what, from, until]} -> likewise, as {"followed": [...]}
-    {"do": "kept", "args": [key, id, response, items, before]} -> likewise, as {"kept": [...]}
+    {"do": "kept", "args": [key, response, items]} -> likewise, as {"kept": [...]}
+    {"do": "kept", "args": [key, id]}             -> likewise: it was deleted
     {"do": "avatar", "args": [what, ...]}         -> likewise, as {"avatar": [...]}
     {"do": "words", "args": [call, since, at, n]} -> likewise, as {"words": [...]}
 """
@@ -155,7 +156,7 @@ class Machine:
         self.on_followed: Callable[[str, str, float, float], None] | None = None
         """Called with what followed in a call at another worker; see `followed`."""
         self.on_kept: Callable[[Any], None] | None = None
-        """Called with what another worker keeps; see `kept`."""
+        """Called with what another worker keeps, or has deleted; see `kept`."""
         self.on_words: Callable[[str, float, float, int], object] | None = None
         """Called with what a caller said at another worker; see `words`."""
         self.on_avatar: Callable[[Any], None] | None = None
@@ -211,8 +212,8 @@ class Machine:
             self._send("followed", [call, what, began, ended])
 
     def kept(self, args: Sequence[Any]) -> None:
-        """Tell the other workers of a response that is kept, without waiting; one that does not fit
-        into a message is known here alone."""
+        """Tell the other workers of a response that is kept or was deleted, without waiting; one
+        that does not fit into a message is known here alone."""
         if self._writer is not None and len(self._waiting) < CALLS_MAX:
             self._send("kept", list(args), LINE_BYTES_MAX // 2)
 

@@ -115,6 +115,20 @@ def test_a_clients_fallbacks_follow_with_parameters_of_their_own(tmp_path: Path)
     assert unknown.param == "fallback"
 
 
+def test_a_fallbacks_parameters_leave_the_operators_as_they_are(tmp_path: Path) -> None:
+    made = routes(
+        tmp_path,
+        """
+models:
+  m: [{provider: east, model: e, options: {max_tokens: 100, logit_bias: null}}]
+""",
+    )
+    extra = {"max_tokens": 9000, "logit_bias": {"1": 5}, "seed": 1}
+    plan = made.plan("openai/gpt-4o", None, [("m", extra)])
+    assert not isinstance(plan, Failure)
+    assert plan[1].options == {"max_tokens": 100, "logit_bias": None, "seed": 1}
+
+
 def test_a_pinned_provider_serves_alone_or_says_that_it_does_not(tmp_path: Path) -> None:
     made = routes(tmp_path, "models: {m: [{provider: east, model: e}, {provider: west, model: w}]}")
     assert asked(made, "m", "west") == [("west", "w")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import uvloop
 from aiohttp import web
 from picows import WSMsgType
 
+from gateway.runtime import connector as connector_module
 from gateway.runtime.connector import (
     CONTROLS_MAX,
     FRAGMENTS_MAX,
@@ -445,6 +447,32 @@ async def test_a_provider_that_floods_us_with_messages_has_failed(
     assert len(told) <= TOGETHER_MAX + 1
 
 
+async def test_a_listener_that_ends_while_others_have_their_turn_leaves_nothing(
+    connector: Connector, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector_module, "TURN_S", -1.0)
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        await sock.receive()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    listening = asyncio.create_task(sock.listen(3, lambda _: None))
+    await asyncio.sleep(0)
+    text: Any = SimpleNamespace(msg_type=WSMsgType.TEXT, fin=True, payload_size=0)
+    text.get_payload_as_utf8_text = str
+    transport: Any = None
+    listening.cancel()
+    for text.last_in_buffer in (False, True):  # of one read
+        sock.on_ws_frame(transport, text)
+    await asyncio.gather(listening, return_exceptions=True)
+    await sock.close()
+    del sock, listening
+    gc.collect()  # a coroutine that nobody awaited would warn here
+
+
 async def test_while_a_sink_is_full_no_message_is_handed_on_and_none_is_lost(
     connector: Connector, serve: Serve
 ) -> None:
@@ -464,12 +492,12 @@ async def test_while_a_sink_is_full_no_message_is_handed_on_and_none_is_lost(
 
     sock = await opened(connector, Dial(await serve(handler)))
     listening = asyncio.create_task(sock.listen(3, sink))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not told:
             await asyncio.sleep(0)
     assert told == [SocketFrame(3, "0")]
     room.set()
-    await asyncio.wait_for(listening, 5)
+    await asyncio.wait_for(listening, 60)
     assert told == [*(SocketFrame(3, str(n)) for n in range(5)), SocketClosed(3, 1000, "")]
 
 
@@ -589,7 +617,7 @@ def test_a_send_that_a_provider_does_not_read_ends_when_the_socket_is_cut(
         await asyncio.sleep(0)
         upstream.abort()
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(sending, 5)
+            await asyncio.wait_for(sending, 60)
         upstream.abort()  # a second time does no harm
         done.set()
         await upstream.close()

@@ -70,7 +70,8 @@ class ResponsesRoute:
         before: ResponsesRoute | None = None,
         tell: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
-        """`tell` has the other workers of this server keep a response too (see `hear`)."""
+        """`tell` has the other workers of this server keep a response too, or delete it (see
+        `hear`)."""
         self._chat = chat
         self._tell = tell
         self._parsing = asyncio.Lock()
@@ -109,8 +110,17 @@ class ResponsesRoute:
         if self._tell is not None:
             self._tell((key, response, own))
 
+    def delete(self, key: str, name: str) -> None:
+        """Forget a response, here and at the other workers."""
+        self.store.delete(key, name)
+        if self._tell is not None:
+            self._tell((key, name))
+
     def hear(self, told: Sequence[Any]) -> None:
-        """Another worker keeps a response."""
+        """Another worker keeps a response, or was told to delete one."""
+        if len(told) == 2:
+            self.store.delete(*told)
+            return
         key, response, own = told
         now = time.monotonic()
         previous = response.get("previous_response_id")
@@ -379,7 +389,7 @@ class KeptRoute:
 
     def __init__(self, route: ResponsesRoute, what: str) -> None:
         """`what`: get, delete or input_items."""
-        self._store = route.store
+        self._route = route
         self._answer = {
             "get": self._get,
             "delete": self._delete,
@@ -389,7 +399,7 @@ class KeptRoute:
     async def answer(self, request: RequestContext, body: bytes) -> bytes | Failure:
         parts = str(request.scope["path"]).strip("/").split("/")
         name = parts[1]
-        kept = self._store.get(request.caller.key, name, time.monotonic())
+        kept = self._route.store.get(request.caller.key, name, time.monotonic())
         if kept is None:
             words = f"Response with id '{name[:64]}' not found."
             return Failure(Kind.NOT_FOUND, words, details={"code": "response_not_found"})
@@ -400,7 +410,7 @@ class KeptRoute:
         return kept.response
 
     def _delete(self, key: str, name: str, kept: Kept) -> bytes:
-        self._store.delete(key, name)
+        self._route.delete(key, name)
         return orjson.dumps({"id": name, "object": "response", "deleted": True})
 
     @staticmethod

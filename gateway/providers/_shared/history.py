@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -110,13 +111,27 @@ def _is_odd(messages: Sequence[Any], rules: HistoryRules) -> bool:
 
 
 class _Rewriter:
-    """Writes a history anew, turn by turn."""
+    """Writes a history anew, turn by turn, in a time that grows with its length alone: callers send
+    thousands of messages."""
 
     def __init__(self, messages: Sequence[Any], rules: HistoryRules) -> None:
         self._messages = messages
         self._rules = rules
         self._used: set[int] = set()  # results that stand behind their calls already
         self._ids: set[str] = set()
+        self._made: dict[str, int] = {}  # how many ids were made in place of one
+        # where each id is, in the turns that are still to be written
+        self._results: dict[str, deque[int]] = {}
+        self._calls: dict[str, deque[int]] = {}
+        for at, message in enumerate(messages):
+            if not isinstance(message, dict):
+                continue
+            if message.get("role") == "tool":
+                key = _key(message.get("tool_call_id"))
+                self._results.setdefault(key, deque()).append(at)
+            elif message.get("role") == "assistant":
+                for call in _calls(message):
+                    self._calls.setdefault(_key(call.get("id")), deque()).append(at)
 
     def run(self) -> list[Any]:
         out: list[Any] = []
@@ -171,32 +186,33 @@ class _Rewriter:
             yield {"role": "user", "content": pictures}
 
     def _result(self, at: int, call_id: Any) -> dict[str, Any] | None:
-        """The next result after the turn at `at` that names this call."""
-        for later in range(at + 1, len(self._messages)):
-            message = self._messages[later]
-            if not isinstance(message, dict):
-                continue
-            if message.get("role") == "tool" and message.get("tool_call_id") == call_id:
-                if later in self._used:
-                    continue
-                self._used.add(later)
-                return message
-            if message.get("role") == "assistant" and any(
-                call.get("id") == call_id for call in _calls(message)
-            ):
-                return None  # what follows is that call's result
-        return None
+        """The next result after the turn at `at` that names this call, and is not that of a later
+        call with the same id. To be asked in the order of turns."""
+        key = _key(call_id)
+        results, calls = self._results.get(key), self._calls.get(key)
+        for places in (results, calls):
+            while places and places[0] <= at:
+                places.popleft()
+        if not results or (calls and calls[0] < results[0]):
+            return None
+        found = results.popleft()
+        self._used.add(found)
+        message: dict[str, Any] = self._messages[found]
+        return message
 
     def _id(self, call_id: Any) -> str:
         made = call_id if isinstance(call_id, str) else ""
         if not _takes_id(made, self._rules) or (self._rules.unique_ids and made in self._ids):
-            times = 0
+            key = _key(call_id)
+            times = self._made.get(key, 0)
             while True:
                 digest = hashlib.sha256(f"{call_id}\0{times}".encode()).hexdigest()
                 made = digest[: self._rules.id_chars]
                 if made not in self._ids or not self._rules.unique_ids:
                     break
                 times += 1
+            if self._rules.unique_ids:
+                self._made[key] = times + 1
         self._ids.add(made)
         return made
 
@@ -214,7 +230,7 @@ class _Rewriter:
         if self._rules.tool_parts or not _other_parts(content):
             return result
         pictures += _other_parts(content)
-        text = [part for part in content or () if part not in pictures]
+        text = [part for part in content or () if not _is_other(part)]
         return {**result, "content": text or "(see the next message)"}
 
 
@@ -236,7 +252,16 @@ def _other_parts(content: Any) -> list[Any]:
     """The parts of a content that are no text."""
     if not isinstance(content, list):
         return []
-    return [part for part in content if isinstance(part, dict) and part.get("type") != "text"]
+    return [part for part in content if _is_other(part)]
+
+
+def _is_other(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") != "text"
+
+
+def _key(call_id: Any) -> str:
+    """By which ids are told apart: what a caller sends as one may be anything."""
+    return call_id if isinstance(call_id, str) else f"\0{call_id!r}"
 
 
 def _takes_id(call_id: Any, rules: HistoryRules) -> bool:

@@ -102,6 +102,16 @@ def test_what_one_worker_keeps_another_goes_on_with(tmp_path: Path) -> None:
     assert other.store.get("a", "r4", 0.0) is None
 
 
+async def test_what_one_worker_deletes_another_has_no_more(tmp_path: Path) -> None:
+    one, other = route(tmp_path), route(tmp_path)
+    one._tell = other.hear
+    one.keep("a", {"id": "r1", "output": []}, [{"role": "user", "content": "hi"}], None)
+    assert other.store.get("a", "r1", 0.0) is not None
+    assert (await asked(one, "delete", "/responses/r1"))["deleted"] is True
+    assert other.store.get("a", "r1", 0.0) is None
+    other.hear(("a", "r1"))  # it may be gone already
+
+
 class LocalModel(OpenAIChat, HasProcesses):
     """A model in a process of its own, which is not ready."""
 

@@ -1,11 +1,14 @@
 """A history that one vendor wrote is read by another."""
 
+import hashlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.providers._shared import history
 from gateway.providers._shared.history import (
     ANTHROPIC,
     ANY,
@@ -134,6 +137,35 @@ TURNS = st.one_of(
     st.sampled_from(["a", "b", "functions.f:0", ""]).map(call),
     st.sampled_from(["a", "b", "functions.f:0", ""]).map(result),
 )
+
+
+class Counted(list[Any]):
+    """Counts how often one of its items is looked for."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(at)
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_the_work_grows_with_the_length_of_a_history_alone(
+    same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the event loop waits meanwhile, and callers send thousands of messages
+    hashes = 0
+
+    def counted(data: bytes) -> Any:
+        nonlocal hashes
+        hashes += 1
+        return hashlib.sha256(data)
+
+    monkeypatch.setattr(history, "hashlib", SimpleNamespace(sha256=counted))
+    messages = Counted(call("c0" if same else f"c{i}") for i in range(400))
+    assert len(normalised(messages, ANTHROPIC)) == 2 * len(messages)
+    assert messages.looks <= len(messages)
+    assert hashes <= len(messages)
 
 
 @given(st.lists(TURNS, max_size=12), st.sampled_from(ALL))

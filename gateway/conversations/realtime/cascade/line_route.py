@@ -434,7 +434,7 @@ class _Model:
             chunk = orjson.loads(event[5:])
             error = chunk.get("error")
             if error is not None:
-                self._failed = True
+                self._failed = self._failed or number == self._number  # or it was stopped
                 trouble = Trouble(
                     str(error.get("message")), str(error.get("code")), str(error.get("type"))
                 )

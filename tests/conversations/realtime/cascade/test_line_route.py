@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,9 +19,10 @@ from gateway.app import Gateway
 from gateway.config import load
 from gateway.conversations.realtime.cascade import line_route
 from gateway.conversations.realtime.cascade.line_route import CascadeLine, Parts, _Model
-from gateway.conversations.realtime.cascade.parts import ModelSaid
+from gateway.conversations.realtime.cascade.parts import ModelDone, ModelSaid
 from gateway.runtime.loop import Inbox
 from gateway.server.admission import RequestContext
+from gateway.server.inside import Closed
 from gateway.settings.cascades import CascadeConfig
 from gateway.upstreams.events import SocketFrame
 from tests.fakes import energy_model, frame_model
@@ -337,3 +339,28 @@ async def test_a_model_whose_events_have_no_space_is_heard() -> None:
     await model._hear(b': keepalive\n\ndata:{"choices":[]}\n\ndata:[DONE]\n\n')
     assert len(inbox) == 1
     assert await inbox.next(None, lambda: 0.0) == ModelSaid(0, {"choices": []})
+
+
+async def test_the_error_of_a_stopped_answer_is_not_that_of_the_next() -> None:
+    class Silent:
+        async def serve_part(self, *args: Any) -> None:
+            await asyncio.Future()
+
+    inbox: Inbox[Any] = Inbox(1)
+    config = CascadeConfig(stt="deepgram/nova-3", chat="openai/m", tts="cartesia/sonic-3:v")
+    request = cast(Any, SimpleNamespace(scope={"headers": []}))
+    model = _Model(request, config, cast(Any, Silent()), inbox)
+    model.ask(1, {})
+    inbox.post(ModelDone(0))  # nobody reads it: what comes waits
+    error = b'data: {"error":{"message":"lost"}}\n\n'
+    hearing = asyncio.create_task(model._hear(b'data: {"choices":[]}\n\n' + error))
+    await asyncio.sleep(0)
+    model.ask(2, {})
+    for _ in range(3):
+        await inbox.next(None, lambda: 0.0)
+    await hearing
+    model._ended(Closed(code=1000))
+    assert len(inbox) == 1
+    assert await inbox.next(None, lambda: 0.0) == ModelDone(2)
+    for task in model.leave():
+        task.cancel()
