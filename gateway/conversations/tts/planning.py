@@ -153,8 +153,10 @@ class TtsPlanner:
 
 def _name(value: Any) -> str | None:
     """A voice or a language among a client's options, where it is one."""
-    found = None if value is None else validated(value, _NAME)
-    return found if isinstance(found, str) else None
+    if value is None:
+        return None
+    found = validated(value, _NAME)
+    return None if isinstance(found, Failure) else found
 
 
 def _text(value: Any) -> str | None:
