@@ -443,7 +443,7 @@ async def test_a_session_that_has_lasted_too_long_is_closed_when_nobody_speaks(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     model = frame_model.write(tmp_path / "m.onnx")
-    config = f"bargein: {{model: {model}}}\nlimits: {{session_s_max: 1}}\n"
+    config = f"bargein: {{model: {model}}}\nlimits: {{session_s_max: 3}}\n"
     with running(tmp_path, config) as server:
         async with http.ws_connect(server.url + "/bargein", headers=bearer(server)) as socket:
             await socket.send_json(CREATE)

@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -103,6 +103,13 @@ SocketSink = Callable[[SocketEvent], Awaitable[object] | None]
 is read further. An `Inbox` is one."""
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+class _OthersTurn:
+    """To be awaited, or to be ignored, which a coroutine may not be."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.sleep(0).__await__()
 
 
 class UpstreamSocket(WSListener):
@@ -292,7 +299,7 @@ class UpstreamSocket(WSListener):
             return
         full = self._sink(SocketFrame(self._attempt, data))
         if full is None and self._together > 1 and time.monotonic() - self._turn_at > TURN_S:
-            full = asyncio.sleep(0)  # others have their turn
+            full = _OthersTurn()
         if full is not None and self._sink is not None:
             self._transport.underlying_transport.pause_reading()
             self._holding = asyncio.create_task(self._hold(full, self._sink))

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
 from gateway.runtime.connector import SocketSink
-from gateway.runtime.loop import Clock
+from gateway.runtime.loop import Clock, Room
 from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.events import (
@@ -61,7 +61,7 @@ class _Socket:
         self.task: asyncio.Task[None] | None = None
         self.frames: deque[Frame] = deque()
         self.wake = asyncio.Event()
-        self.reading: asyncio.Event | None = None  # there while reading is paused
+        self.reading: Room | None = None  # there while reading is paused
         self.sending_since: float | None = None
         self.closing = False
 
@@ -125,7 +125,7 @@ class Sockets:
         """Read no further, so that the provider is slowed down."""
         socket = self._open.get(number)
         if socket is not None and socket.reading is None:
-            socket.reading = asyncio.Event()
+            socket.reading = Room()
 
     def resume(self, number: int) -> None:
         """Read on."""
@@ -206,7 +206,7 @@ class Sockets:
             self._end(socket)
             return self._sink(event)
         full = self._sink(event)
-        return full if socket.reading is None else socket.reading.wait()
+        return full if socket.reading is None else socket.reading
 
     def _fail(self, number: int, socket: _Socket, failure: Failure) -> None:
         self._tell(number, socket, ConnectionFailed(number, failure))

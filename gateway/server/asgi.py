@@ -253,11 +253,13 @@ class ClientSocket:
         except (OSError, RuntimeError):
             self.gone = True
 
+    def said(self, text: str) -> bool:
+        """Whether the message was sent at once, or nobody is there for it; else `say` it."""
+        return self.gone or (self._direct is not None and self._direct.send_text(text))
+
     def say_now(self, text: str) -> Performed:
         """As `say`, at once if the client reads."""
-        if self.gone or (self._direct is not None and self._direct.send_text(text)):
-            return None
-        return self._say_later(text)
+        return None if self.said(text) else self._say_later(text)
 
     async def _say_later(self, text: str) -> bool:
         await self.say(text)

@@ -76,9 +76,10 @@ class Server:
                 return error.code, error.read().decode()
 
     def logged(self, awaited: str) -> str:
-        """The log, once this stands in it: a thread writes it, some lines at a time."""
+        """The log's whole lines, once this stands in them: a thread writes it, some lines at a
+        time."""
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while awaited not in (text := self.log.read_text()):
+        while awaited not in (text := self.log.read_text().rpartition("\n")[0]):
             if time.monotonic() > deadline:
                 raise ServerError(f"{awaited!r} did not come:\n{text[-8000:]}")
             time.sleep(POLL_S)

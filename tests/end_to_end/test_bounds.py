@@ -44,7 +44,7 @@ LIMITS = {
     "one": "{sessions: 1}",
     "one-each": "{sessions: 4, sessions_per_key: 1}",
     "few-connections": f"{{connections_per_address: {ADDRESS_MOST}}}",
-    "short": "{session_s_max: 1}",
+    "short": "{session_s_max: 3}",
     "never-idle": "{session_idle_s: 1}",
     "few-descriptors": "{}",
 }
@@ -357,7 +357,7 @@ async def session_time(servers: Servers) -> None:
 async def audio_ahead(servers: Servers) -> None:
     """The client is slowed down, so it is told nothing."""
     with pytest.raises(TimeoutError):
-        await converse(servers["usual"], hush(10.0), model="ears", speed=100.0, timeout_s=2.0)
+        await converse(servers["usual"], hush(10.0), model="ears", speed=100.0, timeout_s=5.0)
 
 
 async def utterance_chars(servers: Servers) -> None:

@@ -68,8 +68,8 @@ models:
 
     def line(self, request_id: str) -> dict[str, Any]:
         """The last line of the request, once it is there."""
-        self.server.logged(request_id)
-        lines = [json.loads(one) for one in self.server.log.read_text().splitlines()]
+        log = self.server.logged(f'"request_id":"{request_id}"')
+        lines = [json.loads(one) for one in log.splitlines()]
         (found,) = [one for one in lines if one.get("request_id") == request_id]
         return dict(found)
 

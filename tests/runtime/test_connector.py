@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ import uvloop
 from aiohttp import web
 from picows import WSMsgType
 
+from gateway.runtime import connector as connector_module
 from gateway.runtime.connector import (
     CONTROLS_MAX,
     FRAGMENTS_MAX,
@@ -35,6 +36,7 @@ from gateway.upstreams.events import (
     SocketEvent,
     SocketFrame,
 )
+from tests.ports import Port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -74,11 +76,11 @@ async def answered(connector: Connector, dial: Dial) -> list[Any]:
     return [await inbox.next(None, lambda: 0.0) for _ in range(len(inbox))]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """A port where nobody listens, and nobody will."""
+    with Port() as port:
+        yield port.number
 
 
 # -- HTTP
@@ -155,8 +157,8 @@ async def test_connections_are_kept_for_the_next_request(
     assert len(peers) == 1
 
 
-async def test_nobody_listens(connector: Connector) -> None:
-    (event,) = await answered(connector, Dial(f"http://127.0.0.1:{free_port()}/secret-path"))
+async def test_nobody_listens(connector: Connector, closed: int) -> None:
+    (event,) = await answered(connector, Dial(f"http://127.0.0.1:{closed}/secret-path"))
     assert isinstance(event, ConnectionFailed)
     assert (event.attempt, event.failure.kind) == (7, Kind.UNREACHABLE)
     assert "127.0.0.1" not in event.failure.message
@@ -197,8 +199,8 @@ async def test_an_address_that_is_none_is_a_failure_not_an_exception(connector: 
     assert isinstance(event, ConnectionFailed)
 
 
-async def test_warming_tells_nobody_what_went_wrong(connector: Connector) -> None:
-    await connector.warm(Dial(f"http://127.0.0.1:{free_port()}", method="GET"))
+async def test_warming_tells_nobody_what_went_wrong(connector: Connector, closed: int) -> None:
+    await connector.warm(Dial(f"http://127.0.0.1:{closed}", method="GET"))
 
 
 # -- WebSockets
@@ -445,6 +447,32 @@ async def test_a_provider_that_floods_us_with_messages_has_failed(
     assert len(told) <= TOGETHER_MAX + 1
 
 
+async def test_a_listener_that_ends_while_others_have_their_turn_leaves_nothing(
+    connector: Connector, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector_module, "TURN_S", -1.0)
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        sock = web.WebSocketResponse()
+        await sock.prepare(request)
+        await sock.receive()
+        return sock
+
+    sock = await opened(connector, Dial(await serve(handler)))
+    listening = asyncio.create_task(sock.listen(3, lambda _: None))
+    await asyncio.sleep(0)
+    text: Any = SimpleNamespace(msg_type=WSMsgType.TEXT, fin=True, payload_size=0)
+    text.get_payload_as_utf8_text = str
+    transport: Any = None
+    listening.cancel()
+    for text.last_in_buffer in (False, True):  # of one read
+        sock.on_ws_frame(transport, text)
+    await asyncio.gather(listening, return_exceptions=True)
+    await sock.close()
+    del sock, listening
+    gc.collect()  # a coroutine that nobody awaited would warn here
+
+
 async def test_while_a_sink_is_full_no_message_is_handed_on_and_none_is_lost(
     connector: Connector, serve: Serve
 ) -> None:
@@ -464,12 +492,12 @@ async def test_while_a_sink_is_full_no_message_is_handed_on_and_none_is_lost(
 
     sock = await opened(connector, Dial(await serve(handler)))
     listening = asyncio.create_task(sock.listen(3, sink))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not told:
             await asyncio.sleep(0)
     assert told == [SocketFrame(3, "0")]
     room.set()
-    await asyncio.wait_for(listening, 5)
+    await asyncio.wait_for(listening, 60)
     assert told == [*(SocketFrame(3, str(n)) for n in range(5)), SocketClosed(3, 1000, "")]
 
 
@@ -519,14 +547,14 @@ async def test_an_answer_that_is_no_upgrade_is_a_failure(
 
 
 async def test_who_hangs_up_during_the_handshake_was_not_reached(
-    connector: Connector, serve: Serve
+    connector: Connector, serve: Serve, closed: int
 ) -> None:
     async def handler(request: web.Request) -> web.Response:
         assert request.transport is not None
         request.transport.close()
         return web.Response()
 
-    for url in (await serve(handler), f"ws://127.0.0.1:{free_port()}", "ws://"):
+    for url in (await serve(handler), f"ws://127.0.0.1:{closed}", "ws://"):
         failure = await connector.websocket(Dial(url), 5.0)
         assert isinstance(failure, Failure)
         assert failure.kind is Kind.UNREACHABLE
@@ -589,7 +617,7 @@ def test_a_send_that_a_provider_does_not_read_ends_when_the_socket_is_cut(
         await asyncio.sleep(0)
         upstream.abort()
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(sending, 5)
+            await asyncio.wait_for(sending, 60)
         upstream.abort()  # a second time does no harm
         done.set()
         await upstream.close()

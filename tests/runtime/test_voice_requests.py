@@ -108,8 +108,8 @@ class Setup:
         )
 
     async def end(self) -> list[SynthesisEvent]:
-        await asyncio.wait_for(self.ear.end.wait(), 5)
-        await asyncio.wait_for(self.synthesis._task, 5)
+        await asyncio.wait_for(self.ear.end.wait(), 60)
+        await asyncio.wait_for(self.synthesis._task, 60)
         return self.ear.heard
 
 

@@ -28,6 +28,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Redis]:
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_calls, "RETRY_S", 0.02)
+    monkeypatch.setattr(cluster_calls, "TIMEOUT_S", 60.0)  # what was told is not told again
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.routing.breaker import Breaker
+from gateway.server import machine as machine_module
 from gateway.server.counters import Add, Claim
 from gateway.server.machine import Machine, MachineError, MachineState
 from gateway.server.quota import Quota
@@ -17,9 +18,14 @@ from gateway.upstreams.plan import Attempt
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker would count for itself where this process has to wait for its turn."""
+    monkeypatch.setattr(machine_module, "ANSWER_S", 60.0)
 
 
 @pytest.fixture
@@ -31,7 +37,10 @@ async def state(tmp_path: Path) -> AsyncIterator[MachineState]:
 
 
 @pytest.fixture
-async def workers(state: MachineState) -> AsyncIterator[tuple[Machine, Machine, Counter[str]]]:
+async def workers(
+    state: MachineState, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Machine, Machine, Counter[str]]]:
+    be_patient(monkeypatch)
     one, other = Machine(state.path), Machine(state.path)
     held: Counter[str] = Counter()
     await one.start(held)
@@ -102,10 +111,13 @@ async def test_without_its_supervisor_a_worker_is_told_so_at_once(state: Machine
         await look(worker, "k")
 
 
-async def test_a_supervisor_that_comes_back_is_found(tmp_path: Path) -> None:
+async def test_a_supervisor_that_comes_back_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "machine"
     worker = Machine(path)
     await worker.start({})
+    be_patient(monkeypatch)
     state = MachineState(path)
     await state.start()
     await until(lambda: worker._writer is not None)

@@ -104,6 +104,7 @@ class Recognition:
         self._hedges: Hedges[Connecting | Beside] = Hedges(hedges)
         self._warm = standby
         self._close_by = self._silent_by = 0.0
+        self._ends = False  # once the old connection has no more to say
         self._state: State = Asleep(self)
         self.hear: Callable[[float], list[Action]] = self._state.hear
         """Audio was appended to `buffer`: what is done about it. Asked 20 times a second, so it is
@@ -250,7 +251,8 @@ class Recognition:
         self._closing_goes_on(now)
 
     def connect_instead(self, plan: Plan, now: float) -> None:
-        """Go by `plan`: the connection that is being opened is not wanted any more."""
+        """Go by `plan`: the connection that is being opened, or has missed words, is not wanted
+        any more."""
         assert self._state.connection is not None
         self.context.out.extend(self._connections.drop(self._state.connection))
         self._handover.withdraw()
@@ -647,8 +649,12 @@ class Recognition:
     # -- the end
 
     def end(self, now: float) -> None:
-        """The last connection is through, or its time is: ask another one if words are owed."""
+        """The last connection is through, or its time is: ask another one if words are owed. The
+        one before it may still tell some."""
         state = self._state
+        if self._handover.old is not None and now < self._close_by:
+            self._ends = True
+            return
         if (
             not isinstance(state, Connected)
             or now >= self._close_by
@@ -766,24 +772,37 @@ class Recognition:
         """`connection` gets no audio from here on, and is asked for its last finals."""
         connection.stop_at(self.buffer.end)
         self._client.flushing()
-        old = Replaced(self, connection)
+        old = Replaced(self, connection, following.connection)
         self._handover.drain(old)
         self.enter(following, now)
         old.enter(now)
 
     def drained(self, now: float) -> None:
-        """The old connection has no more to say: what the new one said meanwhile comes now."""
+        """The old connection has no more to say: what the new one said meanwhile comes now. If it
+        has not told all that it was sent, another one hears everything since then."""
         old = self._handover.old
         assert old is not None
         old.leave()
+        in_use = self._state.connection
+        missed = in_use is old.successor and self.context.stalls.missed_words(old.connection)
         self.context.settle()
         self.context.out.extend(self._connections.drop(old.connection))
         held = self._handover.drained()
+        ends, self._ends = self._ends, False
+        if missed:
+            self._client.flush_failed()
+            if in_use is None:
+                self.connect(now)
+            else:
+                self.connect_instead(self._handover.plan or self._plan_from(in_use, now), now)
+            return
         self._client.acknowledge()
         for number, event in held:
             state = self._state_of(number)
             if state is not None and state is self._state and not self._client.over:
                 state.heard(event, now)
+        if ends and not self._client.over:
+            self.end(now)
         if isinstance(self._state, Connected) and not self._client.over:
             self._state.watch(now)
 

@@ -163,8 +163,9 @@ class SttSession:
         elif isinstance(event, Metered):
             if event.failure is not None and self._recognition is not None:
                 self._meter_at = _NEVER
-                self._used_up = event.failure
-                self._ends_by = self._recognition.heard_s + USED_UP_S
+                if self._used_up is None:  # it is told again with each record of a long session
+                    self._used_up = event.failure
+                    self._ends_by = self._recognition.heard_s + USED_UP_S
                 self._end_used_up(now)
         elif isinstance(event, Binary):
             self._refuse("binary message: audio is sent as input_audio", None)

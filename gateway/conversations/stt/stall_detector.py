@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.audio.pcm import BYTES_PER_SAMPLE
 from gateway.audio.voice import holds_voice
 from gateway.conversations.stt.connection import WITHIN_WORDS_S, RecognizerConnection
 from gateway.conversations.stt.hedges import STEP_S
@@ -308,6 +309,18 @@ class StallDetector:
             return True
         said = self._transcripts.interim
         return said is not None and not said.words and self.may_ask_for_last_words()
+
+    def missed_words(self, connection: RecognizerConnection) -> bool:
+        """Whether one that will say no more has not told words that it was sent. Long noise is not
+        worth a replay: the next one would lag behind the user for as long."""
+        if not self.owes_last_words(connection):
+            return False
+        if connection.activity.untold_s <= DOUBT_S_MAX:
+            return True
+        rate = self._buffer.rate
+        kept = [c.pcm for c in self._buffer.chunks if c.end <= connection.sent_until]
+        pcm, size = b"".join(kept), int(VOICE_WINDOW_S * rate) * BYTES_PER_SAMPLE
+        return any(holds_voice(pcm[at : at + size], rate) for at in range(0, len(pcm), size))
 
     def may_ask_for_last_words(self) -> bool:
         """Whether there is speech without a final, and one more provider may be asked for it."""

@@ -100,7 +100,7 @@ class Owner(Protocol):
         """Open a connection to the next attempt."""
 
     def connect_instead(self, plan: Plan, now: float) -> None:
-        """Drop the connection that is being opened, and go by `plan`."""
+        """Drop the connection in use or being opened, and go by `plan`."""
 
     def ready(self, state: Connecting, now: float) -> None:
         """The connection takes audio."""
@@ -702,9 +702,19 @@ class Closing(Draining):
 
 
 class Replaced(Draining):
-    """A handover's old connection."""
+    """A handover's old connection. `successor` gets the audio from where it stops; None: nobody,
+    until the user is heard again."""
 
     in_use = False
+
+    def __init__(
+        self,
+        owner: Owner,
+        connection: RecognizerConnection,
+        successor: RecognizerConnection | None = None,
+    ) -> None:
+        super().__init__(owner, connection)
+        self.successor = successor
 
     def enter(self, now: float) -> None:
         self.set_timer("drain", now + DRAIN_S, self.ended)

@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
+from gateway.conversations.messages import Name, validated
 from gateway.conversations.tts.protocol import Style
 from gateway.routing.catalogue import Catalogue
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan, stand_ins_last
 from gateway.upstreams.tts import Capabilities, OptionsRead
+
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 
 SAME_VOICES: Final = {"openai-compatible": "openai"}
 """Vendors whose names of voices and options are another's: most such servers take OpenAI's."""
@@ -120,7 +125,7 @@ class TtsPlanner:
         kept = SAME_VOICES.get(vendor, vendor) == SAME_VOICES.get(asked, asked)
         extra = dict(style.extra)
         # some clients say these two among the options
-        named: dict[str, Any] = {name: extra.pop(name, None) for name in ("voice", "language")}
+        named = {name: _name(extra.pop(name, None)) for name in ("voice", "language")}
         capabilities = self._capabilities.get(attempt.provider)
         reader = capabilities.options if capabilities is not None else None
         if reader is not None:
@@ -128,8 +133,8 @@ class TtsPlanner:
         else:
             read = OptionsRead(extra if kept else {})
         options: dict[str, Any] = {**read.options, **attempt.options}
-        voice = options.pop("voice", None) or attempt.voice
-        language = options.pop("language", None) or attempt.language
+        voice = _text(options.pop("voice", None)) or attempt.voice
+        language = _text(options.pop("language", None)) or attempt.language
         wanted = named["voice"] or style.voice
         has = self._voices.get(attempt.provider)
         if voice is None and wanted and (kept or (has is not None and has(wanted))):
@@ -144,3 +149,16 @@ class TtsPlanner:
             left_out=read.left_out,
             stand_in=attempt.stand_in,
         )
+
+
+def _name(value: Any) -> str | None:
+    """A voice or a language among a client's options, where it is one."""
+    if value is None:
+        return None
+    found = validated(value, _NAME)
+    return None if isinstance(found, Failure) else found
+
+
+def _text(value: Any) -> str | None:
+    """The same of the operator's, whose YAML takes some ids for numbers."""
+    return None if value is None else str(value)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -457,7 +457,9 @@ class Client(Protocol):
     @property
     def gone(self) -> bool: ...
 
-    def say_now(self, text: str) -> Performed: ...
+    def said(self, text: str) -> bool: ...
+
+    async def say(self, text: str) -> None: ...
 
     async def close(self, code: int, reason: str = "") -> None: ...
 
@@ -562,9 +564,8 @@ class TtsConversation:
         match action:
             case SendToClient(text):
                 self._bytes_out += len(text)
-                waits = self._client.say_now(text)
-                if waits is not None:
-                    return self._blocked(waits)
+                if not self._client.said(text):
+                    return self._blocked(text)
             case Sounded(pcm, rate, plays_at, begins):
                 if self._mouth is not None:
                     self._mouth.say(pcm, rate, plays_at, begins=begins)
@@ -655,10 +656,10 @@ class TtsConversation:
     async def settle(self) -> None:
         """An utterance is counted when it ends."""
 
-    async def _blocked(self, waits: Awaitable[bool]) -> bool:
+    async def _blocked(self, text: str) -> bool:
         """The client does not read: wait until it does."""
         began = time.monotonic()
-        await waits
+        await self._client.say(text)
         now = time.monotonic()
         if now - began > BLOCKED_S_MIN:
             self.session.handle(Unblocked(), now)

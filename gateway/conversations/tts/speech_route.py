@@ -117,8 +117,12 @@ class _Listener:
     def client(self) -> _Listener:
         return self
 
-    def say_now(self, text: str) -> None:
-        """Nothing: what is told is written as audio before it comes here."""
+    def said(self, text: str) -> bool:
+        """Nothing is said: what is told is written as audio before it comes here."""
+        return True
+
+    async def say(self, text: str) -> None:
+        """As `said`."""
 
     async def close(self, code: int, reason: str = "") -> None:
         self.gone = True

@@ -49,7 +49,7 @@ SPEED: Final = Option(_speed, "a number, or slow, normal, fast")
 NUMBERS: Final = Option(_numbers, "a list of numbers")
 OBJECTS: Final = Option(lambda value: value if isinstance(value, list) else None, "a list")
 SPEED_OR_WORD: Final = Option(
-    lambda value: value if value in SPEED_WORDS else _number(value),
+    lambda value: value if value in tuple(SPEED_WORDS) else _number(value),
     "a number, or slow, normal, fast",
 )
 

@@ -14,7 +14,7 @@ import heapq
 import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from types import SimpleNamespace
@@ -203,15 +203,18 @@ class Call:
         slow: float = 0.2,
         pause_s: float = 0.8,
         breaker: Breaker | None = None,
+        updates: Iterable[tuple[float, dict[str, Any]]] = (),
     ) -> None:
         """`faults`: of the connections to it in order, in place of those by chance. `slow`: how
-        much longer than usual messages take, and how often processes stand still."""
+        much longer than usual messages take, and how often processes stand still. `updates`:
+        settings that the caller wants from so many seconds on."""
         cut = len(words) // 2
         self._pcm = (
             hush(0.3) + spoken(words[:cut]) + hush(pause_s) + spoken(words[cut:]) + hush(1.0)
         )
         self._chance = chance
         self._share, self._slow = share, slow
+        self._updates = tuple(updates)
         self._faults = None if faults is None else deque(faults)
         self.now = 1000.0
         self._began = self.now
@@ -224,7 +227,10 @@ class Call:
         config = SttConfig(local_last=False)
         self._session = SttSession(
             config,
-            lambda asked: plan,
+            lambda asked: tuple(
+                replace(one, language=asked.language or one.language, options=asked.extra)
+                for one in plan
+            ),
             {name: offer.adapter(vendor.account(name)) for name in (FLAKY, SOUND)},
             breaker or Breaker(),
             "stt_1",
@@ -282,6 +288,9 @@ class Call:
 
     def _play(self) -> None:
         self._at(self.now, lambda: self._say({"type": "session.create", "model": "m"}))
+        for after_s, settings in self._updates:
+            message = {"type": "session.update", "settings": settings}
+            self._at(self._began + after_s, partial(self._say, message))
         size = 2 * round(RATE * FRAME_S)
         at = self.now
         for i in range(0, len(self._pcm), size):

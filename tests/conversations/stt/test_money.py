@@ -103,6 +103,19 @@ def test_a_caller_that_never_pauses_is_ended_after_a_minute_with_what_was_unders
     assert play.session.heard_s <= METER_S + USED_UP_S + 1
 
 
+def test_a_caller_that_never_pauses_is_ended_no_later_for_being_told_again() -> None:
+    play = admitted()
+    play.hush(METER_S)
+    play.talk(0.5)
+    play.hear(interim("on and on", 10.0, 10.5))
+    for second in range(int(USED_UP_S) + 2):
+        play.event(Metered(USED_UP))
+        if play.ended is None:
+            play.talk(1.0)
+            play.hear(interim(f"on and on {second}", 10.0, 11.5 + second))
+    assert play.ended is not None
+
+
 def test_without_limits_nobody_is_asked() -> None:
     play = Play().started()
     play.hush(3 * METER_S)

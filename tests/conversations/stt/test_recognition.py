@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.conversations.stt.client_state import MUTED_S
 from gateway.conversations.stt.handover import POLICY
 from gateway.conversations.stt.recognition import CLOSING_S_MAX
+from gateway.conversations.stt.stall_detector import DOUBT_S_MAX
 from gateway.settings.stt import SttConfig
 from gateway.upstreams.errors import Kind
 from gateway.upstreams.stt import (
@@ -117,6 +119,68 @@ def test_words_of_the_successor_come_after_the_last_ones_of_the_old_connection()
     assert play.finals() == []
     play.hear(final("one", 0, 1.0), Ended(), number=1)
     assert play.finals() == ["one", "two"]
+
+
+@pytest.mark.parametrize("code", [1000, 1006])
+@pytest.mark.parametrize("seconds", [1.0, DOUBT_S_MAX + 0.5])
+def test_words_that_the_old_connection_does_not_tell_are_heard_by_another(
+    code: int, seconds: float
+) -> None:
+    play = Play(config=SttConfig(hedge={"enabled": False})).started()
+    play.talk(seconds)  # nobody tells what was said
+    play.say(GERMAN)
+    play.accept(2)
+    play.hush(0.6)
+    assert play.asked(Finish, 1) == 1
+    play.say({"type": "session.finalize"})
+    play.close_upstream(code, number=1)
+
+    assert play.dropped == [1, 2]
+    play.accept(3)
+    assert play.audio_s(3) > seconds
+    assert "session.finalized" not in play.types()
+    play.hear(final("Yes.", 0.0, 0.9), Flushed(), number=3)
+    assert play.finals() == ["Yes."]
+    assert play.types().count("session.finalized") == 1
+
+
+def test_long_noise_that_the_old_connection_tells_nothing_of_is_not_heard_again() -> None:
+    play = Play().started()
+    play.speak(DOUBT_S_MAX + 0.5)  # a tone
+    play.say(GERMAN)
+    play.accept(2)
+    play.hush(0.6)
+    play.close_upstream(1000, number=1)
+    assert play.dropped == [1]
+
+
+def test_a_muted_client_has_the_words_too_that_the_last_connection_did_not_tell() -> None:
+    play = Play(config=SttConfig(stall_s=30.0, hedge={"enabled": False})).started()
+    play.talk(1.0)
+    play.wait(MUTED_S)
+    play.hear(Expiring(0.0))  # it is not replaced: nobody is there to be heard
+    assert play.providers == ["acme"]
+    play.close_upstream(1000, number=1)
+
+    play.accept(2)
+    assert play.audio_s(2) == pytest.approx(1.0)
+
+
+def test_the_end_waits_for_the_last_words_of_the_old_connection() -> None:
+    play = Play().started()
+    play.talk(1.0)
+    play.say(GERMAN)
+    play.accept(2)
+    play.hush(0.6)
+    play.say({"type": "session.close"})
+    play.close_upstream(1000, number=2)
+    assert play.ended is None
+    play.hear(final("Yes.", 0.0, 0.9), number=1)
+    play.close_upstream(1000, number=1)
+
+    assert play.ended is not None
+    assert play.finals() == ["Yes."]
+    assert play.types()[-1] == "session.closed"
 
 
 def test_a_finalize_before_a_handover_is_answered_when_the_old_connection_is_through() -> None:

@@ -25,6 +25,20 @@ def test_every_word_is_told_once(name: str, seed: int) -> None:
     assert call.heard == words, call.story()
 
 
+@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("seed", range(8))
+def test_every_word_is_told_once_where_settings_change_meanwhile(name: str, seed: int) -> None:
+    chance = Random(f"{name}{seed}")
+    words = [chance.choice(VOCABULARY) for _ in range(8)]
+    updates = [
+        (chance.uniform(0.5, 5.0), chance.choice([{"language": "de"}, {"language": "fr"}]))
+        for _ in range(chance.randint(1, 3))
+    ]
+    call = Call(VENDORS[name], chance, words, updates=updates)
+    call.run()
+    assert call.heard == words, call.story()
+
+
 @pytest.mark.parametrize("last", VOCABULARY)
 def test_no_word_is_taken_for_silence_in_a_replay(last: str) -> None:
     """Of a recording that ends with it: silence at an end is left out."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gateway.conversations.tts.planning import TtsPlanner
 from gateway.conversations.tts.protocol import Style
 from gateway.upstreams.errors import Failure
@@ -21,6 +23,7 @@ PLANS = {
     "absent/voice": (Attempt("ours", "own", stand_in="ours/own"),),
     "absent/alias": (Attempt("ours", "own"),),
     "ours/own": (Attempt("ours", "own"),),
+    "hera/nine": (Attempt("hera", "nine", {"voice": 9}),),
 }
 
 
@@ -132,6 +135,21 @@ def test_behind_an_alias_a_foreign_voice_becomes_the_default_and_a_misspelt_own_
     assert isinstance(foreign, tuple)
     assert isinstance(own, tuple)
     assert (foreign[0].voice, own[0].voice) == (None, "nobody")
+
+
+@pytest.mark.parametrize("name", ["voice", "language"])
+@pytest.mark.parametrize("value", [7, 1.5, True, {"id": "ann"}, ["ann"], "", "a\nb", "x" * 257])
+def test_what_is_no_name_among_the_options_is_neither_voice_nor_language(
+    name: str, value: object
+) -> None:
+    plan = PLANNER.plan(Style("acme/one", "ann", "en", {name: value}), ())
+    assert plan == (Attempt("acme", "one", {}, "ann", "en"),)
+
+
+def test_a_voice_that_yaml_took_for_a_number_is_a_voice() -> None:
+    plan = PLANNER.plan(Style("hera/nine"), ())
+    assert isinstance(plan, tuple)
+    assert plan[0].voice == "9"
 
 
 def test_a_fallback_that_is_served_comes_before_what_stands_in() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from pathlib import Path
@@ -12,10 +13,17 @@ from typing import Any
 import pytest
 
 from gateway.config import load
-from gateway.conversations.tts.route import EVENTS_MAX, PREPARATIONS_MAX, TtsRoute
+from gateway.conversations.tts.actions import Action, SendToClient
+from gateway.conversations.tts.route import (
+    EVENTS_MAX,
+    PREPARATIONS_MAX,
+    TtsConversation,
+    TtsRoute,
+)
 from gateway.routing.breaker import Breaker
 from gateway.routing.catalogue import Catalogue
 from gateway.runtime.connector import SocketSink
+from gateway.runtime.loop import Performed
 from gateway.server.admission import Admission, SessionLimiter
 from gateway.server.auth import Authenticator, mint
 from gateway.server.host import SocketHost
@@ -64,7 +72,7 @@ class Socket:
         self.said.put_nowait(SocketFrame(0, json.dumps({"type": "done", "context_id": context})))
 
     async def asked(self) -> dict[str, Any]:
-        return await asyncio.wait_for(self.told.get(), 5)
+        return await asyncio.wait_for(self.told.get(), 60)
 
 
 class Connector:
@@ -114,7 +122,7 @@ class Client:
         self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
     async def next(self) -> dict[str, Any]:
-        message = await asyncio.wait_for(self._outgoing.get(), 5)
+        message = await asyncio.wait_for(self._outgoing.get(), 60)
         told: dict[str, Any] = json.loads(message["text"]) if "text" in message else message
         return told
 
@@ -189,7 +197,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
         for client in one.clients:
             client.reads.set()
             client.leave()
-            await asyncio.wait_for(client.task, 5)
+            await asyncio.wait_for(client.task, 60)
         await one.route.close()
 
 
@@ -239,8 +247,27 @@ async def test_a_client_that_leaves_has_its_synthesis_cancelled(make: Make) -> N
     await socket.asked()
     client.leave()
     assert (await socket.asked())["cancel"] is True
-    await asyncio.wait_for(client.task, 5)
+    await asyncio.wait_for(client.task, 60)
     assert not socket.closed.is_set()
+
+
+async def test_a_session_that_is_cancelled_before_it_has_said_something_leaves_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, perform = make(), TtsConversation.perform
+
+    def cancelled(self: TtsConversation, action: Action) -> Performed:
+        if isinstance(action, SendToClient) and "error" in action.text:
+            client.task.cancel()
+        return perform(self, action)
+
+    monkeypatch.setattr(TtsConversation, "perform", cancelled)
+    client = await setup.client()
+    client.say({"type": "nonsense"})
+    with pytest.raises(asyncio.CancelledError):
+        await client.task
+    setup.clients.remove(client)
+    gc.collect()  # a coroutine that nobody awaited would warn here
 
 
 async def test_a_socket_is_read_no_faster_than_its_client_reads(make: Make) -> None:

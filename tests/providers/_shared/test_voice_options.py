@@ -92,6 +92,14 @@ def test_a_value_of_the_wrong_type_is_left_out_and_named(vendor: str) -> None:
     assert set(read.left_out) == set(wrong)
 
 
+@pytest.mark.parametrize("value", [{"an": "object"}, [], ["slow"]])
+@pytest.mark.parametrize(("asked", "vendor"), [*((one, one) for one in VOICES), *PAIRS])
+def test_a_speed_that_is_an_object_or_a_list_means_nothing(
+    asked: str, vendor: str, value: object
+) -> None:
+    assert VOICES[vendor].read({"speed": value}, asked).options == {}
+
+
 @pytest.mark.parametrize("vendor", VOICES)
 def test_an_option_that_nobody_knows_is_passed_on_only_where_servers_have_their_own(
     vendor: str,
