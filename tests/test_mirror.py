@@ -14,7 +14,6 @@ UNTESTED = {
     # This list may only get shorter. What is here is reached by the tests that stand beside it.
     "conversations/chat/route.py": "tests/test_app.py",
     "conversations/stt/route.py": "tests/end_to_end/test_stt.py",
-    "engines/utterances.py": "tests/end_to_end/test_stt_local.py",
     "providers/local/llm_server.py": "tests/end_to_end/test_local_llm.py",
 }
 

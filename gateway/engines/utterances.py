@@ -343,6 +343,8 @@ class LocalWhisper:
             return Failure(Kind.UPSTREAM_ERROR, "the local engine's process ended")
         except whisper.WhisperError as error:
             return Failure(Kind.UPSTREAM_NOT_FOUND, f"the local engine failed: {error}")
+        except Exception as error:  # whatever the library raises: a GPU without memory
+            return Failure(Kind.UPSTREAM_ERROR, f"the local engine failed: {error}"[:300])
         audio_s = len(asked.pcm) / 2 / vad.RATE
         self._share = (time.monotonic() - began) / max(1.0, audio_s)
         if not asked.interim:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from aiohttp import web
+from redis import Redis
 from websockets.asyncio.client import connect
 
 from tests import services
@@ -87,6 +88,9 @@ def replicas(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
         for folder in folders:
             folder.mkdir()
         one, two = (stack.enter_context(running(folder, config, pair=pair)) for folder in folders)
+        asked = stack.enter_context(Redis.from_url(redis.url))
+        # a server is ready before it hears the others
+        services.wait_until(lambda: [n for _, n in asked.pubsub_numsub("parley/calls")] == [2])
         yield one, two
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +36,7 @@ from gateway.upstreams.events import (
     SocketEvent,
     SocketFrame,
 )
+from tests.ports import Port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -76,11 +76,11 @@ async def answered(connector: Connector, dial: Dial) -> list[Any]:
     return [await inbox.next(None, lambda: 0.0) for _ in range(len(inbox))]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """A port where nobody listens, and nobody will."""
+    with Port() as port:
+        yield port.number
 
 
 # -- HTTP
@@ -157,8 +157,8 @@ async def test_connections_are_kept_for_the_next_request(
     assert len(peers) == 1
 
 
-async def test_nobody_listens(connector: Connector) -> None:
-    (event,) = await answered(connector, Dial(f"http://127.0.0.1:{free_port()}/secret-path"))
+async def test_nobody_listens(connector: Connector, closed: int) -> None:
+    (event,) = await answered(connector, Dial(f"http://127.0.0.1:{closed}/secret-path"))
     assert isinstance(event, ConnectionFailed)
     assert (event.attempt, event.failure.kind) == (7, Kind.UNREACHABLE)
     assert "127.0.0.1" not in event.failure.message
@@ -199,8 +199,8 @@ async def test_an_address_that_is_none_is_a_failure_not_an_exception(connector: 
     assert isinstance(event, ConnectionFailed)
 
 
-async def test_warming_tells_nobody_what_went_wrong(connector: Connector) -> None:
-    await connector.warm(Dial(f"http://127.0.0.1:{free_port()}", method="GET"))
+async def test_warming_tells_nobody_what_went_wrong(connector: Connector, closed: int) -> None:
+    await connector.warm(Dial(f"http://127.0.0.1:{closed}", method="GET"))
 
 
 # -- WebSockets
@@ -547,14 +547,14 @@ async def test_an_answer_that_is_no_upgrade_is_a_failure(
 
 
 async def test_who_hangs_up_during_the_handshake_was_not_reached(
-    connector: Connector, serve: Serve
+    connector: Connector, serve: Serve, closed: int
 ) -> None:
     async def handler(request: web.Request) -> web.Response:
         assert request.transport is not None
         request.transport.close()
         return web.Response()
 
-    for url in (await serve(handler), f"ws://127.0.0.1:{free_port()}", "ws://"):
+    for url in (await serve(handler), f"ws://127.0.0.1:{closed}", "ws://"):
         failure = await connector.websocket(Dial(url), 5.0)
         assert isinstance(failure, Failure)
         assert failure.kind is Kind.UNREACHABLE

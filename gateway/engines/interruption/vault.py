@@ -9,6 +9,7 @@ its name and the key, and by nobody else. Needs the extra `learn`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -98,6 +99,8 @@ class Vault:
                 file.write(MAGIC + nonce + sealed)
             part.replace(path)
         except OSError as error:
+            with contextlib.suppress(OSError):  # nobody would count or delete it
+                part.unlink(missing_ok=True)
             why = (error.strerror or type(error).__name__).lower()
             raise VaultError(f"{self.folder}: cannot be written: {why}") from None
 

@@ -180,7 +180,7 @@ class Call:
             return
         detector = inference.TurnDetector(version="v1", local_fallback=False)
         stream = detector.stream()
-        await asyncio.sleep(1.0)  # it drops what is pushed before it is connected
+        await asyncio.sleep(3.0)  # it drops what is pushed before it is connected
 
         async def once() -> bool:
             pace = Pace(1.0)

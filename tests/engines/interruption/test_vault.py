@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_another_key_and_a_changed_file_are_refused(vault: Vault, tmp_path: Path
         vault.read(moved)
     with pytest.raises(VaultError, match="no such file"):
         vault.read(path)
+
+
+def test_a_window_that_does_not_fit_on_the_disk_leaves_nothing_behind(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(VaultError, match="no space left"):
+        vault.add(KEPT)
+    assert list(vault.folder.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_listed_is_told(vault: Vault) -> None:

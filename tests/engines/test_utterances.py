@@ -1,0 +1,76 @@
+"""A stream of utterances to a model of this machine, whose process is a value here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import pytest
+
+from gateway.engines import vad
+from gateway.engines.batcher import Batcher
+from gateway.engines.utterances import Interims, LocalWhisper, UtteranceStream
+from gateway.engines.whisper import WhisperError
+from gateway.runtime.loop import Inbox
+from gateway.upstreams.errors import Kind
+from gateway.upstreams.stt import Audio, Failed, Flush, LocalModel, LocalTarget
+
+MODEL = LocalModel("tiny", "/models/tiny")
+LOUD = b"\x00\x40" * vad.RATE
+
+
+class Process(Executor):
+    """Does what it is asked, and fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def submit(self, *asked: Any, **more: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(self._error)
+        return future
+
+
+@pytest.fixture
+def detector() -> Iterator[Batcher[vad.VadRequest, list[float]]]:
+    """Takes everything for speech."""
+    batcher: Batcher[vad.VadRequest, list[float]] = Batcher(
+        lambda asked: [[1.0] * (len(one.pcm) // (2 * vad.CHUNK)) for one in asked],
+        batch_max=4,
+        name="vad",
+    )
+    yield batcher
+    batcher.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BrokenProcessPool(), Kind.UPSTREAM_ERROR),
+        (WhisperError("no such model"), Kind.UPSTREAM_NOT_FOUND),
+        (RuntimeError("CUDA failed with error out of memory"), Kind.UPSTREAM_ERROR),
+    ],
+)
+async def test_a_model_that_fails_on_an_utterance_is_told_and_the_next_engine_asked(
+    detector: Batcher[vad.VadRequest, list[float]], error: Exception, kind: Kind
+) -> None:
+    local = LocalWhisper(MODEL)
+    local._pool = Process(error)
+    stream = UtteranceStream(LocalTarget(MODEL), local, detector, Interims())
+    inbox: Inbox[Any] = Inbox()
+    listening = asyncio.create_task(stream.listen(1, inbox))
+    await asyncio.sleep(0)
+    stream.write(Audio(LOUD))
+    stream.write(Flush())
+
+    failed: list[Failed] = []
+    async with asyncio.timeout(60):
+        while not failed:
+            frame: Any = await inbox.next(None, lambda: 0.0)
+            failed = [one for one in frame.data if isinstance(one, Failed)]
+    assert [one.failure.kind for one in failed] == [kind]
+    await stream.close()
+    await listening
