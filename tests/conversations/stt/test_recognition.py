@@ -136,6 +136,7 @@ def test_words_that_the_old_connection_does_not_tell_are_heard_by_another(
     play.close_upstream(code, number=1)
 
     assert play.dropped == [1, 2]
+    assert play.providers == ["acme", "acme", "zeus"]
     play.accept(3)
     assert play.audio_s(3) > seconds
     assert "session.finalized" not in play.types()
