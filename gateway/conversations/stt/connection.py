@@ -193,6 +193,7 @@ class RecognizerConnection:
         self.activity = Activity(now)
         self.ready_at: float | None = None  # audio may be sent since then
         self.flush_sent_at: float | None = None  # a flush has no answer so far
+        self.flush_until = 0  # sample of the session: what was sent before the last flush
         self.untold_at_flush_s = 0.0  # speech without text before it, until anything is heard
         self.finishing = False  # its last finals were asked for
         self.unhedged = False  # it was doubted, and there was no budget for a hedge
@@ -339,6 +340,7 @@ class RecognizerConnection:
         frames += self._recognizer.encode(FLUSH)
         self.activity.sent(now)
         self.flush_sent_at = now
+        self.flush_until = self.sent_until
         self.untold_at_flush_s = self.activity.untold_s
         return frames
 

@@ -246,6 +246,7 @@ class Recognition:
         if attempt is None:
             self._give_up(Failure(Kind.NO_ROUTE, "no provider is left to be asked"), now)
             return
+        self._drop_old()
         self.enter(self._open(attempt, now), now)
         self.context.slow_down(self._state.connection)
         self._closing_goes_on(now)
@@ -340,8 +341,7 @@ class Recognition:
 
     def _fall_back(self, connection: RecognizerConnection, failure: Failure, now: float) -> None:
         """The connection in use has failed."""
-        if self._handover.old is not None:
-            self._handover.forget_held()
+        self._drop_old()
         self._client.flush_failed()
         if self._hedges and not self._handover.plan:
             hedge = self._hedges.best()
@@ -757,6 +757,17 @@ class Recognition:
             self._wish_before_age(self._state.connection, now)
         self.watch(now)
 
+    def _drop_old(self) -> None:
+        """Another connection hears everything since the last final, what the old one was sent too:
+        both would tell the same words."""
+        if (old := self._handover.old) is not None:
+            old.leave()
+            self.context.out.extend(self._connections.drop(old.connection))
+            self._handover.forget_held()
+            self._handover.drained()
+            self._client.flush_failed()
+            self._ends = False
+
     def _switch(self, connection: RecognizerConnection, now: float) -> None:
         """The user's audio goes to the next connection from here on."""
         standby = self._handover.take_next()
@@ -796,6 +807,8 @@ class Recognition:
             else:
                 self.connect_instead(self._handover.plan or self._plan_from(in_use, now), now)
             return
+        if not self.context.stalls.has_untold_speech(old.connection):
+            self.context.transcripts.flushed(old.connection.sent_until)
         self._client.acknowledge()
         for number, event in held:
             state = self._state_of(number)

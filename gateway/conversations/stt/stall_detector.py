@@ -163,7 +163,7 @@ class StallDetector:
         self._suspect(connection)
 
     def _suspect(self, connection: RecognizerConnection) -> None:
-        if not self._transcripts.is_open and self._has_untold_speech(connection):
+        if not self._transcripts.is_open and self.has_untold_speech(connection):
             self.caution *= 2
 
     # -- doubt
@@ -300,7 +300,7 @@ class StallDetector:
             return self.may_ask_for_last_words()
         if self._closed_again >= CLOSE_AGAIN_MAX:
             return False
-        return self._has_untold_speech(connection) or self.speech_goes_past_interim()
+        return self.has_untold_speech(connection) or self.speech_goes_past_interim()
 
     def owes_last_final(self, connection: RecognizerConnection) -> bool:
         """The same of one that will say no more: where interims have no times, nobody knows how
@@ -339,7 +339,8 @@ class StallDetector:
         """Whether a flush was met with silence although there was speech before it."""
         return self._is_enough(connection.untold_at_flush_s)
 
-    def _has_untold_speech(self, connection: RecognizerConnection) -> bool:
+    def has_untold_speech(self, connection: RecognizerConnection) -> bool:
+        """Whether there was speech that is in no words."""
         return self._is_enough(connection.activity.untold_s)
 
     def _is_enough(self, speech_s: float) -> bool:

@@ -320,6 +320,12 @@ class Connected(State):
         latency = Latency(kind, attempt.provider, attempt.model, seconds)
         self.context.client.report.latencies.append(latency)
 
+    def forget_flushed(self) -> None:
+        """All that the last flush brings has come: what was sent before it need not be replayed."""
+        context, connection = self.context, self.connection
+        if not context.transcripts.is_open and not context.stalls.has_untold_speech(connection):
+            context.transcripts.flushed(connection.flush_until)
+
     def keep_alive(self) -> None:
         """Send keepalives from now on."""
         if self.connection.traits.keepalive_s is not None:
@@ -433,6 +439,7 @@ class Serving(Connected):
         match event:
             case Flushed():
                 if self.connection.flush_sent_at is not None:
+                    self.forget_flushed()
                     self._flushed(now)
             case Expiring(in_s):
                 self.owner.replace(now + max(0.0, in_s - EXPIRY_LEAD_S), now)
@@ -649,6 +656,7 @@ class Closing(Draining):
 
     def heard(self, event: RecognizerEvent, now: float) -> None:
         if isinstance(event, Flushed):
+            self.forget_flushed()
             self.connection.flush_answered()
             self.context.client.acknowledge()
             return

@@ -107,6 +107,12 @@ class TranscriptAssembler:
         self.finals += 1
         return [self._message("final_transcript", said)]
 
+    def flushed(self, sample: int) -> None:
+        """All up to this sample of the session has its final: where finals have no times, they may
+        seem to cover less, if nobody paused before the flush."""
+        self.final_until = max(self.final_until, sample / self._buffer.rate)
+        self._buffer.forget(self.final_until)
+
     def settle(self) -> list[str]:
         """No final will come: the last interim is passed on as one."""
         said = self.interim

@@ -35,11 +35,12 @@ class ThoughtFilter:
     the answer does, when all of it was said.
     """
 
-    __slots__ = ("_held", "_opened", "_tail", "_thinking", "unpaired")
+    __slots__ = ("_held", "_held_chars", "_opened", "_tail", "_thinking", "unpaired")
 
     def __init__(self, *, opened: bool = False) -> None:
         self._opened = opened
         self._held: list[str] = []
+        self._held_chars = 0
         self._thinking = False
         self._tail = ""
         self.unpaired = False
@@ -93,7 +94,8 @@ class ThoughtFilter:
             return
         if self._opened and not self._thinking:
             self._held.append(text)
-            if sum(map(len, self._held)) > HELD_CHARS_MAX:
+            self._held_chars += len(text)
+            if self._held_chars > HELD_CHARS_MAX:
                 self._release(pieces, thought=False)
             return
         pieces.append(Piece(text, self._thinking))
@@ -103,6 +105,7 @@ class ThoughtFilter:
         if self._held:
             pieces.append(Piece("".join(self._held), thought))
             self._held.clear()
+            self._held_chars = 0
 
 
 def _first_tag(text: str, only: str | None) -> tuple[int, str | None]:

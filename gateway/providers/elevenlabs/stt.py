@@ -69,6 +69,9 @@ COMMIT_S_MIN: Final = 0.3
 """A commit of less audio since the last one, ours or the service's own, makes it close the session.
 """
 
+LATE_S: Final = 0.3
+"""Silence may be found so much later than it began."""
+
 TERMS_MAX: Final = 50
 TERM_CHARS_MAX: Final = 20
 
@@ -165,7 +168,7 @@ class Scribe(SocketRecognizer):
         """Silence without which a commit might be refused. Whether the service has committed by
         itself is told some time later: so it is made to, and is left enough behind it."""
         if self._parameters["commit_strategy"] == "vad":
-            return float(self._parameters["vad_silence_threshold_secs"]) + COMMIT_S_MIN + 0.01
+            return float(self._parameters["vad_silence_threshold_secs"]) + LATE_S + COMMIT_S_MIN
         return COMMIT_S_MIN + 0.01 - self._since_commit_s
 
     def encode(self, request: Request) -> Sequence[str | bytes]:

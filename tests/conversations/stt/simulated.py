@@ -203,18 +203,18 @@ class Call:
         slow: float = 0.2,
         pause_s: float = 0.8,
         breaker: Breaker | None = None,
-        updates: Iterable[tuple[float, dict[str, Any]]] = (),
+        says: Iterable[tuple[float, dict[str, Any]]] = (),
     ) -> None:
         """`faults`: of the connections to it in order, in place of those by chance. `slow`: how
-        much longer than usual messages take, and how often processes stand still. `updates`:
-        settings that the caller wants from so many seconds on."""
+        much longer than usual messages take, and how often processes stand still. `says`:
+        further messages of the caller's, each after so many seconds."""
         cut = len(words) // 2
         self._pcm = (
             hush(0.3) + spoken(words[:cut]) + hush(pause_s) + spoken(words[cut:]) + hush(1.0)
         )
         self._chance = chance
         self._share, self._slow = share, slow
-        self._updates = tuple(updates)
+        self._says = tuple(says)
         self._faults = None if faults is None else deque(faults)
         self.now = 1000.0
         self._began = self.now
@@ -288,8 +288,7 @@ class Call:
 
     def _play(self) -> None:
         self._at(self.now, lambda: self._say({"type": "session.create", "model": "m"}))
-        for after_s, settings in self._updates:
-            message = {"type": "session.update", "settings": settings}
+        for after_s, message in self._says:
             self._at(self._began + after_s, partial(self._say, message))
         size = 2 * round(RATE * FRAME_S)
         at = self.now

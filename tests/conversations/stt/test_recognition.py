@@ -166,6 +166,57 @@ def test_a_muted_client_has_the_words_too_that_the_last_connection_did_not_tell(
     assert play.audio_s(2) == pytest.approx(1.0)
 
 
+def test_what_a_flush_has_brought_is_not_heard_again_where_finals_have_no_times() -> None:
+    play = Play().started()
+    play.hush(0.3)  # the only pause that there is
+    play.talk(1.0)
+    play.say({"type": "session.finalize"})
+    play.hear(FinalTranscript(Transcript("Yes.")), Flushed())
+    play.talk(0.5)
+    play.close_upstream(number=1)
+    play.accept(2)
+    assert play.audio_s(2) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_flush_that_brought_no_words_for_speech_leaves_it_to_others() -> None:
+    play = Play().started()
+    play.talk(1.0)
+    play.say({"type": "session.finalize"})
+    play.hear(Flushed())
+    play.close_upstream(number=1)
+    play.accept(2)
+    assert play.audio_s(2) == pytest.approx(1.0)
+
+
+def test_what_the_old_connection_told_is_not_heard_again_where_finals_have_no_times() -> None:
+    play = Play().started()
+    play.hush(0.3)
+    play.talk(1.0)
+    play.hear(interim("yes"), Expiring(2.0))
+    play.accept(2)
+    play.talk(0.5)
+    assert play.asked(Finish, 1) == 1
+    play.hear(FinalTranscript(Transcript("Yes.")), Ended(), number=1)
+    play.close_upstream(number=2)
+    play.accept(3)
+    assert play.audio_s(3) == pytest.approx(0.5, abs=0.1)
+
+
+def test_who_hears_everything_again_tells_it_alone() -> None:
+    play = Play().started()
+    play.talk(1.0)
+    play.hear(interim("yes"), Expiring(2.0))
+    play.accept(2)
+    play.talk(0.5)
+    assert play.asked(Finish, 1) == 1
+    play.close_upstream(number=2)
+
+    assert play.dropped == [2, 1]
+    play.accept(3)
+    play.hear(final("yes and no", 0.0, 1.4), number=3)
+    assert play.finals() == ["yes and no"]
+
+
 def test_the_end_waits_for_the_last_words_of_the_old_connection() -> None:
     play = Play().started()
     play.talk(1.0)

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from tests.conversations.stt.simulated import NOVA, VENDORS, Call
-from tests.fakes.tones import VOCABULARY
+from tests.conversations.stt.simulated import NOVA, RATE, VENDORS, Call
+from tests.fakes.tones import VOCABULARY, spoken
 
 WORDS = (
     "kiron", "guvic", "gupel", "baron", "lasor", "gusor", "gumik", "mevic", "batal", "meron",
@@ -30,11 +30,28 @@ def test_every_word_is_told_once(name: str, seed: int) -> None:
 def test_every_word_is_told_once_where_settings_change_meanwhile(name: str, seed: int) -> None:
     chance = Random(f"{name}{seed}")
     words = [chance.choice(VOCABULARY) for _ in range(8)]
-    updates = [
-        (chance.uniform(0.5, 5.0), chance.choice([{"language": "de"}, {"language": "fr"}]))
+    says = [
+        (
+            chance.uniform(0.5, 5.0),
+            {"type": "session.update", "settings": {"language": chance.choice(["de", "fr"])}},
+        )
         for _ in range(chance.randint(1, 3))
     ]
-    call = Call(VENDORS[name], chance, words, updates=updates)
+    call = Call(VENDORS[name], chance, words, says=says)
+    call.run()
+    assert call.heard == words, call.story()
+
+
+@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("seed", range(4))
+def test_every_word_is_told_once_where_the_client_finds_the_end_of_speech(
+    name: str, seed: int
+) -> None:
+    chance = Random(f"{name}{seed}")
+    words = [chance.choice(VOCABULARY) for _ in range(8)]
+    spoken_s = 0.3 + len(spoken(words[:4])) / 2 / RATE
+    finalize = (spoken_s + chance.uniform(0.0, 0.1), {"type": "session.finalize"})
+    call = Call(VENDORS[name], chance, words, says=[finalize], faults=("drop:1.90",), slow=0.0)
     call.run()
     assert call.heard == words, call.story()
 

@@ -1,10 +1,12 @@
 """Thoughts in the content of an answer are told apart, however they are cut."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.providers._openai.thoughts import HELD_CHARS_MAX, ThoughtFilter
+from gateway.providers._openai.thoughts import HELD_CHARS_MAX, Piece, ThoughtFilter
 
 
 def split(text: str, *, opened: bool = False, cuts: tuple[int, ...] = ()) -> tuple[str, str]:
@@ -56,3 +58,19 @@ def test_what_is_held_back_is_bounded() -> None:
 @pytest.mark.parametrize("text", ["a < b", "a <", "<thin", "1 <= 2 </"])
 def test_what_is_no_tag_is_said(text: str) -> None:
     assert split(text) == (text, "")
+
+
+def test_what_is_held_back_is_not_looked_through_with_each_piece() -> None:
+    class Looked(list[str]):
+        times = 0
+
+        def __iter__(self) -> Iterator[str]:
+            Looked.times += 1
+            return super().__iter__()
+
+    made = ThoughtFilter(opened=True)
+    made._held = Looked()
+    for _ in range(100):
+        assert made.feed("hm ") == []
+    assert made.feed("</think>Yes.") == [Piece("hm " * 100, True), Piece("Yes.", False)]
+    assert Looked.times <= 1

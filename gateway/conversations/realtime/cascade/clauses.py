@@ -50,7 +50,8 @@ class Clauses:
         text = self._text
         least = FIRST_CHARS_MIN if self._first else CHARS_MIN
         pattern = _CLAUSE if self._first else _SENTENCE
-        for match in pattern.finditer(text):
+        # no further: an answer may come at once, and is as long as a model likes
+        for match in pattern.finditer(text, 0, CHARS_MAX + 1):
             end = match.end()
             if end >= least and not _ABBREVIATION.search(text[:end]):
                 # the space goes with what it follows

@@ -47,3 +47,10 @@ def test_what_has_no_end_is_cut_at_a_space() -> None:
     found = pieces("word " * 400, 5)
     assert all(len(piece) <= CHARS_MAX + 5 for piece in found)
     assert all(piece.endswith(" ") for piece in found if piece)
+
+
+@pytest.mark.parametrize("text", ["word " * 400 + "end. Then", "a. " * 1000])
+def test_a_long_text_that_comes_at_once_is_cut_as_one_that_comes_in_pieces(text: str) -> None:
+    found = pieces(text, len(text))
+    assert all(len(piece) <= CHARS_MAX for piece in found)
+    assert "".join(found) == text
