@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from gateway.conversations.chat import responses
 from gateway.conversations.chat.protocol import SSE_TYPE, read_request
-from gateway.conversations.chat.responses import Asked, Origins
+from gateway.conversations.chat.responses import Asked, Origins, Request
 from gateway.conversations.chat.responses_events import (
     Narrated,
     Narrator,
@@ -54,6 +55,8 @@ from gateway.upstreams.dial import Dial
 from gateway.upstreams.errors import Failure, Kind
 from gateway.upstreams.plan import Attempt, Plan
 
+ReadT = TypeVar("ReadT")
+
 
 class ResponsesRoute:
     """POST /responses. Shares models, health, quotas and prices with /chat/completions.
@@ -88,11 +91,7 @@ class ResponsesRoute:
         self, request: RequestContext, body: bytes, link: ReplyLink[Event]
     ) -> ResponsesConversation | KeptConversation | Failure:
         keys = _keys(request)
-        if len(body) < LARGE_BODY_BYTES:
-            read = self._read(keys, body)
-        else:
-            async with self._parsing:
-                read = await asyncio.to_thread(self._read, keys, body)
+        read = await self._read(keys, body)
         if isinstance(read, Failure):
             return read
         asked, before, chat = read
@@ -132,10 +131,10 @@ class ResponsesRoute:
         """A WebSocket is closed: what was kept for it alone goes with it."""
         self.store.forget(_connection_key(connection.caller.key, connection.id))
 
-    def _read(
+    async def _read(
         self, keys: Sequence[str], body: bytes
     ) -> tuple[Asked, Kept | None, ChatRequest] | Failure:
-        read = responses.read(body)
+        read = await self._in_turn(len(body), partial(responses.read, body))
         if isinstance(read, Failure):
             return read
         parsed, request = read
@@ -146,12 +145,27 @@ class ResponsesRoute:
             before = next((one for one in found if one is not None), None)
             if before is None:
                 return unfound(name)
-        asked = responses.asked(parsed, request, before.conversation if before else ())
-        if isinstance(asked, Failure):
-            return asked
-        written = orjson.dumps(responses.chat_body(asked))
-        chat = read_request(written, new_id("resp"), int(time.time()))
-        return chat if isinstance(chat, Failure) else (asked, before, chat)
+        size = len(body) if before is None else len(body) + before.length
+        return await self._in_turn(size, partial(_asked, parsed, request, before))
+
+    async def _in_turn(self, size: int, read: Callable[[], ReadT]) -> ReadT:
+        """What is read from `size` bytes: many of them by a thread, one after the other."""
+        if size < LARGE_BODY_BYTES:
+            return read()
+        async with self._parsing:
+            return await asyncio.to_thread(read)
+
+
+def _asked(
+    parsed: Mapping[str, Any], request: Request, before: Kept | None
+) -> tuple[Asked, Kept | None, ChatRequest] | Failure:
+    """The request with its whole conversation, and as a chat completion."""
+    asked = responses.asked(parsed, request, before.conversation if before else ())
+    if isinstance(asked, Failure):
+        return asked
+    written = orjson.dumps(responses.chat_body(asked))
+    chat = read_request(written, new_id("resp"), int(time.time()))
+    return chat if isinstance(chat, Failure) else (asked, before, chat)
 
 
 def _keys(request: RequestContext) -> tuple[str, ...]:

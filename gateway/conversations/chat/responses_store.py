@@ -38,6 +38,11 @@ class Kept:
         return [orjson.loads(one) for one in self.items[end - self.own : end]]
 
     @property
+    def length(self) -> int:
+        """Length of all items up to its end."""
+        return sum(map(len, self.items))
+
+    @property
     def conversation(self) -> list[Any]:
         """All items up to its end."""
         return [orjson.loads(one) for one in self.items]

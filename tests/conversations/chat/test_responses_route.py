@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.config import load
 from gateway.conversations.chat.responses_route import KeptRoute, ResponsesRoute, _Form
+from gateway.conversations.chat.route import LARGE_BODY_BYTES
 from gateway.conversations.chat.session import AwaitModel, Begin, ChatSession
 from gateway.providers._openai.dialect import OpenAIChat
 from gateway.settings.chat import ChatConfig
@@ -74,16 +76,16 @@ def test_bounds_are_the_operators(tmp_path: Path, chat: str, kept: int) -> None:
     assert len(made.store) == kept
 
 
-def test_a_previous_response_of_another_key_is_not_found(tmp_path: Path) -> None:
+async def test_a_previous_response_of_another_key_is_not_found(tmp_path: Path) -> None:
     made = route(tmp_path)
     keep(made)
     body = orjson.dumps({"model": "m", "input": "x", "previous_response_id": "resp_1"})
-    assert isinstance(made._read(("b",), body), Failure)
-    found = made._read(("a",), body)
+    assert isinstance(await made._read(("b",), body), Failure)
+    found = await made._read(("a",), body)
     assert not isinstance(found, Failure)
     assert [one["content"] for one in found[0].items] == ["hi", "Yes.", "x"]
     # a connection finds what was kept for it alone, and what its key has
-    assert not isinstance(made._read(("b", "a"), body), Failure)
+    assert not isinstance(await made._read(("b", "a"), body), Failure)
 
 
 def test_what_one_worker_keeps_another_goes_on_with(tmp_path: Path) -> None:
@@ -100,6 +102,24 @@ def test_what_one_worker_keeps_another_goes_on_with(tmp_path: Path) -> None:
     # without what came before it would be another conversation
     other.hear(("a", {"id": "r4", "output": [], "previous_response_id": "r3"}, user))
     assert other.store.get("a", "r4", 0.0) is None
+
+
+@pytest.mark.parametrize("kept", [100, LARGE_BODY_BYTES])
+async def test_a_short_request_about_much_is_read_by_a_thread(
+    kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = route(tmp_path)
+    made.keep("a", {"id": "r1", "output": []}, [{"role": "user", "content": "x" * kept}], None)
+    threads: list[Any] = []
+
+    async def counted(do: Any) -> Any:
+        threads.append(do)
+        return do()
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    body = orjson.dumps({"model": "m", "input": "x", "previous_response_id": "r1"})
+    assert not isinstance(await made._read(("a",), body), Failure)
+    assert len(threads) == (kept >= LARGE_BODY_BYTES)
 
 
 async def test_what_one_worker_deletes_another_has_no_more(tmp_path: Path) -> None:
@@ -120,9 +140,9 @@ class LocalModel(OpenAIChat, HasProcesses):
         self.companions = {"small": ManagedProcess("small", ("run",), "{}")}
 
 
-def test_a_local_model_that_is_being_loaded_is_waited_for(tmp_path: Path) -> None:
+async def test_a_local_model_that_is_being_loaded_is_waited_for(tmp_path: Path) -> None:
     made, local = route(tmp_path), LocalModel()
-    read = made._read(("a",), orjson.dumps({"model": "m", "input": "hi", "stream": True}))
+    read = await made._read(("a",), orjson.dumps({"model": "m", "input": "hi", "stream": True}))
     assert not isinstance(read, Failure)
     asked, before, chat = read
     form = _Form(made, asked, before, ("a",), chat)
