@@ -72,7 +72,7 @@ async def serve() -> AsyncIterator[Serve]:
 async def answered(connector: Connector, dial: Dial) -> list[Any]:
     """Every event of one HTTP request."""
     inbox: Inbox[Any] = Inbox()
-    await connector.request(dial, 7, inbox, 5.0)
+    await connector.request(dial, 7, inbox, 60.0)
     return [await inbox.next(None, lambda: 0.0) for _ in range(len(inbox))]
 
 
@@ -207,7 +207,7 @@ async def test_warming_tells_nobody_what_went_wrong(connector: Connector, closed
 
 
 async def opened(connector: Connector, dial: Dial, message_bytes_max: int = 4096) -> UpstreamSocket:
-    sock = await connector.websocket(dial, 5.0, message_bytes_max)
+    sock = await connector.websocket(dial, 60.0, message_bytes_max)
     assert isinstance(sock, UpstreamSocket)
     return sock
 
@@ -246,7 +246,7 @@ async def test_a_refused_handshake_has_its_status(connector: Connector, serve: S
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=401)
 
-    failure = await connector.websocket(Dial(await serve(handler)), 5.0)
+    failure = await connector.websocket(Dial(await serve(handler)), 60.0)
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.upstream_status) == (Kind.UPSTREAM_AUTH, 401)
 
@@ -358,6 +358,7 @@ async def test_the_goodbye_of_a_provider_that_goes_on_talking_is_not_waited_for(
         try:
             while True:
                 await sock.send_str("on and on")
+                await asyncio.sleep(0)  # the client shares this event loop
         finally:
             gone.set()
 
@@ -528,7 +529,7 @@ async def test_a_user_in_the_address_becomes_a_header(connector: Connector, serv
         return web.Response(status=403)
 
     url = await serve(handler)
-    await connector.websocket(Dial(url.replace("http://", "http://me:p%40ss@")), 5.0)
+    await connector.websocket(Dial(url.replace("http://", "http://me:p%40ss@")), 60.0)
     assert seen == ["Basic bWU6cEBzcw==", url.removeprefix("http://")]
 
 
@@ -541,7 +542,7 @@ async def test_an_answer_that_is_no_upgrade_is_a_failure(
         request.transport.close()
         return web.Response()
 
-    failure = await connector.websocket(Dial(await serve(handler)), 5.0)
+    failure = await connector.websocket(Dial(await serve(handler)), 60.0)
     assert isinstance(failure, Failure)
     assert failure.kind is Kind.PROTOCOL_ERROR
 
@@ -555,7 +556,7 @@ async def test_who_hangs_up_during_the_handshake_was_not_reached(
         return web.Response()
 
     for url in (await serve(handler), f"ws://127.0.0.1:{closed}", "ws://"):
-        failure = await connector.websocket(Dial(url), 5.0)
+        failure = await connector.websocket(Dial(url), 60.0)
         assert isinstance(failure, Failure)
         assert failure.kind is Kind.UNREACHABLE
         assert "127.0.0.1" not in failure.message
@@ -578,12 +579,12 @@ async def test_a_proxy_of_the_environment_is_used_unless_it_is_told_not_to_be(
     server = await asyncio.start_server(proxy, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
-    refused = await connector.websocket(Dial("ws://provider.invalid/x"), 5.0)
+    refused = await connector.websocket(Dial("ws://provider.invalid/x"), 60.0)
     assert isinstance(refused, Failure)
     assert refused.kind is Kind.UNREACHABLE
     assert asked == [b"CONNECT provider.invalid:80 HTTP/1.1\r\n"]
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    direct = await connector.websocket(Dial(url), 5.0)
+    direct = await connector.websocket(Dial(url), 60.0)
     assert isinstance(direct, Failure)
     assert direct.upstream_status == 401
     server.close()
@@ -610,7 +611,7 @@ def test_a_send_that_a_provider_does_not_read_ends_when_the_socket_is_cut(
         await site.start()
         host, port = runner.addresses[0][:2]
         connector = Connector()
-        upstream = await connector.websocket(Dial(f"ws://{host}:{port}/", {}), 5)
+        upstream = await connector.websocket(Dial(f"ws://{host}:{port}/", {}), 60.0)
         assert isinstance(upstream, UpstreamSocket)
 
         sending = asyncio.create_task(upstream.send(bytes(64 << 20)))  # no system holds so much

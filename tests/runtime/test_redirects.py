@@ -49,7 +49,7 @@ def dial(elsewhere: Elsewhere) -> Dial:
 
 async def test_a_websocket_is_not_led_elsewhere(elsewhere: Elsewhere) -> None:
     connector = Connector()
-    opened = await connector.websocket(dial(elsewhere), 5.0)
+    opened = await connector.websocket(dial(elsewhere), 60.0)
     await connector.close()
     assert isinstance(opened, Failure)
     assert opened.kind is Kind.UPSTREAM_NOT_FOUND
@@ -58,7 +58,7 @@ async def test_a_websocket_is_not_led_elsewhere(elsewhere: Elsewhere) -> None:
 
 async def test_a_request_is_not_led_elsewhere(elsewhere: Elsewhere) -> None:
     connector, inbox = Connector(), Inbox[HttpEvent]()
-    await connector.request(dial(elsewhere), 1, inbox, 5.0)
+    await connector.request(dial(elsewhere), 1, inbox, 60.0)
     await connector.close()
     head = await inbox.next(None, lambda: 0.0)
     assert isinstance(head, ResponseHead)

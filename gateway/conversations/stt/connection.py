@@ -33,6 +33,9 @@ SKIP_RATE_MAX: Final = 2.0
 FLUSH_SILENCE_S: Final = 1.0
 """Silence that ends the utterance at a provider that has no message for it."""
 
+FLUSHED_S_MIN: Final = 0.2
+"""So much speech without text is what a flush asks for."""
+
 KEEPALIVE_SILENCE_S: Final = 0.1
 """Silence sent as a keepalive."""
 
@@ -194,6 +197,8 @@ class RecognizerConnection:
         self.ready_at: float | None = None  # audio may be sent since then
         self.flush_sent_at: float | None = None  # a flush has no answer so far
         self.flush_until = 0  # sample of the session: what was sent before the last flush
+        self._flushes_speech = False
+        self.flush_has_words = False  # a final without times has come since then
         self.untold_at_flush_s = 0.0  # speech without text before it, until anything is heard
         self.finishing = False  # its last finals were asked for
         self.unhedged = False  # it was doubted, and there was no budget for a hedge
@@ -280,6 +285,13 @@ class RecognizerConnection:
         """Seconds of the session that have been sent."""
         return self.sent_until / self._rate
 
+    @property
+    def heard_until(self) -> int:
+        """The sample of the session up to which a transcript without times is: where a flush waits
+        for the words before it, that."""
+        flushes = self.flush_sent_at is not None and self._flushes_speech
+        return self.flush_until if flushes else self.sent_until
+
     # -- sending
 
     @property
@@ -341,6 +353,8 @@ class RecognizerConnection:
         self.activity.sent(now)
         self.flush_sent_at = now
         self.flush_until = self.sent_until
+        self.flush_has_words = False
+        self._flushes_speech = self.activity.untold_s >= FLUSHED_S_MIN
         self.untold_at_flush_s = self.activity.untold_s
         return frames
 

@@ -747,6 +747,17 @@ class Recognition:
         """The session's plan, with the attempt in use first."""
         return (connection.attempt, *self._failover.others(connection.attempt, now))
 
+    def _plan_after(
+        self, missed: RecognizerConnection, in_use: RecognizerConnection, now: float
+    ) -> Plan:
+        """Where to go on after a connection that missed words: the deployment that did comes
+        last."""
+        if self._handover.plan:
+            return self._handover.plan
+        first, *others = self._plan_from(in_use, now)
+        same = missed.attempt.deployment == first.deployment
+        return (*others, first) if same else (first, *others)
+
     def _open_next(self, attempt: Attempt | None, now: float) -> None:
         """Open a connection beside the one in use; without an attempt that one serves on."""
         if attempt is not None:
@@ -805,7 +816,7 @@ class Recognition:
             if in_use is None:
                 self.connect(now)
             else:
-                self.connect_instead(self._handover.plan or self._plan_from(in_use, now), now)
+                self.connect_instead(self._plan_after(old.connection, in_use, now), now)
             return
         if not self.context.stalls.has_untold_speech(old.connection):
             self.context.transcripts.flushed(old.connection.sent_until)

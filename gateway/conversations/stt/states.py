@@ -285,6 +285,8 @@ class Connected(State):
                 self._has_text(transcript.text, now)
                 told = transcripts.final(connection, transcript)
                 self._owes(transcript.text)
+                if transcript.text and transcript.end is None and not transcript.words:
+                    connection.flush_has_words = True
                 context.stalls.heard_final()
                 if transcript.text and in_use:
                     context.failover.serving(connection.attempt)
@@ -323,7 +325,8 @@ class Connected(State):
     def forget_flushed(self) -> None:
         """All that the last flush brings has come: what was sent before it need not be replayed."""
         context, connection = self.context, self.connection
-        if not context.transcripts.is_open and not context.stalls.has_untold_speech(connection):
+        told = connection.flush_has_words or not context.stalls.has_untold_speech(connection)
+        if told and not context.transcripts.is_open:
             context.transcripts.flushed(connection.flush_until)
 
     def keep_alive(self) -> None:

@@ -201,7 +201,7 @@ class TranscriptAssembler:
     def _span(self, connection: RecognizerConnection, heard: Transcript) -> tuple[float, float]:
         """Where a transcript without words begins and ends."""
         on_session = connection.timeline.session_s
-        sent = connection.sent_s
+        sent = connection.heard_until / self._buffer.rate
         if heard.start is not None and heard.end is not None:
             start = on_session(heard.start)
             return start, max(start, on_session(heard.end))
@@ -228,7 +228,7 @@ class TranscriptAssembler:
             return min(connection.timeline.session_s(heard.end), sent)
         if said.words:
             return min(said.end, sent)
-        return self._buffer.pause_before(connection.sent_until) / self._buffer.rate
+        return self._buffer.pause_before(connection.heard_until) / self._buffer.rate
 
 
 def _part(

@@ -136,6 +136,7 @@ def test_words_that_the_old_connection_does_not_tell_are_heard_by_another(
     play.close_upstream(code, number=1)
 
     assert play.dropped == [1, 2]
+    assert play.providers == ["acme", "acme", "zeus"]
     play.accept(3)
     assert play.audio_s(3) > seconds
     assert "session.finalized" not in play.types()
@@ -176,6 +177,21 @@ def test_what_a_flush_has_brought_is_not_heard_again_where_finals_have_no_times(
     play.close_upstream(number=1)
     play.accept(2)
     assert play.audio_s(2) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_flushs_final_without_times_does_not_answer_for_what_was_said_after_it() -> None:
+    play = Play(config=SttConfig(hedge={"enabled": False})).started()
+    play.talk(1.0)
+    play.say({"type": "session.finalize"})
+    play.talk(1.0)
+    play.hear(FinalTranscript(Transcript("One.")), Flushed())
+    play.say({"type": "session.close"})
+    play.close_upstream(1000, number=1)
+
+    play.accept(2)
+    assert play.audio_s(2) == pytest.approx(1.0, abs=0.1)
+    play.hear(FinalTranscript(Transcript("Two.")), Ended(), number=2)
+    assert play.finals() == ["One.", "Two."]
 
 
 def test_a_flush_that_brought_no_words_for_speech_leaves_it_to_others() -> None:
