@@ -89,6 +89,15 @@ class Redis:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
+    def clients(self, *, read_only: bool) -> int:
+        """Make it another's replica, as at a failover, or the first again. How many clients it
+        has."""
+        import redis
+
+        with redis.Redis.from_url(self.url) as own:
+            own.replicaof(*(("127.0.0.1", "1") if read_only else ("NO", "ONE")))
+            return len(own.client_list()) - 1
+
     def close(self) -> None:
         self.go_on()
         self.stop()

@@ -102,6 +102,10 @@ class ClusterSessionCounts:
                 Exception
             ) as error:  # whatever it is: the counts of the others must not stand still
                 self._on_failure()
+                # after a failover its name may lead to another server, and an open connection
+                # does not
+                with contextlib.suppress(Exception):
+                    await self._redis.connection_pool.disconnect()
                 if self._failing_since is None:
                     self._failing_since = loop.time()
                     _logger.warning(

@@ -6,6 +6,7 @@ runs: each call is one step that nobody comes between.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -298,6 +299,9 @@ class RedisCounters:
         try:
             return await call
         except self._errors as error:
+            # after a failover its name may lead to another server, and an open connection does not
+            with contextlib.suppress(*self._errors):
+                await self._pool.disconnect(inuse_connections=False)
             raise CountersError(type(error).__name__) from error
 
     async def close(self) -> None:

@@ -215,8 +215,15 @@ class Counting:
         for shared in self._shared:
             if now < shared.rests_until:
                 continue
-            owed, self._owed = self._owed, {}
+            owed: dict[str, Add] = {}
             try:
+                if shared.rests_until:
+                    # one that is slow does what it is told, and would be told it again each time:
+                    # after a failure it first has to answer a question
+                    async with asyncio.timeout(STORE_TIMEOUT_S):
+                        await shared.counters.transact((), (), force=True)
+                    shared.rests_until = 0.0
+                owed, self._owed = self._owed, {}
                 async with asyncio.timeout(STORE_TIMEOUT_S):
                     answer = await shared.counters.transact(
                         (*owed.values(), *adds), claims, force=force

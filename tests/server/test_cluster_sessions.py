@@ -59,6 +59,27 @@ async def test_a_process_that_died_frees_its_places_in_seconds(redis: services.R
     await dead._redis.aclose()
 
 
+async def test_a_redis_that_takes_no_writes_any_more_is_left(
+    redis: services.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a failover its name leads to another one, but no connection that is open does."""
+    one = ClusterSessionCounts(redis.url, "failover", Counter(k=1))
+    one.start()
+    two = ClusterSessionCounts(redis.url, "failover", Counter())
+    two.start()
+    await until(lambda: two.elsewhere("k") == 1)
+    await two.close()
+    failed = asyncio.Event()
+    monkeypatch.setattr(one, "_on_failure", failed.set)
+    monkeypatch.setattr(cluster_sessions, "HEARTBEAT_S", 3600)
+    redis.clients(read_only=True)
+    async with asyncio.timeout(60):
+        await failed.wait()
+    await until(lambda: redis.clients(read_only=True) == 0)
+    await one.close()
+    redis.clients(read_only=False)
+
+
 async def test_a_cancellation_that_the_stores_client_loses_still_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

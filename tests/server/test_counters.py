@@ -151,3 +151,15 @@ async def test_a_redis_that_is_not_there_says_so() -> None:
         with pytest.raises(CountersError):
             await counters.transact([], [], force=True)
         await counters.close()
+
+
+async def test_a_redis_that_takes_no_writes_any_more_is_left(redis: services.Redis) -> None:
+    """At a failover its name leads to another one, but no connection that is open does."""
+    counters = RedisCounters(redis.url, "failover", 5.0)
+    await counters.transact([Add("k", 1, 60)], [], force=True)
+    assert redis.clients(read_only=True) == 1
+    with pytest.raises(CountersError, match="ReadOnlyError"):
+        await counters.transact([Add("k", 1, 60)], [], force=True)
+    services.wait_until(lambda: redis.clients(read_only=False) == 0)
+    assert await look(counters, "k") == 1
+    await counters.close()

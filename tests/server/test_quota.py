@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.server.asgi import failure_headers
+from gateway.server.counters import Add, Answer, Claim, Counters, CountersError
 from gateway.server.quota import CONCERNS, Purse, Quota, Spent
 from gateway.settings.quota import QuotaConfig
 from gateway.settings.usage import UsageConfig
@@ -254,6 +255,43 @@ async def test_a_balance_goes_on_where_redis_was_when_it_went_away(
         now = 60.0
         told = await entered(quota)
         assert told.headers["x-livekit-inference-credits-used"] == "0.1"
+
+
+class Slow:
+    """Counters that do what they are told, and while they are `slow` say so too late."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.slow = False
+
+    async def transact(
+        self, adds: Sequence[Add], claims: Sequence[Claim], *, force: bool
+    ) -> Answer:
+        answer = self.counters.transact(adds, claims, force=force)
+        if self.slow:
+            raise CountersError("TimeoutError")
+        return answer
+
+    async def fill(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        self.counters.fill(counts)
+
+    async def close(self) -> None: ...
+
+
+async def test_what_a_slow_store_has_counted_is_not_told_again_and_again(
+    made: Callable[..., Quota],
+) -> None:
+    now, slow = 0.0, Slow()
+    quota = made(QuotaConfig(keys={"k": {"credits": 100}}), clock=lambda: now, machine=slow)
+    purse = await entered(quota)
+    slow.slow = True
+    for _ in range(10):
+        await purse.settle(spent(MODEL, cost=NANO))
+        now += 60.0
+    slow.slow = False
+    told = await entered(quota)
+    # the one that found out that it is slow was counted twice
+    assert told.headers["x-livekit-inference-credits-used"] == "11"
 
 
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
