@@ -124,5 +124,17 @@ async def test_metrics_of_a_provider_that_was_removed_are_gone(site: Site) -> No
     assert before - told() == {"cartesia"}
 
 
+async def test_a_place_that_a_new_configuration_adds_is_given_at_once(site: Site) -> None:
+    fast = "models: {fast: [{provider: openai, model: gpt-4.1-mini, concurrency: %d}]}"
+    await site.use(OPENAI, fast % 1)
+    slots = site.gateway.installation.chat._shared.slots
+    held, waits = (slots.ask(ASKED, 1, 0.0) for _ in range(2))
+    assert held is not None
+    assert waits is not None
+    assert not waits.granted
+    await site.use(OPENAI, fast % 2)
+    assert waits.granted
+
+
 async def test_every_route_is_served(site: Site) -> None:
     assert site.gateway.installation.hosts.keys() == PATHS

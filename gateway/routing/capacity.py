@@ -143,6 +143,11 @@ class ConcurrencyLimiter:
             heapq.heapify(deployment.waiting)
         self.grant(place.key, now)
 
+    def grant_all(self, now: float) -> None:
+        """Give those who wait what new limits have made free."""
+        for key in self._deployments:
+            self.grant(key, now)
+
     def grant(self, key: Key, now: float) -> None:
         """Give what is free to those who wait."""
         deployment = self._deployments[key]

@@ -121,6 +121,7 @@ class ChatRoute:
         self.breaker = breaker
         places = before._shared.slots if before is not None else None
         self._shared: Shared = Shared(config, breaker, ConcurrencyLimiter(catalogue.limits, places))
+        self._shared.slots.grant_all(time.monotonic())
         self._parsing = asyncio.Lock()
         self._warm_until = 0.0
         self._warming: set[asyncio.Task[None]] = set()
