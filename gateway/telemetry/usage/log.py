@@ -19,7 +19,7 @@ import orjson
 from gateway.settings.usage import UsageConfig
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.usage.record import Record
-from gateway.telemetry.usage.store import RecordError, Store, StoreError, open_store, state_folder
+from gateway.telemetry.usage.store import Store, StoreError, open_store, state_folder
 
 _logger = logging.getLogger(__name__)
 
@@ -187,13 +187,13 @@ class UsageLog:
         parts, written = [batch], 0
         refused: list[Record] = []
         reason = ""
-        failed: StoreError | None = None
+        failed: StoreError | asyncio.CancelledError | None = None
         while parts and failed is None:
             part = parts.pop()
             try:
                 await self._store.write(part)
                 written += len(part)
-            except StoreError as error:
+            except (StoreError, asyncio.CancelledError) as error:  # at the end the time is short
                 parts.append(part)
                 failed = error
             except Exception as error:  # RecordError, or what no store should raise
@@ -209,6 +209,8 @@ class UsageLog:
         if failed is not None:
             waits = [record for part in reversed(parts) for record in part]
             self._waiting.extendleft(reversed(waits))
+            if isinstance(failed, asyncio.CancelledError):
+                raise failed
             if not self._failing:
                 _logger.error(
                     "usage records cannot be written; they wait",
@@ -230,7 +232,7 @@ class UsageLog:
         assert self._store is not None
         try:  # budgets and balances know of it all the same
             await self._store.charge(records)
-        except (StoreError, RecordError) as error:
+        except Exception as error:  # whatever it is: the records are kept
             extra["not_charged"] = str(error)[:REASON_CHARS_MAX]
         try:
             await asyncio.to_thread(append_spill, path, records)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
 import sqlite3
+import ssl
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -170,7 +172,7 @@ def _why(error: Exception) -> str:
     """The kind of failure in words, without what the server says: that may hold a secret."""
     if isinstance(error, socket.gaierror):
         return "there is no such host"
-    if isinstance(error, OSError) and error.errno:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
         return os.strerror(error.errno).lower()
     return type(error).__name__
 
@@ -387,6 +389,23 @@ class SqliteStore:
         return connection.execute(query, values).fetchall()
 
 
+@contextlib.asynccontextmanager
+async def _transaction(connection: Any) -> AsyncIterator[None]:
+    """A transaction of PostgreSQL's. At a time-out the connection is cut: asyncpg's own would roll
+    back, and wait without end for a server that hangs."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except asyncio.CancelledError:
+        connection.terminate()
+        raise
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
+
+
 class PostgresStore:
     """A table in PostgreSQL, by asyncpg (extra `postgres`)."""
 
@@ -400,7 +419,7 @@ class PostgresStore:
 
     async def write(self, records: Sequence[Record]) -> None:
         async def write(connection: Any) -> None:
-            async with connection.transaction():
+            async with _transaction(connection):
                 await connection.copy_records_to_table(
                     "parley_usage", records=[values_of(one) for one in records], columns=COLUMNS
                 )
@@ -451,8 +470,7 @@ class PostgresStore:
         try:
             async with self._lock, asyncio.timeout(TIMEOUT_S):
                 if self._connection is None or self._connection.is_closed():
-                    self._connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
-                    await self._migrate(self._connection)
+                    await self._connect()
                 return await use(self._connection)
         except (
             asyncpg.DataError,
@@ -460,7 +478,23 @@ class PostgresStore:
             *_UNWRITABLE,
         ) as error:
             raise RecordError(f"{type(error).__name__}: {error}"[:200]) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+            TimeoutError,
+        ) as error:
+            await self.close()
+            raise StoreError(_why(error)) from error
+
+    async def _connect(self) -> None:
+        """Whatever is wrong here, an expired certificate (a ValueError) or no server that takes
+        writes, is no record's fault. Raises StoreError."""
+        try:
+            self._connection = await self._asyncpg.connect(self._url, timeout=TIMEOUT_S)
+            await self._migrate(self._connection)
+        except Exception as error:
             await self.close()
             raise StoreError(_why(error)) from error
 
@@ -475,7 +509,7 @@ class PostgresStore:
 
         if await version() >= VERSION:
             return
-        async with connection.transaction():
+        async with _transaction(connection):
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             missing = _columns_since(await version())  # another process may have been faster
             if not missing:

@@ -137,6 +137,37 @@ async def test_a_store_that_is_down_at_the_end_costs_no_record(
     assert not (tmp_path / "spill.jsonl").exists()
 
 
+async def test_what_a_store_that_hangs_has_at_the_end_is_spilt(
+    tmp_path: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "CLOSE_S", 0.05)
+    monkeypatch.setattr(store, "write", lambda records: asyncio.Event().wait())
+    of, metrics = a_log(tmp_path, store, flush_s=60)
+    of.start()
+    for number in range(10):
+        of.add(record(number))
+    await of.close()
+    assert counted(metrics, "spilt") == 10
+
+
+async def test_an_error_while_records_are_set_aside_loses_none(
+    tmp_path: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(records: Sequence[Record]) -> None:
+        raise RuntimeError("what no store should raise")
+
+    monkeypatch.setattr(store, "charge", fails)
+    store.refuses = ("r1",)
+    of, _ = a_log(tmp_path, store, flush_s=60)
+    of.start()
+    for number in range(3):
+        of.add(record(number))
+    await of.close()
+    assert [one.request_id for one in store.records] == ["r0", "r2"]
+    aside = (tmp_path / "spill.jsonl.refused").read_text()
+    assert '"r1"' in aside
+
+
 async def test_a_long_failure_spills_and_then_everything_is_written(
     tmp_path: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.settings.usage import UsageConfig
+from gateway.telemetry.usage import store as store_module
 from gateway.telemetry.usage.record import COLUMNS, Record, sql_type
 from gateway.telemetry.usage.store import (
     MIGRATIONS,
@@ -160,6 +162,57 @@ async def test_a_store_that_was_stopped_is_used_again_once_it_runs() -> None:
         await store.write([record()])
         assert (await store.summary([], 0.0))[0][0] == 2
         await store.close()
+
+
+async def test_a_server_that_hangs_within_a_write_is_let_go_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one whose disk does: the write has begun, and nothing is answered any more."""
+    with services.postgres() as server:
+        made = open_store(UsageConfig(url=SecretStr(server.url)))
+        await made.write([record()])
+        other = await asyncpg.connect(server.url)
+        locked = other.transaction()
+        await locked.start()
+        await other.execute("LOCK TABLE parley_usage")
+        monkeypatch.setattr(store_module, "TIMEOUT_S", 1.0)
+        writing = asyncio.create_task(made.write([record()]))
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+        server.hang()
+        await asyncio.wait([writing], timeout=20)
+        assert writing.done()
+        assert isinstance(writing.exception(), StoreError)
+        server.go_on()
+        await locked.rollback()
+        await other.close()
+        monkeypatch.undo()
+        await made.write([record()])
+        assert (await made.summary([], 0.0))[0][0] == 2
+        await made.close()
+
+
+async def test_a_connection_that_is_refused_is_no_fault_of_the_records(
+    postgres: services.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a certificate is over, or of all servers none is the first while they change."""
+    connect = asyncpg.connect
+    made = open_store(UsageConfig(url=SecretStr(postgres.url)))
+    for error in (
+        ssl.SSLCertVerificationError(1, "certificate has expired"),
+        asyncpg.exceptions.TargetServerAttributeNotMatched("none takes writes"),
+    ):
+        name = type(error).__name__
+
+        async def refused(*args: Any, error: Exception = error, **options: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(asyncpg, "connect", refused)
+        with pytest.raises(StoreError, match=name):
+            await made.write([record()])
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    await made.write([record()])
+    await made.close()
 
 
 async def spoilt(url: str, statements: Sequence[str]) -> None:
