@@ -807,7 +807,9 @@ class Recognition:
         old.leave()
         in_use = self._state.connection
         missed = in_use is old.successor and self.context.stalls.missed_words(old.connection)
-        self.context.settle()
+        said = self.context.transcripts.interim
+        if not missed or (said is not None and said.words):
+            self.context.settle()  # without times nobody knows how far it came: it is heard again
         self.context.out.extend(self._connections.drop(old.connection))
         held = self._handover.drained()
         ends, self._ends = self._ends, False

@@ -17,6 +17,7 @@ from gateway.upstreams.stt import (
     FinalTranscript,
     Finish,
     Flushed,
+    InterimTranscript,
     KeepAlive,
     NotUpdated,
     Ready,
@@ -143,6 +144,20 @@ def test_words_that_the_old_connection_does_not_tell_are_heard_by_another(
     play.hear(final("Yes.", 0.0, 0.9), Flushed(), number=3)
     assert play.finals() == ["Yes."]
     assert play.types().count("session.finalized") == 1
+
+
+def test_an_interim_that_the_old_connection_leaves_open_is_heard_again_as_a_whole() -> None:
+    play = Play().started()
+    play.talk(0.5)
+    play.hear(InterimTranscript(Transcript("one")), Expiring(2.0))
+    play.accept(2)
+    play.talk(0.8)
+    assert play.asked(Finish, 1) == 1
+    play.close_upstream(1000, number=1)
+    assert play.finals() == []
+    play.accept(3)
+    play.hear(final("one two three", 0.0, 1.3), number=3)
+    assert play.finals() == ["one two three"]
 
 
 def test_long_noise_that_the_old_connection_tells_nothing_of_is_not_heard_again() -> None:
