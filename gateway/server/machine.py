@@ -272,7 +272,11 @@ class Machine:
                 )
                 self._connected.set()
                 while line := await reader.readline():
-                    self._hear(orjson.loads(line))
+                    told = orjson.loads(line)
+                    try:
+                        self._hear(told)
+                    except Exception:  # or nothing would be heard any more, answers included
+                        _logger.exception("internal error")
             except (OSError, ValueError) as error:
                 _logger.warning(
                     "the supervisor is away; this worker counts for itself",

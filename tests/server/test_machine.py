@@ -220,3 +220,18 @@ async def test_what_becomes_of_an_avatar_is_told_to_the_others(workers: Workers)
     one.avatar(["ended", "lemonslice", "ls_1"])
     await until(lambda: bool(told))
     assert told == [["ended", "lemonslice", "ls_1"]]
+
+
+async def test_an_error_over_what_another_says_costs_a_worker_no_answers(workers: Workers) -> None:
+    one, other, _ = workers
+    told = asyncio.Event()
+
+    def fails(provider: str, model: str, seconds: float) -> None:
+        told.set()
+        raise KeyError(provider)
+
+    other.on_rest = fails
+    one.rests("p", "m", 1.0)
+    async with asyncio.timeout(60):
+        await told.wait()
+        assert await look(other, "k") == 0

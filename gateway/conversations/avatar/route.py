@@ -188,8 +188,8 @@ class AvatarRoute:
                     self._keep((key, name), digest, asyncio.get_running_loop().create_future())
             case ["told", key, name, answer]:
                 known = self._asked.get((key, name))
-                if known is None or known.answer.done():
-                    return
+                if known is None or known.answer.done() or isinstance(known.answer, asyncio.Task):
+                    return  # both were asked at once: each has its own answer
                 if answer is None:
                     del self._asked[key, name]
                     answer = Failure(Kind.UPSTREAM_ERROR, "the avatar did not come")

@@ -269,3 +269,28 @@ async def test_what_other_workers_say_is_taken_as_ones_own(
     route.hear(["ended", "lemonslice", "nobody"])
     route.hear(["nonsense"])
     await route.close()
+
+
+async def test_two_workers_that_are_asked_at_once_each_go_by_their_own_answer(
+    tmp_path: Path, fake: FakeLemonSlice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"keys: {{a: {'s' * 32}}}\n" + config(fake))
+    route = Gateway(load(file, {}, dev=True)).installation.avatars
+    come = asyncio.Event()
+
+    async def create(*asked: Any) -> bytes:
+        await come.wait()
+        return b'"mine"'
+
+    monkeypatch.setattr(route, "_create", create)
+    request: Any = SimpleNamespace(
+        caller=SimpleNamespace(key="a"), scope={"headers": [(b"idempotency-key", b"k")]}
+    )
+    asking = asyncio.create_task(route.answer(request, orjson.dumps(BODY)))
+    await asyncio.sleep(0)
+    route.hear(["told", "a", "k", None])
+    route.hear(["told", "a", "k", '"theirs"'])
+    come.set()
+    assert await asking == b'"mine"'
+    await route.close()
