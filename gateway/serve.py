@@ -55,6 +55,9 @@ do."""
 CLOSE_S: Final = 5
 """After the grace time: how long closing handshakes may take."""
 
+FORCED_S: Final = 20
+"""After a second signal: how long usage records may take to be written. Most take none."""
+
 BACKLOG: Final = 2048
 """Connections that wait to be accepted."""
 
@@ -212,6 +215,12 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.admission.listens = False
         await super().shutdown(sockets)
+        if self.force_exit:  # then uvicorn leaves these out, and usage records would be lost
+            for task in self.server_state.tasks:
+                task.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FORCED_S):
+                    await self.lifespan.shutdown()
         if self._admin is not None and self._admin_task is not None:
             self._admin.should_exit = True
             await self._admin_task

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -180,3 +182,28 @@ async def test_requests_on_a_kept_connection_are_served_and_told_that_it_ends(
             async with http.get("/models") as response:
                 assert response.status == 200
                 assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_second_signal_costs_no_usage_record(tmp_path: Path, workers: int) -> None:
+    model = frame_model.write(tmp_path / "m.onnx")
+    store = tmp_path / "usage.db"
+    given = f"""
+bargein: {{model: {model}}}
+usage: {{url: "sqlite:{store}", flush_s: 60}}
+server: {{workers: {workers}, shutdown_grace_s: 80}}
+"""
+    with running(tmp_path, given, pair=PAIR) as server:
+        headers = {"Authorization": f"Bearer {mint(*PAIR, identity='agent', ttl_s=300)}"}
+        async with aiohttp.ClientSession(server.url, headers=headers) as http:
+            async with http.ws_connect("/bargein"):
+                pass
+            async with http.ws_connect("/bargein"):
+                server.process.send_signal(signal.SIGTERM)
+                while (await asyncio.to_thread(server.get, "/readyz"))[0] != 503:
+                    await asyncio.sleep(POLL_S)
+                server.process.send_signal(signal.SIGTERM)
+                await asyncio.to_thread(server.process.wait, 60)
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        outcomes = connection.execute("SELECT count(*) FROM parley_usage").fetchone()
+    assert outcomes == (2,), "that which was over, and that which was cut off"
