@@ -156,8 +156,10 @@ class AvatarRoute:
         else:
             request.outcome = Outcome(model=asked.provider)
         told: bytes | Failure
+        # a task of this process ends by itself, after all providers that it asks
+        here = isinstance(known.answer, asyncio.Task)
         try:
-            async with asyncio.timeout(self._config.timeout_s + PATIENCE_S):
+            async with asyncio.timeout(None if here else self._config.timeout_s + PATIENCE_S):
                 told = await asyncio.shield(known.answer)
         except TimeoutError:  # the worker that was asked first has gone
             told = Failure(Kind.TIMEOUT, "the first request of this Idempotency-Key has no answer")

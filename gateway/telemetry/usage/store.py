@@ -59,6 +59,16 @@ they are of is kept longer than the records."""
 _COUNT: Final = """INSERT INTO parley_counts (name, used) VALUES ({0}, {1})
     ON CONFLICT (name) DO UPDATE SET used = parley_counts.used + excluded.used"""
 
+FORGET_MAX: Final = 10_000
+"""Records that PostgreSQL deletes in one go: those of months would take longer than TIMEOUT_S, and
+none would ever be gone."""
+
+FORGET_TIMES_MAX: Final = 1_000
+"""So often, then it goes on the next time."""
+
+_FORGET_SOME: Final = """DELETE FROM parley_usage WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM parley_usage WHERE at < $1 LIMIT $2))"""
+
 COUNTS_KEPT_S: Final = 62 * 86400.0
 """A count of a day or a month is kept so much longer than records."""
 
@@ -433,13 +443,19 @@ class PostgresStore:
         await self._run(lambda c: c.executemany(_COUNT.format("$1", "$2"), charges))
 
     async def forget(self, before: float) -> None:
-        async def forget(connection: Any) -> None:
-            await connection.execute("DELETE FROM parley_usage WHERE at < $1", before)
+        async def forget_some(connection: Any) -> bool:
+            done: str = await connection.execute(_FORGET_SOME, before, FORGET_MAX)
+            return done == f"DELETE {FORGET_MAX}"
+
+        async def forget_counts(connection: Any) -> None:
             rows = await connection.fetch("SELECT name FROM parley_counts")
             old = counts_before((row[0] for row in rows), before)
             await connection.execute("DELETE FROM parley_counts WHERE name = ANY($1)", old)
 
-        await self._run(forget)
+        for _ in range(FORGET_TIMES_MAX):
+            if not await self._run(forget_some):
+                break
+        await self._run(forget_counts)
 
     async def summary(
         self,

@@ -16,6 +16,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import load
+from gateway.conversations.avatar import route as route_module
 from gateway.server.auth import mint
 from tests.end_to_end.server import Server, running
 from tests.fakes.lemonslice_avatar import KEY, FakeLemonSlice
@@ -274,9 +275,11 @@ async def test_what_other_workers_say_is_taken_as_ones_own(
 async def test_two_workers_that_are_asked_at_once_each_go_by_their_own_answer(
     tmp_path: Path, fake: FakeLemonSlice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """However long it takes: a provider that fails, and then another one."""
     file = tmp_path / "c.yaml"
     file.write_text(f"keys: {{a: {'s' * 32}}}\n" + config(fake))
     route = Gateway(load(file, {}, dev=True)).installation.avatars
+    monkeypatch.setattr(route_module, "PATIENCE_S", -route._config.timeout_s)
     come = asyncio.Event()
 
     async def create(*asked: Any) -> bytes:
@@ -291,6 +294,8 @@ async def test_two_workers_that_are_asked_at_once_each_go_by_their_own_answer(
     await asyncio.sleep(0)
     route.hear(["told", "a", "k", None])
     route.hear(["told", "a", "k", '"theirs"'])
+    await asyncio.sleep(0)
     come.set()
     assert await asking == b'"mine"'
+    monkeypatch.undo()
     await route.close()

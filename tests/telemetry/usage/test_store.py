@@ -192,6 +192,28 @@ async def test_a_server_that_hangs_within_a_write_is_let_go_of(
         await made.close()
 
 
+async def test_more_old_records_than_can_be_deleted_in_one_go_are_forgotten_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with services.postgres() as server:
+        made = open_store(UsageConfig(url=SecretStr(server.url)))
+        await made.write([record(at=float(i)) for i in range(24)])
+        await spoilt(
+            server.url,
+            [
+                "CREATE FUNCTION slow() RETURNS trigger AS "
+                "'BEGIN PERFORM pg_sleep(0.2); RETURN OLD; END' LANGUAGE plpgsql",
+                "CREATE TRIGGER slow BEFORE DELETE ON parley_usage "
+                "FOR EACH ROW EXECUTE FUNCTION slow()",
+            ],
+        )
+        monkeypatch.setattr(store_module, "TIMEOUT_S", 4.0)
+        monkeypatch.setattr(store_module, "FORGET_MAX", 5, raising=False)
+        await made.forget(23.0)
+        assert (await made.summary([], 0.0))[0][0] == 1
+        await made.close()
+
+
 async def test_a_connection_that_is_refused_is_no_fault_of_the_records(
     postgres: services.Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
