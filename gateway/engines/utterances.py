@@ -51,6 +51,10 @@ WAITING_S_MAX: Final = 60.0
 TRANSCRIBE_S_MAX: Final = 60.0
 """A transcription that takes longer has failed; the first one may load a model."""
 
+LOAD_AGAIN_S: Final = 30.0
+"""A model that could not be loaded is tried again after so long: its files may be there by then, or
+the hub that has them be reached."""
+
 ANSWER_BYTES_MAX: Final = 4 << 20
 """Longest answer of a server."""
 
@@ -309,6 +313,7 @@ class LocalWhisper:
     def __init__(self, model: LocalModel) -> None:
         self._model = model
         self._pool: Executor | None = None
+        self._started_at = 0.0
         self._running = 0
         self._share = 0.0  # seconds of work for a second of audio, of the last utterance
 
@@ -325,8 +330,9 @@ class LocalWhisper:
         self, asked: Transcribe, engine: LocalTarget, memory: whisper.LanguageMemory
     ) -> Transcript | Failure:
         loop, began = asyncio.get_running_loop(), time.monotonic()
+        pool = self._started()
         try:
-            work = self._started().submit(
+            work = pool.submit(
                 whisper.transcribe,
                 asked.pcm,
                 engine.language,
@@ -339,9 +345,11 @@ class LocalWhisper:
             work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended))
             heard = await asyncio.wrap_future(work)
         except BrokenProcessPool:
-            self._pool = None  # the next utterance starts it anew
+            self._replace(pool)
             return Failure(Kind.UPSTREAM_ERROR, "the local engine's process ended")
         except whisper.WhisperError as error:
+            if time.monotonic() - self._started_at > LOAD_AGAIN_S:
+                self._replace(pool)
             return Failure(Kind.UPSTREAM_NOT_FOUND, f"the local engine failed: {error}")
         except Exception as error:  # whatever the library raises: a GPU without memory
             return Failure(Kind.UPSTREAM_ERROR, f"the local engine failed: {error}"[:300])
@@ -354,6 +362,12 @@ class LocalWhisper:
     def _ended(self) -> None:
         self._running -= 1
 
+    def _replace(self, pool: Executor) -> None:
+        """Have the next utterance start processes anew, unless another has."""
+        if self._pool is pool:
+            self._pool = None
+            pool.shutdown(wait=False)  # what others have asked of it is still answered
+
     def warm(self) -> None:
         """Start the processes, unless they run."""
         if self._pool is not None:
@@ -364,6 +378,7 @@ class LocalWhisper:
     def _started(self) -> Executor:
         if self._pool is None:
             model = self._model
+            self._started_at = time.monotonic()
             self._pool = ProcessPoolExecutor(
                 model.workers,
                 mp_context=multiprocessing.get_context("spawn"),

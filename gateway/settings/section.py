@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from types import UnionType
+from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
@@ -35,6 +36,15 @@ class Section(BaseModel):
             or name not in cls.model_fields
             or not _holds_others(cls.model_fields[name].annotation)
         }
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _an_empty_path_is_none(cls, value: Any, info: ValidationInfo) -> Any:
+        """${VAR:-} of a variable that is not set; for pathlib it is the current folder."""
+        if value != "" or info.field_name is None:
+            return value
+        kinds = get_args(cls.model_fields[info.field_name].annotation)
+        return None if kinds == (Path, NoneType) else value
 
     @field_validator("*", mode="before")
     @classmethod

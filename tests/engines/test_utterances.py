@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from gateway.engines import vad
+from gateway.engines import utterances, vad
 from gateway.engines.batcher import Batcher
+from gateway.engines.segmenter import Transcribe
 from gateway.engines.utterances import Interims, LocalWhisper, UtteranceStream
-from gateway.engines.whisper import WhisperError
+from gateway.engines.whisper import LanguageMemory, WhisperError
 from gateway.runtime.loop import Inbox
 from gateway.upstreams.errors import Kind
 from gateway.upstreams.stt import Audio, Failed, Flush, LocalModel, LocalTarget
@@ -74,3 +76,15 @@ async def test_a_model_that_fails_on_an_utterance_is_told_and_the_next_engine_as
     assert [one.failure.kind for one in failed] == [kind]
     await stream.close()
     await listening
+
+
+@pytest.mark.parametrize(("again_s", "is_kept"), [(-1.0, False), (3600.0, True)])
+async def test_a_model_that_could_not_be_loaded_is_loaded_anew_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, again_s: float, is_kept: bool
+) -> None:
+    monkeypatch.setattr(utterances, "LOAD_AGAIN_S", again_s)
+    local = LocalWhisper(MODEL)
+    local._pool, local._started_at = Process(WhisperError("no hub")), time.monotonic()
+    asked = Transcribe(1, LOUD, interim=False, prompt="")
+    await local.transcribe(asked, LocalTarget(MODEL), LanguageMemory())
+    assert (local._pool is not None) == is_kept

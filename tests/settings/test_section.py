@@ -1,5 +1,7 @@
 """What every part of the configuration has in common."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field, ValidationError
 
@@ -20,6 +22,7 @@ class Outer(Section):
     maybe: int | None = 7
     number: float = 1.0
     switch: bool = False
+    file: Path | None = None
 
 
 def test_a_section_or_list_without_lines_is_as_if_it_were_not_there() -> None:
@@ -43,3 +46,7 @@ def test_yes_is_yes() -> None:
 def test_nothing_is_infinite() -> None:
     with pytest.raises(ValidationError):
         Outer.model_validate({"number": float("inf")})
+
+
+def test_an_empty_path_is_none_and_not_the_current_folder() -> None:
+    assert Outer.model_validate({"file": ""}).file is None
