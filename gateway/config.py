@@ -8,6 +8,7 @@ provider is on when its usual variable is set. Each variable may be given as a f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -187,8 +188,9 @@ def secrets_of(value: Any) -> Iterator[str]:
     if isinstance(value, SecretStr):
         text = value.get_secret_value()
         yield text
-        if "://" in text and (password := urlsplit(text).password):
-            yield password
+        with contextlib.suppress(ValueError):  # it only looks like a URL
+            if "://" in text and (password := urlsplit(text).password):
+                yield password
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from secrets_of(getattr(value, name))

@@ -179,14 +179,14 @@ providers:
     type: openai-compatible
     base_url: "http://h/v1"
     api_key: key-of-the-rack
-    headers: {x: header-value}
+    headers: {x: header-value, y: "no-url://["}
 quota: {redis_url: "redis://:word-of-pass@h/0"}
 """
     path = tmp_path / "gateway.yaml"
     path.write_text(text)
     found = set(secrets_of(load(path, {})))
     wanted = {"the-secret-of-a-key-that-is-long-enough", "key-of-the-rack", "header-value"}
-    assert wanted | {"word-of-pass"} <= found
+    assert wanted | {"word-of-pass", "no-url://["} <= found
 
 
 def test_secrets_may_be_given_as_files(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_visits_are_bounded() -> None:
         ("https://a:9090", True),
         ("http://b:9090", False),
         ("null", False),
+        ("http://[", False),
         (None, False),
     ],
 )
