@@ -126,6 +126,12 @@ class Hangups:
             wish()
 
 
+def _end_while_starting() -> None:
+    """Have SIGTERM end this process until the server sees to it: process 1 of a container ignores
+    it otherwise, and would be killed after its whole grace."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+
+
 def _settle_heap() -> None:
     """What stands now stands until the end: no later collection of garbage looks at it, which
     would stop every session for as long as that takes."""
@@ -348,6 +354,7 @@ def serve(
     gives the configuration as it is then, for a reload. Raises ModelError or TlsError before
     anything is served."""
     hangups = Hangups()
+    _end_while_starting()
     check_tls(config.server.tls)
     gateway = Gateway(config)
     gateway.installation.stt.warm()
@@ -380,6 +387,7 @@ def serve_with_workers(
     """The same with `server.workers` processes; `sock` is taken over. Returns the exit status:
     that of a worker which could not start, or 0. Raises ListenError, TlsError."""
     hangups = Hangups()
+    _end_while_starting()
     check_tls(config.server.tls)
     workers, cores = config.server.workers, _cores()
     config = for_workers(config, cores)

@@ -326,7 +326,7 @@ class Quota:
         self._counting = Counting(config, clock, on_store_failure, machine, balances)
         self._on_reached = on_reached
         self._currency = currency
-        self._reached: dict[str, str] = {}
+        self._reached: dict[tuple[str, int], str] = {}
         self._calendar = _Calendar(ZoneInfo(time_zone), wall_clock)
         self._limit_by(config)
 
@@ -472,10 +472,11 @@ class Quota:
         if limit.window not in KEPT_WINDOWS or used < self.config.warn_at * limit.most:
             return None
         state = "hard" if used >= limit.most else "soft"
-        if self._reached.get(name) not in (state, "hard"):
+        budget = name, limit.most
+        if self._reached.get(budget) not in (state, "hard"):
             if len(self._reached) >= KNOWN_MAX:
                 self._reached.clear()
-            self._reached[name] = state
+            self._reached[budget] = state
             self._on_reached(limit.dimension, limit.window, state)
             _logger.warning(
                 "a budget is used up" if state == "hard" else "a budget is nearly used up",

@@ -522,6 +522,20 @@ async def test_a_budget_that_is_nearly_used_up_is_told_once_and_in_each_answer(
     ]
 
 
+async def test_credits_that_were_raised_are_told_again_when_they_are_used_up(
+    made: Callable[..., Quota],
+) -> None:
+    told: list[tuple[str, str, str]] = []
+    first = QuotaConfig(keys={"k": {"credits": 1}})
+    quota = made(first, on_reached=lambda *labels: told.append(labels))
+    await (await entered(quota)).settle(spent(MODEL, cost=NANO))
+    more = quota.renew(QuotaConfig(keys={"k": {"credits": 10}}))
+    await (await entered(more)).settle(spent(MODEL, cost=9 * NANO))
+    same = more.renew(QuotaConfig(keys={"k": {"credits": 10}}))
+    await refused(same)
+    assert told == [("cost", "balance", "hard")] * 2
+
+
 async def test_a_minute_is_measured_by_a_clock_that_nobody_sets(
     made: Callable[..., Quota], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,8 +310,11 @@ def append_spill(path: Path, records: list[Record]) -> None:
     if path.exists() and path.stat().st_size > SPILL_BYTES_MAX:
         raise OSError(f"the spill file is larger than {SPILL_BYTES_MAX} bytes")
     data = memoryview(b"".join(_as_line(record) for record in records))
-    with _locked(path), path.open("ab", buffering=0) as file:
+    with _locked(path), path.open("a+b", buffering=0) as file:
         size = path.stat().st_size
+        file.seek(max(0, size - 1))
+        if size and file.read(1) != b"\n":  # a line that was written half stands alone
+            data = memoryview(b"\n" + data)
         try:
             while data:
                 data = data[file.write(data) :]

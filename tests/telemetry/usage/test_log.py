@@ -245,6 +245,14 @@ def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path, store: FakeStor
     assert len(of) == 0
 
 
+def test_what_is_spilt_behind_a_half_written_line_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "spill.jsonl"
+    path.write_bytes(b'{"at": 1, "rou')  # and then the power failed
+    append_spill(path, [record(1)])
+    append_spill(path, [record(2)])
+    assert [one.request_id for one in take_spill(path, 10)] == ["r1", "r2"]
+
+
 def test_a_half_written_line_of_the_spill_file_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "spill"
     append_spill(path, [record(1), record(2)])
