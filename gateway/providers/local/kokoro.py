@@ -23,6 +23,7 @@ import numpy.typing as npt
 import orjson
 
 from gateway.engines.onnx import open_session, stoppable
+from gateway.engines.types import ModelError
 from gateway.providers.local.phonemes import ENGLISH, NUMBERS
 from gateway.runtime.voice_worker import AUDIO, DROP, FAILED, HEAD, READY, SAY, SPOKEN, frame
 
@@ -83,12 +84,18 @@ class Speaker:
     """Text in, samples out."""
 
     def __init__(self, folder: Path, threads: int, device: str = "cpu") -> None:
-        self._session = open_session(folder / "kokoro.onnx", threads, device)
+        """Raises ModelError, which names the file."""
+        model = folder / "kokoro.onnx"
+        self._session = open_session(model, threads, device)
+        if {one.name for one in self._session.get_inputs()} != {"tokens", "style", "speed"}:
+            raise ModelError(f"{model}: expected the inputs tokens, style and speed")
         self._styles = {
-            path.stem: np.fromfile(path, np.float32).reshape(STYLE_ROWS, 1, STYLE_SIZE)
+            path.stem: _style(path)
             for path in sorted(folder.glob("*.bin"))
             if path.stem[0] in LANGUAGES
         }
+        if not self._styles:
+            raise ModelError(f"{folder}: there is no style of a voice (af_heart.bin, ...)")
         self._backends: dict[str, Any] = {}
 
     def speak(self, job: dict[str, Any], stop: Any = None) -> Iterator[bytes]:
@@ -153,6 +160,12 @@ class Speaker:
             for many, one in ENGLISH:
                 spelt = spelt.replace(many, one)
         return "".join(p for p in spelt if p in NUMBERS)
+
+
+def _style(path: Path) -> npt.NDArray[np.float32]:
+    if path.stat().st_size != 4 * STYLE_ROWS * STYLE_SIZE:
+        raise ModelError(f"{path}: expected {STYLE_ROWS} vectors of {STYLE_SIZE} float32")
+    return np.fromfile(path, np.float32).reshape(STYLE_ROWS, 1, STYLE_SIZE)
 
 
 def _espeak(language: str) -> Any:
@@ -279,7 +292,10 @@ def main() -> None:
     options = parser.parse_args()
     os.nice(10)  # relays come first
     out, sys.stdout = sys.stdout.buffer, sys.stderr
-    speaker = Speaker(options.model, options.threads, options.device)
+    try:
+        speaker = Speaker(options.model, options.threads, options.device)
+    except ModelError as error:
+        sys.exit(f"the local voice cannot start: {error}")
     serve(speaker, sys.stdin.buffer, out)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gateway.engines.onnx import has_cuda
+from gateway.engines.types import ModelError
 from gateway.engines.whisper import installed
 from gateway.providers.local.chat import can_chat
+from gateway.providers.local.kokoro import Speaker
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.stt import WHISPER_BASE
 from gateway.providers.local.tts import missing
@@ -37,12 +39,30 @@ def _lacks(settings: LocalSettings) -> Iterator[tuple[str, str]]:
             yield f"whisper.{name}", f"there is no model.bin in {path}"
     if (lack := missing(settings.voice_folder)) is not None:
         yield ("voice_folder" if settings.voice_folder else ""), f"local/kokoro: {lack}"
-    elif settings.voice_folder and not (settings.voice_folder / "kokoro.onnx").is_file():
-        yield "voice_folder", f"there is no kokoro.onnx in {settings.voice_folder}"
+    elif settings.voice_folder and (wrong := _wrong_voice(settings.voice_folder)):
+        yield "voice_folder", wrong
     elif settings.device == "cuda" and not has_cuda():
         yield "device", "local/kokoro on a GPU needs onnxruntime-gpu in place of onnxruntime"
     if settings.llm and not can_chat():
         yield "llm", f"needs xllamacpp ({how_to_install('local-llm')})"
     for name, file in settings.llm.items():
-        if not file.is_file():
-            yield f"llm.{name}", f"there is no file {file}"
+        if wrong := _wrong_llm(file):
+            yield f"llm.{name}", wrong
+
+
+def _wrong_voice(folder: Path) -> str:
+    try:
+        Speaker(folder, 1)
+    except (ModelError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _wrong_llm(file: Path) -> str:
+    if not file.is_file():
+        return f"there is no file {file}"
+    try:
+        with file.open("rb") as model:
+            return "" if model.read(4) == b"GGUF" else f"{file} is no GGUF file"
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+
+from gateway.engines.types import ModelError
+from gateway.providers.local import kokoro
 from gateway.providers.local.kokoro import (
     CLAUSE_CHARS,
     FIRST_CLAUSE_CHARS,
@@ -11,6 +18,7 @@ from gateway.providers.local.kokoro import (
     RATE,
     SENTENCE_TAIL_S,
     Jobs,
+    Speaker,
     clauses,
     trimmed,
 )
@@ -75,3 +83,46 @@ def test_a_job_that_is_dropped_while_it_runs_is_ended_and_one_that_waits_is_skip
     third = jobs.begin(3)
     assert third is not None
     assert not third.terminate
+
+
+class Opened:
+    """What ONNX Runtime says of a model."""
+
+    def __init__(self, *inputs: str) -> None:
+        self._inputs = inputs
+
+    def get_inputs(self) -> list[Any]:
+        return [type("NodeArg", (), {"name": name})() for name in self._inputs]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "style_bytes", "told"),
+    [
+        (("input_ids", "style", "speed"), 4 * 510 * 256, "kokoro.onnx"),
+        (("tokens", "style", "speed"), 130, "af_heart.bin"),
+        (("tokens", "style", "speed"), None, "no style"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inputs: tuple[str, ...],
+    style_bytes: int | None,
+    told: str,
+) -> None:
+    monkeypatch.setattr(kokoro, "open_session", lambda *asked: Opened(*inputs))
+    if style_bytes is not None:
+        (tmp_path / "af_heart.bin").write_bytes(bytes(style_bytes))
+    with pytest.raises(ModelError, match=told):
+        Speaker(tmp_path, 1)
+
+
+def test_a_voice_that_cannot_start_says_why_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kokoro.onnx").write_bytes(b"no model")
+    monkeypatch.setattr(sys, "argv", ["kokoro", "--model", str(tmp_path)])
+    monkeypatch.setattr("os.nice", lambda by: by)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # it is put aside
+    with pytest.raises(SystemExit, match="the local voice cannot start: .*kokoro.onnx"):
+        kokoro.main()
