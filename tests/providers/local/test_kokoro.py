@@ -124,5 +124,5 @@ def test_a_voice_that_cannot_start_says_why_in_a_line(
     monkeypatch.setattr(sys, "argv", ["kokoro", "--model", str(tmp_path)])
     monkeypatch.setattr("os.nice", lambda by: by)
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # it is put aside
-    with pytest.raises(SystemExit, match="the local voice cannot start: .*kokoro.onnx"):
+    with pytest.raises(SystemExit, match="the local voice cannot start"):
         kokoro.main()
