@@ -328,7 +328,7 @@ async def _stores(config: Config, outcome: Outcome, store_s: float) -> None:
         await _redis(config, outcome, store_s)
     cache = config.tts.cache
     if cache.enabled and cache.directory is not None:
-        _folder("tts.cache.directory", cache.directory.expanduser(), outcome)
+        _folder("tts.cache.directory", cache.directory, outcome)
 
 
 async def _usage(config: Config, outcome: Outcome, store_s: float) -> None:
