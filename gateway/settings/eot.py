@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from gateway.settings.section import Section
 
@@ -34,11 +34,6 @@ class TurnTextConfig(Section):
     `languages.json`."""
     threads: int = Field(1, ge=1, le=64)
     """Threads of ONNX Runtime for one prediction."""
-
-    @field_validator("model", "revision")
-    @classmethod
-    def _nothing_is_none(cls, value: str | None) -> str | None:
-        return value or None  # ${VAR:-} of a variable that is not set
 
 
 class EotConfig(Section):
