@@ -289,7 +289,8 @@ class UsageLog:
         self._clocks = (wall - SURE_S, now - SURE_S)  # drift since long ago is no jump
         assert self._store is not None
         with contextlib.suppress(StoreError):
-            await self._store.forget(wall - 86400.0 * self._config.keep_days)
+            if await self._store.forget(wall - 86400.0 * self._config.keep_days):
+                self._forgot_at = None  # the rest waits: new records, and the end, do not
 
     def _lost(self, count: int) -> None:
         self._metrics.usage_records.labels("lost").inc(count)

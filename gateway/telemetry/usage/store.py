@@ -63,9 +63,6 @@ FORGET_MAX: Final = 10_000
 """Records that PostgreSQL deletes in one go: those of months would take longer than TIMEOUT_S, and
 none would ever be gone."""
 
-FORGET_TIMES_MAX: Final = 1_000
-"""So often, then it goes on the next time."""
-
 _FORGET_SOME: Final = """DELETE FROM parley_usage WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM parley_usage WHERE at < $1 LIMIT $2))"""
 
@@ -148,8 +145,9 @@ class Store(Protocol):
     async def charge(self, records: Sequence[Record]) -> None:
         """Keep nothing of `records` but what they add to budgets and balances."""
 
-    async def forget(self, before: float) -> None:
-        """Delete what ended before this Unix time."""
+    async def forget(self, before: float) -> bool:
+        """Delete what ended before this Unix time: all of it, or as much as takes little time. Then
+        it is True, and there may be more."""
 
     async def summary(
         self,
@@ -270,8 +268,9 @@ class SqliteStore:
     async def charge(self, records: Sequence[Record]) -> None:
         await self._run(self._charge, charges_of(records))
 
-    async def forget(self, before: float) -> None:
+    async def forget(self, before: float) -> bool:
         await self._run(self._forget, before)
+        return False
 
     async def summary(
         self,
@@ -442,20 +441,18 @@ class PostgresStore:
         charges = charges_of(records)
         await self._run(lambda c: c.executemany(_COUNT.format("$1", "$2"), charges))
 
-    async def forget(self, before: float) -> None:
-        async def forget_some(connection: Any) -> bool:
+    async def forget(self, before: float) -> bool:
+        async def forget(connection: Any) -> bool:
             done: str = await connection.execute(_FORGET_SOME, before, FORGET_MAX)
-            return done == f"DELETE {FORGET_MAX}"
-
-        async def forget_counts(connection: Any) -> None:
+            if done == f"DELETE {FORGET_MAX}":
+                return True
             rows = await connection.fetch("SELECT name FROM parley_counts")
             old = counts_before((row[0] for row in rows), before)
             await connection.execute("DELETE FROM parley_counts WHERE name = ANY($1)", old)
+            return False
 
-        for _ in range(FORGET_TIMES_MAX):
-            if not await self._run(forget_some):
-                break
-        await self._run(forget_counts)
+        more: bool = await self._run(forget)
+        return more
 
     async def summary(
         self,

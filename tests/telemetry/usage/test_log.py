@@ -31,6 +31,7 @@ class FakeStore:
         self.charged: list[str] = []
         self.broken = False
         self.forgotten: list[float] = []
+        self.forgets_in = 0
         self.closed = False
         self.wrote = asyncio.Event()
         self.refuses: tuple[str, ...] = ()
@@ -45,11 +46,12 @@ class FakeStore:
         self.records += records
         self.wrote.set()
 
-    async def forget(self, before: float) -> None:
+    async def forget(self, before: float) -> bool:
         if self.broken:
             raise StoreError("full")
         if before:  # else it only looks whether the store takes a write
             self.forgotten.append(before)
+        return bool(before) and len(self.forgotten) < self.forgets_in
 
     async def charge(self, records: Sequence[Record]) -> None:
         if self.broken:
@@ -373,6 +375,21 @@ async def test_old_records_are_deleted_once_the_clock_has_shown_that_it_runs(
         await of._forget_old()
     assert len(store_of.forgotten) == 3
     assert store.forgotten[0] == 1e9 + 600 - 90 * 86400
+
+
+async def test_what_is_left_to_delete_is_deleted_after_the_next_write(
+    tmp_path: Path, store: FakeStore
+) -> None:
+    store.forgets_in = 3
+    of, clocks = await forgetful(tmp_path, store)
+    of._store = store
+    clocks.go_on(600)
+    for number in range(1, 4):
+        await of._forget_old()
+        assert len(store.forgotten) == number  # new records are not held up by the rest
+        clocks.go_on(2)
+    await of._forget_old()
+    assert len(store.forgotten) == 3
 
 
 async def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, store: FakeStore) -> None:
