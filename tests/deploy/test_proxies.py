@@ -336,6 +336,16 @@ async def test_interruption_is_decided_over_a_websocket(
         assert (await socket.receive_json())["type"] == "inference_done"
 
 
+async def test_a_caller_finds_its_call_by_its_own_id(
+    http: aiohttp.ClientSession, proxy: Proxy
+) -> None:
+    named = {"X-Request-ID": "CALL-4711"}
+    async with http.get(f"{proxy.url}/v1/models", headers=named) as answer:
+        assert answer.headers["X-Request-ID"] == "CALL-4711"
+    async with http.get(f"{proxy.url}/v1/models") as answer:
+        assert answer.headers["X-Request-ID"]
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/readyz", "/healthz", "/", "/chat/completions"])
 async def test_only_v1_is_reached_from_outside(
     http: aiohttp.ClientSession, proxy: Proxy, path: str

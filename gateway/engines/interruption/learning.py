@@ -35,6 +35,7 @@ from gateway.engines.interruption.disputed import (
 from gateway.engines.interruption.own_voice import Voice
 from gateway.engines.interruption.vault import SWEEP_WINDOWS, Kept, Vault, VaultError
 from gateway.settings.bargein import BargeinConfig, LearnConfig, learn_key
+from gateway.settings.section import expanded
 from gateway.telemetry.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def learn_folder(config: LearnConfig) -> Path:
 
 def model_path(config: BargeinConfig, name: str) -> Path:
     """The file of `bargein.models`: a name without a folder is one that was published."""
-    path = Path(name)
+    path = expanded(Path(name))
     return learn_folder(config.learn) / "models" / path if path.name == name else path
 
 

@@ -246,6 +246,7 @@ def test_a_model_without_a_folder_is_one_that_was_published(
     config = BargeinConfig(learn=LearnConfig(folder=tmp_path))
     assert model_path(config, "new.onnx") == tmp_path / "models" / "new.onnx"
     assert model_path(config, "/opt/new.onnx") == Path("/opt/new.onnx")
+    assert model_path(config, "~/new.onnx") == Path.home() / "new.onnx"
 
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
     assert learn_folder(LearnConfig()) == Path("/state/parley/bargein")
