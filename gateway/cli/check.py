@@ -237,16 +237,20 @@ def _standby(config: Config, outcome: Outcome) -> None:
 
 
 def _bargein(config: Config, outcome: Outcome) -> None:
-    from gateway.engines.interruption.engine import load_model
+    from gateway.engines.interruption.engine import check_versions, load_model
     from gateway.engines.types import ModelError
 
     try:
         card = load_model(config.bargein).card
     except ModelError as error:
         outcome.add("bargein", "failed", str(error))
-    else:
-        detail = f"{card.name} {card.version}, threshold {card.default_threshold:g}"
-        outcome.add("bargein", "ok", detail)
+        return
+    detail = f"{card.name} {card.version}, threshold {card.default_threshold:g}"
+    outcome.add("bargein", "ok", detail)
+    try:
+        check_versions(config.bargein)
+    except ModelError as error:
+        outcome.add("bargein.models", "failed", str(error))
 
 
 def _eot(config: Config, outcome: Outcome) -> None:
@@ -328,7 +332,7 @@ async def _stores(config: Config, outcome: Outcome, store_s: float) -> None:
         await _redis(config, outcome, store_s)
     cache = config.tts.cache
     if cache.enabled and cache.directory is not None:
-        _folder("tts.cache.directory", cache.directory.expanduser(), outcome)
+        _folder("tts.cache.directory", cache.directory, outcome)
 
 
 async def _usage(config: Config, outcome: Outcome, store_s: float) -> None:

@@ -46,6 +46,17 @@ class Section(BaseModel):
         kinds = get_args(cls.model_fields[info.field_name].annotation)
         return None if kinds == (Path, NoneType) else value
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _a_tilde_is_the_home_folder(cls, value: Any) -> Any:
+        if isinstance(value, Path):
+            return expanded(value)
+        if isinstance(value, dict):
+            return {
+                name: expanded(one) if isinstance(one, Path) else one for name, one in value.items()
+            }
+        return value
+
     @field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
@@ -63,3 +74,11 @@ def _holds_others(annotation: Any) -> bool:
     if inspect.isclass(annotation) and issubclass(annotation, Section):
         return True
     return get_origin(annotation) in (dict, list, tuple)
+
+
+def expanded(path: Path) -> Path:
+    """`path` with the folder that a `~` at its beginning stands for, where there is one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # the home of nobody
+        return path

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator
 
 from gateway.settings import urls
 from gateway.settings.extras import how_to_install
-from gateway.settings.section import Section
+from gateway.settings.section import Section, expanded
 
 
 def _problem(url: str) -> str:
@@ -69,4 +70,12 @@ class UsageConfig(Section):
             and importlib.util.find_spec("asyncpg") is None
         ):
             raise ValueError(f"needs the package asyncpg ({how_to_install('postgres')})")
+        if url is not None and url.get_secret_value().startswith("sqlite:"):
+            path = url.get_secret_value().removeprefix("sqlite:").removeprefix("//")
+            return SecretStr(f"sqlite:{expanded(Path(path))}")
         return url
+
+    @field_validator("spill")
+    @classmethod
+    def _is_a_path(cls, spill: str | None) -> str | None:
+        return str(expanded(Path(spill))) if spill else None

@@ -55,6 +55,16 @@ def test_what_is_ready_exits_with_nothing(checked: Any) -> None:
     assert shown.endswith("ready to serve\n")
 
 
+def test_another_version_of_the_interruption_model_has_to_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(f"keys: {{APIx: {SECRET}}}\nbargein: {{models: {{/no/such.onnx: 0.1}}}}\n")
+    with pytest.raises(SystemExit, match="1"):
+        main(["check", "--config", str(path)])
+    assert "bargein.models FAILED: /no/such.onnx: there is no such file" in capsys.readouterr().out
+
+
 def test_warnings_do_not_make_it_unready(checked: Any) -> None:
     code, shown = checked("stt: {fallback: [deepgram/nova-3]}")
     assert code == 0

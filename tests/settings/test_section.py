@@ -23,6 +23,7 @@ class Outer(Section):
     number: float = 1.0
     switch: bool = False
     file: Path | None = None
+    files: dict[str, Path] = Field(default_factory=dict)
 
 
 def test_a_section_or_list_without_lines_is_as_if_it_were_not_there() -> None:
@@ -50,3 +51,16 @@ def test_nothing_is_infinite() -> None:
 
 def test_an_empty_path_is_none_and_not_the_current_folder() -> None:
     assert Outer.model_validate({"file": ""}).file is None
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/op")
+    made = Outer.model_validate({"file": "~/a", "files": {"b": "~/b", "c": "/c"}})
+    assert made.file == Path("/home/op/a")
+    assert made.files == {"b": Path("/home/op/b"), "c": Path("/c")}
+
+
+def test_the_home_of_nobody_stays_as_it_is_written() -> None:
+    assert Outer.model_validate({"file": "~nobody-of-this-name/a"}).file == Path(
+        "~nobody-of-this-name/a"
+    )

@@ -28,3 +28,11 @@ def test_a_password_is_not_shown() -> None:
     with pytest.raises(ValidationError) as caught:
         UsageConfig.model_validate({"url": "mysql://u:secret@h/db"})
     assert "secret" not in str(caught.value)
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/op")
+    config = UsageConfig.model_validate({"url": "sqlite:~/usage.db", "spill": "~/spill"})
+    assert config.url is not None
+    assert config.url.get_secret_value() == "sqlite:/home/op/usage.db"
+    assert config.spill == "/home/op/spill"

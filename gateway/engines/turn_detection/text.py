@@ -118,7 +118,7 @@ class TextTurnModel:
 
 def load(config: TurnTextConfig) -> TextTurnModel | None:
     """The configured text model, None if there is none. Raises ModelError."""
-    if config.model is None:
+    if not config.model:  # "" is ${VAR:-} of a variable that is not set
         return None
     folder = Path(config.model).expanduser()
     if not folder.is_dir():
@@ -173,7 +173,7 @@ def _downloaded(config: TurnTextConfig) -> Path:
         # its client keeps what it has fetched, and makes do with that while the hub is away
         folder = hub.snapshot_download(
             config.model,
-            revision=config.revision,
+            revision=config.revision or None,
             allow_patterns=["*.json", "*.txt", "*.jinja", config.file],
         )
     except Exception as error:  # the client's errors share no base class

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from gateway.settings.section import expanded
 from gateway.upstreams.provider import Modality, ProviderSettings
 
 
@@ -57,6 +58,14 @@ class LocalSettings(ProviderSettings):
     """Threads of one worker."""
     whisper_workers: int = Field(1, ge=1, le=16)
     """Processes, each with the model in memory; so many utterances are transcribed at once."""
+
+    @field_validator("whisper")
+    @classmethod
+    def _folders_may_be_at_home(cls, whisper: dict[str, str]) -> dict[str, str]:
+        return {
+            name: str(expanded(Path(one))) if one.startswith("~") else one
+            for name, one in whisper.items()
+        }
 
     def named_for(self, modality: Modality) -> Iterable[str]:
         named: dict[str, Iterable[str]] = {"chat": self.llm, "stt": self.whisper}

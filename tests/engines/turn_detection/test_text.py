@@ -196,3 +196,7 @@ def test_a_folder_is_loaded_with_its_own_tokenizer_and_template(tmp_path: Path) 
     assert model is not None
     assert model.text([Turn("user", "Good evening!")]) == "<|im_start|>user: good evening"
     assert model.run([[Turn("user", "Good evening!")]]) == pytest.approx([0.004])
+
+
+def test_an_empty_name_is_no_model() -> None:
+    assert load(TurnTextConfig(model="", revision="")) is None
