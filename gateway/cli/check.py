@@ -238,6 +238,7 @@ def _standby(config: Config, outcome: Outcome) -> None:
 
 def _bargein(config: Config, outcome: Outcome) -> None:
     from gateway.engines.interruption.engine import check_versions, load_model
+    from gateway.engines.interruption.learning import learn_folder
     from gateway.engines.types import ModelError
 
     try:
@@ -251,6 +252,8 @@ def _bargein(config: Config, outcome: Outcome) -> None:
         check_versions(config.bargein)
     except ModelError as error:
         outcome.add("bargein.models", "failed", str(error))
+    if config.bargein.learn.is_on:
+        _folder("bargein.learn.folder", learn_folder(config.bargein.learn), outcome)
 
 
 def _eot(config: Config, outcome: Outcome) -> None:

@@ -44,7 +44,15 @@ class ClipCache:
         self._bytes_max = config.memory_mb << 20
         self._clips: OrderedDict[str, Clip] = OrderedDict()
         self._bytes = 0
-        self._disk = _Disk(config.directory, config.disk_mb << 20) if config.directory else None
+        self._disk: _Disk | None = None
+        if config.directory is not None:
+            try:
+                self._disk = _Disk(config.directory, config.disk_mb << 20)
+            except OSError as error:  # a cache is no reason not to serve
+                _logger.error(  # noqa: TRY400 - the reason says it all
+                    "audio is kept in memory alone: tts.cache.directory cannot be used",
+                    extra={"directory": str(config.directory), "reason": error.strerror},
+                )
 
     def look_up(self, key: str, found: Found) -> None:
         """Tell `found` the clip, or None: at once, unless it has to be read from the disk."""
@@ -103,7 +111,10 @@ class _Disk:
         self._numbers = itertools.count()
         self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         folder.mkdir(parents=True, exist_ok=True)
-        known = [(entry.stat(), entry) for entry in folder.glob(f"*{SUFFIX}")]
+        known = []
+        for entry in folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                known.append((entry.stat(), entry))
         for stat, entry in sorted(known, key=lambda one: one[0].st_mtime):
             self._sizes[entry.stem] = stat.st_size
             self._bytes += stat.st_size

@@ -65,6 +65,18 @@ def test_another_version_of_the_interruption_model_has_to_be_there(
     assert "bargein.models FAILED: /no/such.onnx: there is no such file" in capsys.readouterr().out
 
 
+def test_the_folder_to_learn_from_has_to_take_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    learn = f"{{keys: [APIx], secret: {'A' * 43}=, folder: {tmp_path}/file}}"
+    path = tmp_path / "gateway.yaml"
+    path.write_text(f"keys: {{APIx: {SECRET}}}\nbargein: {{learn: {learn}}}\n")
+    with pytest.raises(SystemExit, match="1"):
+        main(["check", "--config", str(path)])
+    assert "bargein.learn.folder FAILED: nothing can be written in" in capsys.readouterr().out
+
+
 def test_warnings_do_not_make_it_unready(checked: Any) -> None:
     code, shown = checked("stt: {fallback: [deepgram/nova-3]}")
     assert code == 0

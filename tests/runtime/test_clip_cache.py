@@ -107,3 +107,28 @@ async def test_a_clip_that_finds_the_disk_full_leaves_nothing_there(
     clips.put("hello", HELLO)
     clips.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_used_leaves_the_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    clips = cache(directory=tmp_path / "file")
+    clips.put("hello", HELLO)
+    assert at_once(clips, "hello") == [HELLO]
+    clips.close()
+
+
+async def test_a_file_that_another_process_removes_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cache(directory=tmp_path)
+    first.put("hello", HELLO)
+    first.close()
+    glob = Path.glob
+
+    def also_one_that_is_gone(folder: Path, pattern: str) -> list[Path]:
+        return [*glob(folder, pattern), folder / "gone.clip"]
+
+    monkeypatch.setattr(Path, "glob", also_one_that_is_gone)
+    clips = cache(directory=tmp_path)
+    assert await look_up(clips, "hello") == HELLO
+    clips.close()
