@@ -42,7 +42,8 @@ REASON_CHARS_MAX: Final = 200
 """A longer reason of a store is cut: it may repeat what a caller said."""
 
 CLOSE_S: Final = 5.0
-"""At the end the store has so long to take the rest; then it is spilt."""
+"""At the end the store has so long to take the rest; then it is spilt. What SQLite is writing then
+is waited for, up to BUSY_S."""
 
 FORGET_S: Final = 3600.0
 """Old records are deleted so far apart."""
@@ -128,8 +129,8 @@ class UsageLog:
         await self._task
         self._task = None
         try:
-            async with asyncio.timeout(CLOSE_S):
-                while self._waiting and await self._write_some():
+            async with asyncio.timeout(CLOSE_S) as limit:
+                while self._waiting and not limit.expired() and await self._write_some():
                     pass
         except TimeoutError:
             _logger.warning("the usage store did not take the last records in time")

@@ -263,7 +263,13 @@ class SqliteStore:
         self._lock = asyncio.Lock()
 
     async def write(self, records: Sequence[Record]) -> None:
-        await self._run(self._write, records)
+        """Its thread cannot be stopped. So a write that is cancelled ends as it would have: whoever
+        took it for undone would keep the records twice."""
+        writing = asyncio.create_task(self._alone(self._write, records))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
 
     async def charge(self, records: Sequence[Record]) -> None:
         await self._run(self._charge, charges_of(records))
@@ -294,11 +300,17 @@ class SqliteStore:
         return dict(await self._run(self._fetch, "SELECT name, used FROM parley_counts", ()))
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await asyncio.to_thread(self._connection.close)
-            self._connection = None
+        async with self._lock:
+            if self._connection is not None:
+                await asyncio.to_thread(self._connection.close)
+                self._connection = None
 
     async def _run(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.shield(asyncio.create_task(self._alone(work, *arguments)))
+
+    async def _alone(self, work: Any, *arguments: Any) -> Any:
+        """Holds the connection until the thread is done, whoever has gone meanwhile: to close it
+        before would end the process."""
         async with self._lock:
             try:
                 return await asyncio.to_thread(self._work, work, *arguments)

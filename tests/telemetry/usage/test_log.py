@@ -1,7 +1,9 @@
 """Records are written off the hot path and survive a store that does not answer."""
 
 import asyncio
+import contextlib
 import resource
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from gateway.telemetry.usage.log import (
     take_spill,
 )
 from gateway.telemetry.usage.record import Record
-from gateway.telemetry.usage.store import RecordError, StoreError
+from gateway.telemetry.usage.store import RecordError, SqliteStore, Store, StoreError
 
 
 class FakeStore:
@@ -88,7 +90,7 @@ def store() -> FakeStore:
     return FakeStore()
 
 
-def a_log(tmp_path: Path, store: FakeStore, **config: Any) -> tuple[UsageLog, Metrics]:
+def a_log(tmp_path: Path, store: Store, **config: Any) -> tuple[UsageLog, Metrics]:
     metrics = Metrics()
     given = {"flush_s": 0.01, "spill": str(tmp_path / "spill.jsonl"), **config}
     return UsageLog(UsageConfig(**given), metrics, store, lambda: 1e9), metrics
@@ -150,6 +152,30 @@ async def test_what_a_store_that_hangs_has_at_the_end_is_spilt(
         of.add(record(number))
     await of.close()
     assert counted(metrics, "spilt") == 10
+
+
+async def test_what_sqlite_is_writing_at_the_end_is_not_spilt_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread cannot be stopped, and writes once the other process is done."""
+    monkeypatch.setattr(log, "CLOSE_S", 0.05)
+    path = tmp_path / "usage.db"
+    sqlite = SqliteStore(path)
+    await sqlite.write([record(0)])
+    of, metrics = a_log(tmp_path, sqlite, flush_s=60)
+    monkeypatch.setattr(of, "_look_at_store", lambda: asyncio.sleep(0))  # it would be waited for
+    of.start()
+    for number in range(1, 11):
+        of.add(record(number))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        closing = asyncio.create_task(of.close())
+        await asyncio.sleep(0.5)
+        other.execute("COMMIT")
+        await closing
+        written = other.execute("SELECT count(*) FROM parley_usage").fetchone()[0]
+    assert (written, counted(metrics, "spilt")) == (11, 0)
+    assert counted(metrics, "written") == 10
 
 
 async def test_an_error_while_records_are_set_aside_loses_none(
