@@ -8,6 +8,7 @@ the relay of other sessions never waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import time
@@ -372,8 +373,10 @@ class LocalWhisper:
         """Start the processes, unless they run."""
         if self._pool is not None:
             return
-        for _ in range(self._model.workers):
-            self._started().submit(whisper.ready)
+        # a machine without room for one tells the first utterance, and not who starts or reloads
+        with contextlib.suppress(OSError, BrokenProcessPool):
+            for _ in range(self._model.workers):
+                self._started().submit(whisper.ready)
 
     def _started(self) -> Executor:
         if self._pool is None:

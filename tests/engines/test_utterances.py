@@ -88,3 +88,17 @@ async def test_a_model_that_could_not_be_loaded_is_loaded_anew_after_a_while(
     asked = Transcribe(1, LOUD, interim=False, prompt="")
     await local.transcribe(asked, LocalTarget(MODEL), LanguageMemory())
     assert (local._pool is not None) == is_kept
+
+
+def test_a_machine_without_room_for_a_process_still_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(Executor):
+        def __init__(self, *asked: Any, **more: Any) -> None:
+            pass
+
+        def submit(self, *asked: Any, **more: Any) -> Future[Any]:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(utterances, "ProcessPoolExecutor", Full)
+    LocalWhisper(MODEL).warm()
