@@ -82,7 +82,8 @@ class ProviderSettings(Section):
         for path in ENDPOINTS:
             if value.rstrip("/").endswith(path):
                 raise ValueError(f"expected the address of the API, without {path} behind it")
-        return value
+        scheme, mark, rest = value.partition("://")
+        return f"{scheme.lower()}{mark}{rest}"
 
     @field_validator("models")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from gateway.upstreams.dial import websocket_url
 from gateway.upstreams.provider import (
     Account,
     Offer,
@@ -75,3 +76,9 @@ def test_an_address_without_a_scheme_is_refused() -> None:
     with pytest.raises(ValidationError, match="expected a URL that starts with http"):
         ProviderSettings(base_url="127.0.0.1:8000")
     assert ProviderSettings(base_url="wss://a").base_url == "wss://a"
+
+
+def test_a_scheme_in_capitals_is_dialled_as_what_it_is() -> None:
+    settings = ProviderSettings(base_url="HTTPS://api.example.com/V1")
+    assert settings.base_url == "https://api.example.com/V1"
+    assert websocket_url(settings.base_url) == "wss://api.example.com/V1"
