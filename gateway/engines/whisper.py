@@ -108,6 +108,22 @@ def installed() -> bool:
     return find_spec("faster_whisper") is not None
 
 
+def cannot_compute(device: str, compute_type: str | None) -> str:
+    """Why Whisper cannot run so on this machine, as far as that is known before a model is loaded;
+    "" if it can."""
+    import ctranslate2
+
+    on_gpu = device != "cpu" and ctranslate2.get_cuda_device_count() > 0
+    if device == "cuda" and not on_gpu:
+        return "there is no GPU that CTranslate2 could use"
+    able = ctranslate2.get_supported_compute_types("cuda" if on_gpu else "cpu")
+    if compute_type is None or compute_type in able:
+        return ""
+    where = "GPU" if on_gpu else "CPU"
+    can = ", ".join(sorted(able))
+    return f"{compute_type!r} cannot be computed on this machine's {where}; it can {can}"
+
+
 def load(path: str, device: str, compute_type: str | None, threads: int) -> None:
     """Start of the worker: load the model at `path` (a folder, or a hub's name)."""
     global _model

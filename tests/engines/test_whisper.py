@@ -246,3 +246,24 @@ def test_auto_is_a_gpu_on_which_the_model_really_runs(
     else:
         whisper._loaded("m", device, None, 1)
     assert tried == loaded
+
+
+@pytest.mark.parametrize(
+    ("device", "compute_type", "gpus", "why"),
+    [
+        ("cuda", None, 0, "no GPU"),
+        ("cpu", "float16", 1, "'float16' cannot be computed on this machine's CPU"),
+        ("auto", "float16", 0, "'float16' cannot be computed on this machine's CPU"),
+        ("auto", "float16", 1, ""),
+        ("cpu", None, 0, ""),
+    ],
+)
+def test_what_the_machine_cannot_compute_is_known_beforehand(
+    monkeypatch: pytest.MonkeyPatch, device: str, compute_type: str | None, gpus: int, why: str
+) -> None:
+    able = {"cpu": {"int8", "float32"}, "cuda": {"float16"}}
+    monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: gpus)
+    monkeypatch.setattr("ctranslate2.get_supported_compute_types", lambda name: able[name])
+    told = whisper.cannot_compute(device, compute_type)
+    assert why in told
+    assert bool(told) == bool(why)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.engines.onnx import has_cuda
 from gateway.engines.types import ModelError
-from gateway.engines.whisper import installed
+from gateway.engines.whisper import cannot_compute, installed
 from gateway.providers.local.chat import can_chat
 from gateway.providers.local.kokoro import Speaker
 from gateway.providers.local.settings import LocalSettings
@@ -31,6 +31,10 @@ def _lacks(settings: LocalSettings) -> Iterator[tuple[str, str]]:
         yield option, f"local/whisper needs faster-whisper ({how_to_install('local')})"
     elif fetch.present(WHISPER_BASE) is None:
         yield "", "local/whisper is not fetched: gateway models fetch silero-vad whisper-base"
+    if installed() and (settings.whisper or fetch.present(WHISPER_BASE) is not None):
+        device = settings.whisper_device or settings.device
+        if wrong := cannot_compute(device, settings.whisper_compute_type):
+            yield "whisper_device", wrong
     if settings.whisper and fetch.present("silero-vad") is None:
         yield "whisper", "finding speech needs a model: gateway models fetch silero-vad"
     for name, path in settings.whisper.items():

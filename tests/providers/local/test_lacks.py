@@ -39,3 +39,16 @@ def test_files_of_another_kind_are_told(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / name).write_bytes(pointer)
     settings = LocalSettings(llm={"tiny": tmp_path / "tiny.gguf"}, voice_folder=tmp_path)
     assert {"llm.tiny", "voice_folder"} <= {option for option, _ in lacks(settings)}
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[lacks.__module__]
+    monkeypatch.setattr(module, "installed", lambda: True)
+    monkeypatch.setattr(module, "cannot_compute", lambda device, kind: f"no {device} for {kind}")
+    settings = LocalSettings(
+        device="cpu",
+        whisper={"hub": "owner/name"},
+        whisper_device="cuda",
+        whisper_compute_type="float16",
+    )
+    assert ("whisper_device", "no cuda for float16") in lacks(settings)
