@@ -391,9 +391,16 @@ class LocalWhisper:
         return self._pool
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """End the processes, also one that loads a model or hangs: Python would wait for it before
+        it exits."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        # from Python 3.14 on that is pool.kill_workers()
+        workers = list((getattr(pool, "_processes", None) or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.kill()
 
 
 class HttpWhisper:

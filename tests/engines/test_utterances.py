@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -102,3 +103,13 @@ def test_a_machine_without_room_for_a_process_still_starts(
 
     monkeypatch.setattr(utterances, "ProcessPoolExecutor", Full)
     LocalWhisper(MODEL).warm()
+
+
+def test_a_process_that_hangs_is_ended_with_the_server() -> None:
+    local = LocalWhisper(MODEL)
+    context = multiprocessing.get_context("spawn")
+    local._pool = ProcessPoolExecutor(1, mp_context=context)
+    asked = local._pool.submit(time.sleep, 3600)
+    local.close()
+    with pytest.raises((BrokenProcessPool, CancelledError)):
+        asked.result(60)
