@@ -273,6 +273,8 @@ class UtteranceStream:
                     answer = await self._transcriber.transcribe(asked, self._engine, self._memory)
             except TimeoutError:
                 answer = Failure(Kind.TIMEOUT, "the transcription took too long")
+                if isinstance(self._transcriber, LocalWhisper):
+                    self._transcriber.end_if_it_hangs()
             finally:
                 self._transcribing -= 1
                 failed = not isinstance(answer, Transcript)
@@ -315,6 +317,7 @@ class LocalWhisper:
         self._model = model
         self._pool: Executor | None = None
         self._started_at = 0.0
+        self._answered_at: float | None = None  # by the processes that run now
         self._running = 0
         self._share = 0.0  # seconds of work for a second of audio, of the last utterance
 
@@ -343,7 +346,9 @@ class LocalWhisper:
             )
             self._running += 1
             # not when nobody waits for it any more: a worker that has begun goes on
-            work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended))
+            work.add_done_callback(
+                lambda done: loop.call_soon_threadsafe(self._ended, pool, done.cancelled())
+            )
             heard = await asyncio.wrap_future(work)
         except BrokenProcessPool:
             self._replace(pool)
@@ -360,8 +365,20 @@ class LocalWhisper:
             memory.heard(heard, audio_s)
         return heard.transcript
 
-    def _ended(self) -> None:
+    def _ended(self, pool: Executor, was_cancelled: bool) -> None:
         self._running -= 1
+        if pool is self._pool and not was_cancelled:
+            self._answered_at = time.monotonic()
+
+    def end_if_it_hangs(self) -> None:
+        """A request has waited for TRANSCRIBE_S_MAX: end processes that have answered nobody for so
+        long, the next utterance starts them anew. Those that never have may still load."""
+        answered_at = self._answered_at
+        if answered_at is not None and time.monotonic() - answered_at > TRANSCRIBE_S_MAX:
+            _logger.error(
+                "the local recogniser hangs, and is ended", extra={"model": self._model.name}
+            )
+            self.close()
 
     def _replace(self, pool: Executor) -> None:
         """Have the next utterance start processes anew, unless another has."""
@@ -381,7 +398,7 @@ class LocalWhisper:
     def _started(self) -> Executor:
         if self._pool is None:
             model = self._model
-            self._started_at = time.monotonic()
+            self._started_at, self._answered_at = time.monotonic(), None
             self._pool = ProcessPoolExecutor(
                 model.workers,
                 mp_context=multiprocessing.get_context("spawn"),
@@ -398,7 +415,7 @@ class LocalWhisper:
             return
         # from Python 3.14 on that is pool.kill_workers()
         workers = list((getattr(pool, "_processes", None) or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False)
         for worker in workers:
             worker.kill()
 
