@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -262,8 +264,10 @@ def test_what_the_machine_cannot_compute_is_known_beforehand(
     monkeypatch: pytest.MonkeyPatch, device: str, compute_type: str | None, gpus: int, why: str
 ) -> None:
     able = {"cpu": {"int8", "float32"}, "cuda": {"float16"}}
-    monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: gpus)
-    monkeypatch.setattr("ctranslate2.get_supported_compute_types", lambda name: able[name])
+    library = SimpleNamespace(
+        get_cuda_device_count=lambda: gpus, get_supported_compute_types=able.__getitem__
+    )
+    monkeypatch.setitem(sys.modules, "ctranslate2", library)
     told = whisper.cannot_compute(device, compute_type)
     assert why in told
     assert bool(told) == bool(why)
