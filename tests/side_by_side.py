@@ -31,9 +31,12 @@ CALM = (
     "end_to_end/test_eot.py",
     "end_to_end/test_stt_local.py",
     "end_to_end/test_tts_local.py",
+    "end_to_end/test_load.py",
+    "end_to_end/test_money.py",
 )
-"""Here a client gives a request up after a second or less, whatever the server was told, or engines
-on this machine work for callers who speak in real time."""
+"""Here a client gives a request up after a second or less, whatever the server was told, or the
+server does so with a provider or with what counts for all its workers, or engines on this machine
+work for callers who speak in real time."""
 
 FIRST_PARAMETER = r"\[(livekit-agents-[\d.]+|node-agents-[\d.]+|[^\]-]+)"
 SPLIT = {
