@@ -20,7 +20,7 @@ from tests.fakes.tones import VOCABULARY, Ear, HeardWord, hush, spoken
 from tests.load.callers import NUMBERS, Caller
 from tests.load.recorder import Recorder, recording
 from tests.load.run import WORKERS, load
-from tests.load.tally import Kind, slope
+from tests.load.tally import POOL_THREADS, Held, Kind, slope
 from tests.load.upstreams import failing
 
 SECONDS, WARM_S = 14.0, 6.0
@@ -34,6 +34,14 @@ def test_no_call_fails_that_could_be_served_and_all_is_given_back() -> None:
     assert result.findings() == [], f"seed {seed}"
     assert all(kind.served for kind in result.kinds.values()), result.kinds
     assert result.fallbacks > 0
+
+
+def test_a_pool_that_has_grown_is_no_leak_and_a_thread_for_each_call_is_one() -> None:
+    before = Held(100.0, 50, 20, 12, 2, 30, 0)
+
+    assert replace(before, threads=12 + POOL_THREADS).leaked(before) == {}
+    assert set(replace(before, threads=112 + 3 * POOL_THREADS).leaked(before)) == {"threads"}
+    assert replace(before, sockets=21).leaked(before) == {"sockets": 1}
 
 
 def test_growth_is_told_with_its_error() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tests.benchmarks.tools import rss_mb
 
@@ -47,6 +48,10 @@ class Kind:
         self.reasons[reason[:200]] += 1
 
 
+POOL_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
+"""Of one process, at most: asyncio's default executor."""
+
+
 @dataclass(frozen=True)
 class Held:
     """What all processes of a server hold at a time."""
@@ -61,9 +66,11 @@ class Held:
     sessions: int
 
     def leaked(self, before: Held) -> dict[str, int]:
-        """What is held now and was not before, but for memory."""
+        """What is held now and was not before, but for memory, and for threads of pools, which come
+        when they are needed first and stay."""
         names = ("descriptors", "sockets", "threads", "children", "tasks", "sessions")
         more = {name: getattr(self, name) - getattr(before, name) for name in names}
+        more["threads"] -= POOL_THREADS * (self.children + 1)
         return {name: count for name, count in more.items() if count > 0}
 
 
